@@ -1,0 +1,72 @@
+"""`mtcl`: a dispatcher of the standard library over commands that are imported when they are called.
+
+Errors that are the user's to mend are shown as one line, with exit code 2; `--debug` shows the traceback.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+COMMANDS = {
+    "fit": ("mtcl.commands.run", "co-train the tasks of a configuration"),
+    "validate": ("mtcl.commands.run", "evaluate on the validation splits"),
+    "test": ("mtcl.commands.run", "evaluate on the test splits"),
+    "predict": ("mtcl.commands.run", "write embeddings of the test splits"),
+    "tasks": ("mtcl.commands.tasks", "list, show, check or start a task"),
+    "demo": ("mtcl.commands.demo", "write a generated corpus to try mtcl with"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; the value is the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    arguments = [a for a in arguments if a != "--debug"]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        from mtcl import __version__
+
+        print(__version__)
+        return 0
+    from mtcl.errors import ConfigError, MtclError, nearest
+
+    try:
+        command = arguments[0]
+        if command not in COMMANDS:
+            raise ConfigError(f"unknown command {command!r}{nearest(command, COMMANDS)}")
+        code: int = importlib.import_module(COMMANDS[command][0]).main(command, arguments[1:])
+        return code
+    except MtclError as error:
+        if debug:
+            raise
+        print(f"mtcl: {type(error).__name__}: {error}", file=sys.stderr)
+        return 2
+
+
+def entry() -> None:
+    """The console script."""
+    sys.exit(main())
+
+
+def usage() -> str:
+    """The text of `mtcl --help`."""
+    lines = [f"  {name:<10}{what}" for name, (_, what) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: mtcl COMMAND [OPTIONS] [--debug]",
+            "",
+            "Multi-task contrastive learning of text embeddings.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "`mtcl COMMAND --help` tells more; --debug shows tracebacks.",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    entry()

@@ -1,0 +1,91 @@
+"""What a run shows: every tag name, and the running means between two log points.
+
+Values are added up on the device and read once a log point, so logging does not make the device wait in each step.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+LEARNING_RATE = "train/learning_rate"
+GRADIENT_NORM = "train/gradient_norm"
+TOKENS_PER_S = "throughput/tokens_per_s"
+PAIRS_PER_S = "throughput/pairs_per_s"
+PADDING_SHARE = "throughput/padding_share"
+DISTINCT_SHARE = "throughput/distinct_share"
+VAL_MEAN = "val/mean"
+VAL_GAIN = "val/mean_gain_on_base"
+TASK_TRAIN = ("loss", "accuracy", "temperature", "cosine_positives", "cosine_negatives", "left_out_share")
+"""Training values of a task, in the order of the tensor that `observe` takes."""
+
+
+def train_tag(value: str, task: str) -> str:
+    """For example `train_loss/search`: one group of charts a value, one chart a task."""
+    return f"train_{value}/{task}"
+
+
+def eval_tag(split: str, metric: str, task: str) -> str:
+    """For example `val_ndcg@10/search`."""
+    return f"{split}_{metric}/{task}"
+
+
+def layout(tasks: list[str]) -> dict[str, dict[str, list[object]]]:
+    """TensorBoard's custom layout: one chart with a line a task for each training value."""
+    charts: dict[str, list[object]] = {v: ["Multiline", [train_tag(v, t) for t in tasks]] for v in TASK_TRAIN}
+    return {"all tasks": charts}
+
+
+@dataclass
+class Throughput:
+    """What passed through the encoder since the last log point."""
+
+    tokens: int = 0
+    padded: int = 0
+    texts: int = 0
+    distinct: int = 0
+    pairs: int = 0
+
+    def values(self, seconds: float) -> dict[str, float]:
+        return {
+            TOKENS_PER_S: self.tokens / seconds,
+            PAIRS_PER_S: self.pairs / seconds,
+            PADDING_SHARE: 1 - self.tokens / self.padded,
+            DISTINCT_SHARE: self.distinct / self.texts,
+        }
+
+
+class Board:
+    """Running means by task between log points. `latest` holds what was shown last, for the progress bar."""
+
+    def __init__(self, tasks: list[str]) -> None:
+        self.tasks = tasks
+        self.latest: dict[str, float] = {}
+        self._clear()
+
+    def observe(self, task: int, values: Tensor) -> None:
+        """Add one sub-batch: `values` (len(TASK_TRAIN),) on any device, without gradient."""
+        name = self.tasks[task]
+        total = self._sums.get(name)
+        self._sums[name] = values if total is None else total + values
+        self._counts[name] = self._counts.get(name, 0) + 1
+
+    def flush(self) -> dict[str, float]:
+        """The means since the last flush, by tag, and a fresh start."""
+        shown = self.throughput.values(time.perf_counter() - self._since) if self.throughput.padded else {}
+        if self._sums:
+            means = torch.stack([total / self._counts[name] for name, total in self._sums.items()]).tolist()
+            for name, row in zip(self._sums, means, strict=True):
+                shown |= {train_tag(value, name): mean for value, mean in zip(TASK_TRAIN, row, strict=True)}
+        self.latest |= shown
+        self._clear()
+        return shown
+
+    def _clear(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+        self.throughput = Throughput()
+        self._since = time.perf_counter()

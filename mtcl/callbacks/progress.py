@@ -1,0 +1,25 @@
+"""The progress bar: each task's loss and the tokens a second, as last shown on the board."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import RichProgressBar
+
+from mtcl import board
+from mtcl.board import Board
+
+
+class Progress(RichProgressBar):
+    """Lightning's rich progress bar with the board's values in the place of its own."""
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        shown_by = cast(Board, pl_module.board)
+        latest = shown_by.latest
+        shown: dict[str, Any] = {
+            task: f"{latest[tag]:.3f}" for task in shown_by.tasks if (tag := board.train_tag("loss", task)) in latest
+        }
+        if board.TOKENS_PER_S in latest:
+            shown["tokens/s"] = f"{latest[board.TOKENS_PER_S]:,.0f}"
+        return shown

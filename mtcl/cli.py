@@ -1,0 +1,131 @@
+"""LightningCLI, bent to what mtcl needs: one merged configuration, errors in one line, no value taken from a
+checkpoint.
+
+The verbs (`fit`, `test`, ...) are dispatched by us, so the parser is built without subcommands: a key has the same
+name in YAML, on the command line (`--trainer.max_steps 10`) and in the environment
+(`MTCL_SET_TRAINER__MAX_STEPS=10`).
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+import yaml
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from mtcl.callbacks import Progress, Report, checkpoints
+from mtcl.datamodule import MtclDataModule, TaskConfig
+from mtcl.errors import ConfigError, nearest
+from mtcl.module import MtclModule
+
+
+class MtclParser(LightningArgumentParser):
+    """Raises `ConfigError` with the key at fault and the nearest right one, in the place of pages of usage."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        if not self.exit_on_error:
+            super().error(message, ex)
+        raise ConfigError(_explain(message, list(_keys(self)))) from ex
+
+
+class MtclCLI(LightningCLI):
+    """Parses and instantiates; `cli.trainer`, `cli.model` and `cli.datamodule` are for the caller to run."""
+
+    def __init__(self, arguments: list[str], *, config: dict[str, Any], run_dir: Path) -> None:
+        self.run_dir = run_dir
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as merged:
+            yaml.safe_dump(config, merged, sort_keys=False)
+            merged.flush()
+            super().__init__(
+                MtclModule,
+                MtclDataModule,
+                trainer_class=Trainer,
+                save_config_callback=None,
+                seed_everything_default=1,
+                trainer_defaults=trainer_defaults(),
+                parser_kwargs={"default_env": True, "env_prefix": "MTCL_SET"},
+                args=["--config", merged.name, *arguments],
+                run=False,
+            )
+
+    def init_parser(self, **options: Any) -> LightningArgumentParser:
+        parser = MtclParser(**options)
+        parser.add_argument(
+            "-c", "--config", action="config", help="YAML file; several merge key by key, later ones win."
+        )
+        return parser
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--tasks", type=dict[str, TaskConfig], default={}, help="The run's tasks by name.")
+        parser.add_argument(
+            "--checkpoint_every_n_steps", type=int, default=50, help="Optimizer steps between writes of last.ckpt."
+        )
+        parser.link_arguments("tasks", "model.tasks")
+        parser.link_arguments("tasks", "data.tasks")
+        parser.link_arguments("model.encoder.name", "data.model")
+        parser.link_arguments("model.encoder.revision", "data.revision")
+        parser.link_arguments("model.encoder.trust_remote_code", "data.trust_remote_code")
+        parser.link_arguments("model.encoder.tokens_per_chunk", "data.tokens_per_chunk")
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+
+    def instantiate_trainer(self, **options: Any) -> Trainer:
+        folder = self.run_dir
+        every = self._get(self.config, "checkpoint_every_n_steps")
+        extra: list[Any] = [*checkpoints(folder / "checkpoints", every_n_steps=every), Report()]
+        if self._get(self.config, "trainer.enable_progress_bar") is not False:
+            extra.append(Progress())
+        if self._get(self.config, "trainer.logger") in (None, True):
+            options["logger"] = TensorBoardLogger(folder.parent, name=folder.name, version="", default_hp_metric=False)
+        self.trainer_defaults = {**self.trainer_defaults, "callbacks": extra}
+        return super().instantiate_trainer(**options)
+
+    def config_text(self) -> str:
+        """The resolved configuration as YAML, without what is derived from other keys."""
+        return str(self.parser.dump(self.config, skip_none=False))
+
+    def _parse_ckpt_path(self) -> None:
+        """Lightning would let hyper-parameters of a checkpoint override given values (Lightning issue 21455)."""
+
+
+def trainer_defaults() -> dict[str, Any]:
+    """What differs from Lightning's own defaults; each can be set like any value."""
+    return {
+        "precision": best_precision(),
+        "gradient_clip_val": 1.0,
+        "log_every_n_steps": 10,
+        "num_sanity_val_steps": 0,
+        "use_distributed_sampler": False,
+        "enable_model_summary": False,
+    }
+
+
+def best_precision() -> str:
+    """bf16-mixed where the hardware multiplies in bf16, else 32-true."""
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return "bf16-mixed" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "32-true"
+
+
+def _keys(parser: LightningArgumentParser) -> Iterator[str]:
+    for action in parser._actions:
+        if action.dest not in ("help", "==SUPPRESS=="):
+            yield action.dest
+
+
+def _explain(message: str, keys: list[str]) -> str:
+    """Jsonargparse's message in one line, with the nearest known key where a key is unknown."""
+    line = " ".join(message.split())
+    unknown = re.search(r"(?:[Kk]ey|[Oo]ption|nested key|arguments?:?) [\"']?-*([\w.]+)[\"']?", line)
+    if unknown and unknown.group(1) not in keys and ("not" in line or "nrecognized" in line):
+        name = unknown.group(1)
+        close = nearest(name, keys)
+        line += close if "did you mean" in close else ""
+    return line

@@ -1,0 +1,20 @@
+"""`mtcl demo DIR`: a generated corpus in the layout of a data root."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def main(command: str, arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog=f"mtcl {command}", description=__doc__)
+    parser.add_argument("folder", type=Path, help="where to write; one sub-folder a task")
+    parser.add_argument("--posts", type=int, default=5000, help="size of the corpus (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="equal seeds give equal files (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    from mtcl.demo import write_demo
+
+    for task, rows in write_demo(options.folder, posts=options.posts, seed=options.seed).items():
+        print(f"{task}: " + ", ".join(f"{count:,} {split}" for split, count in rows.items()))
+    print(f"written to {options.folder}; train on it: mtcl fit --config configs/demo.yaml --data.root {options.folder}")
+    return 0

@@ -1,0 +1,223 @@
+"""`mtcl fit | validate | test | predict`: run a configuration, or a checkpoint with the configuration it holds."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mtcl import config as configuration
+from mtcl.errors import ConfigError, root_cause
+
+if TYPE_CHECKING:
+    from mtcl.cli import MtclCLI
+
+RUNS = Path("runs")
+log = logging.getLogger("mtcl")
+
+
+def main(command: str, arguments: list[str]) -> int:
+    options, rest = _parser(command).parse_known_args(arguments)
+    if "-h" in rest or "--help" in rest:
+        _parser(command).print_help()
+        print("\nand every key of a configuration:\n")
+    quiet_libraries()
+    checkpoint = find_checkpoint(options, command)
+    saved = load_checkpoint(checkpoint) if checkpoint else None
+    below = yaml_of(saved) if saved and not (options.init_from and options.config) else None
+    run_dir = run_folder(options, command, checkpoint)
+    if options.tasks_dir:
+        rest += ["--data.tasks_dir", options.tasks_dir]
+
+    from mtcl.cli import MtclCLI
+
+    cli = MtclCLI(rest, config=configuration.load(options.config, below=below), run_dir=run_dir)
+    if not cli.model.task_configs:
+        raise ConfigError("no task is configured: give --config FILE with tasks, or --tasks.NAME.weight 1")
+    cli.model.config_text = cli.config_text()
+    if saved and not options.resume:
+        load_weights(cli, saved)
+    if command == "fit":
+        return fit(cli, resume=checkpoint if options.resume else None)
+    return {"validate": evaluate, "test": evaluate, "predict": predict}[command](cli, command, bool(saved))
+
+
+def fit(cli: MtclCLI, *, resume: Path | None) -> int:
+    """Train, then print base against best."""
+    from rich.console import Console
+
+    from mtcl.callbacks.report import fit_table
+
+    save_config(cli)
+    log.info("run folder %s; watch it with: tensorboard --logdir %s", cli.run_dir, cli.run_dir.parent)
+    cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=resume, weights_only=True if resume else None)
+    if cli.trainer.interrupted:
+        log.warning("interrupted at step %d; go on with: mtcl fit --resume %s", cli.trainer.global_step, cli.run_dir)
+        return 130
+    if cli.trainer.is_global_zero and cli.model.history:
+        Console().print(fit_table(cli.model))
+        print(f"best checkpoint: {cli.run_dir / 'checkpoints' / 'best.ckpt'}")
+    return 0
+
+
+def evaluate(cli: MtclCLI, command: str, has_weights: bool) -> int:
+    """Evaluate, with the base encoder beside where weights were loaded; results also go to the run folder as JSON."""
+    from rich.console import Console
+
+    from mtcl.callbacks.report import results_table
+
+    run = cli.trainer.validate if command == "validate" else cli.trainer.test
+    run(cli.model, cli.datamodule, verbose=False)
+    now, base = dict(cli.model.results), None
+    if has_weights:
+        cli.model.back_to_base()
+        run(cli.model, cli.datamodule, verbose=False)
+        base = dict(cli.model.results)
+    if cli.trainer.is_global_zero:
+        split = "val" if command == "validate" else "test"
+        Console().print(results_table(now, base, module=cli.model, split=split))
+        cli.run_dir.mkdir(parents=True, exist_ok=True)
+        (cli.run_dir / f"{split}.json").write_text(json.dumps({name: r.metrics for name, r in now.items()}, indent=1))
+    return 0
+
+
+def predict(cli: MtclCLI, command: str, has_weights: bool) -> int:
+    """Write each task's test texts with their embeddings to Parquet files in the run folder."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    embeddings = cli.trainer.predict(cli.model, cli.datamodule)
+    folder = cli.run_dir / "embeddings"
+    folder.mkdir(parents=True, exist_ok=True)
+    for pool, vectors_TD in zip(cli.datamodule.pools("test"), embeddings or [], strict=True):
+        flat = pa.array(vectors_TD.float().flatten().numpy())
+        column = pa.FixedSizeListArray.from_arrays(flat, vectors_TD.shape[1])
+        pq.write_table(pa.table({"text": pool.store.texts(), "embedding": column}), folder / f"{pool.name}.parquet")
+        print(
+            f"written {folder / pool.name}.parquet: {vectors_TD.shape[0]:,} texts of {vectors_TD.shape[1]} dimensions"
+        )
+    return 0
+
+
+def find_checkpoint(options: argparse.Namespace, command: str) -> Path | None:
+    """The checkpoint file that --resume, --init_from or --ckpt name; a run folder stands for its last or best one."""
+    given = [name for name in ("resume", "init_from", "ckpt") if getattr(options, name, None)]
+    if len(given) > 1:
+        raise ConfigError(
+            f"--{given[0]} and --{given[1]} exclude each other: resume goes on with a run, init_from starts a new one"
+        )
+    if not given:
+        return None
+    value = getattr(options, given[0])
+    if value == "last":
+        runs = sorted(RUNS.glob("*/checkpoints/last.ckpt"), key=lambda p: p.stat().st_mtime)
+        if not runs:
+            raise ConfigError(f"nothing to resume: no {RUNS}/*/checkpoints/last.ckpt here")
+        return runs[-1]
+    path = Path(value)
+    if path.is_dir():
+        path = path / "checkpoints" / ("last.ckpt" if given[0] == "resume" else "best.ckpt")
+    if not path.is_file():
+        raise ConfigError(f"no checkpoint {str(path)!r}: give a run folder or a .ckpt file")
+    return path
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint's content; nothing in it is executed. Raises `ConfigError` for a file that is none of ours."""
+    import torch
+
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen types for damaged files
+        raise ConfigError(f"cannot read checkpoint {str(path)!r}: {root_cause(error)}") from error
+    if "mtcl" not in content:
+        raise ConfigError(f"{str(path)!r} is no checkpoint of mtcl")
+    return content
+
+
+def load_weights(cli: MtclCLI, saved: dict[str, Any]) -> None:
+    """Take the encoder and the losses of tasks that both have."""
+    from mtcl.module import check_dim
+
+    state = saved["state_dict"]
+    check_dim(cli.model, state)
+    wanted = {k: v for k, v in state.items() if k in cli.model.state_dict()}
+    cli.model.load_state_dict(wanted, strict=False)
+    cli.model.weights_from_checkpoint = True
+
+
+def yaml_of(saved: dict[str, Any]) -> dict[str, Any]:
+    """The configuration that a checkpoint holds."""
+    import yaml
+
+    return dict(yaml.safe_load(saved["mtcl"]["config"]) or {})
+
+
+def run_folder(options: argparse.Namespace, command: str, checkpoint: Path | None) -> Path:
+    """Where the run writes: --run_dir, the checkpoint's own run, or a new folder under runs/."""
+    if options.run_dir:
+        chosen = Path(options.run_dir)
+        if command == "fit" and not options.resume and (chosen / "checkpoints").exists():
+            raise ConfigError(f"{chosen} holds a run: go on with --resume {chosen}, or give another --run_dir")
+        return chosen
+    if checkpoint and not options.init_from:
+        return checkpoint.parent.parent
+    name = Path(options.config[0]).stem if options.config else "run"
+    number, chosen = 1, RUNS / name
+    while chosen.exists():
+        number += 1
+        chosen = RUNS / f"{name}-{number}"
+    return chosen
+
+
+def save_config(cli: MtclCLI) -> None:
+    """Write the resolved configuration beside the checkpoints; a resumed run adds its own."""
+    if not cli.trainer.is_global_zero:
+        return
+    cli.run_dir.mkdir(parents=True, exist_ok=True)
+    path, number = cli.run_dir / "config.yaml", 1
+    while path.exists():
+        path, number = cli.run_dir / f"config.resume-{number}.yaml", number + 1
+    path.write_text(cli.model.config_text, encoding="utf-8")
+
+
+def quiet_libraries() -> None:
+    """Our own lines plain on standard error; of the libraries' only what a user can act on."""
+    import warnings
+
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log.handlers, log.propagate = [handler], False
+    log.setLevel(logging.INFO)
+    import lightning.pytorch  # sets its own level when first imported
+
+    for name in (lightning.pytorch.__name__, "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        "LightningCLI's args parameter",
+        ".*does not have many workers.*",
+        ".*exists and is not empty.*",
+        ".*isinstance.treespec.*",
+    ):
+        warnings.filterwarnings("ignore", message=message)
+
+
+def _parser(command: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"mtcl {command}", description=__doc__, add_help=False, allow_abbrev=False)
+    parser.add_argument("-c", "--config", action="append", default=[], help="YAML file; several merge, later ones win")
+    parser.add_argument("--run_dir", help="where the run writes (default: runs/<name of the first configuration>)")
+    parser.add_argument("--tasks_dir", help="more folders of task files, beside ./tasks and MTCL_TASKS_DIR")
+    if command == "fit":
+        parser.add_argument(
+            "--resume", nargs="?", const="last", help="go on with a run: its folder or .ckpt; the newest run if bare"
+        )
+        parser.add_argument("--init_from", help="start a new run from the weights of a run folder (best) or .ckpt")
+    else:
+        parser.add_argument("--ckpt", help="run folder (its best checkpoint) or .ckpt; the base encoder if absent")
+    parser.set_defaults(resume=None, init_from=None, ckpt=None)
+    return parser

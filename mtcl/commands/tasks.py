@@ -1,0 +1,150 @@
+"""`mtcl tasks list | show NAME | check NAME | new NAME`: what tasks there are, and whether one is right."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mtcl.errors import ConfigError, DataError, TaskError
+from mtcl.registry import Registry, discover
+from mtcl.task import NAME, Task
+
+if TYPE_CHECKING:
+    from mtcl.pairs import PairTable
+
+TEMPLATE = '''"""One line: what goes in and what it should be near to."""
+
+from mtcl import NDCG, Files, QueryDocument, Task
+
+
+class {class_name}(Task):
+    """What the task teaches, and where its data comes from."""
+
+    name = "{name}"
+    version = 1
+    owner = "@your-team"
+    license = "internal"
+    data = Files("{name}")  # <data root>/{name}/train.parquet, validation.parquet, test.parquet
+    pairs = QueryDocument(query="query", document="document")
+    metric = NDCG(k=10)
+    sample = [
+        {{"query": "first query", "document": "a document that answers the first query"}},
+        {{"query": "second query", "document": "a document that answers the second query"}},
+    ]
+'''
+
+
+def main(command: str, arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog=f"mtcl {command}", description=__doc__)
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list | show | check | new")
+    add_list = actions.add_parser("list", help="all tasks that are found, broken files included")
+    add_list.add_argument("--tasks_dir", help="more folders of task files")
+    for action, what in (
+        ("show", "a task's declaration and sample"),
+        ("check", "test a task on its sample and its real rows"),
+    ):
+        sub = actions.add_parser(action, help=what)
+        sub.add_argument("name")
+        sub.add_argument("--tasks_dir", help="more folders of task files")
+        sub.add_argument(
+            "--data.root", dest="root", default=os.environ.get("MTCL_DATA"), help="data root (default: MTCL_DATA)"
+        )
+    add_new = actions.add_parser("new", help="write tasks/NAME.py to start from")
+    add_new.add_argument("name")
+    options = parser.parse_args(arguments)
+    if options.action == "new":
+        return new(options.name)
+    registry = discover(options.tasks_dir)
+    if options.action == "list":
+        return list_tasks(registry)
+    task = registry[options.name]
+    root = Path(options.root) if options.root else None
+    return show(task) if options.action == "show" else check(task, root)
+
+
+def list_tasks(registry: Registry) -> int:
+    """Print a line a task; exit code 1 if any file is broken."""
+    width = max([len(name) for name in registry.entries], default=0)
+    for name, entry in sorted(registry.entries.items()):
+        if entry.task is None:
+            print(f"{name:<{width}}  BROKEN  {entry.error}")
+        else:
+            task = entry.task
+            kind = type(task.pairs).__name__ if not callable(getattr(task.pairs, "__func__", None)) else "own pairs"
+            print(f"{name:<{width}}  {kind:<13} {task.metric.name:<10} {_first_line(task)}")
+    broken = sum(entry.task is None for entry in registry.entries.values())
+    if broken:
+        print(f"{broken} of {len(registry.entries)} tasks are broken", file=sys.stderr)
+    return 1 if broken else 0
+
+
+def show(task: Task) -> int:
+    """Print a task's declaration."""
+    print(f"{task.name} (version {task.version})\n  {_first_line(type(task))}\n")
+    for name in ("owner", "license", "data", "pairs"):
+        print(f"  {name:<8} {getattr(task, name)}")
+    print(f"  {'metric':<8} {task.metric.name}\n  sample")
+    for row in task.sample:
+        print(f"    {row}")
+    return 0
+
+
+def check(task: Task, root: Path | None) -> int:
+    """Make pairs of the sample and of the real rows, and say what came out. Raises what is wrong."""
+    from mtcl.sources import as_table
+    from mtcl.store import pairs_of
+
+    try:
+        print(f"sample: {describe(task.pairs(as_table(task.sample)))}")
+    except DataError as error:
+        raise TaskError(f"task {task.name!r}, sample: {error}") from error
+    for split in ("train", "validation", "test"):
+        try:
+            table = pairs_of(task, split, root)
+        except DataError as error:
+            raise DataError(f"task {task.name!r}, {split}: {error}") from error
+        print(f"{split}: {describe(table)}")
+        if split == "train":
+            print("\n".join(f"    {line}" for line in examples(table)))
+    print(f"task {task.name!r} is ready: add it to a configuration under `tasks:`")
+    return 0
+
+
+def describe(table: PairTable) -> str:
+    """One line about a table of pairs."""
+    left_out = ", ".join(f"{count:,} {reason}" for reason, count in table.skipped.items())
+    words = f"{len(table.anchors):,} pairs, {len(table.texts):,} distinct texts, {len(table.candidates):,} candidates"
+    return words + (f"; left out: {left_out}" if left_out else "")
+
+
+def examples(table: PairTable, count: int = 3) -> list[str]:
+    """A few pairs to read."""
+    lines = []
+    for anchor, positive in list(zip(table.anchors, table.positives, strict=True))[:count]:
+        if table.groups is not None:
+            positive = next(member for member in table.groups[positive] if member != anchor)
+        lines.append(f"{table.texts[int(anchor)].as_py()[:70]!r} -> {table.texts[int(positive)].as_py()[:70]!r}")
+    return lines
+
+
+def new(name: str) -> int:
+    """Write tasks/NAME.py from the template."""
+    if not NAME.fullmatch(name):
+        raise ConfigError(
+            f"task name {name!r}: use lower case letters, digits and underscores, beginning with a letter"
+        )
+    path = Path("tasks") / f"{name}.py"
+    if path.exists():
+        raise ConfigError(f"{path} exists: choose another name, or edit it")
+    path.parent.mkdir(exist_ok=True)
+    class_name = "".join(part.capitalize() for part in name.split("_"))
+    path.write_text(TEMPLATE.format(name=name, class_name=class_name), encoding="utf-8")
+    print(f"written {path}: edit it, then run: mtcl tasks check {name}")
+    return 0
+
+
+def _first_line(task: type[Task]) -> str:
+    return (task.__doc__ or "").strip().splitlines()[0]

@@ -1,0 +1,58 @@
+"""Configuration files to one plain dict: later files win key by key.
+
+jsonargparse replaces a whole dict (`tasks`) by that of a later file; here dicts merge at every depth, and a task
+set to null in a later file is removed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mtcl.errors import ConfigError, nearest
+
+
+def load(paths: list[str], *, below: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The merged content of YAML files, on top of `below` (the configuration of a checkpoint)."""
+    merged = below or {}
+    for path in paths:
+        merged = merge(merged, _read(Path(path)))
+    empty = [name for name, value in (merged.get("tasks") or {}).items() if value is None]
+    if empty:
+        raise ConfigError(
+            f"tasks.{empty[0]} is null: write `{empty[0]}: {{}}` for a task with defaults (null removes an earlier one)"
+        )
+    return merged
+
+
+def merge(below: dict[str, Any], above: dict[str, Any], *, path: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Deep merge into a new dict; `above` wins, and null removes a task that `below` has."""
+    merged = dict(below)
+    for key, value in above.items():
+        if path == ("tasks",) and value is None and key in below:
+            del merged[key]
+        elif isinstance(value, dict) and isinstance(below.get(key), dict):
+            merged[key] = merge(below[key], value, path=(*path, key))
+        else:
+            merged[key] = value
+    return merged
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        there = [str(p) for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+        raise ConfigError(f"no configuration file {str(path)!r}{nearest(str(path), there)}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read configuration file {str(path)!r}: {error}") from error
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        raise ConfigError(f"{path}:{line}: not valid YAML: {error.problem}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: a configuration is a mapping of keys to values, not {type(content).__name__}")
+    return content

@@ -1,0 +1,58 @@
+"""Gathering across ranks; with one process each function gives back what it was given.
+
+With a differentiable gather (its backward sums over ranks) and the mean over local rows, DDP's mean over ranks is
+the gradient of one process with the whole batch, without any scaling. A detached gather would be biased.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def world() -> tuple[int, int]:
+    """(rank, number of ranks); (0, 1) outside a distributed run."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+def gather(rows: Tensor) -> Tensor:
+    """The rows of all ranks in rank order, with gradient. Shapes must be equal on all ranks."""
+    if world()[1] == 1:
+        return rows
+    if rows.requires_grad:
+        gathered: Tensor = _Gather.apply(rows)  # type: ignore[no-untyped-call]
+        return gathered
+    return torch.cat(_all_gather(rows))
+
+
+def gather_varying(rows: Tensor) -> Tensor:
+    """The rows of all ranks in rank order, without gradient; ranks may differ in their number of rows."""
+    if world()[1] == 1:
+        return rows
+    counts = torch.cat(_all_gather(torch.tensor([len(rows)], device=rows.device))).tolist()
+    padded = rows.new_zeros(max(counts), *rows.shape[1:])
+    padded[: len(rows)] = rows
+    return torch.cat([part[:count] for part, count in zip(_all_gather(padded), counts, strict=True)])
+
+
+def _all_gather(rows: Tensor) -> list[Tensor]:
+    parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, rows.contiguous())
+    return parts
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        return torch.cat(_all_gather(rows))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].contiguous().clone()
+        dist.all_reduce(total)
+        return total.chunk(dist.get_world_size())[dist.get_rank()]

@@ -1,0 +1,174 @@
+"""The shared text encoder: a Hugging Face backbone, pooling, an optional projection, unit length.
+
+One forward serves all texts of a step, whatever task and role they have: `Encoder.forward` takes packed chunks and
+gives one embedding a text, in the order of the texts. Parameters that no task uses (BERT's pooler) are never
+created, because under DDP they silently stop the averaging of gradients.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mtcl.errors import ConfigError
+from mtcl.hub import resolve_model
+from mtcl.packing import Chunk, Packed, pack
+from mtcl.types import Ragged
+
+DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """The encoder all tasks share.
+
+    Attributes:
+        name: Folder or Hub name of a Hugging Face encoder.
+        revision: Commit, tag or branch on the Hub.
+        pooling: mean of the tokens, first token (cls) or last token.
+        dim: Size of the embedding through a linear projection; null keeps the backbone's own size.
+        projection: How the projection starts: pca of the base encoder's embeddings of the training texts, or random.
+        attention: Attention implementation of transformers; auto is sdpa on a GPU, eager on a CPU (faster there).
+        tokens_per_chunk: Tokens with padding that go through the backbone at once.
+        trust_remote_code: Run model code from the repository; only for repositories you trust.
+    """
+
+    name: str = DEFAULT_MODEL
+    revision: str | None = None
+    pooling: Literal["mean", "cls", "last"] = "mean"
+    dim: int | None = None
+    projection: Literal["pca", "random"] = "pca"
+    attention: str = "auto"
+    tokens_per_chunk: int = 2048
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        if self.dim is not None and self.dim < 1:
+            raise ConfigError(f"model.encoder.dim is {self.dim}: give a positive size, or null for the backbone's own")
+        if self.tokens_per_chunk < 1:
+            raise ConfigError(f"model.encoder.tokens_per_chunk is {self.tokens_per_chunk}: give at least 1")
+
+
+class Encoder(nn.Module):
+    """Packed texts to unit vectors (T, D) in float32."""
+
+    def __init__(self, backbone: nn.Module, *, pooling: str = "mean", dim: int | None = None) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.pooling = pooling
+        self.hidden = hidden_size(backbone)
+        self.projection = nn.Linear(self.hidden, dim) if dim is not None else None
+
+    @classmethod
+    def load(cls, config: EncoderConfig) -> Encoder:
+        """The encoder with the weights that `config.name` resolves to; in training mode, as transformers does not."""
+        backbone = load_backbone(resolve_model(config.name, revision=config.revision), config)
+        if config.dim is not None and config.dim > hidden_size(backbone):
+            raise ConfigError(f"model.encoder.dim is {config.dim}, more than the backbone's {hidden_size(backbone)}")
+        return cls(backbone, pooling=config.pooling, dim=config.dim).train()
+
+    @property
+    def dim(self) -> int:
+        return self.hidden if self.projection is None else self.projection.out_features
+
+    def forward(self, texts: Packed) -> Tensor:
+        """(T, D) unit vectors in the order of the texts."""
+        pooled_TH = torch.cat([self.pool(chunk) for chunk in texts.chunks])[texts.place_T]
+        if self.projection is not None:
+            pooled_TH = self.projection(pooled_TH)
+        return F.normalize(pooled_TH.float(), dim=-1)
+
+    def pool(self, chunk: Chunk) -> Tensor:
+        """(n, H) pooled hidden states of a chunk (n, L)."""
+        hidden_nLH: Tensor = self.backbone(input_ids=chunk.ids, attention_mask=chunk.mask).last_hidden_state
+        if self.pooling == "cls":
+            return hidden_nLH[:, 0]
+        if self.pooling == "last":
+            last_n = chunk.mask.sum(dim=1) - 1
+            return hidden_nLH[torch.arange(len(last_n), device=last_n.device), last_n]
+        mask_nL1 = chunk.mask.unsqueeze(-1).to(hidden_nLH.dtype)
+        return (hidden_nLH * mask_nL1).sum(dim=1) / mask_nL1.sum(dim=1).clamp(min=1)
+
+    @torch.inference_mode()
+    def embed(self, tokens: Ragged, *, tokens_per_chunk: int, num_at_once: int = 4096) -> Tensor:
+        """(T, D) float32 on the CPU, dropout off, in the order of `tokens`; the mode of the module is put back."""
+        was_training, device = self.training, next(self.parameters()).device
+        self.eval()
+        try:
+            rows = np.arange(len(tokens))
+            parts = [
+                self(pack(tokens.take(some), tokens_per_chunk=tokens_per_chunk).to(device)).cpu()
+                for some in np.array_split(rows, max(1, -(-len(rows) // num_at_once)))
+                if len(some)
+            ]
+        finally:
+            self.train(was_training)
+        return torch.cat(parts) if parts else torch.empty(0, self.dim)
+
+    @torch.no_grad()
+    def init_projection_pca(self, embeddings_TH: Tensor) -> None:
+        """Start the projection as the PCA of `embeddings_TH` (float32): centred, components by falling variance."""
+        assert self.projection is not None
+        dim = self.projection.out_features
+        if len(embeddings_TH) < dim:
+            raise ConfigError(
+                f"PCA to {dim} dimensions needs at least {dim} training texts, found {len(embeddings_TH)}"
+            )
+        mean_H = embeddings_TH.mean(dim=0)
+        _, vectors_HH = torch.linalg.eigh(torch.cov(embeddings_TH.double().T))
+        components_DH = vectors_HH.flip(1)[:, :dim].T.float()
+        self.projection.weight.copy_(components_DH)
+        self.projection.bias.copy_(-components_DH @ mean_H)
+
+
+def hidden_size(backbone: nn.Module) -> int:
+    """H, the size of the backbone's hidden states."""
+    config: Any = backbone.config
+    return int(config.hidden_size)
+
+
+def load_backbone(folder: Path, config: EncoderConfig) -> nn.Module:
+    """A backbone in float32 from safetensors, without a pooler. Raises `ConfigError` if there is none."""
+    from transformers import AutoConfig, AutoModel
+    from transformers.utils import logging
+
+    transformers_logging: Any = logging
+
+    attention = config.attention
+    if attention == "auto":
+        attention = "sdpa" if torch.cuda.is_available() else "eager"
+    transformers_logging.disable_progress_bar()
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        settings = AutoConfig.from_pretrained(folder, trust_remote_code=config.trust_remote_code)
+        backbone: nn.Module = AutoModel.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            attn_implementation=attention,
+            use_safetensors=True,
+            trust_remote_code=config.trust_remote_code,
+            **_without_pooler(settings),
+        )
+    except (OSError, ValueError, ImportError) as error:
+        raise ConfigError(
+            f"model {config.name!r} cannot be loaded from {folder}: {str(error).strip().splitlines()[0]}"
+        ) from error
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+    return backbone
+
+
+def _without_pooler(settings: Any) -> dict[str, bool]:
+    from transformers import AutoModel
+
+    model_class: Any = AutoModel._model_mapping.get(type(settings), None)
+    takes_it = model_class is not None and "add_pooling_layer" in inspect.signature(model_class).parameters
+    return {"add_pooling_layer": False} if takes_it else {}

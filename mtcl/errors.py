@@ -1,0 +1,48 @@
+"""Errors a user can mend, and the wording they share.
+
+Each message says what is wrong, the value found and what to do. The command line prints them as one line and
+leaves with exit code 2; `--debug` adds the traceback. `assert` is kept for our own invariants.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class MtclError(Exception):
+    """Base of all errors that are the user's to mend."""
+
+
+class TaskError(MtclError):
+    """A task file or a task class breaks the contract of `mtcl.Task`."""
+
+
+class ConfigError(MtclError):
+    """A value of the configuration or of the command line cannot be used."""
+
+
+class DataError(MtclError):
+    """Rows, files or stores do not hold what they should."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint to append to a message: `; did you mean 'x'?`, else the known names, else nothing."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+    if close:
+        return "; did you mean " + " or ".join(repr(n) for n in close) + "?"
+    if not names:
+        return ""
+    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+    return f"; known: {shown}"
+
+
+def root_cause(error: BaseException) -> str:
+    """The innermost cause's first line: libraries wrap a useful message in several that are not."""
+    seen: set[int] = set()
+    while id(error) not in seen:
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__ or error
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

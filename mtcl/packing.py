@@ -1,0 +1,72 @@
+"""Texts of any length to a few dense chunks: sorted by length, cut to a token budget, at next to no padding.
+
+Done where the batch is assembled (a worker process), so that the training process only multiplies matrices.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mtcl.types import IntArray, Ragged
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Texts of about one length: token ids (n, L) and mask (n, L), 1 for a token and 0 for padding, both int64."""
+
+    ids: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Chunks, and where each text went: text t is row `place_T[t]` of the chunks' rows put one after the other."""
+
+    chunks: tuple[Chunk, ...]
+    place_T: Tensor
+    num_tokens: int
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Packed:
+        return self._map(lambda x: x.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Packed:
+        return self._map(lambda x: x.pin_memory())
+
+    @property
+    def num_padded(self) -> int:
+        """Tokens and padding together."""
+        return sum(chunk.ids.numel() for chunk in self.chunks)
+
+    def _map(self, apply: Any) -> Packed:
+        return Packed(
+            tuple(Chunk(apply(c.ids), apply(c.mask)) for c in self.chunks), apply(self.place_T), self.num_tokens
+        )
+
+
+def pack(tokens: Ragged, *, tokens_per_chunk: int) -> Packed:
+    """Pack texts into chunks of at most `tokens_per_chunk` tokens with padding; a longer text is a chunk of its own."""
+    lengths = tokens.lengths()
+    order = np.argsort(-lengths, kind="stable")
+    chunks, start = [], 0
+    while start < len(order):
+        width = int(lengths[order[start]])
+        end = start + max(1, tokens_per_chunk // max(1, width))
+        chunks.append(_chunk(tokens.take(order[start:end]), width))
+        start = end
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order))
+    return Packed(tuple(chunks), torch.from_numpy(place), int(lengths.sum()))
+
+
+def _chunk(tokens: Ragged, width: int) -> Chunk:
+    mask = np.arange(width) < _column(tokens.lengths())
+    return Chunk(torch.from_numpy(tokens.padded(width, 0)), torch.from_numpy(mask.astype(np.int64)))
+
+
+def _column(values: IntArray) -> IntArray:
+    return values[:, None]

@@ -1,0 +1,35 @@
+"""Keys to relations: who is an anchor's positive, who is left out, who is a negative.
+
+Letters: N anchors, C candidates, K keys of a text (rows padded with 0, which is no key).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+POSITIVE, LEFT_OUT, NEGATIVE = 1, 0, -1
+
+
+def shares_key(anchor_keys_NK: Tensor, candidate_keys_CK: Tensor) -> Tensor:
+    """(N, C) bool: whether anchor and candidate have a key in common. Memory is one (N, C) mask, whatever K is."""
+    shared_NC = torch.zeros(len(anchor_keys_NK), len(candidate_keys_CK), dtype=torch.bool, device=anchor_keys_NK.device)
+    for anchor_key_N in anchor_keys_NK.unbind(1):
+        present_N1 = (anchor_key_N != 0)[:, None]
+        for candidate_key_C in candidate_keys_CK.unbind(1):
+            shared_NC |= (anchor_key_N[:, None] == candidate_key_C) & present_N1
+    return shared_NC
+
+
+def relation(
+    anchor_keys_NK: Tensor, candidate_keys_CK: Tensor, own_N: Tensor, *, multi_positive: bool = False
+) -> Tensor:
+    """(N, C) int8: +1 the anchor's own positive (candidate `own_N[n]`), 0 left out, -1 negative.
+
+    A candidate that shares a key with the anchor is never a negative: left out, or with `multi_positive` a positive.
+    """
+    shared_NC = shares_key(anchor_keys_NK, candidate_keys_CK)
+    related = POSITIVE if multi_positive else LEFT_OUT
+    relation_NC = torch.where(shared_NC, related, NEGATIVE).to(torch.int8)
+    relation_NC[torch.arange(len(own_N), device=own_N.device), own_N] = POSITIVE
+    return relation_NC

@@ -1,0 +1,157 @@
+"""Where a task's rows come from: files under the data root, a data set on the Hub, or rows in the task file.
+
+A source is called with a split and the data root and returns an Arrow table; a task may instead define a method
+`data(self, split, root)` of the same signature. `datasets` does the reading (memory-mapped Arrow, one code path
+for every format); what it cannot read becomes one `DataError` that names the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mtcl.errors import DataError, nearest, root_cause
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FORMATS = {".parquet": "parquet", ".jsonl": "json", ".csv": "csv"}
+
+
+class Source(ABC):
+    """Rows of a task by split; `corpus` and the like are splits too."""
+
+    @abstractmethod
+    def __call__(self, split: str, root: Path | None) -> pa.Table:
+        """All rows of `split`. Raises `DataError` if they are missing or unreadable."""
+
+    @abstractmethod
+    def fingerprint(self, split: str, root: Path | None) -> str:
+        """Changes whenever the rows may have changed; part of the token store's address."""
+
+
+@dataclass(frozen=True)
+class Files(Source):
+    """`<root>/<folder>/<split>.parquet`, `.jsonl` or `.csv`, or a folder `<split>/` of Parquet shards."""
+
+    folder: str
+
+    def __call__(self, split: str, root: Path | None) -> pa.Table:
+        paths = self.paths(split, root)
+        return _read(FORMATS[paths[0].suffix], data_files=[str(p) for p in paths], what=str(paths[0]))
+
+    def fingerprint(self, split: str, root: Path | None) -> str:
+        return _digest_files(self.paths(split, root))
+
+    def paths(self, split: str, root: Path | None) -> list[Path]:
+        """The files of a split, sorted. Raises `DataError` with what there is instead."""
+        if root is None:
+            raise DataError(
+                f"no data root for Files({self.folder!r}): give --data.root FOLDER or set MTCL_DATA "
+                "(`mtcl demo DIR` makes one)"
+            )
+        folder = Path(root) / self.folder
+        if not folder.is_dir():
+            there = [p.name for p in Path(root).iterdir() if p.is_dir()] if Path(root).is_dir() else []
+            raise DataError(f"no folder {folder}{nearest(self.folder, there)}")
+        shards = sorted((folder / split).glob("*.parquet"))
+        single = [path for suffix in FORMATS if (path := folder / f"{split}{suffix}").is_file()]
+        if len(single) + bool(shards) > 1:
+            raise DataError(
+                f"{folder} holds {split} in several formats: keep one of {', '.join(p.name for p in single)}"
+            )
+        if not single and not shards:
+            there = [p.stem for p in folder.iterdir() if p.suffix in FORMATS]
+            raise DataError(f"no split {split!r} in {folder}{nearest(split, there)}")
+        return single or shards
+
+
+@dataclass(frozen=True)
+class Hub(Source):
+    """A data set of the Hugging Face Hub at a pinned revision (a commit hash), or a local data-set folder.
+
+    `splits` maps our split names to the repository's where they differ, for example `{"validation": "dev"}`.
+    """
+
+    repository: str
+    revision: str
+    config: str | None = None
+    splits: Mapping[str, str] = field(default_factory=dict)
+
+    def __call__(self, split: str, root: Path | None) -> pa.Table:
+        revision = None if Path(self.repository).is_dir() else self.revision
+        name = self.splits.get(split, split)
+        what = f"{self.repository}@{self.revision} split {name!r}"
+        return _read(self.repository, name=self.config, split=name, revision=revision, what=what)
+
+    def fingerprint(self, split: str, root: Path | None) -> str:
+        folder = Path(self.repository)
+        if folder.is_dir():
+            return _digest_files(sorted(p for p in folder.rglob("*") if p.is_file()))
+        return f"{self.repository}@{self.revision}:{self.config}:{self.splits.get(split, split)}"
+
+
+@dataclass(frozen=True)
+class Rows(Source):
+    """Rows held in the task file itself, by split: for tests, samples and very small tasks."""
+
+    train: list[dict[str, Any]] = field(default_factory=list)
+    validation: list[dict[str, Any]] = field(default_factory=list)
+    test: list[dict[str, Any]] = field(default_factory=list)
+    corpus: list[dict[str, Any]] = field(default_factory=list)
+
+    def __call__(self, split: str, root: Path | None) -> pa.Table:
+        rows = getattr(self, split, None)
+        if not rows:
+            given = [s for s in ("train", "validation", "test", "corpus") if getattr(self, s)]
+            raise DataError(f"Rows has no split {split!r}{nearest(split, given)}")
+        return as_table(rows)
+
+    def fingerprint(self, split: str, root: Path | None) -> str:
+        return hashlib.sha256(json.dumps(getattr(self, split, None), sort_keys=True, default=str).encode()).hexdigest()
+
+
+def as_table(rows: Any) -> pa.Table:
+    """Rows as a task's own `data` method may return them (Arrow table, `datasets.Dataset`, dicts) as an Arrow table."""
+    import pyarrow as pa
+
+    if isinstance(rows, pa.Table):
+        return rows
+    if hasattr(rows, "with_format"):
+        return rows.with_format("arrow")[:]
+    if isinstance(rows, Iterable) and not isinstance(rows, str | bytes | Mapping):
+        try:
+            return pa.Table.from_pylist(list(rows))
+        except (pa.ArrowInvalid, pa.ArrowTypeError, AttributeError) as error:
+            raise DataError(
+                f"rows cannot be read as a table: {root_cause(error)}; give dicts with equal keys"
+            ) from error
+    raise DataError(f"data must give a pyarrow.Table, a datasets.Dataset or dicts, not {type(rows).__name__}")
+
+
+def _read(path: str, *, what: str, split: str = "train", **options: Any) -> pa.Table:
+    import datasets
+
+    bars = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        rows = datasets.load_dataset(path, split=split, **options)
+    except Exception as error:  # datasets raises a type of its own for each format and each stage
+        raise DataError(f"cannot read {what}: {root_cause(error)}") from error
+    finally:
+        if not bars:
+            datasets.enable_progress_bars()
+    return rows.with_format("arrow")[:]
+
+
+def _digest_files(paths: list[Path]) -> str:
+    whole = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            whole.update(hashlib.file_digest(file, "sha256").digest())
+    return whole.hexdigest()

@@ -1,0 +1,260 @@
+"""The token store: a task's split as integers on disk, memory-mapped by every process that reads it.
+
+Each distinct text is tokenised once, by the tokenizer's own threads. A store's address hashes all it depends on
+(data, declaration and version of the task, tokenizer, max length), so a stale store is never opened: a new one is
+built beside it. A store is written aside under a lock and renamed when whole; one whose files do not have their
+recorded sizes is built again. Text ends here: what comes after sees only integers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import logging
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from mtcl.errors import DataError, MtclError
+from mtcl.pairs import Pairs, PairTable
+from mtcl.sources import Source, as_table
+from mtcl.task import Task
+from mtcl.types import IntArray, Ragged, offsets_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from transformers import PreTrainedTokenizerBase
+
+FORMAT = 1
+BATCH = 4096
+MAX_CHARACTERS = 100_000
+"""Longer texts are cut before tokenisation: no encoder reads that far, and tokenizers take seconds for a megabyte."""
+log = logging.getLogger("mtcl")
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """A Hugging Face tokenizer and a digest of the files it was read from."""
+
+    backend: PreTrainedTokenizerBase
+    digest: str
+
+    @classmethod
+    def load(cls, folder: Path, *, trust_remote_code: bool = False) -> Tokenizer:
+        from transformers import AutoTokenizer
+
+        files = [p for p in sorted(folder.iterdir()) if p.is_file() and p.suffix in (".json", ".txt", ".model")]
+        digest = hashlib.sha256(b"".join(p.name.encode() + p.read_bytes() for p in files if p.name != "config.json"))
+        return cls(AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code), digest.hexdigest())
+
+    @property
+    def dtype(self) -> type[np.generic]:
+        return np.uint16 if len(self.backend) <= 1 << 16 else np.int32
+
+    def __call__(self, texts: list[str], max_length: int) -> list[list[int]]:
+        ids: list[list[int]] = self.backend(texts, truncation=True, max_length=max_length, return_attention_mask=False)[
+            "input_ids"
+        ]
+        return ids
+
+
+@dataclass(frozen=True)
+class TokenStore:
+    """One split of one task. Pickles as its folder, so worker processes map the same pages.
+
+    `tokens`, `keys` and `identity` have a row for each distinct text; texts of equal `identity` have equal tokens.
+    """
+
+    folder: Path
+    tokens: Ragged
+    identity: IntArray
+    keys: Ragged
+    anchors: IntArray
+    positives: IntArray
+    candidates: IntArray
+    groups: Ragged | None
+    max_keys: int
+    exclude_self: bool
+    skipped: dict[str, int]
+    num_cut: int
+
+    @classmethod
+    def open(cls, folder: Path) -> TokenStore:
+        def ragged(name: str) -> Ragged:
+            return Ragged(_load(folder, f"{name}_offsets"), _load(folder, f"{name}_values"))
+
+        meta = json.loads((folder / "meta.json").read_text())
+        return cls(
+            folder=folder,
+            tokens=ragged("tokens"),
+            identity=_load(folder, "identity"),
+            keys=ragged("keys"),
+            anchors=_load(folder, "anchors"),
+            positives=_load(folder, "positives"),
+            candidates=_load(folder, "candidates"),
+            groups=ragged("groups") if meta["has_groups"] else None,
+            max_keys=meta["max_keys"],
+            exclude_self=meta["exclude_self"],
+            skipped=meta["skipped"],
+            num_cut=meta["num_cut"],
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TokenStore.open, (self.folder,)
+
+    def __len__(self) -> int:
+        return len(self.anchors)
+
+    def texts(self) -> pa.StringArray:
+        """The distinct texts themselves, memory-mapped: for people, never for training."""
+        import pyarrow as pa
+
+        return pa.ipc.open_file(pa.memory_map(str(self.folder / "texts.arrow"))).read_all()["text"].combine_chunks()
+
+    def summary(self) -> str:
+        """One line: pairs, texts, and every row that was left out or cut, with the reason."""
+        notes = [f"{count:,} {reason}" for reason, count in self.skipped.items()]
+        notes += [f"{self.num_cut:,} of over {MAX_CHARACTERS:,} characters, cut"] if self.num_cut else []
+        return f"{len(self):,} pairs, {len(self.tokens):,} texts" + (f"; left out: {', '.join(notes)}" if notes else "")
+
+
+def prepare(
+    task: Task, split: str, *, root: Path | None, tokenizer: Tokenizer, max_length: int, cache: Path
+) -> TokenStore:
+    """Open the store of a task's split, building it first where there is none.
+
+    Safe when several processes ask at once: one builds, the others wait. Raises `DataError` that names task and split.
+    """
+    from filelock import FileLock
+
+    try:
+        folder = cache / f"{task.name}-{split}-{_address(task, split, root, tokenizer, max_length)}"
+        if not is_whole(folder):
+            cache.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{folder}.lock"):
+                if not is_whole(folder):
+                    table = pairs_of(task, split, root)
+                    _build(folder, table, tokenizer, max_length, title=f"{task.name}/{split}")
+        return TokenStore.open(folder)
+    except MtclError as error:
+        raise type(error)(f"task {task.name!r}, {split}: {error}") from error
+
+
+def pairs_of(task: Task, split: str, root: Path | None) -> PairTable:
+    """The pairs of a task's split, from its rows. Raises `DataError` where none is left."""
+    rows = as_table(task.data(split, root))
+    corpus_name = getattr(task.pairs, "corpus", None)
+    corpus = as_table(task.data(corpus_name, root)) if corpus_name and split != "train" else None
+    table = task.pairs(rows, corpus=corpus) if corpus is not None else task.pairs(rows)
+    if not isinstance(table, PairTable):
+        raise DataError(f"pairs must give a PairTable, not {type(table).__name__}: use mtcl.pair_table")
+    if not len(table.anchors):
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in table.skipped.items()) or "no rows"
+        raise DataError(f"no pair is left of {len(rows):,} rows ({reasons})")
+    return table
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether every file that the store recorded is there with its size."""
+    try:
+        sizes = json.loads((folder / "meta.json").read_text())["sizes"]
+        return all((folder / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _address(task: Task, split: str, root: Path | None, tokenizer: Tokenizer, max_length: int) -> str:
+    corpus = getattr(task.pairs, "corpus", None)
+    splits = [split, corpus] if corpus and split != "train" else [split]
+    depends_on = [FORMAT, task.version, tokenizer.digest, max_length, _declaration(task.pairs)]
+    depends_on += [_data_fingerprint(task, name, root) for name in splits]
+    return hashlib.sha256(json.dumps(depends_on).encode()).hexdigest()[:16]
+
+
+def _declaration(pairs: Any) -> str:
+    return repr(pairs) if isinstance(pairs, Pairs) else inspect.getsource(pairs)
+
+
+def _data_fingerprint(task: Task, split: str, root: Path | None) -> str:
+    if isinstance(task.data, Source):
+        return task.data.fingerprint(split, root)
+    digest = hashlib.sha256()
+    for row in as_table(task.data(split, root)).to_batches():
+        digest.update(row.serialize())
+    return digest.hexdigest()
+
+
+def _build(folder: Path, table: PairTable, tokenizer: Tokenizer, max_length: int, *, title: str) -> None:
+    for left_over in folder.parent.glob(f".{folder.name}.*"):
+        shutil.rmtree(left_over)
+    if folder.exists():
+        log.warning("%s: the token store %s is damaged and is built again", title, folder)
+        shutil.rmtree(folder)
+    aside = folder.parent / f".{folder.name}.{os.getpid()}"
+    aside.mkdir()
+    arrays, num_cut = _tokenise(table.texts, tokenizer, max_length, title=title)
+    arrays |= {"keys_offsets": table.keys.offsets, "keys_values": table.keys.values}
+    arrays |= {"anchors": table.anchors, "positives": table.positives, "candidates": table.candidates}
+    if table.groups is not None:
+        arrays |= {"groups_offsets": table.groups.offsets, "groups_values": table.groups.values}
+    for name, array in arrays.items():
+        np.save(aside / f"{name}.npy", array)
+    _write_texts(aside / "texts.arrow", table.texts)
+    meta = {
+        "has_groups": table.groups is not None,
+        "max_keys": int(table.keys.lengths().max()),
+        "exclude_self": table.exclude_self,
+        "skipped": table.skipped,
+        "num_cut": num_cut,
+        "sizes": {path.name: path.stat().st_size for path in sorted(aside.iterdir())},
+    }
+    (aside / "meta.json").write_text(json.dumps(meta))
+    aside.rename(folder)
+
+
+def _tokenise(texts: pa.Array, tokenizer: Tokenizer, max_length: int, *, title: str) -> tuple[dict[str, IntArray], int]:
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    lengths: list[int] = []
+    pieces: list[npt.NDArray[Any]] = []
+    identity = np.empty(len(texts), dtype=np.int64)
+    num_cut = 0
+    starts = range(0, len(texts), BATCH)
+    for start in track(
+        starts,
+        description=f"tokenise {title}",
+        transient=True,
+        console=console,
+        disable=len(starts) < 4 or not console.is_terminal,
+    ):
+        batch: list[str] = texts.slice(start, BATCH).to_pylist()
+        num_cut += sum(len(text) > MAX_CHARACTERS for text in batch)
+        for row, ids in enumerate(tokenizer([text[:MAX_CHARACTERS] for text in batch], max_length), start):
+            array = np.asarray(ids, dtype=tokenizer.dtype)
+            identity[row] = np.uint64(xxhash.xxh3_64_intdigest(array.tobytes())).astype(np.int64)
+            lengths.append(len(array))
+            pieces.append(array)
+    offsets = offsets_of(np.asarray(lengths, dtype=np.int64))
+    return {"tokens_offsets": offsets, "tokens_values": np.concatenate(pieces), "identity": identity}, num_cut
+
+
+def _write_texts(path: Path, texts: pa.Array) -> None:
+    import pyarrow as pa
+
+    table = pa.table({"text": texts})
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+
+
+def _load(folder: Path, name: str) -> IntArray:
+    array: IntArray = np.load(folder / f"{name}.npy", mmap_mode="r")
+    return array

@@ -1,0 +1,108 @@
+"""The contract of a task: what a team declares in one file.
+
+A task says where its rows come from (`data`), how they become pairs (`pairs`) and how it is judged (`metric`).
+Each is either declared (an object) or overridden (a method of the same name and signature). A class is checked
+when it is made, all problems in one message, so a mistake shows when the file is loaded and not at step 10,000.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from mtcl.errors import TaskError
+from mtcl.metrics import Metric
+from mtcl.pairs import Pairs
+from mtcl.sources import Source
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pyarrow as pa
+
+    from mtcl.pairs import PairTable
+
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+class Task:
+    """Base class of all tasks. The docstring of a subclass says what the task teaches."""
+
+    name: ClassVar[str]
+    """= file stem = key in the YAML = tag in TensorBoard; lower case, digits and underscores."""
+    version: ClassVar[int] = 1
+    """Raise it when the pairs change: token stores are rebuilt and old checkpoints can tell."""
+    owner: ClassVar[str] = ""
+    """Who answers for the task, for example `@search-team`."""
+    license: ClassVar[str] = ""
+    """Licence of the data."""
+    data: Callable[[str, Path | None], pa.Table]
+    """`data(split, root)` gives the rows of a split: a `Source`, or a method."""
+    pairs: Callable[..., PairTable]
+    """`pairs(rows, corpus=None)` gives the `PairTable`: a `Pairs`, or a method."""
+    metric: Metric
+    """The primary metric, by which the best checkpoint is chosen."""
+    sample: ClassVar[list[dict[str, Any]]]
+    """A few rows as `data` gives them: offline test and documentation."""
+
+    def __init_subclass__(cls, *, abstract: bool = False, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if not abstract and (problems := problems_of(cls)):
+            raise TaskError(f"task class {cls.__name__}: " + "; ".join(problems))
+
+
+CONTRACT = {
+    "name": (str,),
+    "version": (int,),
+    "owner": (str,),
+    "license": (str,),
+    "data": (Source,),
+    "pairs": (Pairs,),
+    "metric": (Metric,),
+    "sample": (list,),
+}
+
+
+def problems_of(cls: type[Task]) -> list[str]:
+    """Everything about the class that breaks the contract, a sentence each."""
+    problems = [_unknown(name) for name in _public_names(cls) if name not in CONTRACT]
+    for name, kinds in CONTRACT.items():
+        value: Any = getattr(cls, name, None)
+        if value is None:
+            problems.append(f"{name} is missing: declare `{name} = ...`")
+        elif not isinstance(value, kinds) and not (
+            name in ("data", "pairs") and callable(value) and not isinstance(value, type)
+        ):
+            wanted = " or ".join(k.__name__ for k in kinds) + (" or a method" if name in ("data", "pairs") else "")
+            problems.append(f"{name} must be {wanted}, not {value!r:.80}")
+    if isinstance(own := getattr(cls, "name", None), str) and not NAME.fullmatch(own):
+        problems.append(f"name {own!r} must be lower case letters, digits and underscores")
+    if not (cls.__doc__ or "").strip():
+        problems.append("no docstring: say in a sentence what the task teaches")
+    if isinstance(sample := getattr(cls, "sample", None), list) and not (
+        sample and all(isinstance(r, dict) for r in sample)
+    ):
+        problems.append("sample must hold a few rows, each a dict")
+    return problems
+
+
+def _public_names(cls: type[Task]) -> list[str]:
+    declared = {
+        name
+        for base in cls.__mro__
+        if base not in (Task, object)
+        for name in (*vars(base), *vars(base).get("__annotations__", {}))
+    }
+    return sorted(name for name in declared if not name.startswith("_"))
+
+
+def _unknown(name: str) -> str:
+    close = difflib.get_close_matches(name, CONTRACT, n=1)
+    hint = (
+        f"did you mean {close[0]!r}?"
+        if close
+        else f"known: {', '.join(CONTRACT)}; helpers of your own start with an underscore"
+    )
+    return f"unknown attribute {name!r}: {hint}"

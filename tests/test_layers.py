@@ -1,0 +1,56 @@
+"""Imports inside `mtcl/` point down only (docs/design.md, "Layers").
+
+python -m pytest tests/test_layers.py
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+LAYERS = [
+    {"errors", "types", "distributed", "hub"},
+    {"metrics", "sources", "pairs", "task", "demo"},
+    {"store", "registry", "packing", "encoder", "relation", "losses"},
+    {"plan", "batch", "evaluation", "board", "optimizer"},
+    {"datamodule", "module", "callbacks"},
+    {"config", "cli", "commands", "__main__"},
+]
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+FILES = sorted(p for p in (ROOT / "mtcl").rglob("*.py") if p != ROOT / "mtcl" / "__init__.py")
+
+
+def imported(path: Path) -> set[str]:
+    """Modules of mtcl that a file imports, at any depth of the file."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name.split(".")[0] == "mtcl"}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "mtcl":
+            found |= {f"mtcl.{alias.name}" for alias in node.names} if node.module == "mtcl" else {node.module}
+    return found
+
+
+def test_every_file_has_a_layer() -> None:
+    assert {p.relative_to(ROOT / "mtcl").parts[0].removesuffix(".py") for p in FILES} == set(LEVEL)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_down(path: Path) -> None:
+    own = path.relative_to(ROOT / "mtcl").parts[0].removesuffix(".py")
+    for module in imported(path):
+        parts = module.split(".")
+        if parts[-1] == "__version__":
+            continue
+        assert len(parts) > 1, f"{path.name} imports from mtcl itself: import the module that defines the name"
+        assert LEVEL[parts[1]] <= LEVEL[own], f"{path.name} ({own}) imports upward: {module}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tasks").rglob("*.py")), ids=lambda p: p.stem)
+def test_tasks_import_public_names_only(path: Path) -> None:
+    assert imported(path) and all(name.count(".") == 1 for name in imported(path)), (
+        "a task file imports `from mtcl import ...`"
+    )
