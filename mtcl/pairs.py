@@ -289,7 +289,10 @@ def _signed(value: int) -> int:
 
 
 def _keys(texts: pa.Array, known: tuple[IntArray, IntArray], links: Sequence[Links]) -> Ragged:
-    """Each text's own key, those of its known positives (anchor, positive), and those of the ids it stands for."""
+    """Each text's own key, those of its known positives (anchor, positive), and those of the ids it stands for.
+
+    Texts that are equal but for case and spacing have one key of their own, and all keys in common.
+    """
     own = np.fromiter((text_key(t.as_py()) for t in texts), dtype=np.int64, count=len(texts))
     rows, values = [np.arange(len(texts)), known[0]], [own, own[known[1]]]
     for link in links:
@@ -297,7 +300,8 @@ def _keys(texts: pa.Array, known: tuple[IntArray, IntArray], links: Sequence[Lin
         hashed = np.fromiter((id_key(i.as_py()) for i in ids), dtype=np.int64, count=len(ids))
         rows.append(_index(link.texts, texts))
         values.append(hashed[_index(link.ids, ids)])
-    return group(np.concatenate(rows), np.concatenate(values), num_rows=len(texts))
+    distinct, of_text = np.unique(own, return_inverse=True)
+    return group(of_text[np.concatenate(rows)], np.concatenate(values), num_rows=len(distinct)).take(of_text)
 
 
 def _index(values: pa.Array, among: pa.Array) -> IntArray:

@@ -68,6 +68,6 @@ def info_nce(cosine_NC: Tensor, relation_NC: Tensor, temperature: Tensor | float
     negative_NC = logits_NC.masked_fill(positive_NC | (relation_NC == LEFT_OUT), -math.inf)
     hardest_N1 = negative_NC.detach().amax(dim=1, keepdim=True).clamp(min=-1e4)
     negatives_N1 = hardest_N1 + (negative_NC - hardest_N1).exp().sum(dim=1, keepdim=True).clamp(min=1e-30).log()
-    per_pair_NC = torch.nn.functional.softplus(negatives_N1 - logits_NC).masked_fill(~positive_NC, 0.0)
+    per_pair_NC = (torch.logaddexp(negatives_N1, logits_NC) - logits_NC).masked_fill(~positive_NC, 0.0)
     per_row_N = per_pair_NC.sum(dim=1) / positive_NC.sum(dim=1).clamp(min=1)
     return per_row_N.mean() / math.log(max(2, cosine_NC.shape[1]))

@@ -81,7 +81,7 @@ class Accuracy(AtK):
     k: int = 1
 
     def __call__(self, hits_NK: BoolArray, num_relevant_N: npt.NDArray[np.int64]) -> FloatArray:
-        return hits_NK[:, : self.k].any(axis=1).astype(np.float64)
+        return np.asarray(hits_NK[:, : self.k].any(axis=1), dtype=np.float64)
 
 
 @dataclass(frozen=True)

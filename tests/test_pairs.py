@@ -1,0 +1,169 @@
+"""Pair constructions: what they yield, and that no related text is ever a negative.
+
+python -m pytest tests/test_pairs.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtcl import Cluster, DataError, Duplicates, LabelText, Pairs, PairTable, QueryDocument, Tags
+from mtcl.relation import NEGATIVE, relation
+
+TEXTS = st.sampled_from(["red", "Red ", "blue", "green", "a b", "a  B", "c", "d", "e", "f"])
+IDS = st.sampled_from(["1", "2", "3"])
+Row = dict[str, Any]
+
+
+def same(a: str, b: str) -> bool:
+    return " ".join(a.split()).casefold() == " ".join(b.split()).casefold()
+
+
+def related_query(rows: list[Row], a: str, b: str) -> bool:
+    """A query and a document of one row or of one id."""
+    ids = {r["id"] for r in rows if same(r["query"], a)}
+    return any(r["id"] in ids and same(r["document"], b) for r in rows)
+
+
+def related_label(rows: list[Row], a: str, b: str) -> bool:
+    return any(same(r["text"], a) and same(r["label"], b) for r in rows)
+
+
+def related_tags(rows: list[Row], a: str, b: str) -> bool:
+    return any(same(r["text"], a) and any(same(t, b) for t in r["tags"]) for r in rows)
+
+
+def related_cluster(rows: list[Row], a: str, b: str) -> bool:
+    of = [{r["cluster"] for r in rows if r["text"] == text} for text in (a, b)]
+    return bool(of[0] & of[1])
+
+
+def related_duplicates(rows: list[Row], a: str, b: str) -> bool:
+    """Connected by any chain of pairs."""
+    reached, grew = {a}, True
+    while grew:
+        near = {t for r in rows for t in (r["anchor"], r["positive"]) if {r["anchor"], r["positive"]} & reached}
+        grew, reached = not near <= reached, reached | near
+    return b in reached
+
+
+def rows_of(**columns: Any) -> st.SearchStrategy[list[Row]]:
+    return st.lists(st.fixed_dictionaries(columns), min_size=2, max_size=12)
+
+
+CONSTRUCTIONS: dict[str, tuple[Pairs, st.SearchStrategy[list[Row]], Callable[[list[Row], str, str], bool]]] = {
+    "query_document": (
+        QueryDocument(document_id="id"),
+        rows_of(query=TEXTS, document=TEXTS, id=IDS),
+        related_query,
+    ),
+    "label_text": (LabelText(), rows_of(text=TEXTS, label=TEXTS), related_label),
+    "tags": (Tags(), rows_of(text=TEXTS, tags=st.lists(TEXTS, min_size=1, max_size=4)), related_tags),
+    "cluster": (Cluster(cluster="cluster"), rows_of(text=TEXTS, cluster=IDS), related_cluster),
+    "duplicates": (Duplicates(), rows_of(anchor=TEXTS, positive=TEXTS), related_duplicates),
+}
+
+
+def positives_of(table: PairTable, pair: int) -> list[int]:
+    if table.groups is None:
+        return [int(table.positives[pair])]
+    return [int(m) for m in table.groups[int(table.positives[pair])] if m != table.anchors[pair]]
+
+
+@pytest.mark.parametrize("name", CONSTRUCTIONS)
+@given(data=st.data())
+@settings(max_examples=150, deadline=None)
+def test_no_related_text_is_a_negative(name: str, data: st.DataObject) -> None:
+    """Every anchor against every text that can be a positive, both ways: related or equal ones are never negatives."""
+    construction, strategy, related = CONSTRUCTIONS[name]
+    rows = data.draw(strategy)
+    table = construction(pa.Table.from_pylist(rows))
+    if not len(table.anchors):
+        return
+    texts = table.texts.to_pylist()
+    keys = torch.from_numpy(table.keys.padded(int(table.keys.lengths().max()), 0))
+    anchors = np.unique(table.anchors)
+    candidates = np.unique([p for pair in range(len(table.anchors)) for p in positives_of(table, pair)])
+    for forth, back in ((anchors, candidates), (candidates, anchors)):
+        own = torch.zeros(len(forth), dtype=torch.int64)
+        found = relation(keys[forth], keys[back], own)[:, 1:]
+        for i, j in (found == NEGATIVE).nonzero().tolist():
+            a, b = texts[forth[i]], texts[back[j + 1]]
+            one, other = (a, b) if forth is anchors else (b, a)
+            assert not same(a, b)
+            assert not related(rows, one, other)
+
+
+@pytest.mark.parametrize("name", CONSTRUCTIONS)
+@given(data=st.data())
+@settings(max_examples=50, deadline=None)
+def test_pairs_are_distinct_and_every_pair_is_real(name: str, data: st.DataObject) -> None:
+    construction, strategy, related = CONSTRUCTIONS[name]
+    rows = data.draw(strategy)
+    table = construction(pa.Table.from_pylist(rows))
+    texts = table.texts.to_pylist()
+    pairs = list(zip(table.anchors.tolist(), table.positives.tolist(), strict=True))
+    assert len(set(pairs)) == len(pairs)
+    assert len(set(texts)) == len(texts)
+    for pair in range(len(pairs)):
+        anchor = texts[table.anchors[pair]]
+        assert positives_of(table, pair)
+        assert all(related(rows, anchor, texts[p]) for p in positives_of(table, pair))
+
+
+def test_unrelated_texts_are_negatives() -> None:
+    """The converse: keys don't leave out what is not related."""
+    table = Tags()(pa.Table.from_pylist([{"text": "p", "tags": ["x", "y"]}, {"text": "q", "tags": ["z"]}]))
+    texts = table.texts.to_pylist()
+    keys = torch.from_numpy(table.keys.padded(int(table.keys.lengths().max()), 0))
+    p, (x, z) = texts.index("p"), (texts.index("x"), texts.index("z"))
+    assert relation(keys[[p]], keys[[x, z]], torch.tensor([0])).tolist() == [[1, -1]]
+
+
+def test_corpus_is_searched_and_shares_ids() -> None:
+    rows = pa.table({"query": ["q1", "q2"], "document": ["one", "two"], "document_id": [1, 2]})
+    corpus = pa.table({"document_id": [1, 2, 3], "text": ["one, long", "two", "three"]})
+    table = QueryDocument(document_id="document_id", corpus="corpus")(rows, corpus)
+    texts = table.texts.to_pylist()
+    assert [texts[c] for c in table.candidates] == ["one, long", "two", "three"]
+    shared = set(table.keys[texts.index("q1")]) & set(table.keys[texts.index("one, long")])
+    assert len(shared) == 1
+
+
+def test_rows_left_out_are_counted() -> None:
+    rows = pa.table({"text": ["a", None, "  ", "a", "b"], "label": ["x", "x", "x", "x", ""]})
+    assert LabelText()(rows).skipped == {"null text": 1, "empty text": 1, "empty label": 1, "duplicate pair": 1}
+    rows = pa.table({"text": ["a", "b", "c"], "tags": [["x", None, " "], [], None]})
+    assert Tags()(rows).skipped == {"no tags": 2, "tag: null tag": 1, "tag: empty tag": 1}
+    rows = pa.table({"text": ["a", "b", "c"], "cluster_id": [1, 1, 2]})
+    assert Cluster()(rows).skipped == {"alone in its cluster": 1}
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"txt": ["a"], "label": ["x"]}, r"no column 'text' \(columns: txt, label\); did you mean 'txt'"),
+        ({"text": [1], "label": ["x"]}, "column 'text' holds int64, not text"),
+    ],
+)
+def test_wrong_columns(columns: dict[str, list[Any]], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        LabelText()(pa.table(columns))
+
+
+def test_null_cluster_id_is_refused() -> None:
+    with pytest.raises(DataError, match="1 null ids"):
+        Cluster()(pa.table({"text": ["a", "b"], "cluster_id": ["1", None]}))
+
+
+def test_tags_must_be_lists() -> None:
+    with pytest.raises(DataError, match="a list of strings"):
+        Tags()(pa.table({"text": ["a"], "tags": ["x"]}))

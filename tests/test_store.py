@@ -1,0 +1,135 @@
+"""The token store: content, address, damage, two builders at once.
+
+python -m pytest tests/test_store.py
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtcl import MRR, Files, LabelText, Rows, Task
+from mtcl.store import MAX_CHARACTERS, Tokenizer, TokenStore, is_whole, prepare
+
+ROWS = [{"text": f"red dog {i}", "label": "post" if i % 2 else "news"} for i in range(20)]
+
+
+def task_of(rows: list[dict[str, str]] | Files = ROWS, *, number: int = 1, label: str = "label") -> Task:
+    class Animals(Task):
+        """Posts on animals."""
+
+        name = "animals"
+        version = number
+        data = Rows(train=rows) if isinstance(rows, list) else rows
+        pairs = LabelText(label=label)
+        metric = MRR()
+        sample = ROWS[:2]
+
+    return Animals()
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_model: Path) -> Tokenizer:
+    return Tokenizer.load(tiny_model)
+
+
+def build(task: Task, tokenizer: Tokenizer, cache: Path, *, max_length: int = 16) -> TokenStore:
+    return prepare(task, "train", root=None, tokenizer=tokenizer, max_length=max_length, cache=cache)
+
+
+def test_holds_texts_tokens_and_pairs(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    store = build(task_of(), tokenizer, tmp_path)
+    texts = store.texts().to_pylist()
+    assert [store.tokens[i].tolist() for i in range(len(texts))] == tokenizer(texts, 16)
+    assert {(texts[a], texts[p]) for a, p in zip(store.anchors, store.positives, strict=True)} == {
+        (r["text"], r["label"]) for r in ROWS
+    }
+    assert len(set(store.identity.tolist())) == len(texts)
+
+
+def test_texts_of_equal_tokens_have_one_identity(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    rows = [{"text": "red dog", "label": "post"}, {"text": "Red Dog", "label": "news"}]
+    store = build(task_of(rows), tokenizer, tmp_path)
+    assert len(store.texts()) == 4
+    assert len(set(store.identity.tolist())) == 3
+
+
+def test_pickles_as_its_folder(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    store = build(task_of(), tokenizer, tmp_path)
+    pickled = pickle.dumps(store)
+    assert len(pickled) < 300
+    assert np.array_equal(pickle.loads(pickled).anchors, store.anchors)
+
+
+def test_address_follows_what_the_store_depends_on(tokenizer: Tokenizer, tiny_model: Path, tmp_path: Path) -> None:
+    first = build(task_of(), tokenizer, tmp_path).folder
+    assert build(task_of(), tokenizer, tmp_path).folder == first
+    others = [
+        build(task_of(number=2), tokenizer, tmp_path).folder,
+        build(task_of(ROWS[:-1]), tokenizer, tmp_path).folder,
+        build(task_of([{**r, "kind": r["label"]} for r in ROWS], label="kind"), tokenizer, tmp_path).folder,
+        build(task_of(), tokenizer, tmp_path, max_length=8).folder,
+        build(task_of(), Tokenizer(tokenizer.backend, "another"), tmp_path).folder,
+    ]
+    assert len({first, *others}) == 6
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing", "no meta", "half a meta"])
+def test_a_damaged_store_is_built_again(
+    tokenizer: Tokenizer, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = build(task_of(), tokenizer, tmp_path)
+    expected = np.array(store.tokens.values)
+    file = store.folder / ("meta.json" if "meta" in damage else "tokens_values.npy")
+    if damage in ("missing", "no meta"):
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:-5])
+    assert not is_whole(store.folder)
+    assert np.array_equal(build(task_of(), tokenizer, tmp_path).tokens.values, expected)
+    assert is_whole(store.folder)
+
+
+def test_left_overs_of_a_killed_build_are_removed(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    store = build(task_of(), tokenizer, tmp_path)
+    (store.folder / "meta.json").unlink()
+    left_over = tmp_path / f".{store.folder.name}.12345"
+    left_over.mkdir()
+    build(task_of(), tokenizer, tmp_path)
+    assert not left_over.exists()
+
+
+def build_from_files(root: Path, model: Path, cache: Path) -> None:
+    rows = Files("animals")
+    store = prepare(task_of(rows), "train", root=root, tokenizer=Tokenizer.load(model), max_length=16, cache=cache)
+    assert len(store) == 3000
+
+
+@pytest.mark.slow
+def test_two_processes_at_once(tiny_model: Path, tmp_path: Path) -> None:
+    """Both end well, one store stands there, nothing is left over."""
+    (tmp_path / "data" / "animals").mkdir(parents=True)
+    lines = [json.dumps({"text": f"red dog {i}", "label": "post"}) for i in range(3000)]
+    (tmp_path / "data" / "animals" / "train.jsonl").write_text("\n".join(lines))
+    context = multiprocessing.get_context("spawn")
+    arguments = (tmp_path / "data", tiny_model, tmp_path / "cache")
+    processes = [context.Process(target=build_from_files, args=arguments) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert [is_whole(p) for p in (tmp_path / "cache").iterdir() if p.is_dir()] == [True]
+
+
+def test_long_texts_are_cut_and_counted(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    rows = [*ROWS, {"text": "dog " * 300_000, "label": "post"}]
+    store = build(task_of(rows), tokenizer, tmp_path)
+    assert store.num_cut == 1
+    assert f"1 of over {MAX_CHARACTERS:,} characters, cut" in store.summary()
+    assert int(store.tokens.lengths().max()) == 16
