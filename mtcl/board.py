@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mtcl.distributed import mean_over_ranks, world
+
 LEARNING_RATE = "train/learning_rate"
 GRADIENT_NORM = "train/gradient_norm"
 TOKENS_PER_S = "throughput/tokens_per_s"
@@ -50,9 +52,11 @@ class Throughput:
     pairs: int = 0
 
     def values(self, seconds: float) -> dict[str, float]:
+        """Rates of all ranks together, as if the others did what this one did; shares are this rank's."""
+        ranks = world()[1]
         return {
-            TOKENS_PER_S: self.tokens / seconds,
-            PAIRS_PER_S: self.pairs / seconds,
+            TOKENS_PER_S: self.tokens * ranks / seconds,
+            PAIRS_PER_S: self.pairs * ranks / seconds,
             PADDING_SHARE: 1 - self.tokens / self.padded,
             DISTINCT_SHARE: self.distinct / self.texts,
         }
@@ -74,11 +78,11 @@ class Board:
         self._counts[name] = self._counts.get(name, 0) + 1
 
     def flush(self) -> dict[str, float]:
-        """The means since the last flush, by tag, and a fresh start."""
+        """The means since the last flush, over all ranks, by tag; then start afresh. All ranks call it together."""
         shown = self.throughput.values(time.perf_counter() - self._since) if self.throughput.padded else {}
         if self._sums:
-            means = torch.stack([total / self._counts[name] for name, total in self._sums.items()]).tolist()
-            for name, row in zip(self._sums, means, strict=True):
+            means = mean_over_ranks(torch.stack([total / self._counts[name] for name, total in self._sums.items()]))
+            for name, row in zip(self._sums, means.tolist(), strict=True):
                 shown |= {train_tag(value, name): mean for value, mean in zip(TASK_TRAIN, row, strict=True)}
         self.latest |= shown
         self._clear()

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from mtcl.errors import ConfigError, nearest
+from mtcl.errors import ConfigError, nearest, root_cause
 
 
 def load(paths: list[str], *, below: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -19,7 +19,12 @@ def load(paths: list[str], *, below: dict[str, Any] | None = None) -> dict[str, 
     merged = below or {}
     for path in paths:
         merged = merge(merged, _read(Path(path)))
-    empty = [name for name, value in (merged.get("tasks") or {}).items() if value is None]
+    tasks = merged.get("tasks") or {}
+    if not isinstance(tasks, dict):
+        raise ConfigError(f"tasks is {tasks!r}: give names with settings, for example `tasks: {{search: {{}}}}`")
+    if odd := [name for name in tasks if not isinstance(name, str)]:
+        raise ConfigError(f"tasks has the name {odd[0]!r}, which YAML does not read as text: put it in quotes")
+    empty = [name for name, value in tasks.items() if value is None]
     if empty:
         raise ConfigError(
             f"tasks.{empty[0]} is null: write `{empty[0]}: {{}}` for a task with defaults (null removes an earlier one)"
@@ -51,6 +56,8 @@ def _read(path: Path) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         raise ConfigError(f"{path}:{line}: not valid YAML: {error.problem}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {root_cause(error)}") from error
     if content is None:
         return {}
     if not isinstance(content, dict):

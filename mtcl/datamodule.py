@@ -8,6 +8,7 @@ whole run), so Lightning does not fetch ahead of it.
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -165,13 +166,15 @@ class MtclDataModule(pl.LightningDataModule):
             raise ConfigError(
                 "trainer.max_steps is not set: a mixture has no natural end, so say how many steps to train"
             )
+        num_steps = self.trainer.max_steps * self.trainer.accumulate_grad_batches
+        _check_validation_interval(self.trainer.val_check_interval, num_steps)
         rank, ranks = self.trainer.global_rank, self.trainer.world_size
         stores = [self.store(name, "train") for name in self.tasks]
         dataset = StepDataset(self.plan, stores, rank=rank, world=ranks, tokens_per_chunk=self.tokens_per_chunk)
         return _StepLoader(
             dataset,
             self,
-            num_steps=self.trainer.max_steps * self.trainer.accumulate_grad_batches,
+            num_steps=num_steps,
             num_workers=self.num_workers,
             multiprocessing_context=self.start_method if self.num_workers else None,
             pin_memory=self.trainer.strategy.root_device.type == "cuda",
@@ -241,6 +244,18 @@ class _Numbers(Dataset[int]):
 
     def __getitem__(self, index: int) -> int:
         return index
+
+
+def _check_validation_interval(interval: object, num_steps: int) -> None:
+    """`interval` counts batches, or is a share of the run. Raises `ConfigError` if the run would never be validated."""
+    if not isinstance(interval, int | float) or math.isinf(interval):
+        return
+    if isinstance(interval, float):
+        interval = max(1, int(num_steps * interval))
+    if interval > num_steps:
+        raise ConfigError(f"trainer.val_check_interval is {interval}, but the run has {num_steps} batches: give fewer")
+    if num_steps % interval:
+        log.warning("the last %d of %d batches come after the last validation", num_steps % interval, num_steps)
 
 
 def _pool_numbers(count: int) -> DataLoader[int]:

@@ -40,6 +40,16 @@ def gather_varying(rows: Tensor) -> Tensor:
     return torch.cat([part[:count] for part, count in zip(_all_gather(padded), counts, strict=True)])
 
 
+def mean_over_ranks(values: Tensor) -> Tensor:
+    """The mean of a tensor over ranks, without gradient."""
+    ranks = world()[1]
+    if ranks == 1:
+        return values
+    total = values.clone()
+    dist.all_reduce(total)
+    return total / ranks
+
+
 def _all_gather(rows: Tensor) -> list[Tensor]:
     parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, rows.contiguous())

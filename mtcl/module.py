@@ -15,6 +15,7 @@ from typing import Any, cast
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
 from mtcl import board
@@ -103,6 +104,9 @@ class MtclModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_start(self) -> None:
+        for logger in self.trainer.loggers:
+            if isinstance(logger, TensorBoardLogger) and self.global_step == 0:
+                logger.experiment.add_custom_scalars(board.layout(self.board.tasks))
         if not self.base:
             results = {pool.name: self._evaluate(pool) for pool in self.data.pools("validation")}
             self.base = {name: result.primary for name, result in results.items()}
@@ -154,7 +158,7 @@ class MtclModule(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         mean = macro_mean(self.results)
-        self.log(board.VAL_MEAN, mean, logger=False)
+        self.log(board.VAL_MEAN, mean, logger=False, sync_dist=True)
         primary = {name: result.primary for name, result in self.results.items()}
         self.history[self.global_step] = primary
         self._show("val", self.results)

@@ -99,7 +99,7 @@ def _load_file(path: Path, *, is_reference: bool) -> Entry:
     try:
         spec.loader.exec_module(module)
         return Entry(name, str(path), task=_task_of(module, path), is_reference=is_reference)
-    except Exception as error:  # a task file is foreign code: whatever it raises is reported, and isolated
+    except (Exception, SystemExit) as error:  # a task file is foreign code: what it raises is reported, and isolated
         del sys.modules[module_name]
         return Entry(name, str(path), error=describe(error, path), is_reference=is_reference)
 
@@ -127,14 +127,16 @@ def _load_entry_point(point: importlib.metadata.EntryPoint) -> Entry:
         if task.name != point.name:
             raise TaskError(f"entry point {point.name!r} names the task {task.name!r}: give both one name")
         return Entry(point.name, origin, task=task)
-    except Exception as error:  # as above: foreign code
+    except (Exception, SystemExit) as error:  # as above: foreign code
         return Entry(point.name, origin, error=describe(error, Path(origin)))
 
 
-def describe(error: Exception, path: Path) -> str:
+def describe(error: BaseException, path: Path) -> str:
     """`file:line: Error: message`, with the last line of the traceback that lies in the file."""
     if isinstance(error, SyntaxError):
-        return f"{path}:{error.lineno}: SyntaxError: {error.msg}"
+        elsewhere = error.filename is not None and Path(error.filename).resolve() != path.resolve()
+        line = f":{error.lineno}" if error.lineno else ""
+        return f"{error.filename if elsewhere else path}{line}: {type(error).__name__}: {error.msg}"
     lines = [
         f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).resolve() == path.resolve()
     ]

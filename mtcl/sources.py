@@ -12,6 +12,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,9 @@ class Files(Source):
     folder: str
 
     def __call__(self, split: str, root: Path | None) -> pa.Table:
-        paths = self.paths(split, root)
+        paths = [path for path in self.paths(split, root) if not _is_empty(path)]
+        if not paths:
+            raise DataError(f"no rows in {', '.join(map(str, self.paths(split, root)))}")
         return _read(FORMATS[paths[0].suffix], data_files=[str(p) for p in paths], what=str(paths[0]))
 
     def fingerprint(self, split: str, root: Path | None) -> str:
@@ -56,18 +59,21 @@ class Files(Source):
                 "(`mtcl demo DIR` makes one)"
             )
         folder = Path(root) / self.folder
+        if not Path(root).is_dir():
+            raise DataError(f"data root {str(root)!r} is not a folder: check --data.root and MTCL_DATA")
         if not folder.is_dir():
-            there = [p.name for p in Path(root).iterdir() if p.is_dir()] if Path(root).is_dir() else []
+            there = [p.name for p in Path(root).iterdir() if p.is_dir()]
             raise DataError(f"no folder {folder}{nearest(self.folder, there)}")
         shards = sorted((folder / split).glob("*.parquet"))
         single = [path for suffix in FORMATS if (path := folder / f"{split}{suffix}").is_file()]
         if len(single) + bool(shards) > 1:
-            raise DataError(
-                f"{folder} holds {split} in several formats: keep one of {', '.join(p.name for p in single)}"
-            )
+            names = [path.name for path in single] + [f"{split}/"] * bool(shards)
+            raise DataError(f"{folder} holds {split} in several formats: keep one of {', '.join(names)}")
         if not single and not shards:
-            there = [p.stem for p in folder.iterdir() if p.suffix in FORMATS]
-            raise DataError(f"no split {split!r} in {folder}{nearest(split, there)}")
+            files = {p.stem for p in folder.iterdir() if p.suffix in FORMATS}
+            there = sorted(files | {p.parent.name for p in folder.glob("*/*.parquet")})
+            wanted = f"{split}.parquet, .jsonl, .csv or a folder {split}/ of Parquet shards"
+            raise DataError(f"no split {split!r} in {folder} ({wanted}){nearest(split, there)}")
         return single or shards
 
 
@@ -125,13 +131,31 @@ def as_table(rows: Any) -> pa.Table:
     if hasattr(rows, "with_format"):
         return rows.with_format("arrow")[:]
     if isinstance(rows, Iterable) and not isinstance(rows, str | bytes | Mapping):
+        rows = list(rows)
+        if not rows:
+            raise DataError("data gave no rows")
         try:
-            return pa.Table.from_pylist(list(rows))
+            return pa.Table.from_pylist(rows)
         except (pa.ArrowInvalid, pa.ArrowTypeError, AttributeError) as error:
             raise DataError(
                 f"rows cannot be read as a table: {root_cause(error)}; give dicts with equal keys"
             ) from error
     raise DataError(f"data must give a pyarrow.Table, a datasets.Dataset or dicts, not {type(rows).__name__}")
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether a file holds no rows, which `datasets` reports in other words for each format. False if damaged."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if path.suffix == ".parquet":
+        try:
+            return bool(pq.read_metadata(path).num_rows == 0)
+        except (pa.ArrowInvalid, OSError):
+            return False
+    with path.open(encoding="utf-8", errors="replace") as file:
+        lines = islice((line for line in file if line.strip()), 2)
+        return len(list(lines)) < (2 if path.suffix == ".csv" else 1)
 
 
 def _read(path: str, *, what: str, split: str = "train", **options: Any) -> pa.Table:

@@ -8,6 +8,7 @@ when it is made, all problems in one message, so a mistake shows when the file i
 from __future__ import annotations
 
 import difflib
+import inspect
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -77,6 +78,7 @@ def problems_of(cls: type[Task]) -> list[str]:
         ):
             wanted = " or ".join(k.__name__ for k in kinds) + (" or a method" if name in ("data", "pairs") else "")
             problems.append(f"{name} must be {wanted}, not {value!r:.80}")
+    problems += _unfit_methods(cls)
     if isinstance(own := getattr(cls, "name", None), str) and not NAME.fullmatch(own):
         problems.append(f"name {own!r} must be lower case letters, digits and underscores")
     if not (cls.__doc__ or "").strip():
@@ -85,6 +87,19 @@ def problems_of(cls: type[Task]) -> list[str]:
         sample and all(isinstance(r, dict) for r in sample)
     ):
         problems.append("sample must hold a few rows, each a dict")
+    return problems
+
+
+def _unfit_methods(cls: type[Task]) -> list[str]:
+    """Methods in the place of `data` and `pairs` that cannot be called as they will be."""
+    problems = []
+    for name, call, arguments in (("data", "data(split, root)", 2), ("pairs", "pairs(rows, corpus=None)", 1)):
+        method = getattr(object.__new__(cls), name, None)
+        if inspect.isroutine(method):
+            try:
+                inspect.signature(method).bind(*[None] * arguments)
+            except TypeError as error:
+                problems.append(f"{name} cannot be called as {call}: {error}")
     return problems
 
 

@@ -16,7 +16,7 @@ LAYERS = [
     {"metrics", "sources", "pairs", "task", "demo"},
     {"store", "registry", "packing", "encoder", "relation", "losses"},
     {"plan", "batch", "evaluation", "board", "optimizer"},
-    {"datamodule", "module", "callbacks"},
+    {"datamodule", "module", "callbacks", "compat"},
     {"config", "cli", "commands", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

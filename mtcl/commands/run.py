@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from mtcl.cli import MtclCLI
 
 RUNS = Path("runs")
+CHOSEN_RUN_DIR = "MTCL_CHOSEN_RUN_DIR"
+"""Set by the first process for those that Lightning starts from it."""
 log = logging.getLogger("mtcl")
 
 
@@ -35,15 +37,22 @@ def main(command: str, arguments: list[str]) -> int:
 
     from mtcl.cli import MtclCLI
 
-    cli = MtclCLI(rest, config=configuration.load(options.config, below=below), run_dir=run_dir)
+    merged = configuration.load(options.config, below=below)
+    resume_step = saved["global_step"] + 1 if saved and options.resume else None
+    cli = MtclCLI(rest, config=merged, run_dir=run_dir, resume_step=resume_step)
     if not cli.model.task_configs:
         raise ConfigError("no task is configured: give --config FILE with tasks, or --tasks.NAME.weight 1")
     cli.model.config_text = cli.config_text()
     if saved and not options.resume:
         load_weights(cli, saved)
-    if command == "fit":
-        return fit(cli, resume=checkpoint if options.resume else None)
-    return {"validate": evaluate, "test": evaluate, "predict": predict}[command](cli, command, bool(saved))
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+    try:
+        if command == "fit":
+            return fit(cli, resume=checkpoint if options.resume else None)
+        return predict(cli) if command == "predict" else evaluate(cli, command, has_weights=bool(saved))
+    except MisconfigurationException as error:
+        raise ConfigError(" ".join(str(error).split())) from error
 
 
 def fit(cli: MtclCLI, *, resume: Path | None) -> int:
@@ -53,7 +62,8 @@ def fit(cli: MtclCLI, *, resume: Path | None) -> int:
     from mtcl.callbacks.report import fit_table
 
     save_config(cli)
-    log.info("run folder %s; watch it with: tensorboard --logdir %s", cli.run_dir, cli.run_dir.parent)
+    if cli.trainer.is_global_zero:
+        log.info("run folder %s; watch it with: tensorboard --logdir %s", cli.run_dir, cli.run_dir.parent)
     cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=resume, weights_only=True if resume else None)
     if cli.trainer.interrupted:
         log.warning("interrupted at step %d; go on with: mtcl fit --resume %s", cli.trainer.global_step, cli.run_dir)
@@ -64,7 +74,7 @@ def fit(cli: MtclCLI, *, resume: Path | None) -> int:
     return 0
 
 
-def evaluate(cli: MtclCLI, command: str, has_weights: bool) -> int:
+def evaluate(cli: MtclCLI, command: str, *, has_weights: bool) -> int:
     """Evaluate, with the base encoder beside where weights were loaded; results also go to the run folder as JSON."""
     from rich.console import Console
 
@@ -85,7 +95,7 @@ def evaluate(cli: MtclCLI, command: str, has_weights: bool) -> int:
     return 0
 
 
-def predict(cli: MtclCLI, command: str, has_weights: bool) -> int:
+def predict(cli: MtclCLI) -> int:
     """Write each task's test texts with their embeddings to Parquet files in the run folder."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -159,13 +169,24 @@ def yaml_of(saved: dict[str, Any]) -> dict[str, Any]:
 
 def run_folder(options: argparse.Namespace, command: str, checkpoint: Path | None) -> Path:
     """Where the run writes: --run_dir, the checkpoint's own run, or a new folder under runs/."""
+    is_follower = os.environ.get("LOCAL_RANK", "0") != "0" or os.environ.get("NODE_RANK", "0") != "0"
+    if is_follower and CHOSEN_RUN_DIR in os.environ:
+        return Path(os.environ[CHOSEN_RUN_DIR])
+    chosen = _run_folder(options, command, checkpoint, is_follower=is_follower)
+    os.environ[CHOSEN_RUN_DIR] = str(chosen)
+    return chosen
+
+
+def _run_folder(options: argparse.Namespace, command: str, checkpoint: Path | None, *, is_follower: bool) -> Path:
     if options.run_dir:
         chosen = Path(options.run_dir)
-        if command == "fit" and not options.resume and (chosen / "checkpoints").exists():
+        if not is_follower and command == "fit" and not options.resume and (chosen / "checkpoints").exists():
             raise ConfigError(f"{chosen} holds a run: go on with --resume {chosen}, or give another --run_dir")
         return chosen
     if checkpoint and not options.init_from:
         return checkpoint.parent.parent
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        raise ConfigError("under torchrun the processes cannot agree on a new run folder: give --run_dir")
     name = Path(options.config[0]).stem if options.config else "run"
     number, chosen = 1, RUNS / name
     while chosen.exists():

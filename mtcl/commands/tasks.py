@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from mtcl.errors import ConfigError, DataError, TaskError
+from mtcl.errors import ConfigError, MtclError, TaskError
 from mtcl.registry import Registry, discover
+from mtcl.registry import describe as describe_error
 from mtcl.task import NAME, Task
 
 if TYPE_CHECKING:
@@ -37,8 +41,15 @@ class {class_name}(Task):
 '''
 
 
+class Parser(argparse.ArgumentParser):
+    """Its errors are one line, as all of ours."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{self.prog}: {message}; `{self.prog} --help` tells more")
+
+
 def main(command: str, arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog=f"mtcl {command}", description=__doc__)
+    parser = Parser(prog=f"mtcl {command}", description=__doc__)
     actions = parser.add_subparsers(dest="action", required=True, metavar="list | show | check | new")
     add_list = actions.add_parser("list", help="all tasks that are found, broken files included")
     add_list.add_argument("--tasks_dir", help="more folders of task files")
@@ -94,23 +105,35 @@ def show(task: Task) -> int:
 
 def check(task: Task, root: Path | None) -> int:
     """Make pairs of the sample and of the real rows, and say what came out. Raises what is wrong."""
+    from mtcl.pairs import PairTable
     from mtcl.sources import as_table
     from mtcl.store import pairs_of
 
-    try:
-        print(f"sample: {describe(task.pairs(as_table(task.sample)))}")
-    except DataError as error:
-        raise TaskError(f"task {task.name!r}, sample: {error}") from error
+    with _named(task, "sample"):
+        table = task.pairs(as_table(task.sample))
+        if not isinstance(table, PairTable):
+            raise TaskError(f"pairs must give a PairTable, not {type(table).__name__}: use mtcl.pair_table")
+        print(f"sample: {describe(table)}")
     for split in ("train", "validation", "test"):
-        try:
+        with _named(task, split):
             table = pairs_of(task, split, root)
-        except DataError as error:
-            raise DataError(f"task {task.name!r}, {split}: {error}") from error
         print(f"{split}: {describe(table)}")
         if split == "train":
             print("\n".join(f"    {line}" for line in examples(table)))
     print(f"task {task.name!r} is ready: add it to a configuration under `tasks:`")
     return 0
+
+
+@contextmanager
+def _named(task: Task, what: str) -> Iterator[None]:
+    """Errors inside name the task and `what`; those of the task's own methods also file and line."""
+    try:
+        yield
+    except MtclError as error:
+        raise type(error)(f"task {task.name!r}, {what}: {error}") from error
+    except Exception as error:  # a task's own `data` and `pairs` are foreign code
+        reason = describe_error(error, Path(inspect.getfile(type(task))))
+        raise TaskError(f"task {task.name!r}, {what}: {reason}") from error
 
 
 def describe(table: PairTable) -> str:

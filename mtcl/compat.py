@@ -1,0 +1,15 @@
+"""Private names of Lightning that mtcl must touch, each with a reason and a test (`tests/test_compat.py`)."""
+
+from __future__ import annotations
+
+import lightning.pytorch as pl
+from lightning.pytorch.strategies import DDPStrategy
+
+
+def allow_unused_parameters(trainer: pl.Trainer) -> None:
+    """Tell DDP that a step may leave parameters without gradient: those of tasks that have no slot in it.
+
+    The strategy may have been chosen by Lightning (`strategy: auto`), so its constructor is out of reach.
+    """
+    if isinstance(trainer.strategy, DDPStrategy):
+        trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)

@@ -1,0 +1,24 @@
+"""The private names of Lightning that mtcl touches are still there.
+
+python -m pytest tests/test_compat.py
+"""
+
+from __future__ import annotations
+
+import lightning.pytorch as pl
+from lightning.pytorch.cli import LightningCLI
+
+from mtcl.compat import allow_unused_parameters
+
+
+def test_ddp_keyword_arguments() -> None:
+    trainer = pl.Trainer(accelerator="cpu", devices=2, strategy="ddp", logger=False)
+    assert trainer.strategy._ddp_kwargs == {}
+    allow_unused_parameters(trainer)
+    assert trainer.strategy._ddp_kwargs == {"find_unused_parameters": True}
+    allow_unused_parameters(pl.Trainer(accelerator="cpu", devices=1, logger=False))
+
+
+def test_cli_hook_that_reads_checkpoints() -> None:
+    """We override it; if Lightning renames it, a checkpoint would override given values again."""
+    assert callable(LightningCLI._parse_ckpt_path)

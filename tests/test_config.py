@@ -1,0 +1,188 @@
+"""How a configuration comes about: files merged key by key, then the environment, then the command line.
+
+python -m pytest tests/test_config.py
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mtcl import ConfigError, config
+
+PLAIN = st.none() | st.integers() | st.text(max_size=3) | st.lists(st.integers(), max_size=3)
+TREES = st.recursive(
+    st.dictionaries(st.sampled_from("abcd"), PLAIN, max_size=3),
+    lambda inner: st.dictionaries(st.sampled_from("abcd"), PLAIN | inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("MTCL_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr("sys.argv", ["mtcl"])  # LightningCLI warns where there is more
+
+
+def write(path: Path, text: str) -> str:
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def load(folder: Path, *texts: str, below: dict[str, Any] | None = None) -> dict[str, Any]:
+    return config.load([write(folder / f"{n}.yaml", text) for n, text in enumerate(texts)], below=below)
+
+
+def leaves(tree: dict[str, Any], path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+    found: dict[tuple[str, ...], Any] = {}
+    for key, value in tree.items():
+        found |= leaves(value, (*path, key)) if isinstance(value, dict) and value else {(*path, key): value}
+    return found
+
+
+def test_a_second_file_with_one_task_keeps_the_others(tmp_path: Path) -> None:
+    merged = load(tmp_path, "tasks: {a: {}, b: {weight: 2}}", "tasks: {c: {weight: 3}}")
+    assert merged == {"tasks": {"a": {}, "b": {"weight": 2}, "c": {"weight": 3}}}
+    assert list(merged["tasks"]) == ["a", "b", "c"]
+
+
+def test_a_task_of_both_files_keeps_what_the_second_does_not_say(tmp_path: Path) -> None:
+    merged = load(tmp_path, "tasks: {a: {weight: 2, batch_size: 8}}", "tasks: {a: {weight: 3}}")
+    assert merged["tasks"]["a"] == {"weight": 3, "batch_size": 8}
+
+
+def test_null_removes_a_task_of_an_earlier_file(tmp_path: Path) -> None:
+    assert load(tmp_path, "tasks: {a: {}, b: {}}", "tasks: {a: null}") == {"tasks": {"b": {}}}
+    assert load(tmp_path, "tasks: {a: {}}", "tasks: {a: null}", "tasks: {a: {weight: 2}}") == {
+        "tasks": {"a": {"weight": 2}}
+    }
+
+
+def test_null_elsewhere_is_a_value(tmp_path: Path) -> None:
+    merged = load(
+        tmp_path, "data: {cap: 9}\ntasks: {a: {batch_size: 8}}", "data: {cap: null}\ntasks: {a: {loss: null}}"
+    )
+    assert merged == {"data": {"cap": None}, "tasks": {"a": {"batch_size": 8, "loss": None}}}
+
+
+def test_null_for_a_task_that_no_file_has_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"tasks\.a is null: write `a: \{\}` for a task with defaults"):
+        load(tmp_path, "tasks: {a: null}")
+
+
+def test_scalars_and_lists_are_replaced(tmp_path: Path) -> None:
+    merged = load(tmp_path, "x: 1\ny: [1, 2, 3]\nz: {deep: {l: [1], k: 1}}", "x: two\ny: [4]\nz: {deep: {l: []}}")
+    assert merged == {"x": "two", "y": [4], "z": {"deep": {"l": [], "k": 1}}}
+
+
+def test_a_dict_replaces_a_scalar_and_the_other_way_round(tmp_path: Path) -> None:
+    merged = load(tmp_path, "a: 1\nb: {c: 1}", "a: {c: 1}\nb: 1")
+    assert merged == {"a": {"c": 1}, "b": 1}
+
+
+def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
+    assert load(tmp_path, "a: 1", "# nothing here\n", "") == {"a": 1}
+    assert config.load([]) == {}
+
+
+@given(TREES, TREES)
+def test_merging_keeps_every_leaf_of_the_upper_and_takes_the_rest_from_the_lower(
+    below: dict[str, Any], above: dict[str, Any]
+) -> None:
+    before = yaml.safe_dump([below, above])
+    merged = config.merge(below, above)
+    found, upper = leaves(merged), leaves(above)
+    for path, value in upper.items():
+        assert value == {} or found[path] == value
+    for path, value in found.items():
+        assert path in upper or leaves(below)[path] == value
+    assert yaml.safe_dump([below, above]) == before, "inputs are left alone"
+    assert config.merge(merged, above) == merged
+
+
+def test_files_win_over_the_configuration_of_a_checkpoint(tmp_path: Path) -> None:
+    saved = {"data": {"batch_size": 64, "alpha": 0.5}, "tasks": {"a": {"weight": 1.0}, "b": {"weight": 1.0}}}
+    merged = load(tmp_path, "data: {batch_size: 8}\ntasks: {b: null, c: {}}", below=saved)
+    assert merged == {"data": {"batch_size": 8, "alpha": 0.5}, "tasks": {"a": {"weight": 1.0}, "c": {}}}
+    assert set(saved["tasks"]) == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a: 1\nb: [1, 2\nc: 3\n", r"0\.yaml:3: not valid YAML: expected ',' or '\]', but got"),
+        ("a: 1\n\tb: 2\n", r"0\.yaml:2: not valid YAML: found character '\\t'"),
+        ("a: \x00\n", r"0\.yaml: not valid YAML: "),
+        ("- a\n- b\n", r"0\.yaml: a configuration is a mapping of keys to values, not list"),
+        ("word", r"0\.yaml: a configuration is a mapping of keys to values, not str"),
+        ("tasks: [search]", r"tasks is \['search'\]: give names with settings"),
+        ("tasks: search", r"tasks is 'search': give names with settings"),
+        ("tasks: {null: {}}", r"tasks has the name None, which YAML does not read as text: put it in quotes"),
+        ("tasks: {on: {}}", r"tasks has the name True"),
+    ],
+)
+def test_what_is_no_configuration_is_told_with_its_place(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told) as error:
+        load(tmp_path, text)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_told_the_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "public.yaml", "a: 1")
+    with pytest.raises(ConfigError, match=r"no configuration file 'publik\.yaml'; did you mean 'public\.yaml'\?"):
+        config.load(["publik.yaml"])
+
+
+def test_a_folder_or_bytes_are_no_configuration(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot read configuration file"):
+        config.load([str(tmp_path)])
+    (tmp_path / "x.yaml").write_bytes(b"a: \xff\xfe")
+    with pytest.raises(ConfigError, match=r"cannot read configuration file .*x\.yaml"):
+        config.load([str(tmp_path / "x.yaml")])
+
+
+def steps(tiny_model: Path, tmp_path: Path, *arguments: str, below: int = 1) -> int:
+    """`trainer.max_steps` of the parsed configuration, of which a file says `below`."""
+    from mtcl.cli import MtclCLI
+
+    given: dict[str, Any] = {
+        "model": {"encoder": {"name": str(tiny_model)}},
+        "data": {"root": str(tmp_path)},
+        "tasks": {"search": {}},
+        "trainer": {"max_steps": below, "logger": False, "accelerator": "cpu"},
+    }
+    cli = MtclCLI(list(arguments), config=given, run_dir=tmp_path / "run")
+    assert yaml.safe_load(cli.config_text())["trainer"]["max_steps"] == cli.trainer.max_steps
+    return int(cli.trainer.max_steps)
+
+
+def test_the_environment_wins_over_files_and_the_command_line_over_both(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert steps(tiny_model, tmp_path) == 1
+    assert steps(tiny_model, tmp_path, "--trainer.max_steps", "3") == 3
+    monkeypatch.setenv("MTCL_SET_TRAINER__MAX_STEPS", "2")
+    assert steps(tiny_model, tmp_path) == 2
+    assert steps(tiny_model, tmp_path, "--trainer.max_steps=3") == 3
+
+
+def test_a_misspelt_variable_is_told_the_nearest(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MTCL_SET_TRAINER__MAX_STEP", "2")
+    with pytest.raises(ConfigError, match=r"^unknown environment variable MTCL_SET_TRAINER__MAX_STEP; did you mean "):
+        steps(tiny_model, tmp_path)
+
+
+def test_a_variable_of_a_nested_key(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MTCL_SET_MODEL__ENCODER__NAME", "no/where")
+    with pytest.raises(ConfigError, match=r"^model 'no/where' is no folder"):
+        steps(tiny_model, tmp_path)

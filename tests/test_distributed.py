@@ -1,0 +1,52 @@
+"""Two ranks do what one process with the whole batch does: losses and weights after 20 steps, dropout off.
+
+python -m pytest tests/test_distributed.py
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import Run
+from tests.test_resume import losses, options, weights
+
+RANKS = {"trainer.devices": 2, "trainer.strategy": "ddp", "trainer.accelerator": "cpu"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("directions", ["one", "both"])
+def test_two_ranks_equal_one(
+    tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_command: Run, directions: str
+) -> None:
+    loss = f"{{class_path: InfoNCE, init_args: {{learn_temperature: true, directions: {directions}}}}}"
+    common = {
+        "model.encoder.dropout": 0.0,
+        "model.encoder.dim": 8,
+        "tasks.search.loss": loss,
+        "trainer.max_steps": 20,
+        "trainer.val_check_interval": 20,
+        "checkpoint_every_n_steps": 20,
+        "data.num_workers": 0,
+    }
+    for name, changed in (("one", {}), ("two", RANKS)):
+        done = mtcl_command("fit", *options(tiny_model, demo_root, name, **common, **changed))
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count("run folder") == 1
+    one, two = tmp_path / "runs" / "one", tmp_path / "runs" / "two"
+    assert not (tmp_path / "runs" / "two-2").exists()
+    found = losses(two)
+    for tag, steps in losses(one).items():
+        if tag.startswith("train_loss/"):
+            assert found[tag] == pytest.approx(steps, rel=1e-4)
+    for name, value in weights(one).items():
+        torch.testing.assert_close(weights(two)[name], value, atol=2e-5, rtol=1e-3, msg=name)
+
+
+@pytest.mark.slow
+def test_a_batch_that_ranks_do_not_divide(tiny_model: Path, demo_root: Path, mtcl_command: Run) -> None:
+    done = mtcl_command("fit", *options(tiny_model, demo_root, "odd", **RANKS, **{"data.batch_size": 7}))
+    assert done.returncode == 2
+    assert "batch_size is 7, which 2 ranks do not divide: give 6 or 8" in done.stderr

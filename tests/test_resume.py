@@ -1,0 +1,158 @@
+"""A run killed at any moment goes on exactly: equal losses in every step, equal weights in the end (dropout on).
+
+python -m pytest tests/test_resume.py
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.conftest import ROOT, Run
+
+STEPS = 240
+Losses = dict[str, dict[int, float]]
+
+
+def options(model: Path, root: Path, run: str, **changed: object) -> list[str]:
+    """A small run of three kinds of tasks that logs each step."""
+    values: dict[str, object] = {
+        "model.encoder.name": model,
+        "data.root": root,
+        "data.batch_size": 8,
+        "data.max_length": 24,
+        "data.tasks_per_step": 2,
+        "model.optimizer.lr": 0.001,
+        "tasks.search.weight": 1,
+        "tasks.interest.weight": 2,
+        "tasks.storyline.weight": 1,
+        "trainer.max_steps": STEPS,
+        "trainer.val_check_interval": 90,
+        "trainer.log_every_n_steps": 1,
+        "trainer.precision": "32-true",
+        "trainer.enable_progress_bar": "false",
+        "checkpoint_every_n_steps": 13,
+        **changed,
+    }
+    return ["--run_dir", f"runs/{run}", *(x for key, value in values.items() for x in (f"--{key}", str(value)))]
+
+
+def losses(folder: Path) -> Losses:
+    """Every training value of every step, as TensorBoard shows it: float32, the resumed part over the lost one."""
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    events.Reload()
+    tags = [tag for tag in events.Tags()["scalars"] if tag.startswith(("train_loss/", "train_accuracy/"))]
+    return {tag: {e.step: e.value for e in events.Scalars(tag)} for tag in tags}
+
+
+def weights(folder: Path) -> dict[str, Any]:
+    return dict(torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"])
+
+
+def assert_equal_runs(one: Path, other: Path) -> None:
+    expected, found = losses(one), losses(other)
+    assert set(expected) == set(found)
+    assert sum(len(steps) for steps in expected.values()) > STEPS
+    for tag, steps in expected.items():
+        assert found[tag] == steps, tag
+    for name, value in weights(one).items():
+        assert torch.equal(value, weights(other)[name]), name
+
+
+def start(arguments: list[str], folder: Path, cache: Path) -> subprocess.Popen[bytes]:
+    environment = os.environ | {"MTCL_CACHE": str(cache), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, "-m", "mtcl", "fit", *arguments],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def unbroken(tiny_model: Path, demo_root: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("unbroken")
+    assert start(options(tiny_model, demo_root, "whole"), folder, cache).wait(180) == 0
+    return folder / "runs" / "whole"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_sigkill_and_resume(
+    unbroken: Path, tiny_model: Path, demo_root: Path, cache: Path, tmp_path: Path, mtcl_command: Run, num_workers: int
+) -> None:
+    """Killed twice at random moments, with another number of workers than the unbroken run."""
+    arguments = options(tiny_model, demo_root, "killed", **{"data.num_workers": num_workers})
+    last = tmp_path / "runs" / "killed" / "checkpoints" / "last.ckpt"
+    seen = 0.0
+    for attempt in range(2):
+        process = start(arguments if attempt == 0 else ["--resume", "runs/killed"], tmp_path, cache)
+        deadline = time.monotonic() + 120
+        while not (last.exists() and last.stat().st_mtime > seen) and time.monotonic() < deadline:
+            assert process.poll() is None, "the run ended before it was killed"
+            time.sleep(0.02)
+        time.sleep(random.uniform(0, 0.5))
+        assert process.poll() is None, "the run ended before it was killed"
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        seen = last.stat().st_mtime
+    step = torch.load(last, weights_only=True)["global_step"]
+    assert 0 < step < STEPS
+    finished = mtcl_command("fit", "--resume", "runs/killed")
+    assert finished.returncode == 0, finished.stderr
+    assert "Traceback" not in finished.stderr
+    assert_equal_runs(unbroken, tmp_path / "runs" / "killed")
+    assert sorted(p.name for p in (tmp_path / "runs" / "killed").glob("config*")) == [
+        "config.resume-1.yaml",
+        "config.resume-2.yaml",
+        "config.yaml",
+    ]
+
+
+@pytest.mark.slow
+def test_another_plan_is_refused(unbroken: Path, mtcl_command: Run) -> None:
+    refused = mtcl_command("fit", "--resume", str(unbroken), "--data.alpha", "1.0", "--trainer.max_steps", "300")
+    assert refused.returncode == 2
+    assert "cannot resume: the plan is another one (alpha: 0.5 in the checkpoint, 1.0 now)" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.slow
+def test_init_from_takes_weights_only(unbroken: Path, tmp_path: Path, mtcl_command: Run) -> None:
+    """A given value is not overridden by the checkpoint; the run begins at step 0 with the trained encoder."""
+    done = mtcl_command("fit", "--init_from", str(unbroken), "--trainer.max_steps", "90", "--run_dir", "runs/next")
+    assert done.returncode == 0, done.stderr
+    assert "step 90 of 90" in done.stderr
+    saved = torch.load(tmp_path / "runs" / "next" / "checkpoints" / "best.ckpt", weights_only=True)
+    assert saved["global_step"] == 90
+    best = torch.load(unbroken / "checkpoints" / "best.ckpt", weights_only=True)
+    assert saved["mtcl"]["base"] == pytest.approx(best["mtcl"]["history"][best["global_step"]])
+
+
+@pytest.mark.slow
+def test_test_and_predict_from_a_run_folder(unbroken: Path, tmp_path: Path, mtcl_command: Run) -> None:
+    import json
+
+    import pyarrow.parquet as pq
+
+    done = mtcl_command("test", "--ckpt", str(unbroken), "--run_dir", "out")
+    assert done.returncode == 0, done.stderr
+    assert "difference" in done.stdout
+    assert set(json.loads((tmp_path / "out" / "test.json").read_text())) == {"search", "interest", "storyline"}
+    done = mtcl_command("predict", "--ckpt", str(unbroken), "--run_dir", "out")
+    assert done.returncode == 0, done.stderr
+    table = pq.read_table(tmp_path / "out" / "embeddings" / "search.parquet")
+    assert table.schema.names == ["text", "embedding"]
+    assert len(table["embedding"][0]) == 32
