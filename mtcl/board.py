@@ -19,7 +19,6 @@ TOKENS_PER_S = "throughput/tokens_per_s"
 PAIRS_PER_S = "throughput/pairs_per_s"
 PADDING_SHARE = "throughput/padding_share"
 DISTINCT_SHARE = "throughput/distinct_share"
-VAL_MEAN = "val/mean"
 VAL_GAIN = "val/mean_gain_on_base"
 TASK_TRAIN = ("loss", "accuracy", "temperature", "cosine_positives", "cosine_negatives", "left_out_share")
 """Training values of a task, in the order of the tensor that `observe` takes."""
@@ -33,6 +32,14 @@ def train_tag(value: str, task: str) -> str:
 def eval_tag(split: str, metric: str, task: str) -> str:
     """For example `val_ndcg@10/search`."""
     return f"{split}_{metric}/{task}"
+
+
+def mean_tag(split: str) -> str:
+    """The macro mean of the tasks' primary metrics."""
+    return f"{split}/mean"
+
+
+VAL_MEAN = mean_tag("val")
 
 
 def layout(tasks: list[str]) -> dict[str, dict[str, list[object]]]:

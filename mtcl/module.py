@@ -224,7 +224,7 @@ class MtclModule(pl.LightningModule):
 
     def _show(self, split: str, results: dict[str, Result]) -> None:
         shown = {board.eval_tag(split, m, r.name): value for r in results.values() for m, value in r.metrics.items()}
-        shown[f"{split}/mean"] = macro_mean(results)
+        shown[board.mean_tag(split)] = macro_mean(results)
         if split == "val" and self.base:
             shown[board.VAL_GAIN] = macro_mean(results) - sum(self.base.values()) / len(self.base)
         self._log(shown)

@@ -136,7 +136,7 @@ def as_table(rows: Any) -> pa.Table:
             raise DataError("data gave no rows")
         try:
             return pa.Table.from_pylist(rows)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, AttributeError) as error:
+        except (pa.ArrowException, TypeError, AttributeError) as error:
             raise DataError(
                 f"rows cannot be read as a table: {root_cause(error)}; give dicts with equal keys"
             ) from error

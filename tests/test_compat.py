@@ -6,6 +6,7 @@ python -m pytest tests/test_compat.py
 from __future__ import annotations
 
 import lightning.pytorch as pl
+from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.cli import LightningCLI
 
 from mtcl.compat import allow_unused_parameters
@@ -17,6 +18,10 @@ def test_ddp_keyword_arguments() -> None:
     allow_unused_parameters(trainer)
     assert trainer.strategy._ddp_kwargs == {"find_unused_parameters": True}
     allow_unused_parameters(pl.Trainer(accelerator="cpu", devices=1, logger=False))
+
+
+def test_description_of_the_progress_bar() -> None:
+    assert callable(RichProgressBar._get_train_description)
 
 
 def test_cli_hook_that_reads_checkpoints() -> None:

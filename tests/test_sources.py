@@ -280,5 +280,5 @@ def test_rows_that_make_no_table_are_told(given: list[object]) -> None:
 
 
 def test_no_rows_at_all_are_told() -> None:
-    with pytest.raises(DataError, match="^data gave no rows$"):
+    with pytest.raises(DataError, match=r"^data gave no rows$"):
         as_table([])

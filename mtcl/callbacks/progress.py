@@ -14,6 +14,10 @@ from mtcl.board import Board
 class Progress(RichProgressBar):
     """Lightning's rich progress bar with the board's values in the place of its own."""
 
+    def _get_train_description(self, current_epoch: int) -> str:
+        """Lightning would say `Epoch 0/-2`: a mixture has steps, no epochs (private name, see `mtcl.compat`)."""
+        return "train"
+
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         shown_by = cast(Board, pl_module.board)
         latest = shown_by.latest

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
+from mtcl.board import mean_tag
 from mtcl.evaluation import Result, macro_mean
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def fit_table(module: MtclModule) -> Table:
             for name, now in module.history[step].items()
         },
         title=f"validation, best checkpoint (step {step})",
-        mean="val/mean",
+        mean=mean_tag("val"),
     )
 
 
@@ -56,7 +57,7 @@ def results_table(
         name: (result.num_queries, _metric_name(module, name), base[name].primary if base else None, result.primary)
         for name, result in results.items()
     }
-    return comparison(values, title=split, mean=f"{split}/mean")
+    return comparison(values, title=split, mean=mean_tag(split))
 
 
 def comparison(values: dict[str, tuple[int, str, float | None, float]], *, title: str, mean: str) -> Table:

@@ -1,0 +1,70 @@
+"""Columns of rows, checked: present, of the right type, without nulls and blanks; what is left out is counted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mtcl.errors import DataError, nearest
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def clean(rows: pa.Table, *texts: str) -> tuple[pa.Table, dict[str, int]]:
+    """The rows whose text columns are neither null nor blank, and the number left out by reason."""
+    import pyarrow.compute as pc
+
+    skipped: dict[str, int] = {}
+    for name in texts:
+        column = text_column(rows, name)
+        null = pc.is_null(column)
+        blank = pc.fill_null(pc.equal(pc.utf8_trim_whitespace(column), ""), False)
+        count(skipped, f"null {name}", pc.sum(null).as_py() or 0)
+        count(skipped, f"empty {name}", pc.sum(blank).as_py() or 0)
+        rows = rows.filter(pc.invert(pc.or_(null, blank)))
+    return rows, skipped
+
+
+def text_column(rows: pa.Table, name: str) -> pa.StringArray:
+    """A column of strings as one array. Raises `DataError` if it is missing or of another type."""
+    import pyarrow as pa
+
+    def is_text(kind: pa.DataType) -> bool:
+        return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind))
+
+    return typed_column(rows, name, is_text, "text").cast(pa.string())
+
+
+def id_column(rows: pa.Table, name: str) -> pa.StringArray:
+    """A column of ids (strings or integers) as strings; a null id is an error, for it would tie strangers together."""
+    import pyarrow as pa
+
+    def is_id(kind: pa.DataType) -> bool:
+        return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind))
+
+    column = typed_column(rows, name, is_id, "text or integers").cast(pa.string())
+    if column.null_count:
+        raise DataError(f"column {name!r} has {column.null_count} null ids: give each row an id or leave the row out")
+    return column
+
+
+def typed_column(rows: pa.Table, name: str, accepts: Any, wanted: str) -> pa.Array:
+    """A column as one array, decoded from its dictionary. `accepts` takes the Arrow type."""
+    import pyarrow as pa
+
+    if name not in rows.column_names:
+        raise DataError(
+            f"no column {name!r} (columns: {', '.join(rows.column_names)}){nearest(name, rows.column_names)}"
+        )
+    column = rows[name]
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if not accepts(column.type):
+        raise DataError(f"column {name!r} holds {column.type}, not {wanted}")
+    return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+
+
+def count(skipped: dict[str, int], reason: str, rows: int) -> None:
+    """Add to the number of rows left out for a reason."""
+    if rows:
+        skipped[reason] = skipped.get(reason, 0) + rows

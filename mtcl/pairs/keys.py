@@ -1,0 +1,64 @@
+"""Keys: 64-bit hashes that link texts to what they stand for, so that related texts are never negatives of each other.
+
+Two texts that share a key are never negatives. Every text carries the key of itself, compared without case and
+spacing, and every anchor the keys of all its positives in the table, so a plain table of two columns is protected too.
+Ids (a document, a cluster, a connected component) give further keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import xxhash
+
+from mtcl.types import IntArray, Ragged, group
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class Links(NamedTuple):
+    """`texts[i]` stands for `ids[i]`: a document id, a cluster, a connected component."""
+
+    texts: pa.Array
+    ids: pa.Array
+
+
+def text_key(text: str) -> int:
+    """The key of a text itself: equal for texts that differ only in case and spacing."""
+    return _signed(xxhash.xxh3_64_intdigest(("text:" + " ".join(text.split()).casefold()).encode()))
+
+
+def id_key(name: str) -> int:
+    """The key of a document id, cluster or component; another one than the key of a text that reads the same."""
+    return _signed(xxhash.xxh3_64_intdigest(("id:" + name).encode()))
+
+
+def _signed(value: int) -> int:
+    return (value - (1 << 64) if value >= 1 << 63 else value) or 1  # 0 pads rows of keys
+
+
+def keys_of(texts: pa.Array, known: tuple[IntArray, IntArray], links: Sequence[Links]) -> Ragged:
+    """Each text's own key, those of its known positives (anchor, positive), and those of the ids it stands for.
+
+    Texts that are equal but for case and spacing have one key of their own, and all keys in common.
+    """
+    own = np.fromiter((text_key(t.as_py()) for t in texts), dtype=np.int64, count=len(texts))
+    rows, values = [np.arange(len(texts)), known[0]], [own, own[known[1]]]
+    for link in links:
+        ids = link.ids.unique()
+        hashed = np.fromiter((id_key(i.as_py()) for i in ids), dtype=np.int64, count=len(ids))
+        rows.append(index_in(link.texts, texts))
+        values.append(hashed[index_in(link.ids, ids)])
+    distinct, of_text = np.unique(own, return_inverse=True)
+    return group(of_text[np.concatenate(rows)], np.concatenate(values), num_rows=len(distinct)).take(of_text)
+
+
+def index_in(values: pa.Array, among: pa.Array) -> IntArray:
+    """Position of each value among distinct ones, -1 where it is none of them."""
+    import pyarrow.compute as pc
+
+    found = pc.fill_null(pc.index_in(values, value_set=among), -1)
+    return np.asarray(found, dtype=np.int64)

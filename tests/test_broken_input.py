@@ -1,0 +1,471 @@
+"""What a user can get wrong: one line that says what is wrong, the value found and what to do; exit code 2.
+
+python -m pytest tests/test_broken_input.py
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from mtcl import MtclError
+from mtcl.__main__ import main
+from tests.conftest import Run
+from tests.test_registry import write_task
+
+SPLITS = ("train", "validation", "test")
+ROWS = [{"text": f"post {c} red", "label": ("dog", "cat", "bird")[n % 3]} for n, c in enumerate("abcdefghijkl")]
+Fails = Callable[..., str]
+
+
+@pytest.fixture(autouse=True)
+def working_folder(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Each test runs in a folder that holds the task `topic`, with 12 good rows a split under data/topic."""
+    for name in [name for name in os.environ if name.startswith("MTCL_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("MTCL_CACHE", str(cache))
+    monkeypatch.setattr("sys.argv", ["mtcl"])  # LightningCLI warns where there is more
+    monkeypatch.chdir(tmp_path)
+    write_task(tmp_path / "tasks" / "topic.py")
+    put(**dict.fromkeys(SPLITS, ROWS))
+    log = logging.getLogger("mtcl")
+    before = log.handlers, log.propagate, log.level
+    yield tmp_path
+    log.handlers, log.propagate, log.level = before
+
+
+@pytest.fixture
+def fails(capsys: pytest.CaptureFixture[str]) -> Fails:
+    """Run `mtcl`, which must end with exit code 2 and one line of error: the value."""
+
+    def run(*arguments: str) -> str:
+        capsys.readouterr()
+        assert main(list(arguments)) == 2
+        error = capsys.readouterr().err
+        assert "Traceback" not in error
+        *before, line = error.splitlines()
+        assert line.startswith("mtcl: ")
+        assert not any(text.startswith("mtcl: ") for text in before)
+        return line.removeprefix("mtcl: ")
+
+    return run
+
+
+def put(**splits: Any) -> None:
+    """Write splits of the task `topic`: rows, a table, or the bytes of a file."""
+    folder = Path("data", "topic")
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, rows in splits.items():
+        if isinstance(rows, bytes):
+            (folder / f"{split}.parquet").write_bytes(rows)
+        else:
+            table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows))
+            pq.write_table(table, folder / f"{split}.parquet")
+
+
+@pytest.fixture
+def good(tiny_model: Path) -> str:
+    """A configuration file that trains `topic` for a step."""
+    values = {
+        "tasks": {"topic": {}},
+        "model": {"encoder": {"name": str(tiny_model)}},
+        "data": {"root": "data", "batch_size": 4, "max_length": 32, "num_workers": 0},
+        "trainer": {
+            "max_steps": 1,
+            "accelerator": "cpu",
+            "precision": "32-true",
+            "logger": False,
+            "enable_progress_bar": False,
+        },
+    }
+    Path("good.yaml").write_text(yaml.safe_dump(values))
+    return "good.yaml"
+
+
+def with_keys(good: str, text: str) -> list[str]:
+    """The arguments of `fit` with a second file on top."""
+    Path("change.yaml").write_text(text)
+    return ["fit", "--config", good, "--config", "change.yaml"]
+
+
+# Tasks
+
+
+@pytest.mark.parametrize("command", ["check", "show"])
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("    version = = 2\n", ":13: SyntaxError: invalid syntax"),
+        ("    metrics = 3\n", "unknown attribute 'metrics': did you mean 'metric'?"),
+        ("    import nowhere\n", ":13: ModuleNotFoundError: No module named 'nowhere'"),
+    ],
+)
+def test_a_broken_task_file(fails: Fails, command: str, body: str, told: str) -> None:
+    path = write_task(Path("tasks", "broken.py"), body=body)
+    message = fails("tasks", command, "broken")
+    assert message.startswith(f"TaskError: task 'broken' cannot be loaded: {path}:")
+    assert message.endswith(told)
+
+
+def test_a_broken_task_file_stops_the_run_that_names_it_and_no_other(fails: Fails, good: str) -> None:
+    write_task(Path("tasks", "broken.py"), body="    version = = 2\n")
+    assert ":13: SyntaxError" in fails(*with_keys(good, "tasks: {broken: {}}"))
+    assert main(["fit", "--config", good]) == 0
+
+
+def test_the_list_shows_broken_files_beside_the_others(capsys: pytest.CaptureFixture[str]) -> None:
+    write_task(Path("tasks", "broken.py"), body="    version = = 2\n")
+    assert main(["tasks", "list"]) == 1
+    out, error = capsys.readouterr()
+    line = next(line for line in out.splitlines() if line.startswith("broken "))
+    assert "BROKEN  " in line
+    assert ":13: SyntaxError" in line
+    assert "A post -> its label." in out
+    assert error.startswith("1 of ")
+
+
+@pytest.mark.parametrize("command", [["tasks", "show"], ["tasks", "check"]])
+def test_an_unknown_task(fails: Fails, command: list[str]) -> None:
+    assert fails(*command, "topik") == "TaskError: unknown task 'topik'; did you mean 'topic'?"
+
+
+def test_an_unknown_task_of_a_configuration(fails: Fails, good: str) -> None:
+    message = fails(*with_keys(good, "tasks: {topik: {}}"))
+    assert message == "TaskError: unknown task 'topik'; did you mean 'topic'?"
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("    def data(self, split, root):\n        return [{'text': 1 / 0}]\n", "ZeroDivisionError: division by zero"),
+        ("    def pairs(self, rows, corpus=None):\n        return rows['a']['b']\n", "KeyError: "),
+    ],
+)
+def test_an_exception_in_a_task_s_own_method_is_told_by_its_line(fails: Fails, body: str, told: str) -> None:
+    path = write_task(Path("tasks", "own.py"), body=body)
+    message = fails("tasks", "check", "own")
+    assert message.startswith("TaskError: task 'own', ")
+    assert f"{path}:14: {told}" in message
+
+
+def test_own_pairs_that_are_none(fails: Fails) -> None:
+    write_task(Path("tasks", "own.py"), body="    def pairs(self, rows, corpus=None):\n        return None\n")
+    message = fails("tasks", "check", "own")
+    assert message == "TaskError: task 'own', sample: pairs must give a PairTable, not NoneType: use mtcl.pair_table"
+
+
+@pytest.mark.parametrize("name", ["Bad-Name", "two words", "1st", "../x", ""])
+def test_a_bad_name_for_a_new_task(fails: Fails, name: str) -> None:
+    told = "use lower case letters, digits and underscores, beginning with a letter"
+    assert fails("tasks", "new", name) == f"ConfigError: task name {name!r}: {told}"
+    assert {p.name for p in Path("tasks").iterdir()} == {"topic.py"}
+
+
+def test_a_new_task_never_replaces_a_file(fails: Fails) -> None:
+    before = Path("tasks", "topic.py").read_text()
+    path = Path("tasks", "topic.py")
+    assert fails("tasks", "new", "topic") == f"ConfigError: {path} exists: choose another name, or edit it"
+    assert path.read_text() == before
+
+
+def test_a_folder_of_tasks_that_is_none(fails: Fails, good: str) -> None:
+    assert fails("tasks", "list", "--tasks_dir", "nope") == "TaskError: tasks_dir 'nope' is not a folder"
+    assert fails("fit", "-c", good, "--tasks_dir", "nope") == "TaskError: tasks_dir 'nope' is not a folder"
+
+
+# Data
+
+
+def renamed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{"txt": row["text"], "label": row["label"]} for row in rows]
+
+
+BROKEN_DATA: dict[str, tuple[dict[str, Any], str]] = {
+    "missing column": (
+        {"train": renamed(ROWS)},
+        "task 'topic', train: no column 'text' (columns: txt, label); did you mean 'txt'?",
+    ),
+    "wrong type": (
+        {"train": [{"text": 1, "label": "x"}]},
+        "task 'topic', train: column 'text' holds int64, not text",
+    ),
+    "empty split": (
+        {"train": pa.Table.from_pylist(ROWS)[:0]},
+        "task 'topic', train: no rows in data/topic/train.parquet",
+    ),
+    "empty validation split": (
+        {"validation": pa.Table.from_pylist(ROWS)[:0]},
+        "task 'topic', validation: no rows in data/topic/validation.parquet",
+    ),
+    "only spaces": (
+        {"train": [{"text": " \t ", "label": "x"}] * 3},
+        "task 'topic', train: no pair is left of 3 rows (3 empty text)",
+    ),
+    "only nulls": (
+        {"train": [{"text": None, "label": "x"}, {"text": "a", "label": None}]},
+        "task 'topic', train: no pair is left of 2 rows (1 null text, 1 null label)",
+    ),
+    "corrupt": ({"train": b"PAR1 and no more"}, "task 'topic', train: cannot read data/topic/train.parquet: "),
+    "zero bytes": ({"train": b""}, "task 'topic', train: cannot read data/topic/train.parquet: "),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN_DATA)
+def test_broken_data(fails: Fails, good: str, kind: str) -> None:
+    splits, told = BROKEN_DATA[kind]
+    put(**splits)
+    for message in (fails("fit", "-c", good), fails("tasks", "check", "topic", "--data.root", "data")):
+        assert message.startswith(f"DataError: {told}")
+        assert told.endswith(": ") or message == f"DataError: {told}"
+
+
+def test_a_missing_split(fails: Fails, good: str) -> None:
+    Path("data", "topic", "validation.parquet").unlink()
+    message = fails("fit", "-c", good)
+    assert message.startswith("DataError: task 'topic', validation: no split 'validation' in data/topic (")
+    assert message.endswith("; known: test, train")
+
+
+def test_no_data_root(fails: Fails, good: str) -> None:
+    told = "no data root for Files('topic'): give --data.root FOLDER or set MTCL_DATA"
+    assert told in fails(*with_keys(good, "data: {root: null}"))
+    assert told in fails("tasks", "check", "topic")
+    assert "data root 'nope' is not a folder" in fails("fit", "-c", good, "--data.root", "nope")
+    Path("elsewhere", "topics").mkdir(parents=True)
+    told = "no folder elsewhere/topic; did you mean 'topics'?"
+    assert fails("fit", "-c", good, "--data.root", "elsewhere") == f"DataError: task 'topic', train: {told}"
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ({"text": "   ", "label": "dog"}, "12 pairs, 15 texts; left out: 1 empty text"),
+        ({"text": None, "label": "dog"}, "12 pairs, 15 texts; left out: 1 null text"),
+        ({"text": "a", "label": "\n"}, "12 pairs, 15 texts; left out: 1 empty label"),
+        ({"text": "red " * 250_000, "label": "dog"}, "13 pairs, 16 texts; left out: 1 of over 100,000 characters, cut"),
+    ],
+    ids=["spaces", "null", "blank label", "a megabyte"],
+)
+def test_an_odd_row_is_counted_and_the_run_goes_on(
+    good: str, row: dict[str, Any], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(train=[*ROWS, row])
+    assert main(["fit", "-c", good]) == 0
+    assert f"topic/train: {told}\n" in capsys.readouterr().err
+
+
+# Configuration
+
+
+@pytest.mark.parametrize(
+    ("text", "unknown", "right"),
+    [
+        ("modle: {encoder: {dim: 8}}", "modle.encoder.dim", "model.encoder.dim"),
+        ("modle: null", "modle", "model"),
+        ("model: {encoder: {poolling: mean}}", "model.encoder.poolling", "model.encoder.pooling"),
+        ("model: {optimzer: {lr: 1}}", "model.optimzer.lr", "model.optimizer.lr"),
+        ("tasks: {topic: {batchsize: 3}}", "batchsize", "batch_size"),
+        ("trainer: {max_step: 3}", "trainer.max_step", "trainer.max_steps"),
+        ("data: {rot: x}", "data.rot", "data.root"),
+        ("seed_everythin: 2", "seed_everythin", "seed_everything"),
+    ],
+)
+def test_a_misspelt_key_is_told_the_nearest(fails: Fails, good: str, text: str, unknown: str, right: str) -> None:
+    message = fails(*with_keys(good, text))
+    assert message.startswith("ConfigError: ")
+    assert f"unknown key {unknown!r}; did you mean {right!r}" in message
+
+
+@pytest.mark.parametrize("arguments", [["--trainer.max_step", "3"], ["--trainer.max_step=3"], ["--trainer.mx_steps=3"]])
+def test_a_misspelt_option_is_told_the_nearest_and_never_taken_for_it(
+    fails: Fails, good: str, arguments: list[str]
+) -> None:
+    message = fails("fit", "-c", good, *arguments)
+    assert message.startswith(f"ConfigError: unrecognized arguments: {arguments[0]}")
+    assert "did you mean 'trainer.max_steps'" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("data: {batch_size: many}", "data.batch_size: expected int, found many"),
+        ("trainer: {max_steps: 1.5}", "trainer.max_steps: expected int, found 1.5"),
+        ("tasks: {topic: {weight: much}}", "a task under `tasks`: weight: expected float, found much"),
+        (
+            "model: {encoder: {pooling: max}}",
+            "model.encoder.pooling: expected one of 'mean', 'cls', 'last', found max",
+        ),
+        ("seed_everything: abc", "seed_everything: expected bool or int, found abc"),
+        ("tasks: [topic]", "tasks is ['topic']: give names with settings, for example `tasks: {search: {}}`"),
+        (
+            "model: {encoder: {dim: -1}}",
+            "model.encoder.dim is -1: give a positive size, or null for the backbone's own",
+        ),
+        ("model: {optimizer: {lr: -1}}", "model.optimizer.lr is -1.0: give 0 or more"),
+        (
+            "tasks: {topic: {loss: {class_path: mtcl.losses.InfoNCE, init_args: {temperature: 9}}}}",
+            "InfoNCE temperature is 9.0: give 0.005 to 1.0",
+        ),
+        ("tasks: {topic: {batch_size: 1}}", "tasks.topic.batch_size is 1: negatives need at least 2"),
+    ],
+)
+def test_a_wrong_value_is_told_with_its_key(fails: Fails, good: str, text: str, told: str) -> None:
+    assert fails(*with_keys(good, text)) == f"ConfigError: {told}"
+
+
+@pytest.mark.parametrize(
+    ("loss", "told"),
+    [
+        ("InfoNCEE", "did you mean 'InfoNCE'?"),
+        (
+            "{class_path: mtcl.losses.InfoNCEE}",
+            "module 'mtcl.losses' has no attribute 'InfoNCEE'; did you mean 'InfoNCE'?",
+        ),
+        (
+            "{class_path: InfoNCE, init_args: {temprature: 1}}",
+            "mtcl.losses.InfoNCE has no 'temprature'; did you mean 'temperature'",
+        ),
+    ],
+)
+def test_a_misspelt_loss_or_parameter_of_it_is_told_the_nearest(fails: Fails, good: str, loss: str, told: str) -> None:
+    message = fails(*with_keys(good, f"tasks: {{topic: {{loss: {loss}}}}}"))
+    assert message.startswith("ConfigError: a task under `tasks`: loss: ")
+    assert told in message
+    assert "Union" not in message
+
+
+def test_yaml_that_does_not_parse(fails: Fails, good: str) -> None:
+    message = fails(*with_keys(good, "data:\n  root: [a\nx: 1\n"))
+    assert message.startswith("ConfigError: change.yaml:3: not valid YAML: ")
+
+
+def test_a_task_that_is_null_in_the_first_file(fails: Fails) -> None:
+    Path("c.yaml").write_text("tasks:\n  topic:\n")
+    message = fails("fit", "-c", "c.yaml")
+    assert message.startswith("ConfigError: tasks.topic is null: write `topic: {}` for a task with defaults")
+
+
+def test_no_task_at_all(fails: Fails, good: str) -> None:
+    assert fails(*with_keys(good, "tasks: {topic: null}")).startswith("ConfigError: no task is configured: ")
+
+
+def test_a_configuration_that_is_not_there(fails: Fails, good: str) -> None:
+    assert fails("fit", "-c", "god.yaml") == "ConfigError: no configuration file 'god.yaml'; did you mean 'good.yaml'?"
+
+
+# Models and checkpoints
+
+
+@pytest.mark.parametrize("name", ["no/such-model", "nosuchmodel", "a b c"])
+def test_a_model_that_cannot_be_found(fails: Fails, good: str, name: str) -> None:
+    message = fails(*with_keys(good, f"model: {{encoder: {{name: {name}}}}}"))
+    assert message.startswith(f"ConfigError: model {name!r} is no folder and cannot be had from the Hub (")
+    assert message.endswith("): check the name and the network, or give a local folder")
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ({}, "model folder 'some' has no config.json: give a folder written by save_pretrained"),
+        ({"config.json": "{}"}, "model 'some' cannot be loaded from some: Unrecognized model in some"),
+        ({"config.json": "{"}, "model 'some' cannot be loaded from some: "),
+        (
+            {"config.json": '{"model_type": "bert"}'},
+            "model 'some' cannot be loaded from some: Error no file named model.saf",
+        ),
+    ],
+    ids=["empty", "no type", "no JSON", "no weights"],
+)
+def test_a_folder_that_is_no_model(fails: Fails, good: str, files: dict[str, str], told: str) -> None:
+    Path("some").mkdir()
+    for name, content in files.items():
+        Path("some", name).write_text(content)
+    assert fails(*with_keys(good, "model: {encoder: {name: some}}")).startswith(f"ConfigError: {told}")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["fit", "--resume", "nope"], ["fit", "--init_from", "nope"], ["test", "--ckpt", "nope"]]
+)
+def test_a_checkpoint_that_is_not_there(fails: Fails, good: str, arguments: list[str]) -> None:
+    told = "ConfigError: no checkpoint 'nope': give a run folder or a .ckpt file"
+    assert fails(*arguments) == told
+    assert fails(*arguments, "-c", good) == told
+
+
+def test_a_folder_that_is_no_run(fails: Fails) -> None:
+    Path("empty").mkdir()
+    for command, option, name in (
+        ("fit", "--resume", "last"),
+        ("fit", "--init_from", "best"),
+        ("test", "--ckpt", "best"),
+    ):
+        path = Path("empty", "checkpoints", f"{name}.ckpt")
+        assert f"no checkpoint {str(path)!r}" in fails(command, option, "empty")
+
+
+def test_nothing_to_resume(fails: Fails) -> None:
+    assert fails("fit", "--resume") == "ConfigError: nothing to resume: no runs/*/checkpoints/last.ckpt here"
+
+
+def test_a_file_that_is_no_checkpoint(fails: Fails) -> None:
+    Path("some.ckpt").write_text("hello")
+    assert fails("test", "--ckpt", "some.ckpt").startswith("ConfigError: cannot read checkpoint 'some.ckpt': ")
+
+
+def test_resume_and_init_from_exclude_each_other(fails: Fails) -> None:
+    message = fails("fit", "--resume", "a", "--init_from", "b")
+    assert message.startswith("ConfigError: --resume and --init_from exclude each other: ")
+
+
+# Commands
+
+
+def test_an_unknown_command(fails: Fails) -> None:
+    assert fails("fitt") == "ConfigError: unknown command 'fitt'; did you mean 'fit'?"
+    assert fails("xyz") == "ConfigError: unknown command 'xyz'; known: demo, fit, predict, tasks, test, validate"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "the following arguments are required"),
+        (["lst"], "invalid choice: 'lst' (choose from"),
+        (["show"], "the following arguments are required: name"),
+        (["list", "--nope"], "unrecognized arguments: --nope"),
+    ],
+)
+def test_a_wrong_use_of_tasks(fails: Fails, arguments: list[str], told: str) -> None:
+    message = fails("tasks", *arguments)
+    assert message.startswith("ConfigError: mtcl tasks")
+    assert told in message
+
+
+def test_a_demo_that_is_too_small(fails: Fails) -> None:
+    told = "ConfigError: too few posts for a demo corpus: 5; ask for at least 200"
+    assert fails("demo", "small", "--posts", "5") == told
+    assert not Path("small").exists()
+
+
+def test_debug_raises_what_is_otherwise_one_line(good: str) -> None:
+    with pytest.raises(MtclError, match="unknown command 'fitt'"):
+        main(["fitt", "--debug"])
+    put(train=b"PAR1 and no more")
+    with pytest.raises(MtclError) as error:
+        main(["fit", "--debug", "-c", good])
+    assert error.value.__cause__ is not None, "the library's own error is kept"
+
+
+def test_debug_shows_the_traceback_of_a_process(mtcl_command: Run) -> None:
+    short, long = mtcl_command("tasks", "show", "topik"), mtcl_command("tasks", "show", "topik", "--debug")
+    assert (short.returncode, short.stderr) == (2, "mtcl: TaskError: unknown task 'topik'; did you mean 'topic'?\n")
+    assert long.returncode == 1
+    assert "Traceback (most recent call last)" in long.stderr
+    assert "unknown task 'topik'" in long.stderr.splitlines()[-1]

@@ -1,0 +1,44 @@
+"""The built wheel carries the reference tasks and works in an empty folder.
+
+python -m pytest tests/test_wheel.py
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+
+@pytest.mark.slow
+def test_tasks_of_the_wheel(tmp_path: Path) -> None:
+    hatchling = pytest.importorskip("hatchling.build", reason="needs the extra `dev`")
+    source = tmp_path / "source"
+    ignored = shutil.ignore_patterns(".*", "runs", "data", "tests")
+    shutil.copytree(ROOT, source, ignore=ignored)
+    here = Path.cwd()
+    os.chdir(source)
+    try:
+        wheel = source / hatchling.build_wheel(str(source))
+    finally:
+        os.chdir(here)
+    zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
+    assert (tmp_path / "installed" / "mtcl" / "py.typed").exists()
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "installed")}
+    code = "from mtcl.__main__ import main; import mtcl, sys; print(mtcl.__file__); sys.exit(main(['tasks', 'list']))"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], cwd=empty, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert str(tmp_path / "installed") in done.stdout.splitlines()[0]
+    names = {line.split()[0] for line in done.stdout.splitlines()[1:]}
+    assert names == {p.stem for p in (ROOT / "tasks").rglob("*.py")}
