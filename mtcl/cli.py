@@ -8,77 +8,23 @@ name in YAML, on the command line (`--trainer.max_steps 10`) and in the environm
 
 from __future__ import annotations
 
-import inspect
-import os
-import re
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from pydoc import locate
-from typing import Any, NoReturn, cast
+from typing import Any
 
 import torch
 import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from mtcl.callbacks import Progress, Report, checkpoints
+from mtcl.callbacks import Progress, Record, Report, checkpoints
 from mtcl.compat import allow_unused_parameters
 from mtcl.datamodule import MtclDataModule, TaskConfig
-from mtcl.errors import ConfigError, nearest
-from mtcl.losses import Loss
+from mtcl.errors import ConfigError
 from mtcl.module import MtclModule
-
-UNION = "Does not validate against any of the Union subtypes"
-PLAIN = [
-    (r"""Parser key ["']tasks["']: Problem with given class_path '[\w.]+': """, "a task under `tasks`: "),
-    (r"Problem with given class_path '([\w.]+)': Option '(\w+)' is not accepted", r"\1 has no '\2'"),
-    (r"Option '(\w+)' is not accepted", r"unknown key '\1'"),
-    (r"Option '([\w.]+)' is not accepted", r"unknown key '\1'"),
-    (r"Group '([\w.]+)' does not accept option '([\w.]+)'", r"unknown key '\1.\2'"),
-    (r"""Parser key ["']([\w.]+)["']: """, r"\1: "),
-    (r"Expected an? <class '([\w.]+)'>", r"expected \1"),
-    (r"Expected an? typing.Literal\[(.*?)\]", r"expected one of \1"),
-    (r" or expected ", " or "),
-    (r"\. Got value: ", ", found "),
-]
-"""Jsonargparse's wording -> ours, in this order."""
-
-
-class MtclParser(LightningArgumentParser):
-    """Raises `ConfigError` with the key at fault and the nearest right one, in the place of pages of usage.
-
-    Keys are not abbreviated, and the environment wins over files (jsonargparse has it the other way round).
-    """
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, allow_abbrev=False, **options)
-
-    def parse_args(self, args: Any = None, **options: Any) -> Any:  # type: ignore[override]
-        """`args` begins with `--config FILE`; what the environment sets comes behind it."""
-        given = list(args or [])
-        return super().parse_args([*given[:2], *self._environment(), *given[2:]], **options)
-
-    def instantiate_classes(self, *args: Any, **options: Any) -> Any:
-        try:
-            return super().instantiate_classes(*args, **options)
-        except ValueError as error:
-            if UNION not in str(error):
-                raise
-            raise ConfigError(_explain(str(error), list(_keys(self)))) from error
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        if not self.exit_on_error:
-            super().error(message, ex)
-        raise ConfigError(_explain(message, list(_keys(self)))) from ex
-
-    def _environment(self) -> list[str]:
-        names = {f"{self.env_prefix}_{key.replace('.', '__').upper()}": key for key in _keys(self)}
-        given = {name: value for name, value in os.environ.items() if name.startswith(f"{self.env_prefix}_")}
-        if unknown := sorted(given.keys() - names.keys()):
-            raise ConfigError(f"unknown environment variable {unknown[0]}{nearest(unknown[0], names)}")
-        return [f"--{names[name]}={value}" for name, value in sorted(given.items())]
+from mtcl.parser import MtclParser
 
 
 class MtclCLI(LightningCLI):
@@ -125,8 +71,10 @@ class MtclCLI(LightningCLI):
 
     def instantiate_trainer(self, **options: Any) -> Trainer:
         folder = self.run_dir
-        every = self._get(self.config, "checkpoint_every_n_steps")
-        extra: list[Any] = [*checkpoints(folder / "checkpoints", every_n_steps=every), Report()]
+        extra: list[Any] = [Record(folder), Report()]
+        if self._get(self.config, "trainer.enable_checkpointing") is not False:
+            every = self._get(self.config, "checkpoint_every_n_steps")
+            extra += checkpoints(folder / "checkpoints", every_n_steps=every)
         if self._get(self.config, "trainer.enable_progress_bar") is not False:
             extra.append(Progress())
         if self._get(self.config, "trainer.logger") in (None, True):
@@ -134,7 +82,10 @@ class MtclCLI(LightningCLI):
                 folder.parent, name=folder.name, version="", default_hp_metric=False, purge_step=self.resume_step
             )
         self.trainer_defaults = {**self.trainer_defaults, "callbacks": extra}
-        trainer = super().instantiate_trainer(**options)
+        try:
+            trainer = super().instantiate_trainer(**options)
+        except (MisconfigurationException, ValueError) as error:
+            raise ConfigError("trainer: " + " ".join(str(error).split())) from error
         if any(True for _ in self.model.losses.parameters()):
             allow_unused_parameters(trainer)
         return trainer
@@ -165,42 +116,3 @@ def best_precision() -> str:
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return "bf16-mixed" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "32-true"
-
-
-def _keys(parser: LightningArgumentParser) -> Iterator[str]:
-    for action in parser._actions:
-        if action.dest not in ("help", "==SUPPRESS=="):
-            yield action.dest
-
-
-def _explain(message: str, keys: list[str]) -> str:
-    """Jsonargparse's message in one line, with the nearest right name where one is unknown."""
-    line = " ".join(message.split())
-    if UNION in line:
-        line = _narrow(line)
-    hint = _hint(line, keys)
-    for pattern, plain in PLAIN:
-        line = re.sub(pattern, plain, line)
-    return line + hint
-
-
-def _narrow(line: str) -> str:
-    """Of the errors of a union's members those that tell: the value is seldom meant for all of them."""
-    innermost = line.rpartition("Errors: - ")[2]
-    errors, _, rest = innermost.partition(" Given value type: ")
-    reasons = [reason for reason in errors.split(" - ") if "NoneType" not in reason]
-    telling = [reason for reason in reasons if not reason.startswith("Expected a")]
-    found = "" if telling else ". Got value: " + rest.partition("Given value: ")[2]
-    return line.partition(UNION)[0] + " or ".join(telling or reasons) + found
-
-
-def _hint(line: str, keys: list[str]) -> str:
-    if found := re.search(r"class_path '([\w.]+)': Option '(\w+)' is not accepted", line):
-        return nearest(found[2], inspect.signature(cast("type", locate(found[1]))).parameters)
-    if found := re.search(r"has no attribute '(\w+)'|import path string: (\w+)", line):
-        return nearest(found[1] or found[2], [kind.__name__ for kind in Loss.__subclasses__()])
-    found = re.search(r"(?:Group '(\w+)' does not accept option|Option|arguments?:) '?-*([\w.]+)", line)
-    if found is None:
-        return ""
-    close = nearest(".".join(filter(None, found.groups())), keys)
-    return close if "did you mean" in close else ""

@@ -13,3 +13,15 @@ def allow_unused_parameters(trainer: pl.Trainer) -> None:
     """
     if isinstance(trainer.strategy, DDPStrategy):
         trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
+
+
+def is_accumulating(trainer: pl.Trainer) -> bool:
+    """Whether the batch that has just ended did not end an optimizer step."""
+    return bool(trainer.fit_loop.epoch_loop._should_accumulate())
+
+
+def is_validation_due(trainer: pl.Trainer) -> bool:
+    """Whether a validation follows the batch that has just ended."""
+    loop = trainer.fit_loop
+    fetcher = loop._data_fetcher
+    return bool(trainer.enable_validation and fetcher and loop.epoch_loop._should_check_val_fx(fetcher))

@@ -45,9 +45,20 @@ def merge(below: dict[str, Any], above: dict[str, Any], *, path: tuple[str, ...]
     return merged
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key given twice, of which YAML would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for (key_node, _), key in zip(node.value, keys, strict=True):
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
+        return super().construct_mapping(node, deep=deep)
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506, a SafeLoader
     except FileNotFoundError as error:
         there = [str(p) for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
         raise ConfigError(f"no configuration file {str(path)!r}{nearest(str(path), there)}") from error

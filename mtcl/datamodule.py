@@ -106,6 +106,9 @@ class MtclDataModule(pl.LightningDataModule):
         self.position = 0
         self._plan: Plan | None = None
         self._stores: dict[tuple[str, str], TokenStore] = {}
+        if self.task_configs:  # a dry run of the plan's own checks, before the minutes that stores may take
+            sizes = [PlanTask(n, 1, self._batch_size_of(n), c.weight) for n, c in self.task_configs.items()]
+            Plan(tuple(sizes), seed, alpha, cap, tasks_per_step)
         registry = discover(tasks_dir)
         self.tasks: dict[str, Task] = {name: registry[name] for name in self.task_configs}
 
@@ -123,11 +126,21 @@ class MtclDataModule(pl.LightningDataModule):
         for name, task in self.tasks.items():
             if (name, split) not in self._stores:
                 tokenizer = tokenizer or self._tokenizer()
-                length = self.task_configs[name].max_length or self.max_length
+                length = self.length_of(name)
+                tokenizer.check_length(name, length)
                 store = prepare(task, split, root=self.root, tokenizer=tokenizer, max_length=length, cache=self.cache)
                 self._stores[name, split] = store
                 if world()[0] == 0:
                     log.info("%s/%s: %s", name, split, store.summary())
+
+    def length_of(self, name: str) -> int:
+        """Tokens a task's texts are cut to."""
+        own = self.task_configs[name].max_length
+        return self.max_length if own is None else own
+
+    def _batch_size_of(self, name: str) -> int:
+        own = self.task_configs[name].batch_size
+        return self.batch_size if own is None else own
 
     def _tokenizer(self) -> Tokenizer:
         folder = resolve_model(self.model, revision=self.revision)
@@ -143,7 +156,7 @@ class MtclDataModule(pl.LightningDataModule):
         if self._plan is None:
             tasks = []
             for name, config in self.task_configs.items():
-                batch_size = config.batch_size or self.batch_size
+                batch_size = self._batch_size_of(name)
                 num_pairs = len(self.store(name, "train"))
                 if num_pairs < batch_size:
                     log.warning(
@@ -162,10 +175,6 @@ class MtclDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[StepBatch]:
         assert self.trainer is not None
-        if self.trainer.max_steps < 1:
-            raise ConfigError(
-                "trainer.max_steps is not set: a mixture has no natural end, so say how many steps to train"
-            )
         num_steps = self.trainer.max_steps * self.trainer.accumulate_grad_batches
         _check_validation_interval(self.trainer.val_check_interval, num_steps)
         rank, ranks = self.trainer.global_rank, self.trainer.world_size

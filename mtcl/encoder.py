@@ -78,6 +78,12 @@ class Encoder(nn.Module):
             raise ConfigError(f"model.encoder.dim is {config.dim}, more than the backbone's {hidden_size(backbone)}")
         return cls(backbone, pooling=config.pooling, dim=config.dim).train()
 
+    def check_length(self, task: str, max_length: int) -> None:
+        """Raise `ConfigError` for a max length beyond the positions that the backbone has."""
+        positions = getattr(self.backbone.config, "max_position_embeddings", None)
+        if isinstance(positions, int) and max_length > positions:
+            raise ConfigError(f"task {task!r}: max_length is {max_length}, but the encoder reads {positions} tokens")
+
     @property
     def dim(self) -> int:
         return self.hidden if self.projection is None else self.projection.out_features

@@ -7,7 +7,9 @@ leaves with exit code 2; `--debug` adds the traceback. `assert` is kept for our 
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class MtclError(Exception):
@@ -48,3 +50,16 @@ def root_cause(error: BaseException) -> str:
     if not text:
         return kind
     return text.splitlines()[0] if " " in text else f"{kind}: {text}"  # a KeyError says no more than the key
+
+
+def located(error: BaseException, path: Path) -> str:
+    """`file:line: Error: message`, with the last line of the traceback that lies in the file."""
+    if isinstance(error, SyntaxError):
+        elsewhere = error.filename is not None and Path(error.filename).resolve() != path.resolve()
+        line = f":{error.lineno}" if error.lineno else ""
+        return f"{error.filename if elsewhere else path}{line}: {type(error).__name__}: {error.msg}"
+    lines = [
+        f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).resolve() == path.resolve()
+    ]
+    place = f"{path}:{lines[-1]}" if lines else str(path)
+    return f"{place}: {type(error).__name__}: {error}"

@@ -81,6 +81,8 @@ class MtclModule(pl.LightningModule):
         return int(self.trainer.log_every_n_steps)  # type: ignore[attr-defined]
 
     def setup(self, stage: str) -> None:
+        for name in self.task_configs:
+            self.encoder.check_length(name, self.data.length_of(name))
         restored = self.weights_from_checkpoint or (stage == "fit" and self.trainer.ckpt_path is not None)
         if (
             self.encoder.projection is not None

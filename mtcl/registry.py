@@ -14,12 +14,11 @@ import importlib.metadata
 import importlib.util
 import os
 import sys
-import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from mtcl.errors import TaskError, nearest
+from mtcl.errors import TaskError, located, nearest
 from mtcl.task import Task
 
 GROUP = "mtcl.tasks"
@@ -101,7 +100,7 @@ def _load_file(path: Path, *, is_reference: bool) -> Entry:
         return Entry(name, str(path), task=_task_of(module, path), is_reference=is_reference)
     except (Exception, SystemExit) as error:  # a task file is foreign code: what it raises is reported, and isolated
         del sys.modules[module_name]
-        return Entry(name, str(path), error=describe(error, path), is_reference=is_reference)
+        return Entry(name, str(path), error=located(error, path), is_reference=is_reference)
 
 
 def _task_of(module: ModuleType, path: Path) -> type[Task]:
@@ -115,6 +114,8 @@ def _task_of(module: ModuleType, path: Path) -> type[Task]:
         raise TaskError(
             f"no task named {path.stem!r} (the file's stem); it defines {', '.join(map(repr, names)) or 'none'}"
         )
+    if len(named := [name for name in names if name]) > 1:
+        raise TaskError(f"it defines the tasks {', '.join(map(repr, named))}: give each a file of its own")
     return tasks[names.index(path.stem)]
 
 
@@ -128,17 +129,4 @@ def _load_entry_point(point: importlib.metadata.EntryPoint) -> Entry:
             raise TaskError(f"entry point {point.name!r} names the task {task.name!r}: give both one name")
         return Entry(point.name, origin, task=task)
     except (Exception, SystemExit) as error:  # as above: foreign code
-        return Entry(point.name, origin, error=describe(error, Path(origin)))
-
-
-def describe(error: BaseException, path: Path) -> str:
-    """`file:line: Error: message`, with the last line of the traceback that lies in the file."""
-    if isinstance(error, SyntaxError):
-        elsewhere = error.filename is not None and Path(error.filename).resolve() != path.resolve()
-        line = f":{error.lineno}" if error.lineno else ""
-        return f"{error.filename if elsewhere else path}{line}: {type(error).__name__}: {error.msg}"
-    lines = [
-        f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).resolve() == path.resolve()
-    ]
-    place = f"{path}:{lines[-1]}" if lines else str(path)
-    return f"{place}: {type(error).__name__}: {error}"
+        return Entry(point.name, origin, error=located(error, Path(origin)))

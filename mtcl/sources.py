@@ -135,7 +135,8 @@ def as_table(rows: Any) -> pa.Table:
         if not rows:
             raise DataError("data gave no rows")
         try:
-            return pa.Table.from_pylist(rows)
+            names = dict.fromkeys(name for row in rows for name in row)
+            return pa.table({name: [row.get(name) for row in rows] for name in names})
         except (pa.ArrowException, TypeError, AttributeError) as error:
             raise DataError(
                 f"rows cannot be read as a table: {root_cause(error)}; give dicts with equal keys"

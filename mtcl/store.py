@@ -22,10 +22,10 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from mtcl.errors import DataError, MtclError
+from mtcl.errors import ConfigError, DataError
 from mtcl.pairs import Pairs, PairTable
 from mtcl.sources import Source, as_table
-from mtcl.task import Task
+from mtcl.task import Task, errors_of
 from mtcl.types import IntArray, Ragged, offsets_of
 
 if TYPE_CHECKING:
@@ -53,6 +53,12 @@ class Tokenizer:
         files = [p for p in sorted(folder.iterdir()) if p.is_file() and p.suffix in (".json", ".txt", ".model")]
         digest = hashlib.sha256(b"".join(p.name.encode() + p.read_bytes() for p in files if p.name != "config.json"))
         return cls(AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code), digest.hexdigest())
+
+    def check_length(self, task: str, max_length: int) -> None:
+        """Raise `ConfigError` for a max length that leaves no room for a word, or that the model cannot read."""
+        least, most = self.backend.num_special_tokens_to_add() + 1, self.backend.model_max_length
+        if not least <= max_length <= most:
+            raise ConfigError(f"task {task!r}: max_length is {max_length}: the tokenizer takes {least} to {most}")
 
     @property
     def dtype(self) -> type[np.generic]:
@@ -121,8 +127,9 @@ class TokenStore:
     def summary(self) -> str:
         """One line: pairs, texts, and every row that was left out or cut, with the reason."""
         notes = [f"{count:,} {reason}" for reason, count in self.skipped.items()]
-        notes += [f"{self.num_cut:,} of over {MAX_CHARACTERS:,} characters, cut"] if self.num_cut else []
-        return f"{len(self):,} pairs, {len(self.tokens):,} texts" + (f"; left out: {', '.join(notes)}" if notes else "")
+        words = f"{len(self):,} pairs, {len(self.tokens):,} texts"
+        words += f"; left out: {', '.join(notes)}" if notes else ""
+        return words + (f"; cut: {self.num_cut:,} texts of over {MAX_CHARACTERS:,} characters" if self.num_cut else "")
 
 
 def prepare(
@@ -134,7 +141,7 @@ def prepare(
     """
     from filelock import FileLock
 
-    try:
+    with errors_of(task, split):
         folder = cache / f"{task.name}-{split}-{_address(task, split, root, tokenizer, max_length)}"
         if not is_whole(folder):
             cache.mkdir(parents=True, exist_ok=True)
@@ -143,8 +150,6 @@ def prepare(
                     table = pairs_of(task, split, root)
                     _build(folder, table, tokenizer, max_length, title=f"{task.name}/{split}")
         return TokenStore.open(folder)
-    except MtclError as error:
-        raise type(error)(f"task {task.name!r}, {split}: {error}") from error
 
 
 def pairs_of(task: Task, split: str, root: Path | None) -> PairTable:

@@ -10,17 +10,17 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from mtcl.errors import TaskError
+from mtcl.errors import MtclError, TaskError, located
 from mtcl.metrics import Metric
 from mtcl.pairs import Pairs
 from mtcl.sources import Source
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pyarrow as pa
 
     from mtcl.pairs import PairTable
@@ -52,6 +52,18 @@ class Task:
         super().__init_subclass__(**options)
         if not abstract and (problems := problems_of(cls)):
             raise TaskError(f"task class {cls.__name__}: " + "; ".join(problems))
+
+
+@contextmanager
+def errors_of(task: Task, what: str) -> Iterator[None]:
+    """Errors inside name the task and `what`; those of the task's own methods, foreign code, also file and line."""
+    try:
+        yield
+    except MtclError as error:
+        raise type(error)(f"task {task.name!r}, {what}: {error}") from error
+    except Exception as error:
+        reason = located(error, Path(inspect.getfile(type(task))))
+        raise TaskError(f"task {task.name!r}, {what}: {reason}") from error
 
 
 CONTRACT = {

@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 IntArray = npt.NDArray[np.integer[Any]]
 Split = Literal["train", "validation", "test"]
+BEST, LAST = "best.ckpt", "last.ckpt"
+"""Checkpoints of a run, in its folder `checkpoints/`: the best by `val/mean`, and the one to go on from."""
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 

@@ -1,4 +1,4 @@
-"""What several tests share: a tiny BERT of random weights, a small data root, and a command line in a process of its own."""
+"""What several tests share: a tiny BERT of random weights, a small data root, a command line in its own process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-WORDS = "a b c d e f g h i j k l m n o p q r s t u v w x y z red green blue dog cat bird post job news query".split()
+WORDS = [*"abcdefghijklmnopqrstuvwxyz", "red", "green", "blue", "dog", "cat", "bird", "post", "job", "news", "query"]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 

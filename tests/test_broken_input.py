@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 import yaml
 
 from mtcl import MtclError
@@ -250,7 +251,7 @@ def test_no_data_root(fails: Fails, good: str) -> None:
         ({"text": "   ", "label": "dog"}, "12 pairs, 15 texts; left out: 1 empty text"),
         ({"text": None, "label": "dog"}, "12 pairs, 15 texts; left out: 1 null text"),
         ({"text": "a", "label": "\n"}, "12 pairs, 15 texts; left out: 1 empty label"),
-        ({"text": "red " * 250_000, "label": "dog"}, "13 pairs, 16 texts; left out: 1 of over 100,000 characters, cut"),
+        ({"text": "red " * 250_000, "label": "dog"}, "13 pairs, 16 texts; cut: 1 texts of over 100,000 characters"),
     ],
     ids=["spaces", "null", "blank label", "a megabyte"],
 )
@@ -417,12 +418,53 @@ def test_nothing_to_resume(fails: Fails) -> None:
 
 def test_a_file_that_is_no_checkpoint(fails: Fails) -> None:
     Path("some.ckpt").write_text("hello")
-    assert fails("test", "--ckpt", "some.ckpt").startswith("ConfigError: cannot read checkpoint 'some.ckpt': ")
+    assert "'some.ckpt' is no checkpoint, or a damaged one (" in fails("test", "--ckpt", "some.ckpt")
 
 
 def test_resume_and_init_from_exclude_each_other(fails: Fails) -> None:
     message = fails("fit", "--resume", "a", "--init_from", "b")
     assert message.startswith("ConfigError: --resume and --init_from exclude each other: ")
+
+
+# Values that only the model, the tokenizer or Lightning can judge
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("tasks: {topic: {max_length: 2}}", "task 'topic': max_length is 2: the tokenizer takes 3 to "),
+        ("data: {max_length: 500}", "task 'topic': max_length is 500, but the encoder reads 128 tokens"),
+        ("trainer: {accelerator: gpu, devices: 1}", "trainer: No supported gpu backend found!"),
+        ("trainer: {max_steps: -1}", "trainer.max_steps is not set: a mixture has no natural end"),
+        ("tasks: {topic: {batch_size: 1}}", "tasks.topic.batch_size is 1: negatives need at least 2"),
+        (
+            "tasks: {topic: {batch_size: 8, batch_size: 4}}",
+            ":1: not valid YAML: key 'batch_size' stands twice",
+        ),
+        ("trainer: {val_check_interval: 9}", "trainer.val_check_interval is 9, but the run has 1 batches"),
+    ],
+)
+@pytest.mark.skipif(torch.cuda.is_available(), reason="one case needs a machine without a GPU")
+def test_values_found_wrong_before_the_first_step(fails: Fails, good: str, text: str, told: str) -> None:
+    assert told in fails(*with_keys(good, text))
+    assert not Path("runs").exists(), "a run that never started leaves nothing behind"
+
+
+def test_a_method_of_a_task_that_raises(fails: Fails, good: str) -> None:
+    path = Path("tasks", "topic.py")
+    path.write_text(path.read_text() + "    def data(self, split, root):\n        return 1 / 0\n")
+    number = len(path.read_text().splitlines())
+    message = fails("fit", "-c", good)
+    assert message.startswith("TaskError: task 'topic', train: ")
+    assert message.endswith(f"tasks/topic.py:{number}: ZeroDivisionError: division by zero")
+
+
+def test_two_tasks_in_one_file(fails: Fails) -> None:
+    path = Path("tasks", "topic.py")
+    text = path.read_text()
+    second = text[text.index("class ") :].replace("Something", "Second").replace('"topic"', '"second"')
+    path.write_text(text + "\n\n" + second)
+    assert "it defines the tasks 'topic', 'second': give each a file of its own" in fails("tasks", "show", "topic")
 
 
 # Commands

@@ -24,6 +24,14 @@ def test_description_of_the_progress_bar() -> None:
     assert callable(RichProgressBar._get_train_description)
 
 
+def test_loops() -> None:
+    """`tests/test_resume.py` shows that they mean what we take them for."""
+    loop = pl.Trainer(accelerator="cpu", devices=1, logger=False).fit_loop
+    assert callable(loop.epoch_loop._should_accumulate)
+    assert callable(loop.epoch_loop._should_check_val_fx)
+    assert hasattr(loop, "_data_fetcher")
+
+
 def test_cli_hook_that_reads_checkpoints() -> None:
     """We override it; if Lightning renames it, a checkpoint would override given values again."""
     assert callable(LightningCLI._parse_ckpt_path)

@@ -41,17 +41,17 @@ def options(model: Path, root: Path, run: str, **changed: object) -> list[str]:
         "trainer.log_every_n_steps": 1,
         "trainer.precision": "32-true",
         "trainer.enable_progress_bar": "false",
-        "checkpoint_every_n_steps": 13,
+        "checkpoint_every_n_steps": 15,
         **changed,
     }
     return ["--run_dir", f"runs/{run}", *(x for key, value in values.items() for x in (f"--{key}", str(value)))]
 
 
 def losses(folder: Path) -> Losses:
-    """Every training value of every step, as TensorBoard shows it: float32, the resumed part over the lost one."""
+    """Losses and accuracies of every step and all validations, as TensorBoard shows them in float32."""
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
     events.Reload()
-    tags = [tag for tag in events.Tags()["scalars"] if tag.startswith(("train_loss/", "train_accuracy/"))]
+    tags = [tag for tag in events.Tags()["scalars"] if tag.startswith(("train_loss/", "train_accuracy/", "val"))]
     return {tag: {e.step: e.value for e in events.Scalars(tag)} for tag in tags}
 
 

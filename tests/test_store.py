@@ -131,5 +131,5 @@ def test_long_texts_are_cut_and_counted(tokenizer: Tokenizer, tmp_path: Path) ->
     rows = [*ROWS, {"text": "dog " * 300_000, "label": "post"}]
     store = build(task_of(rows), tokenizer, tmp_path)
     assert store.num_cut == 1
-    assert f"1 of over {MAX_CHARACTERS:,} characters, cut" in store.summary()
+    assert f"cut: 1 texts of over {MAX_CHARACTERS:,} characters" in store.summary()
     assert int(store.tokens.lengths().max()) == 16

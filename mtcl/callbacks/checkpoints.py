@@ -1,6 +1,7 @@
 """Two checkpoints of a run: the best by `val/mean`, and the last to go on from.
 
-Two callbacks, because one that monitors a metric defers its save to the end of a validation.
+The last one is not written just before a validation that is due at the same step, but after it: Lightning would take
+that validation as done on resume, and it would be missing.
 """
 
 from __future__ import annotations
@@ -8,18 +9,46 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.callbacks import ModelCheckpoint
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from mtcl.board import VAL_MEAN
+from mtcl.compat import is_accumulating, is_validation_due
+from mtcl.types import BEST, LAST
 
-BEST, LAST = "best", "last"
+
+class LastCheckpoint(Callback):
+    """Writes `last.ckpt` every n optimizer steps and at the end."""
+
+    def __init__(self, folder: Path, *, every_n_steps: int) -> None:
+        self.path, self.every_n_steps = folder / LAST, every_n_steps
+        self._is_due = False
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *arguments: Any, **options: Any) -> None:
+        if is_accumulating(trainer):
+            return
+        self._is_due |= trainer.global_step % self.every_n_steps == 0 or trainer.global_step == trainer.max_steps
+        if self._is_due and not is_validation_due(trainer):
+            self._save(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._is_due and trainer.state.fn == "fit":
+            self._save(trainer)
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        self._is_due = False
+        trainer.save_checkpoint(self.path)
 
 
-def checkpoints(folder: Path, *, every_n_steps: int) -> list[ModelCheckpoint]:
-    """`best.ckpt` and `last.ckpt` in `folder`; the last is written every `every_n_steps` optimizer steps."""
-    names: dict[str, Any] = {"dirpath": folder, "auto_insert_metric_name": False, "enable_version_counter": False}
+def checkpoints(folder: Path, *, every_n_steps: int) -> list[Callback]:
+    """`best.ckpt` and `last.ckpt` in `folder`."""
     best = ModelCheckpoint(
-        filename=BEST, monitor=VAL_MEAN, mode="max", save_top_k=1, save_on_train_epoch_end=False, **names
+        dirpath=folder,
+        filename=Path(BEST).stem,
+        monitor=VAL_MEAN,
+        mode="max",
+        save_on_train_epoch_end=False,
+        auto_insert_metric_name=False,
+        enable_version_counter=False,
     )
-    last = ModelCheckpoint(filename=LAST, every_n_train_steps=every_n_steps, save_top_k=1, **names)
-    return [best, last]
+    return [best, LastCheckpoint(folder, every_n_steps=every_n_steps)]

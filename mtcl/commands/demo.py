@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
+
+from mtcl.commands.arguments import Parser
 
 
 def main(command: str, arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog=f"mtcl {command}", description=__doc__)
+    parser = Parser(prog=f"mtcl {command}", description=__doc__)
     parser.add_argument("folder", type=Path, help="where to write; one sub-folder a task")
     parser.add_argument("--posts", type=int, default=5000, help="size of the corpus (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="equal seeds give equal files (default: %(default)s)")

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtcl import config as configuration
+from mtcl.commands.arguments import Parser
 from mtcl.errors import ConfigError, root_cause
+from mtcl.types import BEST, LAST
 
 if TYPE_CHECKING:
     from mtcl.cli import MtclCLI
@@ -61,7 +63,8 @@ def fit(cli: MtclCLI, *, resume: Path | None) -> int:
 
     from mtcl.callbacks.report import fit_table
 
-    save_config(cli)
+    if cli.trainer.max_steps < 1:
+        raise ConfigError("trainer.max_steps is not set: a mixture has no natural end, so say how many steps to train")
     if cli.trainer.is_global_zero:
         log.info("run folder %s; watch it with: tensorboard --logdir %s", cli.run_dir, cli.run_dir.parent)
     cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=resume, weights_only=True if resume else None)
@@ -70,7 +73,7 @@ def fit(cli: MtclCLI, *, resume: Path | None) -> int:
         return 130
     if cli.trainer.is_global_zero and cli.model.history:
         Console().print(fit_table(cli.model))
-        print(f"best checkpoint: {cli.run_dir / 'checkpoints' / 'best.ckpt'}")
+        print(f"best checkpoint: {cli.run_dir / 'checkpoints' / BEST}")
     return 0
 
 
@@ -124,13 +127,13 @@ def find_checkpoint(options: argparse.Namespace, command: str) -> Path | None:
         return None
     value = getattr(options, given[0])
     if value == "last":
-        runs = sorted(RUNS.glob("*/checkpoints/last.ckpt"), key=lambda p: p.stat().st_mtime)
+        runs = sorted(RUNS.glob(f"*/checkpoints/{LAST}"), key=lambda p: p.stat().st_mtime)
         if not runs:
-            raise ConfigError(f"nothing to resume: no {RUNS}/*/checkpoints/last.ckpt here")
+            raise ConfigError(f"nothing to resume: no {RUNS}/*/checkpoints/{LAST} here")
         return runs[-1]
     path = Path(value)
     if path.is_dir():
-        path = path / "checkpoints" / ("last.ckpt" if given[0] == "resume" else "best.ckpt")
+        path = path / "checkpoints" / (LAST if given[0] == "resume" else BEST)
     if not path.is_file():
         raise ConfigError(f"no checkpoint {str(path)!r}: give a run folder or a .ckpt file")
     return path
@@ -143,7 +146,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen types for damaged files
-        raise ConfigError(f"cannot read checkpoint {str(path)!r}: {root_cause(error)}") from error
+        raise ConfigError(f"{str(path)!r} is no checkpoint, or a damaged one ({root_cause(error)})") from error
     if "mtcl" not in content:
         raise ConfigError(f"{str(path)!r} is no checkpoint of mtcl")
     return content
@@ -195,17 +198,6 @@ def _run_folder(options: argparse.Namespace, command: str, checkpoint: Path | No
     return chosen
 
 
-def save_config(cli: MtclCLI) -> None:
-    """Write the resolved configuration beside the checkpoints; a resumed run adds its own."""
-    if not cli.trainer.is_global_zero:
-        return
-    cli.run_dir.mkdir(parents=True, exist_ok=True)
-    path, number = cli.run_dir / "config.yaml", 1
-    while path.exists():
-        path, number = cli.run_dir / f"config.resume-{number}.yaml", number + 1
-    path.write_text(cli.model.config_text, encoding="utf-8")
-
-
 def quiet_libraries() -> None:
     """Our own lines plain on standard error; of the libraries' only what a user can act on."""
     import warnings
@@ -229,7 +221,7 @@ def quiet_libraries() -> None:
 
 
 def _parser(command: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"mtcl {command}", description=__doc__, add_help=False, allow_abbrev=False)
+    parser = Parser(prog=f"mtcl {command}", description=__doc__, add_help=False)
     parser.add_argument("-c", "--config", action="append", default=[], help="YAML file; several merge, later ones win")
     parser.add_argument("--run_dir", help="where the run writes (default: runs/<name of the first configuration>)")
     parser.add_argument("--tasks_dir", help="more folders of task files, beside ./tasks and MTCL_TASKS_DIR")

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
-import inspect
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from mtcl.errors import ConfigError, MtclError, TaskError
+from mtcl.commands.arguments import Parser
+from mtcl.errors import ConfigError, TaskError
 from mtcl.registry import Registry, discover
-from mtcl.registry import describe as describe_error
-from mtcl.task import NAME, Task
+from mtcl.task import NAME, Task, errors_of
 
 if TYPE_CHECKING:
     from mtcl.pairs import PairTable
@@ -39,13 +35,6 @@ class {class_name}(Task):
         {{"query": "second query", "document": "a document that answers the second query"}},
     ]
 '''
-
-
-class Parser(argparse.ArgumentParser):
-    """Its errors are one line, as all of ours."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{self.prog}: {message}; `{self.prog} --help` tells more")
 
 
 def main(command: str, arguments: list[str]) -> int:
@@ -109,31 +98,19 @@ def check(task: Task, root: Path | None) -> int:
     from mtcl.sources import as_table
     from mtcl.store import pairs_of
 
-    with _named(task, "sample"):
+    with errors_of(task, "sample"):
         table = task.pairs(as_table(task.sample))
         if not isinstance(table, PairTable):
             raise TaskError(f"pairs must give a PairTable, not {type(table).__name__}: use mtcl.pair_table")
         print(f"sample: {describe(table)}")
     for split in ("train", "validation", "test"):
-        with _named(task, split):
+        with errors_of(task, split):
             table = pairs_of(task, split, root)
         print(f"{split}: {describe(table)}")
         if split == "train":
             print("\n".join(f"    {line}" for line in examples(table)))
     print(f"task {task.name!r} is ready: add it to a configuration under `tasks:`")
     return 0
-
-
-@contextmanager
-def _named(task: Task, what: str) -> Iterator[None]:
-    """Errors inside name the task and `what`; those of the task's own methods also file and line."""
-    try:
-        yield
-    except MtclError as error:
-        raise type(error)(f"task {task.name!r}, {what}: {error}") from error
-    except Exception as error:  # a task's own `data` and `pairs` are foreign code
-        reason = describe_error(error, Path(inspect.getfile(type(task))))
-        raise TaskError(f"task {task.name!r}, {what}: {reason}") from error
 
 
 def describe(table: PairTable) -> str:
