@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from mtcl.errors import ConfigError
 from mtcl.hub import resolve_model
@@ -63,6 +64,9 @@ class EncoderConfig:
 class Encoder(nn.Module):
     """Packed texts to unit vectors (T, D) in float32."""
 
+    activation_checkpointing = False
+    """Recompute each chunk in the backward pass: only one chunk's activations live at a time. Gradients are equal."""
+
     def __init__(self, backbone: nn.Module, *, pooling: str = "mean", dim: int | None = None) -> None:
         super().__init__()
         self.backbone = backbone
@@ -90,10 +94,16 @@ class Encoder(nn.Module):
 
     def forward(self, texts: Packed) -> Tensor:
         """(T, D) unit vectors in the order of the texts."""
-        pooled_TH = torch.cat([self.pool(chunk) for chunk in texts.chunks])[texts.place_T]
+        pooled_TH = torch.cat([self._pool(chunk) for chunk in texts.chunks])[texts.place_T]
         if self.projection is not None:
             pooled_TH = self.projection(pooled_TH)
         return F.normalize(pooled_TH.float(), dim=-1)
+
+    def _pool(self, chunk: Chunk) -> Tensor:
+        if self.activation_checkpointing and torch.is_grad_enabled():
+            pooled_nH: Tensor = checkpoint(self.pool, chunk, use_reentrant=False)
+            return pooled_nH
+        return self.pool(chunk)
 
     def pool(self, chunk: Chunk) -> Tensor:
         """(n, H) pooled hidden states of a chunk (n, L)."""

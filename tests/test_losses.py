@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mtcl.errors import ConfigError
-from mtcl.losses import InfoNCE, Side, View, info_nce
+from mtcl.losses import InfoNCE, Side, View, info_nce, row_blocks
 from mtcl.relation import relation
 
 
@@ -106,6 +106,24 @@ def test_both_directions_are_the_mean_of_two_one_way_losses() -> None:
     anchors, positives = (F.normalize(torch.randn(5, 8), dim=1) for _ in range(2))
     forth, back = InfoNCE()(view_of(anchors, positives)), InfoNCE()(view_of(positives, anchors))
     assert float(InfoNCE(directions="both")(view_of(anchors, positives))) == pytest.approx(float((forth + back) / 2))
+
+
+@pytest.mark.parametrize("directions", ["one", "both"])
+def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch, directions: str) -> None:
+    """Loss and gradients of a score matrix in blocks of two rows, as of the whole."""
+    found = []
+    for scores_per_block in (1 << 20, 14):
+        monkeypatch.setattr("mtcl.losses.base.SCORES_PER_BLOCK", scores_per_block)
+        generator = torch.Generator().manual_seed(0)
+        anchors, positives = (torch.randn(7, 8, generator=generator, dtype=torch.float64) for _ in range(2))
+        anchors.requires_grad_()
+        loss = InfoNCE(learn_temperature=True, directions=directions).double()  # type: ignore[arg-type]
+        value = loss(view_of(F.normalize(anchors, dim=1), F.normalize(positives, dim=1)))
+        value.backward()
+        found.append((float(value.detach()), anchors.grad, loss.log_temperature.grad))
+    assert len(row_blocks(7, 7)) == 4
+    assert found[0][0] == pytest.approx(found[1][0], abs=1e-12)
+    torch.testing.assert_close(found[0][1:], found[1][1:], atol=1e-12, rtol=0)
 
 
 def test_learned_temperature_is_a_parameter_and_moves() -> None:

@@ -77,6 +77,22 @@ def compare(encoder: Encoder, tokens: Ragged) -> None:
         torch.testing.assert_close(packed, alone, atol=1e-5 * float(alone.abs().max() + 1), rtol=1e-4)
 
 
+def test_activation_checkpointing_changes_nothing(tiny_model: Path) -> None:
+    """With dropout on: the same gradients to the last bit, for the random numbers are replayed."""
+    encoder = Encoder.load(EncoderConfig(name=str(tiny_model)))
+    packed = pack(tokens_of([3, 40, 7, 7, 1, 25, 12], vocabulary=70), tokens_per_chunk=40)
+    found = []
+    for checkpointing in (False, True):
+        encoder.activation_checkpointing = checkpointing
+        encoder.zero_grad()
+        torch.manual_seed(0)
+        embeddings = encoder(packed)
+        (embeddings**3).sum().backward()
+        found.append([embeddings, *(p.grad.clone() for p in encoder.parameters() if p.grad is not None)])
+    for whole, again in zip(*found, strict=True):
+        assert torch.equal(whole, again)
+
+
 def test_embed_keeps_order_and_mode(tiny_model: Path) -> None:
     encoder = Encoder.load(EncoderConfig(name=str(tiny_model)))
     assert encoder.training

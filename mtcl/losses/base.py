@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+SCORES_PER_BLOCK = 1 << 21
+"""A loss never holds more scores than these at a time: 8 MiB in float32, a few times that with intermediates."""
+
 
 @dataclass(frozen=True)
 class Side:
@@ -30,6 +33,12 @@ class View:
     anchors: Side
     positives: Side
     own_N: Tensor
+
+
+def row_blocks(num_rows: int, num_candidates: int) -> list[slice]:
+    """Blocks of rows whose scores against all candidates number at most `SCORES_PER_BLOCK`."""
+    size = max(1, SCORES_PER_BLOCK // max(1, num_candidates))
+    return [slice(start, min(start + size, num_rows)) for start in range(0, num_rows, size)]
 
 
 class Loss(nn.Module, ABC):

@@ -12,9 +12,10 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mtcl.errors import ConfigError
-from mtcl.losses.base import Loss, Side, View
+from mtcl.losses.base import Loss, Side, View, row_blocks
 from mtcl.relation import LEFT_OUT, POSITIVE, relation
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.005, 1.0
@@ -53,8 +54,17 @@ class InfoNCE(Loss):
         return loss
 
     def _toward(self, local: Side, candidates: Side, own_N: Tensor) -> Tensor:
-        relation_NC = relation(local.local_keys_NK, candidates.all_keys_CK, own_N)
-        return info_nce(local.local_ND @ candidates.all_CD.T, relation_NC, self.temperature)
+        """The mean over local rows, a block of the score matrix at a time where it is large."""
+        blocks = row_blocks(len(own_N), len(candidates.all_CD))
+        if len(blocks) == 1:
+            return self._rows(local, candidates, own_N, blocks[0])
+        means = [checkpoint(self._rows, local, candidates, own_N, rows, use_reentrant=False) for rows in blocks]
+        shares = [(rows.stop - rows.start) / len(own_N) for rows in blocks]
+        return torch.stack([mean * share for mean, share in zip(means, shares, strict=True)]).sum()
+
+    def _rows(self, local: Side, candidates: Side, own_N: Tensor, rows: slice) -> Tensor:
+        relation_NC = relation(local.local_keys_NK[rows], candidates.all_keys_CK, own_N[rows])
+        return info_nce(local.local_ND[rows] @ candidates.all_CD.T, relation_NC, self.temperature)
 
 
 def info_nce(cosine_NC: Tensor, relation_NC: Tensor, temperature: Tensor | float) -> Tensor:
