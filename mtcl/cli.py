@@ -19,7 +19,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from mtcl.callbacks import Progress, Record, Report, checkpoints
+from mtcl.callbacks import Interruption, Progress, Record, Report, checkpoints
 from mtcl.compat import allow_unused_parameters
 from mtcl.datamodule import MtclDataModule, TaskConfig
 from mtcl.errors import ConfigError
@@ -74,7 +74,7 @@ class MtclCLI(LightningCLI):
         extra: list[Any] = [Record(folder), Report()]
         if self._get(self.config, "trainer.enable_checkpointing") is not False:
             every = self._get(self.config, "checkpoint_every_n_steps")
-            extra += checkpoints(folder / "checkpoints", every_n_steps=every)
+            extra += [*checkpoints(folder / "checkpoints", every_n_steps=every), Interruption(folder / "checkpoints")]
         if self._get(self.config, "trainer.enable_progress_bar") is not False:
             extra.append(Progress())
         if self._get(self.config, "trainer.logger") in (None, True):

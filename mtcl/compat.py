@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import lightning.pytorch as pl
 from lightning.pytorch.strategies import DDPStrategy
 
@@ -13,6 +15,17 @@ def allow_unused_parameters(trainer: pl.Trainer) -> None:
     """
     if isinstance(trainer.strategy, DDPStrategy):
         trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
+
+
+def silence_sigterm_broadcast(trainer: pl.Trainer) -> None:
+    """Take out a broadcast in every step of several ranks, and a hang on SIGTERM (see `Interruption`)."""
+    loop: Any = trainer.fit_loop.epoch_loop
+    if hasattr(loop, "_broadcast_sigterm_tensor"):
+        loop._broadcast_sigterm_tensor = _nothing
+
+
+def _nothing(*arguments: object) -> None:
+    pass
 
 
 def is_accumulating(trainer: pl.Trainer) -> bool:

@@ -40,6 +40,23 @@ def gather_varying(rows: Tensor) -> Tensor:
     return torch.cat([part[:count] for part, count in zip(_all_gather(padded), counts, strict=True)])
 
 
+def max_over_ranks(value: Tensor) -> Tensor:
+    """The largest value of any rank."""
+    if world()[1] > 1:
+        dist.all_reduce(value, op=dist.ReduceOp.MAX)
+    return value
+
+
+def differing_ranks(text: str) -> list[int]:
+    """Ranks whose `text` is another than rank 0's; the same list on all ranks."""
+    ranks = world()[1]
+    if ranks == 1:
+        return []
+    texts: list[str] = [""] * ranks
+    dist.all_gather_object(texts, text)
+    return [rank for rank, other in enumerate(texts) if other != texts[0]]
+
+
 def mean_over_ranks(values: Tensor) -> Tensor:
     """The mean of a tensor over ranks, without gradient."""
     ranks = world()[1]

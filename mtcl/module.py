@@ -22,7 +22,7 @@ from mtcl import board
 from mtcl.batch import StepBatch, SubBatch, join
 from mtcl.board import Board
 from mtcl.datamodule import MtclDataModule, TaskConfig
-from mtcl.distributed import gather, world
+from mtcl.distributed import differing_ranks, gather, world
 from mtcl.encoder import Encoder, EncoderConfig
 from mtcl.errors import ConfigError
 from mtcl.evaluation import Pool, Result, evaluate, macro_mean
@@ -110,6 +110,7 @@ class MtclModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_start(self) -> None:
+        self._check_ranks_agree()
         for logger in self.trainer.loggers:
             if isinstance(logger, TensorBoardLogger) and self.global_step == 0:
                 logger.experiment.add_custom_scalars(board.layout(self.board.tasks))
@@ -188,6 +189,14 @@ class MtclModule(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.base, self.history = checkpoint["mtcl"]["base"], checkpoint["mtcl"]["history"]
+
+    def _check_ranks_agree(self) -> None:
+        """Raise `ConfigError` on every rank if any trains on other data or by another plan than rank 0."""
+        folders = [self.data.store(name, "train").folder.name for name in self.task_configs]
+        if ranks := differing_ranks(repr((self.data.plan.fingerprint(), folders, self.trainer.max_steps))):
+            raise ConfigError(
+                f"ranks {ranks} have other data or another plan than rank 0: give all the same files and values"
+            )
 
     def back_to_base(self) -> None:
         """Put the base encoder, with the projection it began with, in the place of the trained one."""

@@ -9,7 +9,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.cli import LightningCLI
 
-from mtcl.compat import allow_unused_parameters
+from mtcl.compat import allow_unused_parameters, silence_sigterm_broadcast
 
 
 def test_ddp_keyword_arguments() -> None:
@@ -30,6 +30,14 @@ def test_loops() -> None:
     assert callable(loop.epoch_loop._should_accumulate)
     assert callable(loop.epoch_loop._should_check_val_fx)
     assert hasattr(loop, "_data_fetcher")
+
+
+def test_broadcast_in_each_step() -> None:
+    """Gone from a later Lightning, `silence_sigterm_broadcast` has nothing to do and can go as well."""
+    trainer = pl.Trainer(accelerator="cpu", devices=1, logger=False)
+    assert hasattr(trainer.fit_loop.epoch_loop, "_broadcast_sigterm_tensor")
+    silence_sigterm_broadcast(trainer)
+    assert trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor() is None
 
 
 def test_cli_hook_that_reads_checkpoints() -> None:

@@ -1,8 +1,9 @@
-"""What accompanies a run: checkpoints, record of the configuration, progress bar, report."""
+"""What accompanies a run: checkpoints, interruption, record of the configuration, progress bar, report."""
 
 from mtcl.callbacks.checkpoints import checkpoints
+from mtcl.callbacks.interruption import Interrupted, Interruption
 from mtcl.callbacks.progress import Progress
 from mtcl.callbacks.record import Record
 from mtcl.callbacks.report import Report
 
-__all__ = ["Progress", "Record", "Report", "checkpoints"]
+__all__ = ["Interrupted", "Interruption", "Progress", "Record", "Report", "checkpoints"]

@@ -23,6 +23,7 @@ class LastCheckpoint(Callback):
     def __init__(self, folder: Path, *, every_n_steps: int) -> None:
         self.path, self.every_n_steps = folder / LAST, every_n_steps
         self._is_due = False
+        self._saved_at = -1
 
     def on_train_batch_end(self, trainer: pl.Trainer, *arguments: Any, **options: Any) -> None:
         if is_accumulating(trainer):
@@ -35,8 +36,13 @@ class LastCheckpoint(Callback):
         if self._is_due and trainer.state.fn == "fit":
             self._save(trainer)
 
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Also where `max_time` or early stopping ended the run."""
+        if self._saved_at != trainer.global_step:
+            self._save(trainer)
+
     def _save(self, trainer: pl.Trainer) -> None:
-        self._is_due = False
+        self._is_due, self._saved_at = False, trainer.global_step
         trainer.save_checkpoint(self.path)
 
 

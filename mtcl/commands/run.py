@@ -61,16 +61,19 @@ def fit(cli: MtclCLI, *, resume: Path | None) -> int:
     """Train, then print base against best."""
     from rich.console import Console
 
+    from mtcl.callbacks import Interrupted
     from mtcl.callbacks.report import fit_table
 
     if cli.trainer.max_steps < 1:
         raise ConfigError("trainer.max_steps is not set: a mixture has no natural end, so say how many steps to train")
     if cli.trainer.is_global_zero:
         log.info("run folder %s; watch it with: tensorboard --logdir %s", cli.run_dir, cli.run_dir.parent)
-    cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=resume, weights_only=True if resume else None)
-    if cli.trainer.interrupted:
-        log.warning("interrupted at step %d; go on with: mtcl fit --resume %s", cli.trainer.global_step, cli.run_dir)
-        return 130
+    try:
+        cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=resume, weights_only=True if resume else None)
+    except Interrupted as stop:
+        if cli.trainer.is_global_zero:
+            log.warning("stopped at step %d; go on with: mtcl fit --resume %s", cli.trainer.global_step, cli.run_dir)
+        return int(stop.code or 1)
     if cli.trainer.is_global_zero and cli.model.history:
         Console().print(fit_table(cli.model))
         print(f"best checkpoint: {cli.run_dir / 'checkpoints' / BEST}")

@@ -1,0 +1,59 @@
+"""A run that is told to stop (SIGTERM, SIGUSR1, Ctrl-C) saves `last.ckpt` after the step at hand and leaves.
+
+Lightning's own handling hangs when SIGTERM reaches several ranks, as schedulers send it (Lightning issue 20806), and
+broadcasts in every step for it. Here each rank only notes the signal; ranks compare notes at log points, so a step
+has no further collective. A second Ctrl-C ends the process at once.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from mtcl.compat import is_accumulating, silence_sigterm_broadcast
+from mtcl.distributed import max_over_ranks
+from mtcl.types import LAST
+
+
+class Interrupted(SystemExit):
+    """The run was told to stop and has saved its state. `code` is 128 + the signal's number, as shells have it."""
+
+
+class Interruption(Callback):
+    """Handlers are those of this process only while it trains."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / LAST
+        self.received = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        silence_sigterm_broadcast(trainer)
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+                signal.signal(number, self._note)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *arguments: Any, **options: Any
+    ) -> None:
+        several = trainer.world_size > 1
+        every: int = trainer.log_every_n_steps if several else 1  # type: ignore[attr-defined]
+        if is_accumulating(trainer) or trainer.global_step % every:
+            return
+        received = (
+            int(max_over_ranks(torch.tensor(self.received, device=pl_module.device))) if several else self.received
+        )
+        if received:
+            trainer.save_checkpoint(self.path)
+            raise Interrupted(128 + received)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.received = number
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,0 +1,112 @@
+"""Signals end a run with its state saved, on one rank and on several; nothing hangs.
+
+python -m pytest tests/test_interruption.py
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import ROOT, Run
+from tests.test_distributed import RANKS
+from tests.test_resume import options, weights
+
+ENDLESS = {"trainer.max_steps": 100_000, "trainer.val_check_interval": 100_000, "trainer.log_every_n_steps": 5}
+
+
+def start(arguments: list[str], folder: Path, cache: Path) -> subprocess.Popen[str]:
+    environment = os.environ | {"MTCL_CACHE": str(cache), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "mtcl", "fit", *arguments]
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 90
+    while not path.exists() and time.monotonic() < deadline:
+        assert process.poll() is None, "the run ended by itself"
+        time.sleep(0.05)
+
+
+def children(pid: int) -> list[int]:
+    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
+    return [int(line) for line in found.stdout.split()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "ranks", "to"),
+    [
+        (signal.SIGTERM, 1, "first"),
+        (signal.SIGINT, 1, "first"),
+        (signal.SIGTERM, 2, "all"),
+        (signal.SIGTERM, 2, "last"),
+    ],
+)
+def test_stops_saved(
+    tiny_model: Path, demo_root: Path, cache: Path, tmp_path: Path, number: signal.Signals, ranks: int, to: str
+) -> None:
+    changed = {**ENDLESS, **(RANKS if ranks > 1 else {}), "data.num_workers": 0}
+    process = start(options(tiny_model, demo_root, "run", **changed), tmp_path, cache)
+    last = tmp_path / "runs" / "run" / "checkpoints" / "last.ckpt"
+    wait_for(last, process)
+    before = torch.load(last, weights_only=True)["global_step"]
+    others = children(process.pid) if ranks > 1 else []
+    targets = {"first": [process.pid], "all": [process.pid, *others], "last": others}[to]
+    assert targets
+    for pid in targets:
+        os.kill(pid, number)
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 128 + number
+    assert "Traceback" not in errors
+    step = torch.load(last, weights_only=True)["global_step"]
+    assert step >= before
+    assert f"stopped at step {step}; go on with: mtcl fit --resume runs/run" in errors
+
+
+@pytest.mark.slow
+def test_killed_rank_ends_the_run(tiny_model: Path, demo_root: Path, cache: Path, tmp_path: Path) -> None:
+    process = start(
+        options(tiny_model, demo_root, "run", **{**ENDLESS, **RANKS, "data.num_workers": 0}), tmp_path, cache
+    )
+    wait_for(tmp_path / "runs" / "run" / "checkpoints" / "last.ckpt", process)
+    os.kill(children(process.pid)[0], signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+
+
+@pytest.mark.slow
+def test_two_ranks_go_on_as_one(
+    tiny_model: Path, demo_root: Path, cache: Path, tmp_path: Path, mtcl_command: Run
+) -> None:
+    """A part of a run on two ranks and the rest on one ends where a run on one rank does (dropout off)."""
+    common = {
+        "model.encoder.dropout": 0.0,
+        "model.optimizer.lr": 0.0001,
+        "trainer.val_check_interval": 150,
+        "trainer.max_steps": 150,
+        "trainer.log_every_n_steps": 5,
+        "checkpoint_every_n_steps": 10,
+        "data.num_workers": 0,
+    }
+    whole = mtcl_command("fit", *options(tiny_model, demo_root, "whole", **common))
+    assert whole.returncode == 0, whole.stderr
+    first = start(options(tiny_model, demo_root, "moved", **common, **RANKS), tmp_path, cache)
+    last = tmp_path / "runs" / "moved" / "checkpoints" / "last.ckpt"
+    wait_for(last, first)
+    os.kill(first.pid, signal.SIGTERM)
+    first.communicate(timeout=60)
+    assert 0 < torch.load(last, weights_only=True)["global_step"] < 150
+    done = mtcl_command("fit", "--resume", "runs/moved", "--trainer.devices", "1", "--trainer.strategy", "auto")
+    assert done.returncode == 0, done.stderr
+    for name, value in weights(tmp_path / "runs" / "whole").items():
+        torch.testing.assert_close(weights(tmp_path / "runs" / "moved")[name], value, atol=1e-5, rtol=1e-3, msg=name)
