@@ -14,6 +14,7 @@ epoch is a pseudo-random permutation computed on the fly (a Feistel network with
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -140,13 +141,17 @@ def stream_key(*parts: object) -> int:
 
 
 def permute(ranks: IntArray, *, size: int, key: int) -> IntArray:
-    """Where each rank in [0, size) goes under the permutation that `key` names, vectorised."""
-    half_bits = np.uint64(max(1, ((size - 1).bit_length() + 1) // 2))
-    mask = np.uint64((1 << int(half_bits)) - 1)
+    """Where each rank in [0, size) goes under the permutation that `key` names, vectorised.
+
+    A generalised Feistel network on pairs (left, right) of a domain of left x right numbers, just above `size`; what
+    falls outside of `size` walks on along its cycle until it is inside.
+    """
+    lefts = np.uint64(math.isqrt(size - 1) + 1)
+    rights = np.uint64(-(-size // int(lefts)))
     found = ranks.astype(np.uint64)
     outside = np.ones(len(found), dtype=bool)
     while outside.any():
-        found[outside] = _feistel(found[outside], half_bits, mask, key)
+        found[outside] = _feistel(found[outside], lefts, rights, key)
         outside = found >= size
     return found.astype(np.int64)
 
@@ -164,19 +169,20 @@ def draw_positives(groups: Ragged, anchors: IntArray, positives: IntArray, *, ke
 
 
 def mix(values: UIntArray) -> UIntArray:
-    """The finaliser of splitmix64 (Steele et al. 2014): 64 well-mixed bits from 64."""
-    with np.errstate(over="ignore"):
-        values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    """The finaliser of splitmix64 (Steele et al. 2014): 64 well-mixed bits from 64, modulo 2^64."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
 
 
-def _feistel(values: UIntArray, half_bits: np.uint64, mask: np.uint64, key: int) -> UIntArray:
-    left, right = values >> half_bits, values & mask
-    for number in range(4):
-        round_key = np.uint64((key + 0x9E3779B97F4A7C15 * (number + 1)) % (1 << 64))
-        left, right = right, left ^ (mix(right ^ round_key) & mask)
-    return (left << half_bits) | right
+def _feistel(values: UIntArray, lefts: np.uint64, rights: np.uint64, key: int) -> UIntArray:
+    """Each half-round adds to one half a function of the other: invertible, whatever the function."""
+    round_keys = [np.uint64((key + 0x9E3779B97F4A7C15 * number) % (1 << 64)) for number in range(1, 5)]
+    left, right = values % lefts, values // lefts
+    for one, other in (round_keys[:2], round_keys[2:]):
+        left = (left + mix(right ^ one) % lefts) % lefts
+        right = (right + mix(left ^ other) % rights) % rights
+    return left + right * lefts
 
 
 def _apportion(shares: npt.NDArray[np.float64], total: int) -> IntArray:

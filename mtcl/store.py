@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from transformers import PreTrainedTokenizerBase
 
-FORMAT = 1
+FORMAT = 2
 BATCH = 4096
 MAX_CHARACTERS = 100_000
 """Longer texts are cut before tokenisation: no encoder reads that far, and tokenizers take seconds for a megabyte."""
@@ -206,9 +206,12 @@ def _build(folder: Path, table: PairTable, tokenizer: Tokenizer, max_length: int
     aside.mkdir()
     arrays, num_cut = _tokenise(table.texts, tokenizer, max_length, title=title)
     arrays |= {"keys_offsets": table.keys.offsets, "keys_values": table.keys.values}
-    arrays |= {"anchors": table.anchors, "positives": table.positives, "candidates": table.candidates}
+    index = np.int32 if max(len(table.texts), len(table.anchors)) < 1 << 31 else np.int64
+    texts = {"anchors": table.anchors, "positives": table.positives, "candidates": table.candidates}
     if table.groups is not None:
-        arrays |= {"groups_offsets": table.groups.offsets, "groups_values": table.groups.values}
+        arrays["groups_offsets"] = table.groups.offsets
+        texts["groups_values"] = table.groups.values
+    arrays |= {name: array.astype(index) for name, array in texts.items()}
     for name, array in arrays.items():
         np.save(aside / f"{name}.npy", array)
     _write_texts(aside / "texts.arrow", table.texts)
