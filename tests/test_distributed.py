@@ -41,6 +41,8 @@ def test_two_ranks_equal_one(
     for tag, steps in losses(one).items():
         if tag.startswith("train_loss/"):
             assert found[tag] == pytest.approx(steps, rel=1e-4)
+        elif tag.startswith("val"):
+            assert found[tag][0] == pytest.approx(steps[0], rel=1e-6), "each text and query is evaluated on one rank"
     for name, value in weights(one).items():
         torch.testing.assert_close(weights(two)[name], value, atol=2e-5, rtol=1e-3, msg=name)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import tempfile
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from mtcl.batch import StepDataset
 from mtcl.plan import Plan, PlanTask, permute
 from mtcl.store import TokenStore
+from tests.benchmarks.process_memory import memory_mib
 
 LENGTH = 12
 """Tokens of each generated text."""
@@ -64,7 +64,7 @@ def main() -> None:
 
 def measure(folder: Path) -> None:
     """Figures of a process that opens the store and assembles batches of random steps."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = memory_mib("RssAnon")
     start = time.perf_counter()
     store = TokenStore.open(folder)
     plan = Plan((PlanTask("generated", len(store), 256),))
@@ -80,12 +80,12 @@ def measure(folder: Path) -> None:
     for step in steps:
         dataset[step]
     assembled = (time.perf_counter() - start) / len(steps)
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(f"pairs {len(store):,}, texts {len(store.tokens):,}")
     print(
         f"first batch after {opened:.2f} s; draws of a step {drawn * 1e3:.2f} ms; whole batch {assembled * 1e3:.2f} ms"
     )
-    print(f"peak memory of the process {after / 1024:,.0f} MiB, of that before opening {before / 1024:,.0f} MiB")
+    own, mapped = memory_mib("RssAnon"), memory_mib("RssFile")
+    print(f"memory of its own {own:,.0f} MiB, {before:,.0f} before opening; {mapped:,.0f} MiB of shared pages")
 
 
 if __name__ == "__main__":
