@@ -27,7 +27,7 @@ def test_ten_steps_improve(tmp_path: Path, mtcl_command: Run) -> None:
             "--data.root",
             str(Path(os.environ["MTCL_DATA"]).resolve()),
         ),
-        *("--tasks.hashtags.weight", "1", "--tasks.stackexchange_tags.max_length", "48"),
+        *("--tasks.interest_topics.weight", "1", "--tasks.stackexchange_tags.max_length", "48"),
         *("--data.batch_size", "32", "--data.max_length", "32", "--trainer.max_steps", "12"),
         *("--model.encoder.dim", "50", "--model.optimizer.lr", "1e-4", "--trainer.enable_progress_bar", "false"),
         OMP_NUM_THREADS="2",
@@ -37,6 +37,6 @@ def test_ten_steps_improve(tmp_path: Path, mtcl_command: Run) -> None:
     assert re.search(r"step 12 of 12: val/mean 0\.\d+ \(base \+0\.\d+\)", done.stderr)
     saved = torch.load(tmp_path / "runs" / "run" / "checkpoints" / "best.ckpt", weights_only=True)["mtcl"]
     assert {name: value - saved["base"][name] > 0.02 for name, value in saved["history"][12].items()} == {
-        "hashtags": True,
+        "interest_topics": True,
         "stackexchange_tags": True,
     }
