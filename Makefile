@@ -36,7 +36,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[offline,dev]"
 	touch $(READY)
 
-bench: $(READY)  ## the figures of docs/performance.md; about half an hour
+bench: $(READY)  ## the figures of docs/performance.md; an hour or more
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	$(BIN)/python -m tests.benchmarks.throughput
 	$(BIN)/python -m tests.benchmarks.memory

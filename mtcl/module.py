@@ -43,7 +43,7 @@ class MtclModule(pl.LightningModule):
         encoder: The shared encoder.
         optimizer: Learning rates and schedule.
         activation_checkpointing: Keep only one chunk's activations at a time and compute them again in the backward
-            pass: memory does not grow with the batch, at about a third more time.
+            pass: activations do not grow with the batch, at the price of a second forward.
     """
 
     def __init__(

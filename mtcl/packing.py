@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtcl.types import IntArray, Ragged
+from mtcl.types import Ragged
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,5 @@ def pack(tokens: Ragged, *, tokens_per_chunk: int) -> Packed:
 
 
 def _chunk(tokens: Ragged, width: int) -> Chunk:
-    mask = np.arange(width) < _column(tokens.lengths())
+    mask = np.arange(width) < tokens.lengths()[:, None]
     return Chunk(torch.from_numpy(tokens.padded(width, 0)), torch.from_numpy(mask.astype(np.int64)))
-
-
-def _column(values: IntArray) -> IntArray:
-    return values[:, None]

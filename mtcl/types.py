@@ -7,16 +7,14 @@ K keys, P pairs, S total of a ragged array.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 IntArray = npt.NDArray[np.integer[Any]]
-Split = Literal["train", "validation", "test"]
 BEST, LAST = "best.ckpt", "last.ckpt"
 """Checkpoints of a run, in its folder `checkpoints/`: the best by `val/mean`, and the one to go on from."""
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)

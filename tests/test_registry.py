@@ -16,10 +16,10 @@ from mtcl import PairTable, Task, TaskError
 from mtcl.registry import Registry, discover, reference_folder
 from mtcl.sources import as_table
 from mtcl.store import pairs_of
-from mtcl.types import SPLITS
 
 REFERENCE = sorted(p for p in reference_folder().rglob("*.py") if not p.name.startswith("_"))
 PUBLIC = [p for p in REFERENCE if p.parent.name == "public"]
+SPLITS = ("train", "validation", "test")
 
 
 @pytest.fixture(autouse=True)
