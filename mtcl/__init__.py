@@ -4,10 +4,38 @@ The names a task file needs. Nothing heavy is imported here: `import mtcl` takes
 """
 
 from mtcl.errors import ConfigError, DataError, MtclError, TaskError
-from mtcl.metrics import MAP, MRR, NDCG, Accuracy, Metric, Recall
-from mtcl.pairs import Cluster, Duplicates, LabelText, Links, Pairs, PairTable, QueryDocument, Tags, pair_table
+from mtcl.metrics import (
+    MAP,
+    MRR,
+    NDCG,
+    Accuracy,
+    AveragePrecision,
+    BitextAccuracy,
+    Metric,
+    Recall,
+    RocAuc,
+    Spearman,
+)
+from mtcl.pairs import (
+    Augmented,
+    Cluster,
+    Duplicates,
+    Labelled,
+    LabelText,
+    Links,
+    Pairs,
+    PairTable,
+    Parallel,
+    QueryDocument,
+    Scored,
+    Tags,
+    cluster_table,
+    label_table,
+    pair_table,
+)
 from mtcl.sources import Files, Hub, Rows, Source
 from mtcl.task import Task
+from mtcl.types import Kind
 
 __version__ = "0.1.0"
 
@@ -16,24 +44,35 @@ __all__ = [
     "MRR",
     "NDCG",
     "Accuracy",
+    "Augmented",
+    "AveragePrecision",
+    "BitextAccuracy",
     "Cluster",
     "ConfigError",
     "DataError",
     "Duplicates",
     "Files",
     "Hub",
+    "Kind",
     "LabelText",
+    "Labelled",
     "Links",
     "Metric",
     "MtclError",
     "PairTable",
     "Pairs",
+    "Parallel",
     "QueryDocument",
     "Recall",
+    "RocAuc",
     "Rows",
+    "Scored",
     "Source",
+    "Spearman",
     "Tags",
     "Task",
     "TaskError",
+    "cluster_table",
+    "label_table",
     "pair_table",
 ]

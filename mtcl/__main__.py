@@ -6,6 +6,7 @@ Errors that are the user's to mend are shown as one line, with exit code 2; `--d
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 COMMANDS = {
@@ -14,6 +15,10 @@ COMMANDS = {
     "test": ("mtcl.commands.run", "evaluate on the test splits"),
     "predict": ("mtcl.commands.run", "write embeddings of the test splits"),
     "tasks": ("mtcl.commands.tasks", "list, show, check or start a task"),
+    "mine": ("mtcl.commands.mine", "find hard negatives for a task's training rows"),
+    "merge": ("mtcl.commands.merge", "average the weights of checkpoints, or of one and the base encoder"),
+    "transfer": ("mtcl.commands.transfer", "study what each task gains from joint training"),
+    "compare": ("mtcl.commands.compare", "put encoders side by side on the same tasks"),
     "demo": ("mtcl.commands.demo", "write a generated corpus to try mtcl with"),
 }
 
@@ -42,7 +47,8 @@ def main(argv: list[str] | None = None) -> int:
     except MtclError as error:
         if debug:
             raise
-        print(f"mtcl: {type(error).__name__}: {error}", file=sys.stderr)
+        if not (error.on_all_ranks and os.environ.get("LOCAL_RANK", "0") != "0"):
+            print(f"mtcl: {type(error).__name__}: {error}", file=sys.stderr)
         return 2
 
 

@@ -6,33 +6,56 @@ Distinct texts across all tasks and roles of the step are encoded once; the sub-
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from mtcl.errors import ConfigError
 from mtcl.packing import Packed, pack
-from mtcl.plan import Draw, Plan, draw_positives, mix, stream_key
+from mtcl.pairs.table import DRAWN
+from mtcl.plan import Draw, Plan, draw_members, draw_negatives, draw_positives, mix, stream_key
 from mtcl.store import TokenStore
-from mtcl.types import IntArray, Ragged
+from mtcl.types import FloatArray, IntArray, Ragged
+
+SECOND_VIEW = np.int64(0x5851F42D4C957F2D)
+"""Added to the identity of a positive that is its own anchor: it is encoded again, with a dropout mask of its own."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """This rank's texts in one role: indices (n,) into the step's distinct texts, keys (n, K) padded with 0, the log of
+    how often each is drawn (n,), and vectors of a teacher (n, E).
+    """
+
+    texts_N: Tensor
+    keys_NK: Tensor
+    log_q_N: Tensor
+    teacher_NE: Tensor | None = None
+
+    def map(self, apply: Any) -> Column:
+        teacher = None if self.teacher_NE is None else apply(self.teacher_NE)
+        return Column(apply(self.texts_N), apply(self.keys_NK), apply(self.log_q_N), teacher)
 
 
 @dataclass(frozen=True)
 class SubBatch:
-    """This rank's rows of one task: texts (N,) as indices into the step's distinct texts, keys (N, K) padded with 0."""
+    """This rank's rows of one task: anchors, positives and, H a row, hard negatives; judged pairs have scores (n,)."""
 
     task: int
-    anchors_N: Tensor
-    positives_N: Tensor
-    anchor_keys_NK: Tensor
-    positive_keys_NK: Tensor
+    columns: tuple[Column, ...]
+    scores_N: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.columns[0].texts_N)
 
     def map(self, apply: Any) -> SubBatch:
-        tensors = (self.anchors_N, self.positives_N, self.anchor_keys_NK, self.positive_keys_NK)
-        return SubBatch(self.task, *(apply(t) for t in tensors))
+        scores = None if self.scores_N is None else apply(self.scores_N)
+        return SubBatch(self.task, tuple(column.map(apply) for column in self.columns), scores)
 
 
 @dataclass(frozen=True)
@@ -53,11 +76,20 @@ class StepBatch:
         return StepBatch(self.step, self.texts.pin_memory(), parts, self.num_texts)
 
 
+@dataclass(frozen=True)
+class TaskData:
+    """A task's training split: its store, hard negatives a pair and step, and the file of a teacher's vectors."""
+
+    store: TokenStore
+    num_negatives: int = 0
+    teacher: Path | None = None
+
+
 class StepDataset(Dataset[StepBatch]):
     """Step number -> `StepBatch` of one rank. Holds integers and folders only, so it pickles under spawn."""
 
     def __init__(
-        self, plan: Plan, stores: list[TokenStore], *, rank: int = 0, world: int = 1, tokens_per_chunk: int = 2048
+        self, plan: Plan, tasks: list[TaskData], *, rank: int = 0, world: int = 1, tokens_per_chunk: int = 2048
     ) -> None:
         for task in plan.tasks:
             if task.batch_size % world:
@@ -66,44 +98,70 @@ class StepDataset(Dataset[StepBatch]):
                     f"tasks.{task.name}.batch_size is {task.batch_size}, which {world} ranks do not divide: "
                     f"give {' or '.join(map(str, fits))}"
                 )
-        self.plan, self.stores = plan, stores
+        self.plan, self.tasks = plan, tasks
         self.rank, self.world, self.tokens_per_chunk = rank, world, tokens_per_chunk
 
     def __getitem__(self, step: int) -> StepBatch:
         rows = [self._rows(draw) for draw in self.plan.draws(step)]
-        stores = [self.stores[task] for task, _, _ in rows]
-        wanted = [np.concatenate([anchors, positives]) for _, anchors, positives in rows]
-        identity = np.concatenate([store.identity[texts] for store, texts in zip(stores, wanted, strict=True)])
+        stores = [self.tasks[part.task].store for part in rows]
+        wanted = [np.concatenate(part.texts) for part in rows]
+        identity = np.concatenate([part.identity(store) for part, store in zip(rows, stores, strict=True)])
         _, first, merged = np.unique(identity, return_index=True, return_inverse=True)
         parts, start = [], 0
-        for (task, anchors, positives), store in zip(rows, stores, strict=True):
-            end = start + 2 * len(anchors)
-            parts.append(_sub_batch(task, store, anchors, positives, merged[start:end]))
-            start = end
+        for part, texts in zip(rows, wanted, strict=True):
+            parts.append(_sub_batch(part, self.tasks[part.task], merged[start : start + len(texts)]))
+            start += len(texts)
         packed = pack(_take(stores, wanted, first), tokens_per_chunk=self.tokens_per_chunk)
         return StepBatch(step, packed, tuple(parts), len(identity))
 
-    def _rows(self, draw: Draw) -> tuple[int, IntArray, IntArray]:
-        """This rank's rows of a draw: task, anchors and positives as text indices of the task's store."""
-        store, share = self.stores[draw.task], len(draw.pairs) // self.world
-        mine = slice(self.rank * share, (self.rank + 1) * share)
+    def _rows(self, draw: Draw) -> _Rows:
+        """This rank's rows of a draw."""
+        task, share = self.tasks[draw.task], len(draw.pairs) // self.world
+        store, mine = task.store, slice(self.rank * share, (self.rank + 1) * share)
         pairs, epochs = draw.pairs[mine], draw.epochs[mine]
         anchors, positives = store.anchors[pairs], store.positives[pairs]
+        seed = np.uint64(stream_key(self.plan.seed, self.plan.tasks[draw.task].name, "positives"))
+        bits = mix(mix(pairs.astype(np.uint64) ^ seed) + epochs.astype(np.uint64))
         if store.groups is not None:
-            seed = np.uint64(stream_key(self.plan.seed, self.plan.tasks[draw.task].name, "positives"))
-            keys = mix(mix(pairs.astype(np.uint64) ^ seed) + epochs.astype(np.uint64))
-            positives = draw_positives(store.groups, anchors, positives, keys=keys)
-        return draw.task, anchors, positives
+            anchors = np.where(anchors == DRAWN, draw_members(store.groups, positives, bits=mix(bits)), anchors)
+            positives = draw_positives(store.groups, anchors, positives, bits=bits)
+        texts: tuple[IntArray, ...] = (anchors, positives)
+        if store.negatives is not None and task.num_negatives:
+            texts += (draw_negatives(store.negatives, pairs, positives, count=task.num_negatives, bits=bits),)
+        return _Rows(draw.task, texts, None if store.scores is None else store.scores[pairs])
 
 
-def _sub_batch(task: int, store: TokenStore, anchors: IntArray, positives: IntArray, merged: IntArray) -> SubBatch:
-    return SubBatch(
-        task=task,
-        anchors_N=torch.from_numpy(merged[: len(anchors)]),
-        positives_N=torch.from_numpy(merged[len(anchors) :]),
-        anchor_keys_NK=torch.from_numpy(store.keys.take(anchors).padded(store.max_keys, 0)),
-        positive_keys_NK=torch.from_numpy(store.keys.take(positives).padded(store.max_keys, 0)),
-    )
+@dataclass(frozen=True)
+class _Rows:
+    """Text indices of a task's store, by role."""
+
+    task: int
+    texts: tuple[IntArray, ...]
+    scores: FloatArray | None
+
+    def identity(self, store: TokenStore) -> npt.NDArray[np.int64]:
+        anchors, positives, *negatives = (np.array(store.identity[texts]) for texts in self.texts)
+        positives[self.texts[0] == self.texts[1]] += SECOND_VIEW
+        return np.concatenate([anchors, positives, *negatives])
+
+
+def _sub_batch(rows: _Rows, task: TaskData, merged: IntArray) -> SubBatch:
+    store = task.store
+    teacher = None if task.teacher is None else np.load(task.teacher, mmap_mode="r")
+    columns, start = [], 0
+    for role, texts in enumerate(rows.texts):
+        log_q = store.log_q_positive if role else store.log_q_anchor
+        columns.append(
+            Column(
+                texts_N=torch.from_numpy(merged[start : start + len(texts)]),
+                keys_NK=torch.from_numpy(store.keys.take(texts).padded(store.max_keys, 0)),
+                log_q_N=torch.from_numpy(log_q[texts]),
+                teacher_NE=None if teacher is None else torch.from_numpy(teacher[texts]),
+            )
+        )
+        start += len(texts)
+    scores = None if rows.scores is None else torch.from_numpy(np.array(rows.scores))
+    return SubBatch(rows.task, tuple(columns), scores)
 
 
 def _take(stores: list[TokenStore], wanted: list[IntArray], places: IntArray) -> Ragged:

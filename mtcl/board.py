@@ -5,7 +5,9 @@ Values are added up on the device and read once a log point, so logging does not
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -29,14 +31,38 @@ def train_tag(value: str, task: str) -> str:
     return f"train_{value}/{task}"
 
 
+def cosine_tag(one: str, other: str) -> str:
+    """For example `train_gradient_cosine/jobs-search`."""
+    return train_tag("gradient_cosine", f"{one}-{other}")
+
+
 def eval_tag(split: str, metric: str, task: str) -> str:
     """For example `val_ndcg@10/search`."""
     return f"{split}_{metric}/{task}"
 
 
 def mean_tag(split: str) -> str:
-    """The macro mean of the tasks' primary metrics."""
+    """The macro mean of the trained tasks' primary metrics."""
     return f"{split}/mean"
+
+
+def held_out_mean_tag(split: str) -> str:
+    """The same of tasks that are held out."""
+    return f"{split}/held_out_mean"
+
+
+def mean_groups(split: str, tasks: Iterable[str], held_out: Collection[str]) -> dict[str, list[str]]:
+    """The tasks that each macro mean is taken over, by its tag."""
+    groups: dict[str, list[str]] = {}
+    for task in tasks:
+        groups.setdefault(held_out_mean_tag(split) if task in held_out else mean_tag(split), []).append(task)
+    return groups
+
+
+def means(split: str, primary: Mapping[str, float], held_out: Collection[str]) -> dict[str, float]:
+    """Macro means of the tasks' primary metrics by tag, of those trained and of those held out if there are any."""
+    groups = mean_groups(split, primary, held_out)
+    return {tag: sum(primary[task] for task in tasks) / len(tasks) for tag, tasks in groups.items()}
 
 
 VAL_MEAN = mean_tag("val")
@@ -90,7 +116,11 @@ class Board:
         if self._sums:
             means = mean_over_ranks(torch.stack([total / self._counts[name] for name, total in self._sums.items()]))
             for name, row in zip(self._sums, means.tolist(), strict=True):
-                shown |= {train_tag(value, name): mean for value, mean in zip(TASK_TRAIN, row, strict=True)}
+                shown |= {
+                    train_tag(value, name): mean
+                    for value, mean in zip(TASK_TRAIN, row, strict=True)
+                    if not math.isnan(mean)
+                }
         self.latest |= shown
         self._clear()
         return shown

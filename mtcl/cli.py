@@ -8,6 +8,7 @@ name in YAML, on the command line (`--trainer.max_steps 10`) and in the environm
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from mtcl.callbacks import Interruption, Progress, Record, Report, checkpoints
+from mtcl.callbacks import Averaging, AveragingConfig, Interruption, Progress, Record, Report, checkpoints
+from mtcl.checkpoint_file import WholeFile
 from mtcl.compat import allow_unused_parameters
 from mtcl.datamodule import MtclDataModule, TaskConfig
 from mtcl.errors import ConfigError
@@ -61,6 +63,12 @@ class MtclCLI(LightningCLI):
         parser.add_argument(
             "--checkpoint_every_n_steps", type=int, default=50, help="Optimizer steps between writes of last.ckpt."
         )
+        parser.add_argument(
+            "--averaging",
+            type=AveragingConfig | None,
+            default=None,
+            help="Evaluate and keep an average of the weights, for example {decay: 0.999}; null keeps the weights.",
+        )
         parser.link_arguments("tasks", "model.tasks")
         parser.link_arguments("tasks", "data.tasks")
         parser.link_arguments("model.encoder.name", "data.model")
@@ -71,7 +79,8 @@ class MtclCLI(LightningCLI):
 
     def instantiate_trainer(self, **options: Any) -> Trainer:
         folder = self.run_dir
-        extra: list[Any] = [Record(folder), Report()]
+        extra: list[Any] = [Averaging(self.averaging)] if self.averaging else []
+        extra += [Record(folder), Report()]
         if self._get(self.config, "trainer.enable_checkpointing") is not False:
             every = self._get(self.config, "checkpoint_every_n_steps")
             extra += [*checkpoints(folder / "checkpoints", every_n_steps=every), Interruption(folder / "checkpoints")]
@@ -81,14 +90,23 @@ class MtclCLI(LightningCLI):
             options["logger"] = TensorBoardLogger(
                 folder.parent, name=folder.name, version="", default_hp_metric=False, purge_step=self.resume_step
             )
+        options |= size_under_torchrun()
         self.trainer_defaults = {**self.trainer_defaults, "callbacks": extra}
         try:
             trainer = super().instantiate_trainer(**options)
         except (MisconfigurationException, ValueError) as error:
             raise ConfigError("trainer: " + " ".join(str(error).split())) from error
-        if any(True for _ in self.model.losses.parameters()):
+        trainer.strategy.checkpoint_io = WholeFile()
+        self.model.choose_losses(self.datamodule.kinds)
+        if any(True for head in (self.model.losses, self.model.weighting) for _ in head.parameters()):
             allow_unused_parameters(trainer)
         return trainer
+
+    @property
+    def averaging(self) -> AveragingConfig | None:
+        """The configured average of the weights."""
+        config: AveragingConfig | None = self._get(self.config_init, "averaging")
+        return config
 
     def config_text(self) -> str:
         """The resolved configuration as YAML, without what is derived from other keys."""
@@ -108,6 +126,13 @@ def trainer_defaults() -> dict[str, Any]:
         "use_distributed_sampler": False,
         "enable_model_summary": False,
     }
+
+
+def size_under_torchrun() -> dict[str, int]:
+    """What torchrun has started is what the run has; Lightning would ask for the same numbers once more."""
+    if not (torch.distributed.is_available() and torch.distributed.is_torchelastic_launched()):
+        return {}
+    return {"devices": int(os.environ["LOCAL_WORLD_SIZE"]), "num_nodes": int(os.environ["GROUP_WORLD_SIZE"])}
 
 
 def best_precision() -> str:

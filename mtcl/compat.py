@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import lightning.pytorch as pl
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.strategies import DDPStrategy
 
 
@@ -28,6 +29,14 @@ def _nothing(*arguments: object) -> None:
     pass
 
 
+def set_batches_done(checkpoint: dict[str, Any], batches: int) -> None:
+    """Have the loops of a checkpoint count `batches` micro-steps: accumulation may be another, or was left half-way."""
+    progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+    for counts in (progress["total"], progress["current"]):
+        open_ones = counts["ready"] - counts["completed"]
+        counts.update(ready=batches, started=batches, processed=batches, completed=batches - open_ones)
+
+
 def is_accumulating(trainer: pl.Trainer) -> bool:
     """Whether the batch that has just ended did not end an optimizer step."""
     return bool(trainer.fit_loop.epoch_loop._should_accumulate())
@@ -38,3 +47,9 @@ def is_validation_due(trainer: pl.Trainer) -> bool:
     loop = trainer.fit_loop
     fetcher = loop._data_fetcher
     return bool(trainer.enable_validation and fetcher and loop.epoch_loop._should_check_val_fx(fetcher))
+
+
+def follow_weights(averaging: WeightAveraging) -> None:
+    """Let the next update of the average be a copy of the weights, as the first one is."""
+    model: Any = averaging._average_model
+    model.n_averaged.zero_()

@@ -16,9 +16,7 @@ from mtcl.errors import ConfigError, nearest, root_cause
 
 def load(paths: list[str], *, below: dict[str, Any] | None = None) -> dict[str, Any]:
     """The merged content of YAML files, on top of `below` (the configuration of a checkpoint)."""
-    merged = below or {}
-    for path in paths:
-        merged = merge(merged, _read(Path(path)))
+    merged = read(paths, below=below)
     tasks = merged.get("tasks") or {}
     if not isinstance(tasks, dict):
         raise ConfigError(f"tasks is {tasks!r}: give names with settings, for example `tasks: {{search: {{}}}}`")
@@ -32,17 +30,30 @@ def load(paths: list[str], *, below: dict[str, Any] | None = None) -> dict[str, 
     return merged
 
 
+def read(paths: list[str], *, below: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The merged content of YAML files of any keys, on top of `below`."""
+    merged = below or {}
+    for path in paths:
+        merged = merge(merged, _read(Path(path)))
+    return merged
+
+
 def merge(below: dict[str, Any], above: dict[str, Any], *, path: tuple[str, ...] = ()) -> dict[str, Any]:
     """Deep merge into a new dict; `above` wins, and null removes a task that `below` has."""
     merged = dict(below)
     for key, value in above.items():
         if path == ("tasks",) and value is None and key in below:
             del merged[key]
-        elif isinstance(value, dict) and isinstance(below.get(key), dict):
+        elif isinstance(value, dict) and isinstance(below.get(key), dict) and not _is_another_class(value, below[key]):
             merged[key] = merge(below[key], value, path=(*path, key))
         else:
             merged[key] = value
     return merged
+
+
+def _is_another_class(above: dict[str, Any], below: dict[str, Any]) -> bool:
+    """Whether `above` names another class than `below`, whose arguments it then must not have."""
+    return "class_path" in above and above["class_path"] != below.get("class_path")
 
 
 class _Loader(yaml.SafeLoader):

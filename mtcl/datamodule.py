@@ -10,25 +10,27 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as pl
 from torch.utils.data import DataLoader, Dataset
 
-from mtcl.batch import StepBatch, StepDataset
-from mtcl.distributed import world
+from mtcl.batch import StepBatch, StepDataset, TaskData
+from mtcl.distributed import together, world
 from mtcl.encoder import DEFAULT_MODEL
 from mtcl.errors import ConfigError
 from mtcl.evaluation import Pool
 from mtcl.hub import resolve_model
+from mtcl.leaks import check_leaks
 from mtcl.losses import Loss
 from mtcl.plan import Plan, PlanTask
 from mtcl.registry import discover
 from mtcl.store import Tokenizer, TokenStore, prepare
-from mtcl.task import Task
+from mtcl.task import Task, kind_of
+from mtcl.types import Kind
 
 log = logging.getLogger("mtcl")
 
@@ -39,17 +41,28 @@ class TaskConfig:
 
     Attributes:
         weight: Multiplies the task's share of the steps.
+        weight_schedule: Other weights from given steps on (micro-steps where gradients are accumulated), 0 for a pause.
         batch_size: Pairs a sub-batch, over all ranks.
         max_length: Tokens a text is cut to.
-        loss: The task's loss; InfoNCE if null.
+        loss: The task's loss; if null, the usual one for its kind of pairs.
         loss_weight: Multiplies the task's loss.
+        hard_negatives: Hard negatives of each pair in a step, drawn afresh in each epoch; without effect where the task
+            has none.
     """
 
     weight: float = 1.0
+    weight_schedule: dict[int, float] = field(default_factory=dict)
     batch_size: int | None = None
     max_length: int | None = None
     loss: Loss | None = None
     loss_weight: float = 1.0
+    hard_negatives: int = 1
+
+    def __post_init__(self) -> None:
+        if self.hard_negatives < 0:
+            raise ConfigError(f"a task's hard_negatives is {self.hard_negatives}: give 0 or more")
+        if self.loss_weight < 0:
+            raise ConfigError(f"a task's loss_weight is {self.loss_weight}: give 0 or more")
 
 
 class MtclDataModule(pl.LightningDataModule):
@@ -67,6 +80,10 @@ class MtclDataModule(pl.LightningDataModule):
         tasks_per_step: Sub-batches a step; as many as there are tasks if null.
         alpha: Shares of tasks go by pairs^alpha: 0 all alike, 1 proportional.
         cap: Most pairs of a task that count for its share.
+        pairs_per_task: Train on so many pairs of each task, which the seed chooses; all if null. An anchor of a cluster
+            still meets every other member.
+        held_out: Tasks that are evaluated, apart from `val/mean`, and never trained; they need no training split.
+        allow_leaks: Train although texts of held-out tasks occur among the training texts.
         tokens_per_chunk: Set from model.encoder.tokens_per_chunk.
         num_workers: Worker processes that assemble batches.
         start_method: How workers start; the platform's own if null.
@@ -87,6 +104,9 @@ class MtclDataModule(pl.LightningDataModule):
         tasks_per_step: int | None = None,
         alpha: float = 0.5,
         cap: int | None = None,
+        pairs_per_task: int | None = None,
+        held_out: list[str] | None = None,
+        allow_leaks: bool = False,
         tokens_per_chunk: int = 2048,
         num_workers: int = 1,
         start_method: Literal["fork", "spawn", "forkserver"] | None = None,
@@ -102,29 +122,63 @@ class MtclDataModule(pl.LightningDataModule):
         self.tasks_dir = tasks_dir
         self.batch_size, self.max_length, self.tokens_per_chunk = batch_size, max_length, tokens_per_chunk
         self.tasks_per_step, self.alpha, self.cap, self.seed = tasks_per_step, alpha, cap, seed
+        self.pairs_per_task = pairs_per_task
+        self.held_out, self.allow_leaks = tuple(held_out or ()), allow_leaks
         self.num_workers, self.start_method = num_workers, start_method
         self.position = 0
         self._plan: Plan | None = None
+        self.starts_projection = False
+        """Set before `setup` if a projection is to start from training texts, without training."""
+        self.teachers: dict[str, Path] = {}
+        """Files of teachers' vectors by task, set by the module before training."""
         self._stores: dict[tuple[str, str], TokenStore] = {}
         if self.task_configs:  # a dry run of the plan's own checks, before the minutes that stores may take
-            sizes = [PlanTask(n, 1, self._batch_size_of(n), c.weight) for n, c in self.task_configs.items()]
-            Plan(tuple(sizes), seed, alpha, cap, tasks_per_step)
+            sizes = [
+                PlanTask(n, 1, self._batch_size_of(n), c.weight, pairs_per_task, schedule_of(c))
+                for n, c in self.task_configs.items()
+            ]
+            _ = Plan(tuple(sizes), seed, alpha, cap, tasks_per_step).phases
+        if both := [name for name in self.held_out if name in self.task_configs]:
+            raise ConfigError(f"data.held_out has {both[0]!r}, which `tasks` trains: give it one role")
         registry = discover(tasks_dir)
         self.tasks: dict[str, Task] = {name: registry[name] for name in self.task_configs}
+        """The tasks that are trained."""
+        self.evaluated: dict[str, Task] = self.tasks | {name: registry[name] for name in self.held_out}
 
     def prepare_data(self) -> None:
         """Build every store that is missing; Lightning calls this in one process a node while the others wait."""
-        for split in ("train", "validation"):
-            self._open(split)
+        assert self.trainer is not None
+        assert self.trainer.state.fn is not None
+        self._open_all(self.trainer.state.fn.value)
 
     def setup(self, stage: str) -> None:
-        for split in ("train", "test" if stage in ("test", "predict") else "validation"):
-            self._open(split)
+        with together():
+            self._open_all(stage)
+        if stage == "fit" and self.held_out:
+            with together():
+                if world()[0] == 0:
+                    self._check_leaks()
 
-    def _open(self, split: str) -> None:
-        tokenizer: Tokenizer | None = None
+    def _open_all(self, stage: str) -> None:
+        """What a stage reads: beside training, training splits only for a PCA or for the languages seen in training."""
         for name, task in self.tasks.items():
+            if stage == "fit" or self.starts_projection or kind_of(task) is Kind.PARALLEL:
+                self._open("train", [name])
+        self._open("test" if stage in ("test", "predict") else "validation", self.evaluated)
+
+    def _check_leaks(self) -> None:
+        self._open("test", self.held_out)
+        check_leaks(
+            {n: [self.store(n, split).texts() for split in ("validation", "test")] for n in self.held_out},
+            {n: self.store(n, "train").keys.values for n in self.tasks},
+            allow=self.allow_leaks,
+        )
+
+    def _open(self, split: str, names: Iterable[str]) -> None:
+        tokenizer: Tokenizer | None = None
+        for name in names:
             if (name, split) not in self._stores:
+                task = self.evaluated[name]
                 tokenizer = tokenizer or self._tokenizer()
                 length = self.length_of(name)
                 tokenizer.check_length(name, length)
@@ -135,7 +189,7 @@ class MtclDataModule(pl.LightningDataModule):
 
     def length_of(self, name: str) -> int:
         """Tokens a task's texts are cut to."""
-        own = self.task_configs[name].max_length
+        own = self.task_configs[name].max_length if name in self.task_configs else None
         return self.max_length if own is None else own
 
     def _batch_size_of(self, name: str) -> int:
@@ -158,64 +212,90 @@ class MtclDataModule(pl.LightningDataModule):
             for name, config in self.task_configs.items():
                 batch_size = self._batch_size_of(name)
                 num_pairs = len(self.store(name, "train"))
-                if num_pairs < batch_size:
+                task = PlanTask(name, num_pairs, batch_size, config.weight, self.pairs_per_task, schedule_of(config))
+                if task.num_used < batch_size:
                     log.warning(
                         "task %r has %d pairs, fewer than its batch size %d: pairs repeat in a batch",
                         name,
-                        num_pairs,
+                        task.num_used,
                         batch_size,
                     )
-                tasks.append(PlanTask(name, num_pairs, batch_size, config.weight))
+                tasks.append(task)
             self._plan = Plan(tuple(tasks), self.seed, self.alpha, self.cap, self.tasks_per_step)
         return self._plan
 
     def pools(self, split: str) -> list[Pool]:
-        """The evaluation pools of a split, in the order of the configuration."""
-        return [Pool(name, self.store(name, split), task.metric) for name, task in self.tasks.items()]
+        """The evaluation pools of a split, those of held-out tasks behind."""
+        return [
+            Pool(name, self.store(name, split), task.metric, self._languages(name))
+            for name, task in self.evaluated.items()
+        ]
+
+    def _languages(self, name: str) -> frozenset[str] | None:
+        """Languages of a task's training split, None if it has none."""
+        languages = self.store(name, "train").language_names if (name, "train") in self._stores else ()
+        return frozenset(languages) or None
+
+    @property
+    def kinds(self) -> dict[str, Kind]:
+        """What the pairs of each trained task say."""
+        return {name: kind_of(task) for name, task in self.tasks.items()}
 
     def train_dataloader(self) -> DataLoader[StepBatch]:
         assert self.trainer is not None
-        num_steps = self.trainer.max_steps * self.trainer.accumulate_grad_batches
-        _check_validation_interval(self.trainer.val_check_interval, num_steps)
+        accumulate = self.trainer.accumulate_grad_batches
+        num_steps = self.trainer.max_steps * accumulate
+        num_left = num_steps - self.trainer.global_step * accumulate
+        with together():
+            _check_validation_interval(self.trainer.val_check_interval, num_steps)
         rank, ranks = self.trainer.global_rank, self.trainer.world_size
-        stores = [self.store(name, "train") for name in self.tasks]
-        dataset = StepDataset(self.plan, stores, rank=rank, world=ranks, tokens_per_chunk=self.tokens_per_chunk)
+        tasks = [
+            TaskData(self.store(name, "train"), self.task_configs[name].hard_negatives, self.teachers.get(name))
+            for name in self.tasks
+        ]
+        with together():
+            dataset = StepDataset(self.plan, tasks, rank=rank, world=ranks, tokens_per_chunk=self.tokens_per_chunk)
         return _StepLoader(
             dataset,
             self,
             num_steps=num_steps,
+            end=self.position + num_left,
             num_workers=self.num_workers,
             multiprocessing_context=self.start_method if self.num_workers else None,
             pin_memory=self.trainer.strategy.root_device.type == "cuda",
         )
 
     def val_dataloader(self) -> DataLoader[int]:
-        return _pool_numbers(len(self.tasks))
+        return _pool_numbers(len(self.evaluated))
 
     test_dataloader = predict_dataloader = val_dataloader
 
     def state_dict(self) -> dict[str, Any]:
-        return {"position": self.position, "plan": self.plan.fingerprint()}
+        """Micro-steps of an unfinished optimizer step are done again: their gradient is not in a checkpoint."""
+        assert self.trainer is not None
+        num_open = (self.trainer.fit_loop.total_batch_idx + 1) % self.trainer.accumulate_grad_batches
+        return {"position": self.position - num_open, "slots": self.plan.num_slots, "tasks": list(self.tasks)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        saved, now = state_dict["plan"], self.plan.fingerprint()
-        changed = [k for k in sorted({*saved, *now}) if saved.get(k) != now.get(k)]
-        if changed:
-            what = "; ".join(
-                f"{key}: {saved.get(key, 'absent')} in the checkpoint, {now.get(key, 'absent')} now" for key in changed
-            )
-            raise ConfigError(
-                f"cannot resume: the plan is another one ({what}); give --init_from to start anew from the weights"
-            )
+        """Go on behind the slots handed out, on a whole step; where the tasks are others, at the same step."""
         self.position = state_dict["position"]
+        if set(state_dict["tasks"]) == set(self.tasks):
+            self.position = -(-self.position * state_dict["slots"] // self.plan.num_slots)
+
+
+def schedule_of(config: TaskConfig) -> tuple[tuple[int, float], ...]:
+    """The task's weights by step, in order."""
+    return tuple(sorted(config.weight_schedule.items()))
 
 
 class _StepLoader(DataLoader[StepBatch]):
-    """Batches by step number, from the DataModule's position to the end of the run."""
+    """Batches by step number, from the DataModule's position to `end`; as long as the whole run."""
 
-    def __init__(self, dataset: StepDataset, owner: MtclDataModule, *, num_steps: int, **options: Any) -> None:
+    def __init__(
+        self, dataset: StepDataset, owner: MtclDataModule, *, num_steps: int, end: int, **options: Any
+    ) -> None:
         self.owner, self.num_steps = owner, num_steps
-        super().__init__(dataset, sampler=_Steps(owner, num_steps), batch_size=None, collate_fn=_as_is, **options)
+        super().__init__(dataset, sampler=_Steps(owner, end), batch_size=None, collate_fn=_as_is, **options)
 
     def __iter__(self) -> Iterator[StepBatch]:  # type: ignore[override]
         for batch in super().__iter__():
@@ -226,22 +306,22 @@ class _StepLoader(DataLoader[StepBatch]):
         return self.num_steps
 
     def state_dict(self) -> dict[str, int]:
-        """Lightning warns about loaders without; the position itself is in the DataModule's state."""
-        return {"position": self.owner.position}
+        """Lightning warns about loaders without; the same as the DataModule's state."""
+        return self.owner.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        self.owner.position = state_dict["position"]
+        self.owner.load_state_dict(state_dict)
 
 
 class _Steps:
-    def __init__(self, owner: MtclDataModule, num_steps: int) -> None:
-        self.owner, self.num_steps = owner, num_steps
+    def __init__(self, owner: MtclDataModule, end: int) -> None:
+        self.owner, self.end = owner, end
 
     def __iter__(self) -> Iterator[int]:
-        return iter(range(self.owner.position, self.num_steps))
+        return iter(range(self.owner.position, self.end))
 
     def __len__(self) -> int:
-        return self.num_steps
+        return self.end
 
 
 class _Numbers(Dataset[int]):

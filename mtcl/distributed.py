@@ -6,11 +6,17 @@ the gradient of one process with the whole batch, without any scaling. A detache
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from mtcl.errors import MtclError
+
+SIGNS_OF_A_LOST_RANK = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited")
 
 
 def world() -> tuple[int, int]:
@@ -47,14 +53,34 @@ def max_over_ranks(value: Tensor) -> Tensor:
     return value
 
 
-def differing_ranks(text: str) -> list[int]:
-    """Ranks whose `text` is another than rank 0's; the same list on all ranks."""
+def of_all_ranks(value: Any) -> list[Any]:
+    """A plain value of each rank, in rank order; the same list on all ranks."""
     ranks = world()[1]
     if ranks == 1:
-        return []
-    texts: list[str] = [""] * ranks
-    dist.all_gather_object(texts, text)
-    return [rank for rank, other in enumerate(texts) if other != texts[0]]
+        return [value]
+    values: list[Any] = [None] * ranks
+    dist.all_gather_object(values, value)
+    return values
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """A `MtclError` of one rank inside is raised on all behind: they would wait for it in their next collective."""
+    failure: MtclError | None = None
+    try:
+        yield
+    except MtclError as error:
+        failure = error
+    for rank, other in enumerate(of_all_ranks(failure)):
+        if other is not None:
+            raised = failure or type(other)(f"rank {rank}: {other}")
+            raised.on_all_ranks = True
+            raise raised
+
+
+def is_lost_rank(error: BaseException) -> bool:
+    """Whether a collective failed because another process has ended: backends have no type of error for it."""
+    return isinstance(error, dist.DistError) or any(sign in str(error) for sign in SIGNS_OF_A_LOST_RANK)
 
 
 def mean_over_ranks(values: Tensor) -> Tensor:
@@ -68,9 +94,15 @@ def mean_over_ranks(values: Tensor) -> Tensor:
 
 
 def _all_gather(rows: Tensor) -> list[Tensor]:
+    home, rows = rows.device, _reachable(rows).contiguous()
     parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
-    dist.all_gather(parts, rows.contiguous())
-    return parts
+    dist.all_gather(parts, rows)
+    return [part.to(home) for part in parts]
+
+
+def _reachable(rows: Tensor) -> Tensor:
+    """The rows where the backend can see them: NCCL knows no CPU tensors."""
+    return rows.cuda() if dist.get_backend() == "nccl" else rows
 
 
 class _Gather(torch.autograd.Function):

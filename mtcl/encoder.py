@@ -8,22 +8,38 @@ created, because under DDP they silently stop the averaging of gradients.
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import torch
+import xxhash
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from mtcl.errors import ConfigError
+from mtcl.heap import trim_heap
 from mtcl.hub import resolve_model
+from mtcl.kernels import cpu_kernels
 from mtcl.packing import Chunk, Packed, pack
 from mtcl.types import Ragged
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Pooling = Literal["mean", "cls", "last"]
+CHUNKS_PER_TRIM = 8
+"""Trimming at every chunk costs more, for pages that the next chunk asks for again (docs/performance.md)."""
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+def default_tokens_per_chunk() -> int:
+    """Measured on a CPU (docs/performance.md); on a GPU a guess that launches cost next to nothing at this size."""
+    return 32_768 if torch.cuda.is_available() else 2048
 
 
 @dataclass(frozen=True)
@@ -38,18 +54,18 @@ class EncoderConfig:
         projection: How the projection starts: pca of the base encoder's embeddings of the training texts, or random.
         attention: Attention implementation of transformers; auto is sdpa on a GPU, eager on a CPU (faster there).
         dropout: Every dropout probability of the backbone; null keeps those it ships with.
-        tokens_per_chunk: Tokens with padding that go through the backbone at once.
+        tokens_per_chunk: Tokens with padding that go through the backbone at once; 32,768 where there is a GPU.
         trust_remote_code: Run model code from the repository; only for repositories you trust.
     """
 
     name: str = DEFAULT_MODEL
     revision: str | None = None
-    pooling: Literal["mean", "cls", "last"] = "mean"
+    pooling: Pooling = "mean"
     dim: int | None = None
     projection: Literal["pca", "random"] = "pca"
     attention: str = "auto"
     dropout: float | None = None
-    tokens_per_chunk: int = 2048
+    tokens_per_chunk: int = field(default_factory=default_tokens_per_chunk)
     trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
@@ -72,6 +88,7 @@ class Encoder(nn.Module):
         self.backbone = backbone
         self.pooling = pooling
         self.hidden = hidden_size(backbone)
+        self._takes_words = "inputs_embeds" in inspect.signature(backbone.forward).parameters
         self.projection = nn.Linear(self.hidden, dim) if dim is not None else None
 
     @classmethod
@@ -92,22 +109,51 @@ class Encoder(nn.Module):
     def dim(self) -> int:
         return self.hidden if self.projection is None else self.projection.out_features
 
+    def last_shared(self) -> list[nn.Parameter]:
+        """Trained parameters of the backbone's last layer and of the projection: what gradient methods look at."""
+        stacks = [m for m in self.backbone.modules() if isinstance(m, nn.ModuleList) and len(m)]
+        last = max(stacks, key=len)[-1] if stacks else self.backbone
+        modules = [last] if self.projection is None else [last, self.projection]
+        return [p for module in modules for p in module.parameters() if p.requires_grad]
+
     def forward(self, texts: Packed) -> Tensor:
         """(T, D) unit vectors in the order of the texts."""
-        pooled_TH = torch.cat([self._pool(chunk) for chunk in texts.chunks])[texts.place_T]
+        words = self._look_up(texts.chunks)
+        pooled = [self._pool(n, *each) for n, each in enumerate(zip(texts.chunks, words, strict=True))]
+        pooled_TH = torch.cat(pooled)[texts.place_T]
         if self.projection is not None:
             pooled_TH = self.projection(pooled_TH)
         return F.normalize(pooled_TH.float(), dim=-1)
 
-    def _pool(self, chunk: Chunk) -> Tensor:
+    def _look_up(self, chunks: tuple[Chunk, ...]) -> Sequence[Tensor | None]:
+        """Each chunk's word embeddings (n, L, E) by one look-up for all; None where a chunk is to look up its own.
+
+        The gradient of the whole table, zero but for a few rows, is then written once and not once a chunk.
+        """
+        if not torch.is_grad_enabled() or self.activation_checkpointing or not self._takes_words:
+            return [None] * len(chunks)
+        table = cast("PreTrainedModel", self.backbone).get_input_embeddings()
+        words_SE: Tensor = table(torch.cat([chunk.ids.flatten() for chunk in chunks]))
+        parts = torch.split(words_SE, [chunk.ids.numel() for chunk in chunks])
+        return [part.view(*chunk.ids.shape, -1) for part, chunk in zip(parts, chunks, strict=True)]
+
+    def _pool(self, number: int, chunk: Chunk, words_nLE: Tensor | None) -> Tensor:
         if self.activation_checkpointing and torch.is_grad_enabled():
-            pooled_nH: Tensor = checkpoint(self.pool, chunk, use_reentrant=False)
+            pooled_nH: Tensor = checkpoint(self._pool_trimmed, number, chunk, use_reentrant=False)
             return pooled_nH
+        return self.pool(chunk, words_nLE)
+
+    def _pool_trimmed(self, number: int, chunk: Chunk) -> Tensor:
+        """`pool`, in the forward pass and again in the backward one; freed pages go back now and then."""
+        if chunk.ids.device.type == "cpu" and number % CHUNKS_PER_TRIM == 0:
+            trim_heap()
         return self.pool(chunk)
 
-    def pool(self, chunk: Chunk) -> Tensor:
-        """(n, H) pooled hidden states of a chunk (n, L)."""
-        hidden_nLH: Tensor = self.backbone(input_ids=chunk.ids, attention_mask=chunk.mask).last_hidden_state
+    def pool(self, chunk: Chunk, words_nLE: Tensor | None = None) -> Tensor:
+        """(n, H) pooled hidden states of a chunk (n, L), whose word embeddings may have been looked up before."""
+        given = {"input_ids": chunk.ids} if words_nLE is None else {"inputs_embeds": words_nLE}
+        with cpu_kernels(chunk.ids.device):
+            hidden_nLH: Tensor = self.backbone(**given, attention_mask=chunk.mask).last_hidden_state
         if self.pooling == "cls":
             return hidden_nLH[:, 0]
         if self.pooling == "last":
@@ -152,6 +198,14 @@ def hidden_size(backbone: nn.Module) -> int:
     """H, the size of the backbone's hidden states."""
     config: Any = backbone.config
     return int(config.hidden_size)
+
+
+def pooling_of(folder: Path) -> Pooling | None:
+    """The pooling that a sentence-transformers model declares, None if it declares none of ours."""
+    file = folder / "1_Pooling" / "config.json"
+    declared = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    modes: dict[str, Pooling] = {"mean_tokens": "mean", "cls_token": "cls", "lasttoken": "last"}
+    return next((ours for mode, ours in modes.items() if declared.get(f"pooling_mode_{mode}")), None)
 
 
 def load_backbone(folder: Path, config: EncoderConfig) -> nn.Module:
@@ -201,3 +255,13 @@ def _without_pooler(settings: Any) -> dict[str, bool]:
     model_class: Any = AutoModel._model_mapping.get(type(settings), None)
     takes_it = model_class is not None and "add_pooling_layer" in inspect.signature(model_class).parameters
     return {"add_pooling_layer": False} if takes_it else {}
+
+
+@torch.no_grad()
+def digest_of(module: nn.Module) -> str:
+    """A fingerprint of the values of all parameters and buffers, 16 hexadecimal digits."""
+    digest = xxhash.xxh3_64()
+    for name, value in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.cpu().contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()

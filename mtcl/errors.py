@@ -15,6 +15,9 @@ from pathlib import Path
 class MtclError(Exception):
     """Base of all errors that are the user's to mend."""
 
+    on_all_ranks = False
+    """Every rank raises it (`mtcl.distributed.together`), so one a node need say it."""
+
 
 class TaskError(MtclError):
     """A task file or a task class breaks the contract of `mtcl.Task`."""
@@ -26,6 +29,10 @@ class ConfigError(MtclError):
 
 class DataError(MtclError):
     """Rows, files or stores do not hold what they should."""
+
+
+class RankError(MtclError):
+    """Another process of the run has ended, and this one cannot go on without it."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -7,9 +7,13 @@ is the mean over sub-batches, weighted. Everything that learns is a parameter he
 
 from __future__ import annotations
 
+import logging
 import math
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import lightning.pytorch as pl
@@ -18,21 +22,28 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
-from mtcl import board
-from mtcl.batch import StepBatch, SubBatch, join
+from mtcl import board, continuation
+from mtcl.batch import StepBatch, join
 from mtcl.board import Board
+from mtcl.compat import set_batches_done
 from mtcl.datamodule import MtclDataModule, TaskConfig
-from mtcl.distributed import differing_ranks, gather, world
-from mtcl.encoder import Encoder, EncoderConfig
+from mtcl.distributed import of_all_ranks, together, world
+from mtcl.encoder import Encoder, EncoderConfig, digest_of, pooling_of
 from mtcl.errors import ConfigError
-from mtcl.evaluation import Pool, Result, evaluate, macro_mean
-from mtcl.losses import InfoNCE, Loss, Side, View, row_blocks
+from mtcl.evaluation import Pool, Result, evaluate, primary_of
+from mtcl.hub import resolve_model
+from mtcl.losses import Loss, default_loss
+from mtcl.observation import observe
 from mtcl.optimizer import OptimizerConfig, build_optimizer, build_schedule
 from mtcl.plan import stream_key
-from mtcl.relation import NEGATIVE, relation
-from mtcl.types import Ragged
+from mtcl.store import Tokenizer
+from mtcl.teacher import BASE, vectors_file
+from mtcl.types import IntArray, Kind, Ragged
+from mtcl.views import gather_views
+from mtcl.weighting import Mean, Weighting, cosines, gramian_of
 
 PCA_TEXTS = 8192
+log = logging.getLogger("mtcl")
 
 
 class MtclModule(pl.LightningModule):
@@ -42,6 +53,9 @@ class MtclModule(pl.LightningModule):
         tasks: The run's tasks by name (set as the top-level key `tasks`).
         encoder: The shared encoder.
         optimizer: Learning rates and schedule.
+        weighting: How the tasks' losses become one; the weighted mean if null.
+        gradient_cosines_every_n_steps: Show the cosines of the tasks' gradients so often; 0 for never.
+        eval_dims: Also evaluate the vectors cut to so many leading dimensions, of unit length again.
         activation_checkpointing: Keep only one chunk's activations at a time and compute them again in the backward
             pass: activations do not grow with the batch, at the price of a second forward.
     """
@@ -51,6 +65,9 @@ class MtclModule(pl.LightningModule):
         tasks: dict[str, TaskConfig] | None = None,
         encoder: EncoderConfig = EncoderConfig(),
         optimizer: OptimizerConfig = OptimizerConfig(),
+        weighting: Weighting | None = None,
+        gradient_cosines_every_n_steps: int = 0,
+        eval_dims: list[int] | None = None,
         activation_checkpointing: bool = False,
     ) -> None:
         super().__init__()
@@ -58,19 +75,32 @@ class MtclModule(pl.LightningModule):
         self.encoder_config, self.optimizer_config = encoder, optimizer
         self.encoder = Encoder.load(self.encoder_config)
         self.encoder.activation_checkpointing = activation_checkpointing
+        self.eval_dims = tuple(eval_dims or ())
+        if odd := [dim for dim in self.eval_dims if not 0 < dim < self.encoder.dim]:
+            raise ConfigError(
+                f"model.eval_dims has {odd[0]}: give 1 to {self.encoder.dim - 1}, the encoder has {self.encoder.dim}"
+            )
         self.base_projection = (
             deepcopy(self.encoder.projection).requires_grad_(False) if self.encoder.projection else None
         )
         """The projection before training, kept so that a checkpoint can be compared with the base encoder."""
-        self.losses = nn.ModuleDict({name: config.loss or InfoNCE() for name, config in self.task_configs.items()})
+        if taken := [name for name in self.task_configs if hasattr(nn.ModuleDict, name)]:
+            raise ConfigError(f"task name {taken[0]!r} is one that torch keeps for itself: rename the task")
+        self.losses = nn.ModuleDict({n: config.loss for n, config in self.task_configs.items() if config.loss})
+        self.weighting = weighting or Mean()
+        self.weighting.start(list(self.task_configs))
+        self.gradient_cosines_every_n_steps = gradient_cosines_every_n_steps
         self.board = Board(list(self.task_configs))
         self.base: dict[str, float] = {}
-        """Primary metric of the base encoder on validation, by task."""
+        """Primary metric of the base encoder on validation, by task (held-out ones too)."""
         self.history: dict[int, dict[str, float]] = {}
         """Primary metrics on validation, by optimizer step and task."""
         self.results: dict[str, Result] = {}
         self.weights_from_checkpoint = False
         """Set before `setup` by who has loaded weights, so that the projection is not started anew."""
+        self.base_weights = digest_of(self.encoder.backbone)
+        self.allow_changes = False
+        """Set before `fit` by who goes on from a checkpoint of another run."""
         self.config_text = ""
         """The run's whole configuration as YAML: kept in every checkpoint."""
         self._shown_at = 0
@@ -84,8 +114,28 @@ class MtclModule(pl.LightningModule):
     def _log_every(self) -> int:
         return int(self.trainer.log_every_n_steps)  # type: ignore[attr-defined]
 
+    def choose_losses(self, kinds: dict[str, Kind]) -> None:
+        """Give each task the default loss of its kind of pairs where the configuration has none.
+
+        Raises `ConfigError` for a loss that has no meaning for the pairs or the encoder.
+        """
+        for name, kind in kinds.items():
+            if name not in self.losses:
+                self.losses[name] = default_loss(kind)
+            loss = cast("Loss", self.losses[name])
+            if kind not in loss.kinds:
+                raise ConfigError(
+                    f"tasks.{name}.loss is {type(loss).__name__}, for {' or '.join(sorted(loss.kinds))} pairs, but the "
+                    f"task has {kind} pairs: the default there is {type(default_loss(kind)).__name__}"
+                )
+            loss.check(dim=self.encoder.dim)
+
     def setup(self, stage: str) -> None:
-        for name in self.task_configs:
+        self.choose_losses(self.data.kinds)
+        if stage == "fit":
+            with together():
+                self._check_ranks_agree()
+        for name in self.data.evaluated:
             self.encoder.check_length(name, self.data.length_of(name))
         restored = self.weights_from_checkpoint or (stage == "fit" and self.trainer.ckpt_path is not None)
         if (
@@ -94,12 +144,14 @@ class MtclModule(pl.LightningModule):
             and not restored
             and world()[0] == 0
         ):
+            self.encoder.to(self.trainer.strategy.root_device)  # Lightning moves the module only behind `setup`
             self.encoder.init_projection_pca(self._backbone_embeddings(PCA_TEXTS))
         if self.base_projection is not None and self.encoder.projection is not None and not restored:
             self.base_projection.load_state_dict(self.encoder.projection.state_dict())
 
     def configure_optimizers(self) -> Any:
-        heads = [self.losses] if self.encoder.projection is None else [self.losses, self.encoder.projection]
+        learned = [self.losses, self.weighting]
+        heads = learned if self.encoder.projection is None else [*learned, self.encoder.projection]
         optimizer = build_optimizer(
             self.optimizer_config,
             backbone=self.encoder.backbone,
@@ -109,15 +161,41 @@ class MtclModule(pl.LightningModule):
         schedule = build_schedule(self.optimizer_config, optimizer, total_steps=self.trainer.max_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def on_fit_start(self) -> None:
+        """After a checkpoint was read, before loaders are made: the base projection is the run's own."""
+        for name in self.task_configs:
+            teacher = cast("Loss", self.losses[name]).teacher
+            if teacher is not None:
+                self.data.teachers[name] = self._teacher_vectors(name, teacher)
+
+    def _teacher_vectors(self, task: str, teacher: str) -> Path:
+        """The file of a teacher's vectors of a task's training texts, made first where there is none."""
+        if teacher == BASE:
+            encoder, tokenizer = self.base_encoder(), None
+        else:
+            folder = resolve_model(teacher)
+            pooling = pooling_of(folder) or self.encoder_config.pooling
+            config = replace(self.encoder_config, name=teacher, revision=None, dim=None, pooling=pooling)
+            encoder = Encoder.load(config).to(self.device)
+            tokenizer = Tokenizer.load(folder, trust_remote_code=config.trust_remote_code)
+        if cast("Loss", self.losses[task]).matches_teacher and encoder.dim != self.encoder.dim:
+            raise ConfigError(
+                f"tasks.{task}.loss: the teacher {teacher!r} has {encoder.dim} dimensions, the encoder "
+                f"{self.encoder.dim}: set model.encoder.dim, or take the teacher {BASE!r}"
+            )
+        return vectors_file(self.data.store(task, "train"), encoder, self._embed_with, tokenizer)
+
     def on_train_start(self) -> None:
-        self._check_ranks_agree()
+        self._shown_at = self.global_step
         for logger in self.trainer.loggers:
             if isinstance(logger, TensorBoardLogger) and self.global_step == 0:
                 logger.experiment.add_custom_scalars(board.layout(self.board.tasks))
-        if not self.base:
-            results = {pool.name: self._evaluate(pool) for pool in self.data.pools("validation")}
-            self.base = {name: result.primary for name, result in results.items()}
-            self._show("val", results)
+        if missing := [pool for pool in self.data.pools("validation") if pool.name not in self.base]:
+            with self._as_base() if self.global_step else nullcontext():
+                results = {pool.name: self._evaluate(pool) for pool in missing}
+            self.base |= primary_of(results)
+            if self.global_step == 0:
+                self._show("val", results)
 
     def on_train_batch_start(self, batch: StepBatch, batch_idx: int) -> None:
         torch.manual_seed(stream_key(self.data.seed, self.global_rank, batch.step) % (1 << 63))
@@ -125,15 +203,34 @@ class MtclModule(pl.LightningModule):
     def training_step(self, batch: StepBatch, batch_idx: int) -> Tensor:
         embeddings_TD: Tensor = self.encoder(batch.texts)
         views = gather_views(batch.parts, embeddings_TD)
-        total = embeddings_TD.new_zeros(())
+        losses: dict[str, Tensor] = {}
         for part, view in zip(batch.parts, views, strict=True):
             name = self.board.tasks[part.task]
             loss_module = cast("Loss", self.losses[name])
             loss: Tensor = loss_module(view)
-            total += self.task_configs[name].loss_weight * loss
+            share = self.task_configs[name].loss_weight * loss / len(batch.parts)
+            losses[name] = losses[name] + share if name in losses else share
             self.board.observe(part.task, observe(view, loss, loss_module.temperature))
         self._count(batch)
-        return total / len(batch.parts)
+        self._show_cosines(losses)
+        total: Tensor = self.weighting(losses, self.encoder.last_shared())
+        return total
+
+    def _show_cosines(self, losses: dict[str, Tensor]) -> None:
+        """A chart for each couple of tasks: a diagnostic, since conflict of gradients does not foretell harm (Mueller
+        et al. 2024, arXiv 2408.14677).
+        """
+        every = self.gradient_cosines_every_n_steps
+        if every and self.global_step % every == 0 and len(losses) > 1:
+            cosine_KK = cosines(gramian_of(losses, self.encoder.last_shared())).tolist()
+            self._log(
+                {
+                    board.cosine_tag(one, other): cosine_KK[row][column]
+                    for row, one in enumerate(losses)
+                    for column, other in enumerate(losses)
+                    if self.board.tasks.index(one) < self.board.tasks.index(other)
+                }
+            )
 
     def configure_gradient_clipping(
         self,
@@ -164,9 +261,8 @@ class MtclModule(pl.LightningModule):
         self.results[pool.name] = self._evaluate(pool)
 
     def on_validation_epoch_end(self) -> None:
-        mean = macro_mean(self.results)
-        self.log(board.VAL_MEAN, mean, logger=False, sync_dist=True)
-        primary = {name: result.primary for name, result in self.results.items()}
+        primary = primary_of(self.results)
+        self.log(board.VAL_MEAN, self.means("val", primary)[board.VAL_MEAN], logger=False, sync_dist=True)
         self.history[self.global_step] = primary
         self._show("val", self.results)
 
@@ -182,34 +278,82 @@ class MtclModule(pl.LightningModule):
 
     def predict_step(self, batch: int, batch_idx: int) -> Tensor:
         """The embeddings (T, D) of all texts of a task's test split, in the order of its store."""
-        return self._embed(self.data.pools("test")[batch].store.tokens)
+        return self._embed_with(self.encoder, self.data.pools("test")[batch].store.tokens)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["mtcl"] = {"base": self.base, "history": self.history, "config": self.config_text}
+        checkpoint["mtcl"] = {
+            "base": self.base,
+            "history": self.history,
+            "config": self.config_text,
+            "facts": self._facts(),
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.base, self.history = checkpoint["mtcl"]["base"], checkpoint["mtcl"]["history"]
+        """Raises `ConfigError` if the checkpoint is of another run, unless `allow_changes`."""
+        saved = checkpoint["mtcl"]
+        with together():
+            if "facts" not in saved:
+                raise ConfigError(
+                    f"cannot resume, the checkpoint is of an earlier version of mtcl: {continuation.ANEW}"
+                )
+            changes = continuation.check(saved["facts"], self._facts(), allow_changes=self.allow_changes)
+            continuation.check_trained(checkpoint["state_dict"], self.state_dict())
+            continuation.check_never_trained(saved["facts"], self.data.held_out)
+        for change in changes if world()[0] == 0 else ():
+            log.warning("going on with a change: %s", change)
+        self.base = self._still_evaluated(saved["base"])
+        self.history = {step: self._still_evaluated(primary) for step, primary in saved["history"].items()}
+        if set(saved["facts"]["tasks"]) != set(self.task_configs):  # means over other tasks: the best starts anew
+            self.history, checkpoint["callbacks"] = {}, {}
+        checkpoint["callbacks"].pop("Timer", None)  # trainer.max_time is each process's, as a scheduler's limit is
+        set_batches_done(checkpoint, checkpoint["global_step"] * self.trainer.accumulate_grad_batches)
+
+    def _still_evaluated(self, primary: dict[str, float]) -> dict[str, float]:
+        return {name: value for name, value in primary.items() if name in self.data.evaluated}
+
+    def _facts(self) -> continuation.Facts:
+        return continuation.facts_of(
+            self.data, self.encoder_config, weights=self.base_weights, accumulate=self.trainer.accumulate_grad_batches
+        )
 
     def _check_ranks_agree(self) -> None:
-        """Raise `ConfigError` on every rank if any trains on other data or by another plan than rank 0."""
-        folders = [self.data.store(name, "train").folder.name for name in self.task_configs]
-        if ranks := differing_ranks(repr((self.data.plan.fingerprint(), folders, self.trainer.max_steps))):
-            raise ConfigError(
-                f"ranks {ranks} have other data or another plan than rank 0: give all the same files and values"
-            )
+        """Raise `ConfigError` on every rank if any has other data, another plan or another encoder than rank 0."""
+        also = {"trainer.max_steps": self.trainer.max_steps, "data.held_out": self.data.held_out}
+        first, *others = of_all_ranks({**self._facts(), **also})
+        for rank, facts in enumerate(others, 1):
+            if found := continuation.differences(first, facts, sides=("on rank 0", f"on rank {rank}")):
+                raise ConfigError(f"ranks differ ({continuation.shown(found)}): give all the same files and values")
+
+    @contextmanager
+    def _as_base(self) -> Iterator[None]:
+        """Evaluate with the base encoder inside, go on with the trained one behind."""
+        trained = self.encoder
+        self.back_to_base()
+        try:
+            yield
+        finally:
+            self.encoder = trained
+
+    def base_encoder(self) -> Encoder:
+        """The encoder before training, with the projection it began with."""
+        encoder = Encoder.load(self.encoder_config).to(self.device)
+        if encoder.projection is not None and self.base_projection is not None:
+            encoder.projection.load_state_dict(self.base_projection.state_dict())
+        return encoder
 
     def back_to_base(self) -> None:
-        """Put the base encoder, with the projection it began with, in the place of the trained one."""
-        self.encoder = Encoder.load(self.encoder_config).to(self.device)
-        if self.encoder.projection is not None and self.base_projection is not None:
-            self.encoder.projection.load_state_dict(self.base_projection.state_dict())
+        """Put the base encoder in the place of the trained one."""
+        self.encoder = self.base_encoder()
 
-    def _embed(self, tokens: Ragged) -> Tensor:
+    def _embed_with(self, encoder: Encoder, tokens: Ragged) -> Tensor:
         with self._precision():
-            return self.encoder.embed(tokens, tokens_per_chunk=self.encoder_config.tokens_per_chunk)
+            return encoder.embed(tokens, tokens_per_chunk=self.encoder_config.tokens_per_chunk)
 
     def _evaluate(self, pool: Pool) -> Result:
-        return evaluate(pool, self._embed)
+        def embed(texts: IntArray) -> Tensor:
+            return self._embed_with(self.encoder, pool.store.tokens.take(texts))
+
+        return evaluate(pool, embed, dims=self.eval_dims)
 
     def _precision(self) -> AbstractContextManager[None]:
         return self.trainer.precision_plugin.forward_context()
@@ -225,9 +369,7 @@ class MtclModule(pl.LightningModule):
             )
             for store in stores
         ]
-        backbone = Encoder(self.encoder.backbone, pooling=self.encoder.pooling)
-        with self._precision():
-            return backbone.embed(join(tokens), tokens_per_chunk=self.encoder_config.tokens_per_chunk)
+        return self._embed_with(Encoder(self.encoder.backbone, pooling=self.encoder.pooling), join(tokens))
 
     def _count(self, batch: StepBatch) -> None:
         throughput = self.board.throughput
@@ -235,63 +377,22 @@ class MtclModule(pl.LightningModule):
         throughput.padded += batch.texts.num_padded
         throughput.texts += batch.num_texts
         throughput.distinct += len(batch.texts.place_T)
-        throughput.pairs += sum(len(part.anchors_N) for part in batch.parts)
+        throughput.pairs += sum(len(part) for part in batch.parts)
 
     def _show(self, split: str, results: dict[str, Result]) -> None:
         shown = {board.eval_tag(split, m, r.name): value for r in results.values() for m, value in r.metrics.items()}
-        shown[board.mean_tag(split)] = macro_mean(results)
+        shown |= self.means(split, primary_of(results))
         if split == "val" and self.base:
-            shown[board.VAL_GAIN] = macro_mean(results) - sum(self.base.values()) / len(self.base)
+            shown[board.VAL_GAIN] = shown[board.VAL_MEAN] - self.means("val", self.base)[board.VAL_MEAN]
         self._log(shown)
+
+    def means(self, split: str, primary: Mapping[str, float]) -> dict[str, float]:
+        """Macro means of primary metrics by tag, of trained and of held-out tasks."""
+        return board.means(split, primary, self.data.held_out)
 
     def _log(self, shown: dict[str, float]) -> None:
         for logger in self.trainer.loggers:
             logger.log_metrics(shown, step=self.global_step)
-
-
-def gather_views(parts: tuple[SubBatch, ...], embeddings_TD: Tensor) -> list[View]:
-    """Each sub-batch's local rows against those of all ranks: one gather of embeddings, one of keys."""
-    rank, ranks = world()
-    local = [t for part in parts for t in (part.anchors_N, part.positives_N)]
-    keys = [k for part in parts for k in (part.anchor_keys_NK, part.positive_keys_NK)]
-    widest = max(k.shape[1] for k in keys)
-    rows_RD = embeddings_TD[torch.cat(local)]
-    all_RD = gather(rows_RD)
-    all_RK = gather(torch.cat([nn.functional.pad(k, (0, widest - k.shape[1])) for k in keys])) if ranks > 1 else None
-    sides, start = [], 0
-    for rows, key_NK in zip(local, keys, strict=True):
-        end = start + len(rows)
-        places = torch.cat([torch.arange(start, end, device=rows.device) + r * len(rows_RD) for r in range(ranks)])
-        all_keys = key_NK if all_RK is None else all_RK[places, : key_NK.shape[1]]
-        sides.append(Side(rows_RD[start:end], key_NK, all_RD[places], all_keys))
-        start = end
-    views = []
-    for anchors, positives in zip(sides[::2], sides[1::2], strict=True):
-        own_N = torch.arange(len(anchors.local_ND), device=rows_RD.device) + rank * len(anchors.local_ND)
-        views.append(View(anchors, positives, own_N))
-    return views
-
-
-@torch.no_grad()
-def observe(view: View, loss: Tensor, temperature: Tensor) -> Tensor:
-    """The values of `board.TASK_TRAIN` for one sub-batch, as one tensor on the device."""
-    num_rows, num_candidates = len(view.own_N), len(view.positives.all_CD)
-    sums = [_sums(view, rows) for rows in row_blocks(num_rows, num_candidates)]
-    right, own, negative, num_negatives = torch.stack(sums).sum(dim=0)
-    left_out = 1 - (num_negatives + num_rows) / (num_rows * num_candidates)
-    values = [loss, right / num_rows, temperature, own / num_rows, negative / num_negatives.clamp(min=1), left_out]
-    return torch.stack([value.detach().float() for value in values])
-
-
-def _sums(view: View, rows: slice) -> Tensor:
-    """Over a block of rows: right answers, cosine of positives, cosine of negatives, number of negatives."""
-    own_N = view.own_N[rows]
-    cosine_NC = view.anchors.local_ND[rows] @ view.positives.all_CD.T
-    negative_NC = relation(view.anchors.local_keys_NK[rows], view.positives.all_keys_CK, own_N) == NEGATIVE
-    positive_N = cosine_NC.gather(1, own_N[:, None])[:, 0]
-    hardest_N = cosine_NC.masked_fill(~negative_NC, -torch.inf).amax(dim=1)
-    right = (positive_N > hardest_N).sum()
-    return torch.stack([right, positive_N.sum(), (cosine_NC * negative_NC).sum(), negative_NC.sum()]).float()
 
 
 def check_dim(module: MtclModule, state: dict[str, Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""Texts of any length to a few dense chunks: sorted by length, cut to a token budget, at next to no padding.
+"""Texts of any length to a few dense chunks: sorted by length, cut where it costs least.
 
 Done where the batch is assembled (a worker process), so that the training process only multiplies matrices.
 """
@@ -12,7 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtcl.types import Ragged
+from mtcl.types import IntArray, Ragged
+
+LAUNCH = 1 / 16
+"""Time a chunk takes beside that of its tokens, in full chunks: 15 ms against 210 on two cores in bf16."""
 
 
 @dataclass(frozen=True)
@@ -52,15 +55,38 @@ def pack(tokens: Ragged, *, tokens_per_chunk: int) -> Packed:
     """Pack texts into chunks of at most `tokens_per_chunk` tokens with padding; a longer text is a chunk of its own."""
     lengths = tokens.lengths()
     order = np.argsort(-lengths, kind="stable")
-    chunks, start = [], 0
-    while start < len(order):
-        width = int(lengths[order[start]])
-        end = start + max(1, tokens_per_chunk // max(1, width))
-        chunks.append(_chunk(tokens.take(order[start:end]), width))
-        start = end
+    ends = chunk_ends(lengths[order], tokens_per_chunk=tokens_per_chunk)
+    chunks = [
+        _chunk(tokens.take(order[start:end]), int(lengths[order[start]]))
+        for start, end in zip([0, *ends[:-1]], ends, strict=True)
+    ]
     place = np.empty(len(order), dtype=np.int64)
     place[order] = np.arange(len(order))
     return Packed(tuple(chunks), torch.from_numpy(place), int(lengths.sum()))
+
+
+def chunk_ends(lengths: IntArray, *, tokens_per_chunk: int) -> list[int]:
+    """Where chunks end among texts of falling `lengths`: the cut of least cost, by dynamic programming.
+
+    A chunk costs its tokens with padding and, for its launch, as much as `LAUNCH` of a full one.
+    """
+    launch = LAUNCH * tokens_per_chunk
+    cost = np.full(len(lengths) + 1, np.inf)
+    cost[0] = 0
+    came_from = np.zeros(len(lengths) + 1, dtype=np.int64)
+    for start, width in enumerate(np.maximum(lengths, 1).tolist()):
+        most = min(max(1, tokens_per_chunk // width), len(lengths) - start)
+        reached = slice(start + 1, start + 1 + most)
+        found = cost[start] + launch + width * np.arange(1, most + 1)
+        better = found < cost[reached]
+        cost[reached][better] = found[better]
+        came_from[reached][better] = start
+    ends = []
+    end = len(lengths)
+    while end:
+        ends.append(end)
+        end = int(came_from[end])
+    return ends[::-1]
 
 
 def _chunk(tokens: Ragged, width: int) -> Chunk:

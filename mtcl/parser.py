@@ -13,6 +13,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from mtcl.errors import ConfigError, nearest
 from mtcl.losses import Loss
+from mtcl.weighting import Weighting
 
 UNION = "Does not validate against any of the Union subtypes"
 PLAIN = [
@@ -96,7 +97,9 @@ def _hint(line: str, keys: list[str]) -> str:
     if found := re.search(r"class_path '([\w.]+)': Option '(\w+)' is not accepted", line):
         return nearest(found[2], inspect.signature(cast("type", locate(found[1]))).parameters)
     if found := re.search(r"has no attribute '(\w+)'|import path string: (\w+)", line):
-        return nearest(found[1] or found[2], [kind.__name__ for kind in Loss.__subclasses__()])
+        return nearest(
+            found[1] or found[2], [kind.__name__ for kind in (*Loss.__subclasses__(), *Weighting.__subclasses__())]
+        )
     found = re.search(r"(?:Group '(\w+)' does not accept option|Option|arguments?:) '?-*([\w.]+)", line)
     if found is None:
         return ""

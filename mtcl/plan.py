@@ -4,17 +4,17 @@ Nothing else decides order, neither sampler nor worker state, so a run continues
 number of ranks and workers, and every rank knows what the others do.
 
 Mixture: the share of task i is proportional to weight_i * min(pairs_i, cap)^alpha (alpha 0.5 as in GTE, arXiv
-2308.03281). A step has `tasks_per_step` slots, each a sub-batch of one task. A cycle of slots is laid out once,
-each task spread evenly over it, and repeats for ever, so any stretch of a run meets the shares. Slot j's task and
-that task's position in its own stream of pairs are looked up in the cycle, so any step costs the same. A task's
-epoch is a pseudo-random permutation computed on the fly (a Feistel network with cycle walking, Black and Rogaway
-2002): 100 million pairs need no shuffled list.
+2308.03281), where weights may change at given steps. A step has `tasks_per_step` slots, each a sub-batch of one task;
+`mixture.py` says which, and at what position of the task's own stream of pairs. A task's epoch is a pseudo-random
+permutation computed on the fly (a Feistel network with cycle walking, Black and Rogaway 2002): 100 million pairs need
+no shuffled list.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,21 +22,36 @@ import numpy as np
 import numpy.typing as npt
 
 from mtcl.errors import ConfigError
+from mtcl.mixture import Cycle, Phase, phases_of
 from mtcl.types import IntArray, Ragged
 
 UIntArray = npt.NDArray[np.uint64]
-ROUNDS_OF_SLOTS = 256
-"""Slots of a cycle, in multiples of tasks x tasks_per_step: shares are met to about 1 in 256 steps."""
 
 
 @dataclass(frozen=True)
 class PlanTask:
-    """What the plan needs to know of a task: name, number of pairs, pairs a sub-batch (all ranks), and weight."""
+    """What the plan needs to know of a task: name, number of pairs, pairs a sub-batch (all ranks), and weight.
+
+    `limit` pairs are used where given: the first of the pairs under a permutation that (seed, name) decides.
+    """
 
     name: str
     num_pairs: int
     batch_size: int
     weight: float = 1.0
+    limit: int | None = None
+    schedule: tuple[tuple[int, float], ...] = ()
+    """Steps, and the weight from each on."""
+
+    def weight_at(self, step: int) -> float:
+        """The weight at a step."""
+        passed = [weight for first, weight in sorted(self.schedule) if first <= step]
+        return passed[-1] if passed else self.weight
+
+    @property
+    def num_used(self) -> int:
+        """Pairs of an epoch."""
+        return min(self.num_pairs, self.limit or self.num_pairs)
 
 
 @dataclass(frozen=True)
@@ -72,8 +87,16 @@ class Plan:
                 raise ConfigError(
                     f"tasks.{task.name}.weight is {task.weight}: give a positive weight, or null for the task"
                 )
+            for step, weight in task.schedule:
+                if step < 1 or weight < 0:
+                    raise ConfigError(
+                        f"tasks.{task.name}.weight_schedule has weight {weight} from step {step} on: give steps of at "
+                        "least 1 and weights of 0 or more"
+                    )
             if task.batch_size < 2:
                 raise ConfigError(f"tasks.{task.name}.batch_size is {task.batch_size}: negatives need at least 2")
+            if task.limit is not None and task.limit < 2:
+                raise ConfigError(f"data.pairs_per_task is {task.limit}: give at least 2 pairs, or null for all")
 
     @property
     def num_slots(self) -> int:
@@ -81,28 +104,18 @@ class Plan:
         return self.tasks_per_step or len(self.tasks)
 
     @cached_property
-    def shares(self) -> npt.NDArray[np.float64]:
-        """Share of the slots of each task; sums to 1."""
-        sizes = np.array([min(t.num_pairs, self.cap or t.num_pairs) for t in self.tasks], dtype=np.float64)
-        raw = np.array([t.weight for t in self.tasks]) * sizes**self.alpha
-        shares: npt.NDArray[np.float64] = raw / raw.sum()
-        return shares
+    def phases(self) -> list[Phase]:
+        """Stretches of the run with weights of their own; one if no task has a schedule."""
+        steps = sorted({0, *(step for task in self.tasks for step, _ in task.schedule)})
+        return phases_of([(step * self.num_slots, Cycle(self.shares(step))) for step in steps])
 
-    @cached_property
-    def cycle(self) -> tuple[IntArray, IntArray]:
-        """For each slot of a cycle: its task, and how often that task came before in the cycle.
-
-        The n-th of a task's c sub-batches is due at time (n + 1/2) / c; slots are in order of time.
-        """
-        counts = _apportion(self.shares, ROUNDS_OF_SLOTS * len(self.tasks) * self.num_slots)
-        numbers = [np.arange(count) for count in counts]
-        due = np.concatenate([(n + 0.5) / len(n) for n in numbers])
-        order = np.argsort(due, kind="stable")
-        return np.repeat(np.arange(len(counts)), counts)[order], np.concatenate(numbers)[order]
-
-    @cached_property
-    def _per_cycle(self) -> list[int]:
-        return [int(count) for count in np.bincount(self.cycle[0])]
+    def shares(self, step: int = 0) -> tuple[float, ...]:
+        """Share of the slots of each task at a step; sums to 1."""
+        sizes = np.array([min(t.num_used, self.cap or t.num_used) for t in self.tasks], dtype=np.float64)
+        raw = np.array([t.weight_at(step) for t in self.tasks]) * sizes**self.alpha
+        if not raw.sum():
+            raise ConfigError(f"all tasks have weight 0 from step {step} on: leave one above 0")
+        return tuple((raw / raw.sum()).tolist())
 
     def draws(self, step: int) -> list[Draw]:
         """The sub-batches of a step, in the order of its slots."""
@@ -110,28 +123,18 @@ class Plan:
             raise ConfigError(f"step {step}: give 0 or more")
         return [self._draw(slot) for slot in range(step * self.num_slots, (step + 1) * self.num_slots)]
 
-    def fingerprint(self) -> dict[str, object]:
-        """All that decides the order of pairs, in plain values: a checkpoint holds it, a resumed run compares it."""
-        return {
-            "seed": self.seed,
-            "alpha": self.alpha,
-            "cap": self.cap,
-            "tasks_per_step": self.num_slots,
-            **{f"tasks.{t.name}": [t.num_pairs, t.batch_size, float(t.weight)] for t in self.tasks},
-        }
-
     def _draw(self, slot: int) -> Draw:
-        of_slot, before = self.cycle
-        cycles, within = divmod(slot, len(of_slot))
-        index = int(of_slot[within])
-        task = self.tasks[index]
-        number = cycles * self._per_cycle[index] + int(before[within])
+        phase = self.phases[bisect_right(self.phases, slot, key=lambda phase: phase.first_slot) - 1]
+        index, number = phase.cycle.at(slot - phase.first_slot)
+        task, number = self.tasks[index], number + phase.before[index]
         positions = number * task.batch_size + np.arange(task.batch_size, dtype=np.int64)
-        epochs, ranks = np.divmod(positions, task.num_pairs)
+        epochs, ranks = np.divmod(positions, task.num_used)
         pairs = np.empty_like(ranks)
         for epoch in np.unique(epochs):
             here = epochs == epoch
-            pairs[here] = permute(ranks[here], size=task.num_pairs, key=stream_key(self.seed, task.name, int(epoch)))
+            pairs[here] = permute(ranks[here], size=task.num_used, key=stream_key(self.seed, task.name, int(epoch)))
+        if task.num_used < task.num_pairs:
+            pairs = permute(pairs, size=task.num_pairs, key=stream_key(self.seed, task.name, "limit"))
         return Draw(index, pairs, epochs)
 
 
@@ -156,16 +159,34 @@ def permute(ranks: IntArray, *, size: int, key: int) -> IntArray:
     return found.astype(np.int64)
 
 
-def draw_positives(groups: Ragged, anchors: IntArray, positives: IntArray, *, keys: UIntArray) -> IntArray:
-    """A member of each anchor's group (`positives` holds group indices) but the anchor; `keys` are the random bits.
+def draw_members(groups: Ragged, rows: IntArray, *, bits: UIntArray) -> IntArray:
+    """A member of each of the given groups; `bits` are random."""
+    starts, sizes = groups.offsets[rows], groups.offsets[rows + 1] - groups.offsets[rows]
+    members: IntArray = groups.values[starts + (bits % sizes.astype(np.uint64)).astype(np.int64)]
+    return members
+
+
+def draw_positives(groups: Ragged, anchors: IntArray, positives: IntArray, *, bits: UIntArray) -> IntArray:
+    """A member of each anchor's group (`positives` holds group indices) but the anchor; `bits` are random.
 
     Members are sorted, so the k-th member that is not the anchor is found without a search.
     """
     starts = groups.offsets[positives]
     choices = (groups.offsets[positives + 1] - starts - 1).astype(np.uint64)
-    at = starts + (keys % choices).astype(np.int64)
+    at = starts + (bits % choices).astype(np.int64)
     member = groups.values[at]
+    # the last place is not drawn, so the step to the next one stays inside the group
     return np.where(member >= anchors, groups.values[at + 1], member)
+
+
+def draw_negatives(negatives: Ragged, pairs: IntArray, positives: IntArray, *, count: int, bits: UIntArray) -> IntArray:
+    """(n * count,) hard negatives of each pair, none twice; where there are fewer, the positive stands in."""
+    starts, sizes = negatives.offsets[pairs], negatives.offsets[pairs + 1] - negatives.offsets[pairs]
+    turn = np.arange(count)
+    first = (mix(bits + np.uint64(1)) % np.maximum(sizes, 1).astype(np.uint64)).astype(np.int64)
+    at = starts[:, None] + (first[:, None] + turn) % np.maximum(sizes, 1)[:, None]
+    is_there = turn < sizes[:, None]
+    return np.where(is_there, negatives.values[np.where(is_there, at, 0)], positives[:, None]).ravel()
 
 
 def mix(values: UIntArray) -> UIntArray:
@@ -183,13 +204,3 @@ def _feistel(values: UIntArray, lefts: np.uint64, rights: np.uint64, key: int) -
         left = (left + mix(right ^ one) % lefts) % lefts
         right = (right + mix(left ^ other) % rights) % rights
     return left + right * lefts
-
-
-def _apportion(shares: npt.NDArray[np.float64], total: int) -> IntArray:
-    """Whole numbers that sum to `total`, nearest to the shares (largest remainder), at least 1 each."""
-    counts = np.maximum(1, np.floor(shares * total)).astype(np.int64)
-    by_remainder = np.argsort(-(shares * total - counts), kind="stable")
-    missing = total - int(counts.sum())
-    for turn in range(abs(missing)):
-        counts[by_remainder[turn % len(counts)] if missing > 0 else int(counts.argmax())] += np.sign(missing)
-    return counts

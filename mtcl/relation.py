@@ -9,11 +9,17 @@ import torch
 from torch import Tensor
 
 POSITIVE, LEFT_OUT, NEGATIVE = 1, 0, -1
+MOST_COMPARED = 64
+"""Couples of keys that are compared one by one; with more keys a text a join is faster."""
 
 
 def shares_key(anchor_keys_NK: Tensor, candidate_keys_CK: Tensor) -> Tensor:
     """(N, C) bool: whether anchor and candidate have a key in common. Memory is one (N, C) mask, whatever K is."""
     shared_NC = torch.zeros(len(anchor_keys_NK), len(candidate_keys_CK), dtype=torch.bool, device=anchor_keys_NK.device)
+    if anchor_keys_NK.shape[1] * candidate_keys_CK.shape[1] > MOST_COMPARED:
+        anchors, candidates = _join(anchor_keys_NK, candidate_keys_CK)
+        shared_NC[anchors, candidates] = True
+        return shared_NC
     for anchor_key_N in anchor_keys_NK.unbind(1):
         present_N1 = (anchor_key_N != 0)[:, None]
         for candidate_key_C in candidate_keys_CK.unbind(1):
@@ -21,15 +27,29 @@ def shares_key(anchor_keys_NK: Tensor, candidate_keys_CK: Tensor) -> Tensor:
     return shared_NC
 
 
+def _join(anchor_keys_NK: Tensor, candidate_keys_CK: Tensor) -> tuple[Tensor, Tensor]:
+    """Every (anchor, candidate) with a common key, by a look-up of the anchors' keys among the sorted candidates'."""
+    keys, order = candidate_keys_CK.flatten().sort()
+    wanted = anchor_keys_NK.flatten()
+    first, behind = torch.searchsorted(keys, wanted), torch.searchsorted(keys, wanted, right=True)
+    count = (behind - first).masked_fill(wanted == 0, 0)
+    anchors = torch.arange(len(wanted), device=wanted.device).repeat_interleave(count)
+    within = torch.arange(len(anchors), device=wanted.device) - (count.cumsum(0) - count).repeat_interleave(count)
+    places = order[first[anchors] + within]
+    return anchors // anchor_keys_NK.shape[1], places // candidate_keys_CK.shape[1]
+
+
 def relation(
-    anchor_keys_NK: Tensor, candidate_keys_CK: Tensor, own_N: Tensor, *, multi_positive: bool = False
+    anchor_keys_NK: Tensor, candidate_keys_CK: Tensor, own_N: Tensor | None, *, multi_positive: bool = False
 ) -> Tensor:
     """(N, C) int8: +1 the anchor's own positive (candidate `own_N[n]`), 0 left out, -1 negative.
 
     A candidate that shares a key with the anchor is never a negative: left out, or with `multi_positive` a positive.
+    `own_N` None is for candidates among which no anchor has its own: hard negatives, or the anchors' own side.
     """
     shared_NC = shares_key(anchor_keys_NK, candidate_keys_CK)
     related = POSITIVE if multi_positive else LEFT_OUT
     relation_NC = torch.where(shared_NC, related, NEGATIVE).to(torch.int8)
-    relation_NC[torch.arange(len(own_N), device=own_N.device), own_N] = POSITIVE
+    if own_N is not None:
+        relation_NC[torch.arange(len(own_N), device=own_N.device), own_N] = POSITIVE
     return relation_NC

@@ -24,16 +24,20 @@ import xxhash
 
 from mtcl.errors import ConfigError, DataError
 from mtcl.pairs import Pairs, PairTable
+from mtcl.pairs.shares import log_shares
 from mtcl.sources import Source, as_table
-from mtcl.task import Task, errors_of
-from mtcl.types import IntArray, Ragged, offsets_of
+from mtcl.task import Task, errors_of, kind_of
+from mtcl.types import FloatArray, IntArray, Kind, Ragged, offsets_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from transformers import PreTrainedTokenizerBase
 
-FORMAT = 2
+FORMAT = 3
 BATCH = 4096
+RAGGED = ("tokens", "keys", "groups", "negatives")
+COLUMNS = ("anchors", "positives", "queries", "candidates", "languages")
+ARRAYS = (*COLUMNS, "identity", "scores", "log_q_anchor", "log_q_positive")
 MAX_CHARACTERS = 100_000
 """Longer texts are cut before tokenisation: no encoder reads that far, and tokenizers take seconds for a megabyte."""
 log = logging.getLogger("mtcl")
@@ -76,6 +80,8 @@ class TokenStore:
     """One split of one task. Pickles as its folder, so worker processes map the same pages.
 
     `tokens`, `keys` and `identity` have a row for each distinct text; texts of equal `identity` have equal tokens.
+    `log_q_anchor` and `log_q_positive` are the log of the share of an epoch's pairs in which a text has that role.
+    The rest is as in `PairTable`.
     """
 
     folder: Path
@@ -84,8 +90,16 @@ class TokenStore:
     keys: Ragged
     anchors: IntArray
     positives: IntArray
+    queries: IntArray
     candidates: IntArray
+    log_q_anchor: FloatArray
+    log_q_positive: FloatArray
     groups: Ragged | None
+    negatives: Ragged | None
+    scores: FloatArray | None
+    languages: IntArray | None
+    language_names: tuple[str, ...]
+    kind: Kind
     max_keys: int
     exclude_self: bool
     skipped: dict[str, int]
@@ -93,23 +107,22 @@ class TokenStore:
 
     @classmethod
     def open(cls, folder: Path) -> TokenStore:
-        def ragged(name: str) -> Ragged:
-            return Ragged(_load(folder, f"{name}_offsets"), _load(folder, f"{name}_values"))
-
         meta = json.loads((folder / "meta.json").read_text())
+        held = {Path(name).stem for name in meta["sizes"]}
+
+        def array(name: str) -> Any:
+            return np.load(folder / f"{name}.npy", mmap_mode="r") if name in held else None
+
+        def ragged(name: str) -> Any:
+            return Ragged(array(f"{name}_offsets"), array(f"{name}_values")) if f"{name}_offsets" in held else None
+
         return cls(
             folder=folder,
-            tokens=ragged("tokens"),
-            identity=_load(folder, "identity"),
-            keys=ragged("keys"),
-            anchors=_load(folder, "anchors"),
-            positives=_load(folder, "positives"),
-            candidates=_load(folder, "candidates"),
-            groups=ragged("groups") if meta["has_groups"] else None,
-            max_keys=meta["max_keys"],
-            exclude_self=meta["exclude_self"],
-            skipped=meta["skipped"],
-            num_cut=meta["num_cut"],
+            **{name: ragged(name) for name in RAGGED},
+            **{name: array(name) for name in ARRAYS},
+            kind=Kind(meta["kind"]),
+            language_names=tuple(meta["language_names"]),
+            **{name: meta[name] for name in ("max_keys", "exclude_self", "skipped", "num_cut")},
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -157,9 +170,12 @@ def pairs_of(task: Task, split: str, root: Path | None) -> PairTable:
     rows = as_table(task.data(split, root))
     corpus_name = getattr(task.pairs, "corpus", None)
     corpus = as_table(task.data(corpus_name, root)) if corpus_name and split != "train" else None
-    table = task.pairs(rows, corpus=corpus) if corpus is not None else task.pairs(rows)
+    pairs = task.pairs.for_evaluation() if isinstance(task.pairs, Pairs) and split != "train" else task.pairs
+    table = pairs(rows, corpus=corpus) if corpus is not None else pairs(rows)
     if not isinstance(table, PairTable):
         raise DataError(f"pairs must give a PairTable, not {type(table).__name__}: use mtcl.pair_table")
+    if table.kind != kind_of(task):
+        raise DataError(f"a method `pairs` must give {kind_of(task)} pairs, not {table.kind}: derive a mtcl.Pairs")
     if not len(table.anchors):
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in table.skipped.items()) or "no rows"
         raise DataError(f"no pair is left of {len(rows):,} rows ({reasons})")
@@ -205,18 +221,13 @@ def _build(folder: Path, table: PairTable, tokenizer: Tokenizer, max_length: int
     aside = folder.parent / f".{folder.name}.{os.getpid()}"
     aside.mkdir()
     arrays, num_cut = _tokenise(table.texts, tokenizer, max_length, title=title)
-    arrays |= {"keys_offsets": table.keys.offsets, "keys_values": table.keys.values}
-    index = np.int32 if max(len(table.texts), len(table.anchors)) < 1 << 31 else np.int64
-    texts = {"anchors": table.anchors, "positives": table.positives, "candidates": table.candidates}
-    if table.groups is not None:
-        arrays["groups_offsets"] = table.groups.offsets
-        texts["groups_values"] = table.groups.values
-    arrays |= {name: array.astype(index) for name, array in texts.items()}
+    arrays |= _columns(table)
     for name, array in arrays.items():
         np.save(aside / f"{name}.npy", array)
     _write_texts(aside / "texts.arrow", table.texts)
     meta = {
-        "has_groups": table.groups is not None,
+        "kind": table.kind,
+        "language_names": table.language_names,
         "max_keys": int(table.keys.lengths().max()),
         "exclude_self": table.exclude_self,
         "skipped": table.skipped,
@@ -225,6 +236,22 @@ def _build(folder: Path, table: PairTable, tokenizer: Tokenizer, max_length: int
     }
     (aside / "meta.json").write_text(json.dumps(meta))
     aside.rename(folder)
+
+
+def _columns(table: PairTable) -> dict[str, npt.NDArray[Any]]:
+    """The table's arrays by file name; text and group indices in 32 bits where they fit."""
+    index = np.int32 if max(len(table.texts), len(table.anchors)) < 1 << 31 else np.int64
+    arrays: dict[str, npt.NDArray[Any]] = {"keys_offsets": table.keys.offsets, "keys_values": table.keys.values}
+    for name in COLUMNS:
+        if (column := getattr(table, name)) is not None:
+            arrays[name] = column.astype(index)
+    for name in ("groups", "negatives"):
+        if (ragged := getattr(table, name)) is not None:
+            arrays |= {f"{name}_offsets": ragged.offsets, f"{name}_values": ragged.values.astype(index)}
+    if table.scores is not None:
+        arrays["scores"] = table.scores
+    arrays["log_q_anchor"], arrays["log_q_positive"] = log_shares(table)
+    return arrays
 
 
 def _tokenise(texts: pa.Array, tokenizer: Tokenizer, max_length: int, *, title: str) -> tuple[dict[str, IntArray], int]:
@@ -261,8 +288,3 @@ def _write_texts(path: Path, texts: pa.Array) -> None:
     table = pa.table({"text": texts})
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table)
-
-
-def _load(folder: Path, name: str) -> IntArray:
-    array: IntArray = np.load(folder / f"{name}.npy", mmap_mode="r")
-    return array

@@ -12,13 +12,15 @@ import inspect
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mtcl.errors import MtclError, TaskError, located
-from mtcl.metrics import Metric
+from mtcl.metrics import Metric, suited
 from mtcl.pairs import Pairs
 from mtcl.sources import Source
+from mtcl.types import Kind
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -66,6 +68,11 @@ def errors_of(task: Task, what: str) -> Iterator[None]:
         raise TaskError(f"task {task.name!r}, {what}: {reason}") from error
 
 
+def kind_of(task: Task | type[Task]) -> Kind:
+    """What the task's pairs say; a method in the place of `pairs` gives positives."""
+    return task.pairs.kind if isinstance(task.pairs, Pairs) else Kind.POSITIVE
+
+
 CONTRACT = {
     "name": (str,),
     "version": (int,),
@@ -91,8 +98,14 @@ def problems_of(cls: type[Task]) -> list[str]:
             wanted = " or ".join(k.__name__ for k in kinds) + (" or a method" if name in ("data", "pairs") else "")
             problems.append(f"{name} must be {wanted}, not {value!r:.80}")
     problems += _unfit_methods(cls)
-    if isinstance(own := getattr(cls, "name", None), str) and not NAME.fullmatch(own):
+    metric, pairs = getattr(cls, "metric", None), getattr(cls, "pairs", None)
+    if isinstance(metric, Metric) and isinstance(pairs, Pairs) and pairs.kind not in metric.kinds:
+        problems.append(f"metric {metric.name} does not fit {pairs.kind} pairs: {' or '.join(suited(pairs.kind))}")
+    own = getattr(cls, "name", None)
+    if isinstance(own, str) and not NAME.fullmatch(own):
         problems.append(f"name {own!r} must be lower case letters, digits and underscores")
+    if isinstance(pairs, Pairs) and not is_dataclass(pairs):
+        problems.append("pairs must be a frozen dataclass, whose fields say what it depends on")
     if not (cls.__doc__ or "").strip():
         problems.append("no docstring: say in a sentence what the task teaches")
     if isinstance(sample := getattr(cls, "sample", None), list) and not (

@@ -7,14 +7,29 @@ K keys, P pairs, S total of a ragged array.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 IntArray = npt.NDArray[np.integer[Any]]
+FloatArray = npt.NDArray[np.floating[Any]]
 BEST, LAST = "best.ckpt", "last.ckpt"
 """Checkpoints of a run, in its folder `checkpoints/`: the best by `val/mean`, and the one to go on from."""
+
+
+class Kind(StrEnum):
+    """What a pair says about its two texts: decides which losses fit and how a split is evaluated."""
+
+    POSITIVE = "positive"
+    """They belong together; every unrelated text is a negative."""
+    PARALLEL = "parallel"
+    """They are translations of each other: as `POSITIVE`, evaluated language by language."""
+    GRADED = "graded"
+    """They are alike to a degree of 0 to 1."""
+    BINARY = "binary"
+    """They belong together (1) or not (0)."""
 
 
 @dataclass(frozen=True)

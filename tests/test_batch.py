@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from mtcl.batch import StepBatch, StepDataset
+from mtcl.batch import StepBatch, StepDataset, TaskData
 from mtcl.errors import ConfigError
 from mtcl.plan import Plan, PlanTask
 from mtcl.registry import discover
@@ -33,21 +33,25 @@ def plan_of(stores: list[TokenStore], *, seed: int = 0, batch_size: int = 8) -> 
     return Plan(tuple(PlanTask(n, len(s), batch_size) for n, s in zip(NAMES, stores, strict=True)), seed=seed)
 
 
+def data_of(stores: list[TokenStore]) -> list[TaskData]:
+    return [TaskData(store) for store in stores]
+
+
 def rows_of(batch: StepBatch) -> list[tuple[int, list[tuple[int, ...]], list[tuple[int, ...]]]]:
     """Each sub-batch's task, and the tokens of its anchors and positives."""
     rows = [
         tuple(ids[mask.bool()].tolist()) for c in batch.texts.chunks for ids, mask in zip(c.ids, c.mask, strict=True)
     ]
     texts = [rows[place] for place in batch.texts.place_T.tolist()]
-    return [(p.task, [texts[i] for i in p.anchors_N], [texts[i] for i in p.positives_N]) for p in batch.parts]
+    return [(p.task, *([texts[i] for i in c.texts_N] for c in p.columns[:2])) for p in batch.parts]
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("world", [2, 4])
 def test_ranks_share_the_global_batch(stores: list[TokenStore], seed: int, world: int) -> None:
     plan = plan_of(stores, seed=seed)
-    one = StepDataset(plan, stores)
-    many = [StepDataset(plan, stores, rank=r, world=world) for r in range(world)]
+    one = StepDataset(plan, data_of(stores))
+    many = [StepDataset(plan, data_of(stores), rank=r, world=world) for r in range(world)]
     for step in (0, 1, 17, 300):
         shares = [rows_of(dataset[step]) for dataset in many]
         for number, (task, anchors, positives) in enumerate(rows_of(one[step])):
@@ -63,7 +67,7 @@ def as_is(batch: StepBatch) -> StepBatch:
 @pytest.mark.slow
 @pytest.mark.parametrize(("num_workers", "start_method"), [(1, "fork"), (3, "fork"), (2, "spawn")])
 def test_workers_change_nothing(stores: list[TokenStore], num_workers: int, start_method: str) -> None:
-    dataset = StepDataset(plan_of(stores), stores)
+    dataset = StepDataset(plan_of(stores), data_of(stores))
     steps = range(40, 52)
     options = {"num_workers": num_workers, "multiprocessing_context": start_method, "collate_fn": as_is}
     loader = DataLoader(dataset, sampler=steps, batch_size=None, **options)
@@ -73,14 +77,14 @@ def test_workers_change_nothing(stores: list[TokenStore], num_workers: int, star
 
 
 def test_seeds_differ(stores: list[TokenStore]) -> None:
-    assert rows_of(StepDataset(plan_of(stores, seed=0), stores)[0]) != rows_of(
-        StepDataset(plan_of(stores, seed=1), stores)[0]
+    assert rows_of(StepDataset(plan_of(stores, seed=0), data_of(stores))[0]) != rows_of(
+        StepDataset(plan_of(stores, seed=1), data_of(stores))[0]
     )
 
 
 def test_positives_of_a_story_are_drawn_afresh(stores: list[TokenStore]) -> None:
     """Over epochs one anchor meets different members of its story."""
-    dataset = StepDataset(Plan((PlanTask("storyline", len(stores[1]), 8),)), [stores[1]])
+    dataset = StepDataset(Plan((PlanTask("storyline", len(stores[1]), 8),)), data_of([stores[1]]))
     met: dict[tuple[int, ...], set[tuple[int, ...]]] = {}
     for step in range(200):
         for _, anchors, positives in rows_of(dataset[step]):
@@ -90,27 +94,27 @@ def test_positives_of_a_story_are_drawn_afresh(stores: list[TokenStore]) -> None
 
 
 def test_equal_texts_are_encoded_once(stores: list[TokenStore]) -> None:
-    batch = StepDataset(plan_of(stores), stores)[0]
+    batch = StepDataset(plan_of(stores), data_of(stores))[0]
     texts = {row for _, anchors, positives in rows_of(batch) for row in (*anchors, *positives)}
-    assert len(batch.texts.place_T) == len(texts) < batch.num_texts == sum(2 * len(p.anchors_N) for p in batch.parts)
+    assert len(batch.texts.place_T) == len(texts) < batch.num_texts == sum(2 * len(p) for p in batch.parts)
 
 
 def test_keys_are_those_of_the_texts(stores: list[TokenStore]) -> None:
     plan = plan_of(stores)
-    batch = StepDataset(plan, stores)[5]
+    batch = StepDataset(plan, data_of(stores))[5]
     for part, draw in zip(batch.parts, plan.draws(5), strict=True):
         store = stores[part.task]
-        for row, pair in zip(part.anchor_keys_NK, draw.pairs, strict=True):
+        for row, pair in zip(part.columns[0].keys_NK, draw.pairs, strict=True):
             assert set(row[row != 0].tolist()) == set(store.keys[store.anchors[pair]].tolist())
 
 
 def test_batch_moves_whole(stores: list[TokenStore]) -> None:
-    batch = StepDataset(plan_of(stores), stores)[0]
+    batch = StepDataset(plan_of(stores), data_of(stores))[0]
     moved = batch.to("meta")
     assert {t.device.type for c in moved.texts.chunks for t in (c.ids, c.mask)} == {"meta"}
-    assert all(part.anchor_keys_NK.device == torch.device("meta") for part in moved.parts)
+    assert all(part.columns[0].keys_NK.device == torch.device("meta") for part in moved.parts)
 
 
 def test_ranks_must_divide_the_batch(stores: list[TokenStore]) -> None:
     with pytest.raises(ConfigError, match=r"interest\.batch_size is 8, which 3 ranks do not divide: give 6 or 9"):
-        StepDataset(plan_of(stores), stores, world=3)
+        StepDataset(plan_of(stores), data_of(stores), world=3)

@@ -13,8 +13,8 @@ import torch
 
 from mtcl import board
 from mtcl.board import Board
-from mtcl.losses import Side, View
-from mtcl.module import observe
+from mtcl.losses import Embedded, Side, View
+from mtcl.observation import observe
 from tests.conftest import ROOT
 
 
@@ -22,7 +22,8 @@ def test_observe_by_hand() -> None:
     """Two anchors, two positives; anchor 0 shares a key with positive 1."""
     anchors, positives = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.8, 0.6], [0.6, 0.8]])
     keys = torch.tensor([[1, 9], [2, 0]]), torch.tensor([[1, 0], [2, 9]])
-    sides = [Side(x, k, x, k) for x, k in zip((anchors, positives), keys, strict=True)]
+    rows = [Embedded(x, k, torch.zeros(2)) for x, k in zip((anchors, positives), keys, strict=True)]
+    sides = [Side(r, r) for r in rows]
     values = observe(View(sides[0], sides[1], torch.arange(2)), torch.tensor(0.7), torch.tensor(0.05))
     found = dict(zip(board.TASK_TRAIN, values.tolist(), strict=True))
     assert found == pytest.approx(

@@ -18,7 +18,7 @@ import torch
 import yaml
 
 from mtcl import MtclError
-from mtcl.__main__ import main
+from mtcl.__main__ import COMMANDS, main
 from tests.conftest import Run
 from tests.test_registry import write_task
 
@@ -472,7 +472,7 @@ def test_two_tasks_in_one_file(fails: Fails) -> None:
 
 def test_an_unknown_command(fails: Fails) -> None:
     assert fails("fitt") == "ConfigError: unknown command 'fitt'; did you mean 'fit'?"
-    assert fails("xyz") == "ConfigError: unknown command 'xyz'; known: demo, fit, predict, tasks, test, validate"
+    assert fails("xyz") == f"ConfigError: unknown command 'xyz'; known: {', '.join(sorted(COMMANDS))}"
 
 
 @pytest.mark.parametrize(

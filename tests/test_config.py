@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mtcl import ConfigError, config
@@ -93,6 +93,7 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
 
 
 @given(TREES, TREES)
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 def test_merging_keeps_every_leaf_of_the_upper_and_takes_the_rest_from_the_lower(
     below: dict[str, Any], above: dict[str, Any]
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.conftest import Run
-from tests.test_resume import losses, options, weights
+from tests.test_resume import losses, options, start, weights
 
 RANKS = {"trainer.devices": 2, "trainer.strategy": "ddp", "trainer.accelerator": "cpu"}
 
@@ -52,3 +52,56 @@ def test_a_batch_that_ranks_do_not_divide(tiny_model: Path, demo_root: Path, mtc
     done = mtcl_command("fit", *options(tiny_model, demo_root, "odd", **RANKS, **{"data.batch_size": 7}))
     assert done.returncode == 2
     assert "batch_size is 7, which 2 ranks do not divide: give 6 or 8" in done.stderr
+
+
+FIFTY = {
+    "model.encoder.dropout": 0.0,
+    "model.optimizer.lr": 0.0001,
+    "model.optimizer.decay": "constant",
+    "trainer.max_steps": 50,
+    "trainer.val_check_interval": 10,
+    "trainer.accelerator": "cpu",
+    "data.num_workers": 0,
+}
+
+
+@pytest.fixture(scope="module")
+def one_rank(tiny_model: Path, demo_root: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("one")
+    assert start(options(tiny_model, demo_root, "one", **FIFTY), folder, cache).wait(120) == 0
+    return folder / "runs" / "one"
+
+
+def assert_equal_losses(one: Path, other: Path) -> None:
+    """Losses of every step to 1e-5; ranks add in another order, so not to the last bit."""
+    expected, found = losses(one), losses(other)
+    tags = [tag for tag in expected if tag.startswith("train_loss/")]
+    assert len(tags) == 3
+    for tag in tags:
+        assert found[tag] == pytest.approx(expected[tag], abs=1e-5), tag
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_whole_runs_on_any_number_of_ranks(
+    one_rank: Path, tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_command: Run, ranks: int
+) -> None:
+    changed = {**FIFTY, "trainer.devices": ranks, "trainer.strategy": "ddp"}
+    done = mtcl_command("fit", *options(tiny_model, demo_root, "several", **changed))
+    assert done.returncode == 0, done.stderr
+    assert_equal_losses(one_rank, tmp_path / "runs" / "several")
+
+
+@pytest.mark.slow
+def test_ranks_come_and_go(
+    one_rank: Path, tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_command: Run
+) -> None:
+    """20 steps on two ranks, 10 on one, 20 on four."""
+    first = {**FIFTY, **RANKS, "trainer.max_steps": 20}
+    done = mtcl_command("fit", *options(tiny_model, demo_root, "moved", **first))
+    assert done.returncode == 0, done.stderr
+    for ranks, last_step in ((1, 30), (4, 50)):
+        size = ["--trainer.devices", str(ranks), "--trainer.strategy", "ddp" if ranks > 1 else "auto"]
+        done = mtcl_command("fit", "--resume", "runs/moved", "--trainer.max_steps", str(last_step), *size)
+        assert done.returncode == 0, done.stderr
+    assert_equal_losses(one_rank, tmp_path / "runs" / "moved")

@@ -14,22 +14,48 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mtcl import MAP, MRR, NDCG, Cluster, DataError, LabelText, Metric, Pairs, QueryDocument, Rows, Task
+from mtcl import (
+    MAP,
+    MRR,
+    NDCG,
+    BitextAccuracy,
+    Cluster,
+    ConfigError,
+    DataError,
+    LabelText,
+    Metric,
+    Pairs,
+    Parallel,
+    QueryDocument,
+    Rows,
+    Scored,
+    Spearman,
+    Task,
+)
+from mtcl.encoder import EncoderConfig
 from mtcl.evaluation import Pool, evaluate
+from mtcl.module import MtclModule
 from mtcl.store import Tokenizer, TokenStore, prepare
-from mtcl.types import Ragged
+from mtcl.types import IntArray
 
 
 def store_of(
-    pairing: Pairs, rows: list[dict[str, Any]], model: Path, cache: Path, corpus: list[dict[str, Any]] | None = None
+    pairing: Pairs,
+    rows: list[dict[str, Any]],
+    model: Path,
+    cache: Path,
+    corpus: list[dict[str, Any]] | None = None,
+    metric: Metric | None = None,
 ) -> TokenStore:
+    figure = metric or MRR()
+
     class Toy(Task):
         """A toy."""
 
         name = "toy"
         data = Rows(validation=rows, corpus=corpus or [])
         pairs = pairing
-        metric = MRR()
+        metric = figure
         sample = rows[:2]
 
     return prepare(Toy(), "validation", root=None, tokenizer=Tokenizer.load(model), max_length=16, cache=cache)
@@ -38,10 +64,9 @@ def store_of(
 def embed_as(store: TokenStore, vectors: dict[str, list[float]]) -> Any:
     """An encoder that knows each text's vector."""
     texts = store.texts().to_pylist()
-    by_tokens = {tuple(store.tokens[i].tolist()): vectors[text] for i, text in enumerate(texts)}
 
-    def embed(tokens: Ragged) -> Tensor:
-        return F.normalize(torch.tensor([by_tokens[tuple(tokens[i].tolist())] for i in range(len(tokens))]), dim=1)
+    def embed(indices: IntArray) -> Tensor:
+        return F.normalize(torch.tensor([vectors[texts[i]] for i in indices]), dim=1)
 
     return embed
 
@@ -51,7 +76,7 @@ def test_labels_by_hand(tiny_model: Path, tmp_path: Path) -> None:
     store = store_of(LabelText(), rows, tiny_model, tmp_path)
     vectors = {"red": [1.0, 0.0], "blue": [0.0, 1.0], "a": [2.0, 1.0], "b": [1.0, 2.0], "c": [1.0, 3.0]}
     result = evaluate(Pool("toy", store, MRR()), embed_as(store, vectors))
-    assert result.num_queries == 3
+    assert result.num_items == 3
     assert result.primary == pytest.approx((1 + 0.5 + 1) / 3)
     assert result.metrics["accuracy@1"] == pytest.approx(2 / 3)
     assert result.metrics["recall@10"] == 1
@@ -86,9 +111,82 @@ def test_blocks_change_nothing(tiny_model: Path, demo_root: Path, cache: Path, m
     )
     generator = torch.Generator().manual_seed(0)
     vectors = F.normalize(torch.randn(len(store.tokens), 8, generator=generator), dim=1)
-    whole = evaluate(Pool("s", store, metric), lambda tokens: vectors)
-    monkeypatch.setattr("mtcl.evaluation.BLOCK", 3)
-    assert evaluate(Pool("s", store, metric), lambda tokens: vectors).metrics == pytest.approx(whole.metrics)
+    whole = evaluate(Pool("s", store, metric), lambda texts: vectors[texts])
+    monkeypatch.setattr("mtcl.evaluation.ranking.BLOCK", 3)
+    assert evaluate(Pool("s", store, metric), lambda texts: vectors[texts]).metrics == pytest.approx(whole.metrics)
+
+
+KINDS: dict[str, tuple[Pairs, Metric]] = {
+    "ranked": (QueryDocument(), NDCG(k=10)),
+    "clusters": (Cluster(), MAP()),
+    "bitext": (Parallel(language="lang"), BitextAccuracy(pool_size=4)),
+    "graded": (Scored(), Spearman()),
+}
+LETTERS = "abcdefghijklmnop"
+ROWS = [
+    {"query": f"{x} dog", "document": f"{x} cat", "text": x, "cluster_id": n % 5, "source": x, "target": f"{x} job"}
+    | {"lang": "ab"[n % 2], "first": x, "second": f"{x} cat", "score": n / 16}
+    for n, x in enumerate(LETTERS)
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_cut_vectors_are_scored_as_if_they_were_all(tiny_model: Path, tmp_path: Path, kind: str) -> None:
+    """Every figure at 3 of 8 dimensions; each text is embedded once, and figures at full length stay the same."""
+    pairing, metric = KINDS[kind]
+    store = store_of(pairing, ROWS, tiny_model, tmp_path, metric=metric)
+    vectors_TD = torch.randn(len(store.tokens), 8, generator=torch.Generator().manual_seed(2))
+    embedded: list[int] = []
+
+    def embed(texts: IntArray, *, dim: int = 8) -> Tensor:
+        embedded.extend(texts.tolist())
+        return F.normalize(vectors_TD[torch.from_numpy(texts), :dim], dim=1)
+
+    pool = Pool("toy", store, metric)
+    whole, short = evaluate(pool, embed), evaluate(pool, lambda texts: embed(texts, dim=3))
+    embedded.clear()
+    both = evaluate(pool, embed, dims=[3])
+    assert sorted(embedded) == sorted(set(embedded))
+    assert both.primary == whole.primary
+    assert both.metrics == pytest.approx(whole.metrics | {f"{name}_dim3": v for name, v in short.metrics.items()})
+    assert any(value != short.metrics[name] for name, value in whole.metrics.items()), "else equality says nothing"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_geometry_is_as_its_authors_compute_it(
+    tiny_model: Path, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The two functions of arXiv 2005.10242, figure 5; over every other text where there are too many."""
+
+    def uniformity(x_TD: Tensor) -> float:
+        return float(torch.pdist(x_TD, p=2).pow(2).mul(-2).exp().mean().log())
+
+    pairing, metric = KINDS[kind]
+    store = store_of(pairing, ROWS, tiny_model, tmp_path, metric=metric)
+    vectors_TD = F.normalize(torch.randn(len(store.tokens), 8, generator=torch.Generator().manual_seed(3)), dim=1)
+    pool = Pool("toy", store, metric)
+    figures = evaluate(pool, lambda texts: vectors_TD[torch.from_numpy(texts)]).metrics
+    used_TD = vectors_TD[torch.from_numpy(pool.texts)]
+    assert figures["uniformity"] == pytest.approx(
+        float(torch.pdist(used_TD).pow(2).mul(-2).exp().mean().log()), abs=1e-6
+    )
+    cosines = [float(x @ y) for n, x in enumerate(used_TD) for y in used_TD[:n]]
+    assert figures["mean_cosine"] == pytest.approx(np.mean(cosines), abs=1e-6)
+    if kind in ("ranked", "bitext"):
+        first, second = (vectors_TD[torch.from_numpy(np.array(side))] for side in (store.anchors, store.positives))
+        assert figures["alignment"] == pytest.approx(float((first - second).norm(dim=1).pow(2).mean()), abs=1e-6)
+    else:
+        assert "alignment" not in figures
+    monkeypatch.setattr("mtcl.evaluation.geometry.MOST_TEXTS", -(-len(used_TD) // 2))
+    fewer = evaluate(pool, lambda texts: vectors_TD[torch.from_numpy(texts)]).metrics
+    assert fewer["uniformity"] == pytest.approx(uniformity(used_TD[::2]), abs=1e-6)
+    assert fewer["uniformity"] != figures["uniformity"]
+
+
+@pytest.mark.parametrize("dim", [0, 32])
+def test_no_more_dimensions_than_there_are(tiny_model: Path, dim: int) -> None:
+    with pytest.raises(ConfigError, match=rf"model\.eval_dims has {dim}: give 1 to 31, the encoder has 32"):
+        MtclModule(encoder=EncoderConfig(name=str(tiny_model)), eval_dims=[8, dim])
 
 
 def test_nothing_to_find_is_an_error(tiny_model: Path, tmp_path: Path) -> None:

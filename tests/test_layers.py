@@ -12,12 +12,15 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = [
-    {"errors", "types", "distributed", "hub"},
-    {"metrics", "sources", "pairs", "task", "demo"},
-    {"store", "registry", "packing", "encoder", "relation", "losses"},
-    {"plan", "batch", "evaluation", "board", "optimizer"},
-    {"datamodule", "module", "callbacks", "compat"},
-    {"config", "parser", "cli", "commands", "__main__"},
+    {"errors", "types", "distributed", "hub", "heap"},
+    {"metrics", "sources", "pairs", "task", "demo", "statistics"},
+    {"store", "registry", "packing", "kernels", "encoder", "relation", "losses", "teacher", "weighting"}
+    | {"merge", "mine", "embeddings", "leaks"},
+    {"mixture", "plan", "batch", "views", "evaluation", "board", "observation", "optimizer"},
+    {"checkpoint_file", "datamodule", "continuation", "module", "callbacks", "compat"},
+    {"config", "parser"},
+    {"checkpoint", "item_scores", "transfer", "compare", "mteb"},
+    {"cli", "commands", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 FILES = sorted(p for p in (ROOT / "mtcl").rglob("*.py") if p != ROOT / "mtcl" / "__init__.py")

@@ -13,14 +13,22 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mtcl.errors import ConfigError
-from mtcl.losses import InfoNCE, Side, View, info_nce, row_blocks
-from mtcl.relation import relation
+from mtcl.losses import Embedded, InfoNCE, Side, View
+from mtcl.losses.base import row_blocks
+from mtcl.losses.info_nce import info_nce as per_row
+from mtcl.relation import relation, shares_key
 
 
 def diagonal(n: int, c: int) -> Tensor:
     found = -torch.ones(n, c, dtype=torch.int8)
     found[torch.arange(n), torch.arange(n)] = 1
     return found
+
+
+def info_nce(cosine: Tensor, found: Tensor, temperature: Tensor | float) -> Tensor:
+    """As `InfoNCE` makes it of the rows: their mean, divided by log(C)."""
+    logits = cosine.float() / temperature if cosine.dtype != torch.float64 else cosine / temperature
+    return per_row(logits, found).mean() / math.log(max(2, cosine.shape[1]))
 
 
 def test_equals_cross_entropy_where_nothing_is_left_out() -> None:
@@ -98,8 +106,8 @@ def test_gradcheck() -> None:
 
 def view_of(anchors: Tensor, positives: Tensor) -> View:
     keys = torch.arange(1, len(anchors) + 1)[:, None]
-    sides = [Side(x, keys, x, keys) for x in (anchors, positives)]
-    return View(sides[0], sides[1], torch.arange(len(anchors)))
+    rows = [Embedded(x, keys, torch.zeros(len(x))) for x in (anchors, positives)]
+    return View(Side(rows[0], rows[0]), Side(rows[1], rows[1]), torch.arange(len(anchors)))
 
 
 def test_both_directions_are_the_mean_of_two_one_way_losses() -> None:
@@ -148,3 +156,15 @@ def test_relation_by_hand() -> None:
     candidates = torch.tensor([[2, 9], [3, 0], [1, 3], [0, 0]])
     assert relation(anchors, candidates, own).tolist() == [[1, -1, 0, -1], [-1, 1, 0, -1]]
     assert relation(anchors, candidates, own, multi_positive=True).tolist() == [[1, -1, 1, -1], [-1, 1, 1, -1]]
+
+
+def test_many_keys_are_joined_to_the_same_relation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Embedded of up to 12 keys, many in common, some twice, padded with 0."""
+    generator = torch.Generator().manual_seed(0)
+    anchors, candidates = (torch.randint(0, 60, (n, 12), generator=generator) for n in (9, 14))
+    anchors[3] = 0
+    joined = shares_key(anchors, candidates)
+    monkeypatch.setattr("mtcl.relation.MOST_COMPARED", 1 << 30)
+    assert torch.equal(joined, shares_key(anchors, candidates))
+    assert 0 < int(joined.sum()) < joined.numel()
+    assert not joined[3].any()

@@ -1,10 +1,12 @@
-"""Losses and gradients of 1, 2 and 4 ranks are equal: directions x bounded memory x tasks a step (gloo, dropout off).
+"""Losses and weights of 1, 2 and 4 ranks are equal: every loss x hard negatives x bounded memory x tasks a step x
+accumulation (gloo, float32, dropout off).
 
 python -m pytest tests/test_ranks.py
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,88 +17,170 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mtcl.batch import StepBatch, StepDataset
+from mtcl import BitextAccuracy, Metric, Pairs, Parallel, QueryDocument, Rows, Scored, Spearman, Task
+from mtcl.batch import StepBatch, StepDataset, TaskData
 from mtcl.encoder import Encoder, EncoderConfig
-from mtcl.losses import InfoNCE
-from mtcl.module import gather_views
+from mtcl.losses import (
+    CoSENT,
+    InfoNCE,
+    Loss,
+    MarginMSE,
+    Matryoshka,
+    PairBCE,
+    SpreadOut,
+    TeacherMSE,
+    WeightedSum,
+)
+from mtcl.metrics import MRR
 from mtcl.plan import Plan, PlanTask
-from mtcl.registry import discover
 from mtcl.store import Tokenizer, TokenStore, prepare
+from mtcl.teacher import vectors_file
+from mtcl.views import gather_views
 
-NAMES = ("interest", "storyline", "search")
-CASES = list(product(["one", "both"], [False, True], [1, None]))
-STEPS = 3
+POSITIVE: dict[str, Callable[[], Loss]] = {
+    "one way": lambda: InfoNCE(learn_temperature=True),
+    "both ways": lambda: InfoNCE(directions="both"),
+    "all options": lambda: InfoNCE(
+        directions="both", same_side=True, multi_positive=True, margin=0.1, correct_frequency=True, guide="base"
+    ),
+    "pair bce": PairBCE,
+    "margin mse": MarginMSE,
+    "teacher": lambda: WeightedSum([InfoNCE(), TeacherMSE(target="anchor")]),
+    "matryoshka": lambda: Matryoshka(InfoNCE(), [4]),
+    "spread": lambda: SpreadOut(InfoNCE(), weight=1.0),
+}
+JUDGED: dict[str, Callable[[], Loss]] = {"one way": CoSENT, "pair bce": lambda: TeacherMSE()}
+OPTIONS = list(product([0, 2], [False, True], [1, None], [1, 2]))
+CASES = [
+    *((name, *OPTIONS[number % len(OPTIONS)]) for number, name in enumerate(POSITIVE)),
+    *(("both ways", *options) for options in OPTIONS),
+    *((name, 2, False, None, 1) for name in POSITIVE),
+    *((name, 0, True, None, 1) for name in POSITIVE),
+]
+STEPS = 2
 Found = dict[Any, tuple[list[float], dict[str, Tensor]]]
+LETTERS = "abcdefghijkl"
+ROWS: dict[str, list[dict[str, Any]]] = {
+    "search": [
+        {"query": f"{c} dog", "document": f"red {c} cat", "n": [f"{c} bird {k}" for k in (1, 2, 3)]} for c in LETTERS
+    ],
+    "speech": [{"source": f"{c} news", "target": f"post {c}"} for c in LETTERS],
+    "likeness": [{"first": f"{c} blue", "second": f"green {c} job", "score": n / 12} for n, c in enumerate(LETTERS)],
+}
+PAIRS: dict[str, tuple[Pairs, Metric]] = {
+    "search": (QueryDocument(negatives="n"), MRR()),
+    "speech": (Parallel(), BitextAccuracy()),
+    "likeness": (Scored(), Spearman()),
+}
 
 
 class Step(nn.Module):
     """What `MtclModule.training_step` does, without Lightning."""
 
-    def __init__(self, model: Path, *, directions: str, checkpointing: bool) -> None:
+    def __init__(self, model: Path, losses: list[Loss], *, checkpointing: bool) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.encoder = Encoder.load(EncoderConfig(name=str(model), dim=8, dropout=0.0, tokens_per_chunk=96))
         self.encoder.activation_checkpointing = checkpointing
-        self.losses = nn.ModuleList(
-            InfoNCE(learn_temperature=True, directions=directions)  # type: ignore[arg-type]
-            for _ in NAMES
-        )
+        self.losses = nn.ModuleList(losses)
 
     def forward(self, batch: StepBatch) -> Tensor:
         views = gather_views(batch.parts, self.encoder(batch.texts))
         return torch.stack([self.losses[p.task](v) for p, v in zip(batch.parts, views, strict=True)]).mean()
 
 
-def train(model: Path, folders: list[Path], rank: int, world: int) -> Found:
-    """Losses (mean over ranks) and weights after a few steps of each case."""
+def train(model: Path, folders: list[Path], teachers: list[Path], rank: int, world: int) -> Found:
+    """Losses (mean over ranks) and weights after a few optimizer steps of each case."""
     stores = [TokenStore.open(folder) for folder in folders]
     found: Found = {}
-    for directions, checkpointing, tasks_per_step in CASES:
-        tasks = tuple(PlanTask(name, len(store), 8) for name, store in zip(NAMES, stores, strict=True))
-        data = StepDataset(Plan(tasks, tasks_per_step=tasks_per_step), stores, rank=rank, world=world)
-        step = Step(model, directions=directions, checkpointing=checkpointing)
+    for case in dict.fromkeys(CASES):
+        name, hard, checkpointing, tasks_per_step, accumulation = case
+        tasks = tuple(PlanTask(name, len(store), 8) for name, store in zip(ROWS, stores, strict=True))
+        data = [TaskData(store, hard, teacher) for store, teacher in zip(stores, teachers, strict=True)]
+        dataset = StepDataset(Plan(tasks, tasks_per_step=tasks_per_step), data, rank=rank, world=world)
+        losses = [POSITIVE[name](), POSITIVE[name](), JUDGED.get(name, CoSENT)()]
+        step = Step(model, losses, checkpointing=checkpointing)
         module = DistributedDataParallel(step, find_unused_parameters=True) if world > 1 else step
-        optimizer = torch.optim.SGD(step.parameters(), lr=0.1)
-        losses = []
-        for number in range(STEPS):
-            optimizer.zero_grad()
-            loss = module(data[number])
-            loss.backward()
-            optimizer.step()
+        optimizer = torch.optim.SGD(step.parameters(), lr=0.05)
+        values = []
+        for number in range(STEPS * accumulation):
+            loss = module(dataset[number])
+            (loss / accumulation).backward()
+            if number % accumulation == accumulation - 1:
+                optimizer.step()
+                optimizer.zero_grad()
             shown = loss.detach().clone()
             if world > 1:
                 dist.all_reduce(shown)
-            losses.append(float(shown) / world)
+            values.append(float(shown) / world)
         weights = {name: value.detach().clone() for name, value in step.state_dict().items()}
-        found[directions, checkpointing, tasks_per_step] = (losses, weights)
+        found[case] = (values, weights)
     return found
 
 
-def rank_main(rank: int, world: int, folder: Path, model: Path, folders: list[Path]) -> None:
+def rank_main(rank: int, world: int, folder: Path, model: Path, folders: list[Path], teachers: list[Path]) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
-    found = train(model, folders, rank, world)
+    found = train(model, folders, teachers, rank, world)
     if rank == 0:
         torch.save(found, folder / "found.pt")
     dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
-def folders(tiny_model: Path, demo_root: Path, cache: Path) -> list[Path]:
-    registry, tokenizer = discover(), Tokenizer.load(tiny_model)
-    options = {"root": demo_root, "tokenizer": tokenizer, "max_length": 24, "cache": cache}
-    return [prepare(registry[name], "train", **options).folder for name in NAMES]
+def stores(tiny_model: Path, cache: Path) -> list[TokenStore]:
+    found = []
+    for kind, rows in ROWS.items():
+        pairing, figure = PAIRS[kind]
+
+        class Toy(Task):
+            """A toy."""
+
+            name = "toy"
+            data = Rows(train=rows)
+            pairs = pairing
+            metric = figure
+            sample = rows[:2]
+
+        tokenizer = Tokenizer.load(tiny_model)
+        found.append(prepare(Toy(), "train", root=None, tokenizer=tokenizer, max_length=24, cache=cache))
+    return found
+
+
+@pytest.fixture(scope="module")
+def teachers(stores: list[TokenStore], tiny_model: Path) -> list[Path]:
+    torch.manual_seed(1)
+    teacher = Encoder.load(EncoderConfig(name=str(tiny_model), dim=8))
+    return [
+        vectors_file(s, teacher, lambda encoder, tokens: encoder.embed(tokens, tokens_per_chunk=96)) for s in stores
+    ]
+
+
+@pytest.fixture(scope="module")
+def expected(tiny_model: Path, stores: list[TokenStore], teachers: list[Path]) -> Found:
+    return train(tiny_model, [store.folder for store in stores], teachers, 0, 1)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("world", [2, 4])
-def test_equal_to_one_process(tiny_model: Path, folders: list[Path], tmp_path: Path, world: int) -> None:
-    expected = train(tiny_model, folders, 0, 1)
-    torch.multiprocessing.spawn(rank_main, args=(world, tmp_path, tiny_model, folders), nprocs=world)
+def test_equal_to_one_process(
+    world: int, tiny_model: Path, stores: list[TokenStore], teachers: list[Path], expected: Found, tmp_path: Path
+) -> None:
+    folders = [store.folder for store in stores]
+    torch.multiprocessing.spawn(rank_main, args=(world, tmp_path, tiny_model, folders, teachers), nprocs=world)
     found: Found = torch.load(tmp_path / "found.pt", weights_only=True)
     assert set(found) == set(expected) == set(CASES)
     for case, (losses, weights) in expected.items():
-        assert found[case][0] == pytest.approx(losses, rel=1e-5), case
+        assert found[case][0] == pytest.approx(losses, rel=1e-5, abs=1e-6), case
         for name, value in weights.items():
             torch.testing.assert_close(found[case][1][name], value, atol=1e-5, rtol=1e-5, msg=f"{case} {name}")
-    assert expected["one", False, None][0] != expected["both", False, None][0]
+
+
+@pytest.mark.slow
+def test_cases_differ(expected: Found) -> None:
+    """Else equality would say nothing of the options."""
+    losses = {case: values[0][-1] for case, values in expected.items() if case[1:] == (2, False, None, 1)}
+    assert len(set(losses.values())) == len(losses) == len(POSITIVE)
+    assert expected["both ways", 0, False, None, 1][0] != expected["both ways", 2, False, None, 1][0]
+    bounded = expected["both ways", 0, True, None, 1][0]
+    assert expected["both ways", 0, False, None, 1][0] == pytest.approx(bounded, rel=1e-6)

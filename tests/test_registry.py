@@ -251,7 +251,8 @@ def test_each_anchor_of_the_public_data_shares_a_key_with_its_positive(path: Pat
     for split in SPLITS:
         table = pairs_of(task, split, Path(os.environ["MTCL_DATA"]))
         assert len(table.candidates) >= 2
-        assert linked(table).all(), f"{task.name}, {split}"
+        if table.scores is None:  # a judged pair may be of two texts that have nothing in common
+            assert linked(table).all(), f"{task.name}, {split}"
 
 
 def linked(table: PairTable) -> np.ndarray:

@@ -76,7 +76,7 @@ def test_helpers_with_an_underscore_are_the_author_s_own() -> None:
         ("data", "folder", "data must be Source or a method, not 'folder'"),
         ("data", Rows, "data must be Source or a method, not <class 'mtcl.sources.Rows'>"),
         ("pairs", [1], "pairs must be Pairs or a method, not [1]"),
-        ("pairs", LabelText, "pairs must be Pairs or a method, not <class 'mtcl.pairs.kinds.LabelText'>"),
+        ("pairs", LabelText, "pairs must be Pairs or a method, not <class 'mtcl.pairs.labels.LabelText'>"),
         ("metric", "mrr", "metric must be Metric, not 'mrr'"),
         ("metric", MRR, "metric must be Metric, not <class 'mtcl.metrics.retrieval.MRR'>"),
         ("sample", {"text": "a"}, "sample must be list, not {'text': 'a'}"),

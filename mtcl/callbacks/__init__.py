@@ -1,9 +1,19 @@
-"""What accompanies a run: checkpoints, interruption, record of the configuration, progress bar, report."""
+"""What accompanies a run: checkpoints, interruption, record of the configuration, progress bar, report, averaging."""
 
+from mtcl.callbacks.averaging import Averaging, AveragingConfig
 from mtcl.callbacks.checkpoints import checkpoints
 from mtcl.callbacks.interruption import Interrupted, Interruption
 from mtcl.callbacks.progress import Progress
 from mtcl.callbacks.record import Record
 from mtcl.callbacks.report import Report
 
-__all__ = ["Interrupted", "Interruption", "Progress", "Record", "Report", "checkpoints"]
+__all__ = [
+    "Averaging",
+    "AveragingConfig",
+    "Interrupted",
+    "Interruption",
+    "Progress",
+    "Record",
+    "Report",
+    "checkpoints",
+]

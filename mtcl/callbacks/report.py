@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
-from mtcl.board import mean_tag
-from mtcl.evaluation import Result, macro_mean
+from mtcl.board import VAL_MEAN, mean_groups
+from mtcl.evaluation import Result, primary_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -24,20 +24,19 @@ class Report(Callback):
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: MtclModule, batch: object, batch_idx: int) -> None:  # type: ignore[override]
         if trainer.is_global_zero and batch_idx == 0 and trainer.global_step == 0:
-            base = sum(pl_module.base.values()) / len(pl_module.base)
-            log.info("step 0: val/mean %.4f (base encoder)", base)
+            base = pl_module.means("val", pl_module.base)
+            log.info("step 0: %s (base encoder)", ", ".join(f"{tag} {mean:.4f}" for tag, mean in base.items()))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: MtclModule) -> None:  # type: ignore[override]
         if trainer.is_global_zero and trainer.state.fn == "fit" and pl_module.base:
-            mean, base = macro_mean(pl_module.results), sum(pl_module.base.values()) / len(pl_module.base)
-            log.info(
-                "step %d of %d: val/mean %.4f (base %+.4f)", trainer.global_step, trainer.max_steps, mean, mean - base
-            )
+            now, base = pl_module.means("val", primary_of(pl_module.results)), pl_module.means("val", pl_module.base)
+            said = ", ".join(f"{tag} {mean:.4f} (base {mean - base[tag]:+.4f})" for tag, mean in now.items())
+            log.info("step %d of %d: %s", trainer.global_step, trainer.max_steps, said)
 
 
 def fit_table(module: MtclModule) -> Table:
     """Base against the best validation: the checkpoint a user would take on."""
-    step = max(module.history, key=lambda s: sum(module.history[s].values()))
+    step = max(module.history, key=lambda s: module.means("val", module.history[s])[VAL_MEAN])
     rows = {name: len(module.data.store(name, "validation")) for name in module.base}
     return comparison(
         {
@@ -45,7 +44,7 @@ def fit_table(module: MtclModule) -> Table:
             for name, now in module.history[step].items()
         },
         title=f"validation, best checkpoint (step {step})",
-        mean=mean_tag("val"),
+        groups=mean_groups("val", module.history[step], module.data.held_out),
     )
 
 
@@ -54,26 +53,31 @@ def results_table(
 ) -> Table:
     """Results of one evaluation, against those of the base encoder where there are any."""
     values = {
-        name: (result.num_queries, _metric_name(module, name), base[name].primary if base else None, result.primary)
+        name: (result.num_items, _metric_name(module, name), base[name].primary if base else None, result.primary)
         for name, result in results.items()
     }
-    return comparison(values, title=split, mean=mean_tag(split))
+    return comparison(values, title=split, groups=mean_groups(split, results, module.data.held_out))
 
 
-def comparison(values: dict[str, tuple[int, str, float | None, float]], *, title: str, mean: str) -> Table:
-    """A table of task -> (rows, metric, base, now), and their macro mean."""
+def comparison(
+    values: dict[str, tuple[int, str, float | None, float]], *, title: str, groups: dict[str, list[str]]
+) -> Table:
+    """A table of task -> (rows, metric, base, now), and the macro mean of each group of tasks."""
     from rich.table import Table
 
     table = Table(title=title)
     table.add_column("task")
     for column in ("rows", "metric", "base", "now", "difference"):
         table.add_column(column, justify="right")
-    for name, (rows, metric, base, now) in values.items():
-        table.add_row(name, f"{rows:,}", metric, *_figures(base, now))
-    bases = [base for _, _, base, _ in values.values() if base is not None]
-    nows = [now for _, _, _, now in values.values()]
-    table.add_section()
-    table.add_row(mean, "", "", *_figures(sum(bases) / len(bases) if bases else None, sum(nows) / len(nows)))
+    for mean, names in groups.items():
+        for name in names:
+            rows, metric, base, now = values[name]
+            table.add_row(name, f"{rows:,}", metric, *_figures(base, now))
+        bases = [base for _, _, base, _ in map(values.__getitem__, names) if base is not None]
+        nows = [now for _, _, _, now in map(values.__getitem__, names)]
+        table.add_section()
+        table.add_row(mean, "", "", *_figures(sum(bases) / len(bases) if bases else None, sum(nows) / len(nows)))
+        table.add_section()
     return table
 
 
@@ -84,4 +88,4 @@ def _figures(base: float | None, now: float) -> tuple[str, str, str]:
 
 
 def _metric_name(module: MtclModule, task: str) -> str:
-    return str(module.data.tasks[task].metric.name)
+    return str(module.data.evaluated[task].metric.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import logging
 import os
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mtcl import config as configuration
 from mtcl.commands.arguments import Parser
-from mtcl.errors import ConfigError, root_cause
+from mtcl.errors import ConfigError, DataError, RankError, root_cause
 from mtcl.types import BEST, LAST
 
 if TYPE_CHECKING:
@@ -45,14 +46,23 @@ def main(command: str, arguments: list[str]) -> int:
     if not cli.model.task_configs:
         raise ConfigError("no task is configured: give --config FILE with tasks, or --tasks.NAME.weight 1")
     cli.model.config_text = cli.config_text()
-    if saved and not options.resume:
+    cli.model.allow_changes = options.allow_changes
+    if saved and options.resume:
+        check_resumable(cli, saved)
+    elif saved:
         load_weights(cli, saved)
+    encoder = cli.model.encoder_config
+    cli.datamodule.starts_projection = encoder.dim is not None and encoder.projection == "pca" and not saved
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     try:
         if command == "fit":
             return fit(cli, resume=checkpoint if options.resume else None)
-        return predict(cli) if command == "predict" else evaluate(cli, command, has_weights=bool(saved))
+        return (
+            predict(cli)
+            if command == "predict"
+            else evaluate(cli, command, with_base=bool(saved) and not options.no_base)
+        )
     except MisconfigurationException as error:
         raise ConfigError(" ".join(str(error).split())) from error
 
@@ -63,6 +73,7 @@ def fit(cli: MtclCLI, *, resume: Path | None) -> int:
 
     from mtcl.callbacks import Interrupted
     from mtcl.callbacks.report import fit_table
+    from mtcl.distributed import is_lost_rank
 
     if cli.trainer.max_steps < 1:
         raise ConfigError("trainer.max_steps is not set: a mixture has no natural end, so say how many steps to train")
@@ -74,14 +85,27 @@ def fit(cli: MtclCLI, *, resume: Path | None) -> int:
         if cli.trainer.is_global_zero:
             log.warning("stopped at step %d; go on with: mtcl fit --resume %s", cli.trainer.global_step, cli.run_dir)
         return int(stop.code or 1)
+    except RuntimeError as error:
+        if not is_lost_rank(error):
+            raise
+        lost = RankError(f"another process of the run has ended; go on with: mtcl fit --resume {cli.run_dir}")
+        lost.on_all_ranks = True
+        raise lost from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise DataError(f"disk full: make space and go on with: mtcl fit --resume {cli.run_dir}") from error
+    if cli.trainer.is_global_zero and cli.trainer.global_step < cli.trainer.max_steps:
+        reached = (cli.trainer.global_step, cli.trainer.max_steps)
+        log.warning("stopped at step %d of %d; go on with: mtcl fit --resume %s", *reached, cli.run_dir)
     if cli.trainer.is_global_zero and cli.model.history:
         Console().print(fit_table(cli.model))
         print(f"best checkpoint: {cli.run_dir / 'checkpoints' / BEST}")
     return 0
 
 
-def evaluate(cli: MtclCLI, command: str, *, has_weights: bool) -> int:
-    """Evaluate, with the base encoder beside where weights were loaded; results also go to the run folder as JSON."""
+def evaluate(cli: MtclCLI, command: str, *, with_base: bool) -> int:
+    """Evaluate, with the base beside where asked for; the run folder gets the figures and the scores of items."""
     from rich.console import Console
 
     from mtcl.callbacks.report import results_table
@@ -89,7 +113,7 @@ def evaluate(cli: MtclCLI, command: str, *, has_weights: bool) -> int:
     run = cli.trainer.validate if command == "validate" else cli.trainer.test
     run(cli.model, cli.datamodule, verbose=False)
     now, base = dict(cli.model.results), None
-    if has_weights:
+    if with_base:
         cli.model.back_to_base()
         run(cli.model, cli.datamodule, verbose=False)
         base = dict(cli.model.results)
@@ -97,6 +121,8 @@ def evaluate(cli: MtclCLI, command: str, *, has_weights: bool) -> int:
         split = "val" if command == "validate" else "test"
         Console().print(results_table(now, base, module=cli.model, split=split))
         cli.run_dir.mkdir(parents=True, exist_ok=True)
+        for name, result in now.items():
+            result.items.write(cli.run_dir / "scores" / split / f"{name}.parquet")
         (cli.run_dir / f"{split}.json").write_text(json.dumps({name: r.metrics for name, r in now.items()}, indent=1))
     return 0
 
@@ -107,6 +133,8 @@ def predict(cli: MtclCLI) -> int:
     import pyarrow.parquet as pq
 
     embeddings = cli.trainer.predict(cli.model, cli.datamodule)
+    if not cli.trainer.is_global_zero:
+        return 0
     folder = cli.run_dir / "embeddings"
     folder.mkdir(parents=True, exist_ok=True)
     for pool, vectors_TD in zip(cli.datamodule.pools("test"), embeddings or [], strict=True):
@@ -126,6 +154,8 @@ def find_checkpoint(options: argparse.Namespace, command: str) -> Path | None:
         raise ConfigError(
             f"--{given[0]} and --{given[1]} exclude each other: resume goes on with a run, init_from starts a new one"
         )
+    if options.allow_changes and given != ["resume"]:
+        raise ConfigError("--allow_changes has a meaning with --resume only: give both, or neither")
     if not given:
         return None
     value = getattr(options, given[0])
@@ -134,9 +164,19 @@ def find_checkpoint(options: argparse.Namespace, command: str) -> Path | None:
         if not runs:
             raise ConfigError(f"nothing to resume: no {RUNS}/*/checkpoints/{LAST} here")
         return runs[-1]
+    return checkpoint_path(value, LAST if given[0] == "resume" else BEST)
+
+
+def checkpoint_path(value: str, default: str) -> Path:
+    """A .ckpt file, or checkpoint `default` of a run folder. Raises `ConfigError` if there is none."""
     path = Path(value)
     if path.is_dir():
-        path = path / "checkpoints" / (LAST if given[0] == "resume" else BEST)
+        folder = path / "checkpoints"
+        path = folder / default
+        if default == LAST and not path.is_file() and (folder / BEST).is_file():
+            raise ConfigError(
+                f"{value} holds weights only, no {LAST} to go on from: start from its weights with --init_from {value}"
+            )
     if not path.is_file():
         raise ConfigError(f"no checkpoint {str(path)!r}: give a run folder or a .ckpt file")
     return path
@@ -155,13 +195,35 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
+def check_resumable(cli: MtclCLI, saved: dict[str, Any]) -> None:
+    """Raise `ConfigError` for a checkpoint that a run cannot go on from with this configuration."""
+    if "optimizer_states" not in saved:
+        raise ConfigError(
+            "the checkpoint holds weights only, without the state of a run: give --init_from, not --resume"
+        )
+    if "current_model_state" in saved and not cli.averaging:
+        raise ConfigError(
+            "the run averages its weights: a checkpoint of it cannot go on with `averaging: null`; "
+            "give --init_from to start anew from the average"
+        )
+
+
 def load_weights(cli: MtclCLI, saved: dict[str, Any]) -> None:
-    """Take the encoder and the losses of tasks that both have."""
+    """Take the encoder and the losses of tasks that both have.
+
+    Raises `ConfigError` if the checkpoint is of another encoder.
+    """
+    from mtcl.continuation import check_never_trained
     from mtcl.module import check_dim
 
+    check_never_trained(saved["mtcl"].get("facts", {}), cli.datamodule.held_out)
     state = saved["state_dict"]
     check_dim(cli.model, state)
-    wanted = {k: v for k, v in state.items() if k in cli.model.state_dict()}
+    own = cli.model.state_dict()
+    shapes = [{k: v.shape for k, v in s.items() if k.startswith("encoder.")} for s in (state, own)]
+    if shapes[0] != shapes[1]:
+        raise ConfigError("the checkpoint's encoder is another one than model.encoder.name: give the same")
+    wanted = {k: v for k, v in state.items() if k in own and not k.startswith("weighting.")}
     cli.model.load_state_dict(wanted, strict=False)
     cli.model.weights_from_checkpoint = True
 
@@ -186,7 +248,7 @@ def run_folder(options: argparse.Namespace, command: str, checkpoint: Path | Non
 def _run_folder(options: argparse.Namespace, command: str, checkpoint: Path | None, *, is_follower: bool) -> Path:
     if options.run_dir:
         chosen = Path(options.run_dir)
-        if not is_follower and command == "fit" and not options.resume and (chosen / "checkpoints").exists():
+        if not is_follower and command == "fit" and not options.resume and (chosen / "checkpoints" / LAST).exists():
             raise ConfigError(f"{chosen} holds a run: go on with --resume {chosen}, or give another --run_dir")
         return chosen
     if checkpoint and not options.init_from:
@@ -232,8 +294,12 @@ def _parser(command: str) -> argparse.ArgumentParser:
         parser.add_argument(
             "--resume", nargs="?", const="last", help="go on with a run: its folder or .ckpt; the newest run if bare"
         )
+        parser.add_argument(
+            "--allow_changes", action="store_true", help="with --resume: even if tasks, pairs or encoder are others now"
+        )
         parser.add_argument("--init_from", help="start a new run from the weights of a run folder (best) or .ckpt")
     else:
         parser.add_argument("--ckpt", help="run folder (its best checkpoint) or .ckpt; the base encoder if absent")
-    parser.set_defaults(resume=None, init_from=None, ckpt=None)
+        parser.add_argument("--no_base", action="store_true", help="do not evaluate the base encoder beside")
+    parser.set_defaults(resume=None, init_from=None, ckpt=None, allow_changes=False, no_base=False)
     return parser

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mtcl.commands.arguments import Parser
 from mtcl.errors import ConfigError, TaskError
+from mtcl.pairs.table import DRAWN
 from mtcl.registry import Registry, discover
 from mtcl.task import NAME, Task, errors_of
 
@@ -125,7 +126,9 @@ def examples(table: PairTable, count: int = 3) -> list[str]:
     lines = []
     for anchor, positive in list(zip(table.anchors, table.positives, strict=True))[:count]:
         if table.groups is not None:
-            positive = next(member for member in table.groups[positive] if member != anchor)
+            members = table.groups[positive]
+            anchor = members[0] if anchor == DRAWN else anchor
+            positive = next(member for member in members if member != anchor)
         lines.append(f"{table.texts[int(anchor)].as_py()[:70]!r} -> {table.texts[int(positive)].as_py()[:70]!r}")
     return lines
 

@@ -1,6 +1,37 @@
 """Losses by name, as a configuration chooses them: `loss: InfoNCE`."""
 
-from mtcl.losses.base import Loss, Side, View, row_blocks
-from mtcl.losses.info_nce import InfoNCE, info_nce
+from mtcl.losses.base import Embedded, Loss, Side, View
+from mtcl.losses.composed import Matryoshka, SpreadOut, WeightedSum
+from mtcl.losses.cosent import CoSENT
+from mtcl.losses.distill import MarginMSE, TeacherMSE
+from mtcl.losses.info_nce import InfoNCE
+from mtcl.losses.pair_bce import PairBCE
+from mtcl.types import Kind
 
-__all__ = ["InfoNCE", "Loss", "Side", "View", "info_nce", "row_blocks"]
+
+def default_loss(kind: Kind) -> Loss:
+    """What a task trains with where the configuration names no loss."""
+    if kind is Kind.GRADED:
+        return CoSENT()
+    if kind is Kind.BINARY:
+        return PairBCE(bias=-5.0)
+    if kind is Kind.PARALLEL:
+        return InfoNCE(directions="both", margin=0.3)
+    return InfoNCE()
+
+
+__all__ = [
+    "CoSENT",
+    "Embedded",
+    "InfoNCE",
+    "Loss",
+    "MarginMSE",
+    "Matryoshka",
+    "PairBCE",
+    "Side",
+    "SpreadOut",
+    "TeacherMSE",
+    "View",
+    "WeightedSum",
+    "default_loss",
+]

@@ -12,11 +12,11 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from mtcl.errors import ConfigError
-from mtcl.losses.base import Loss, Side, View, row_blocks
-from mtcl.relation import LEFT_OUT, POSITIVE, relation
+from mtcl.losses.base import Embedded, Loss, View, by_blocks, cosines
+from mtcl.relation import LEFT_OUT, NEGATIVE, POSITIVE, relation
+from mtcl.types import Kind
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.005, 1.0
 
@@ -28,15 +28,37 @@ class InfoNCE(Loss):
         temperature: Divides the cosine; smaller looks harder at the nearest negatives.
         learn_temperature: Train it (a scalar of its own, kept within 0.005 and 1).
         directions: anchor finds positive (one), or also positive finds anchor (both).
+        same_side: Unrelated texts of the anchors' own side are candidates too (GTE, arXiv 2308.03281).
+        multi_positive: Every candidate that shares a key is a positive, not just the own one (arXiv 2004.11362).
+        margin: Taken off a positive's cosine, so that it must win by as much (LaBSE, arXiv 2007.01852).
+        correct_frequency: Take the log of how often a candidate is drawn off its score (logQ), so that frequent
+            labels are not pushed away for being frequent.
+        keys: Leave related positives out. Off, every other pair's positive is a negative, as where keys are not known.
+        guide: base, or an encoder: leave out candidates that are nearer to the anchor than its positive in its eyes
+            (GISTEmbed, arXiv 2402.16829).
     """
 
+    kinds = frozenset({Kind.POSITIVE, Kind.PARALLEL})
+
     def __init__(
-        self, temperature: float = 0.05, learn_temperature: bool = False, directions: Literal["one", "both"] = "one"
+        self,
+        temperature: float = 0.05,
+        learn_temperature: bool = False,
+        directions: Literal["one", "both"] = "one",
+        same_side: bool = False,
+        multi_positive: bool = False,
+        margin: float = 0.0,
+        correct_frequency: bool = False,
+        keys: bool = True,
+        guide: str | None = None,
     ) -> None:
         super().__init__()
         if not MIN_TEMPERATURE <= temperature <= MAX_TEMPERATURE:
             raise ConfigError(f"InfoNCE temperature is {temperature}: give {MIN_TEMPERATURE} to {MAX_TEMPERATURE}")
-        self.directions = directions
+        if not 0 <= margin < 2:
+            raise ConfigError(f"InfoNCE margin is {margin}: give 0 to less than 2, the widest gap of two cosines")
+        self.directions, self.same_side, self.multi_positive = directions, same_side, multi_positive
+        self.margin, self.correct_frequency, self.keys, self.teacher = margin, correct_frequency, keys, guide
         log_temperature = torch.tensor(math.log(temperature))
         if learn_temperature:
             self.log_temperature = nn.Parameter(log_temperature)
@@ -48,36 +70,69 @@ class InfoNCE(Loss):
         return self.log_temperature.exp().clamp(MIN_TEMPERATURE, MAX_TEMPERATURE)
 
     def forward(self, view: View) -> Tensor:
-        loss = self._toward(view.anchors, view.positives, view.own_N)
+        hard = [] if view.negatives is None else [view.negatives.all]
+        own_side = [view.anchors.all] if self.same_side else []
+        loss = self._toward(view.anchors.local, [view.positives.all, *hard, *own_side], view.own_N)
         if self.directions == "both":
-            loss = (loss + self._toward(view.positives, view.anchors, view.own_N)) / 2
+            own_side = [view.positives.all] if self.same_side else []
+            loss = (loss + self._toward(view.positives.local, [view.anchors.all, *own_side], view.own_N)) / 2
         return loss
 
-    def _toward(self, local: Side, candidates: Side, own_N: Tensor) -> Tensor:
-        """The mean over local rows, a block of the score matrix at a time where it is large."""
-        blocks = row_blocks(len(own_N), len(candidates.all_CD))
-        if len(blocks) == 1:
-            return self._rows(local, candidates, own_N, blocks[0])
-        means = [checkpoint(self._rows, local, candidates, own_N, rows, use_reentrant=False) for rows in blocks]
-        shares = [(rows.stop - rows.start) / len(own_N) for rows in blocks]
-        return torch.stack([mean * share for mean, share in zip(means, shares, strict=True)]).sum()
+    def _toward(self, local: Embedded, candidates: list[Embedded], own_of_all_N: Tensor) -> Tensor:
+        """The mean over local rows; `candidates[0]` holds each row's own positive."""
+        num_candidates = sum(len(rows) for rows in candidates)
 
-    def _rows(self, local: Side, candidates: Side, own_N: Tensor, rows: slice) -> Tensor:
-        relation_NC = relation(local.local_keys_NK[rows], candidates.all_keys_CK, own_N[rows])
-        return info_nce(local.local_ND[rows] @ candidates.all_CD.T, relation_NC, self.temperature)
+        def of_rows(rows: slice) -> Tensor:
+            own, own_N = candidates[0], own_of_all_N[rows]
+            parts = [self._scores(local[rows], own, own_N, own, own_N)]
+            parts += [self._scores(local[rows], among, None, own, own_N) for among in candidates[1:]]
+            logits_NC, relation_NC = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
+            return info_nce(logits_NC, relation_NC).sum()
+
+        total = by_blocks(of_rows, len(local), num_candidates).sum()
+        return total / len(local) / math.log(max(2, num_candidates))
+
+    def _scores(
+        self, local: Embedded, among: Embedded, own_N: Tensor | None, positives: Embedded, positive_N: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Logits and relation, both (N, C), against `among`, which holds the row's own positive if `own_N` says where.
+
+        The own positive is in any case row `positive_N` of `positives`.
+        """
+        multi_positive = self.multi_positive and own_N is not None
+        relation_NC = relation(local.keys_NK, among.keys_NK, own_N, multi_positive=multi_positive)
+        if not self.keys and own_N is not None:
+            relation_NC = relation_NC.masked_fill(relation_NC == LEFT_OUT, NEGATIVE)
+        if self.teacher is not None:
+            nearer_NC = nearer_than_positive(local, among, positives, positive_N)
+            relation_NC = relation_NC.masked_fill((relation_NC == NEGATIVE) & nearer_NC, LEFT_OUT)
+        logits_NC = cosines(local.vectors_ND, among.vectors_ND)
+        if self.margin:
+            logits_NC = logits_NC - self.margin * (relation_NC == POSITIVE)
+        logits_NC = logits_NC / self.temperature
+        if self.correct_frequency:
+            logits_NC = logits_NC - among.log_q_N
+        return logits_NC, relation_NC
 
 
-def info_nce(cosine_NC: Tensor, relation_NC: Tensor, temperature: Tensor | float) -> Tensor:
-    """Mean over rows of -log(exp(p/t) / sum(exp(c/t))), the sum over positive p and negatives c, divided by log(C).
+def info_nce(logits_NC: Tensor, relation_NC: Tensor) -> Tensor:
+    """(N,) -log(exp(p) / sum(exp(c))) of each row, the sum over positive p and negatives c.
 
-    Candidates left out take no part; a row without positives or without negatives contributes 0. Several positives of a
-    row are averaged. Masks come after the temperature, so a learned one has a finite gradient.
+    Candidates left out take no part; a row without positives or without negatives gives 0. Several positives of a row
+    are averaged. Logits come divided by the temperature, masks after it, so a learned one has a finite gradient.
     """
-    logits_NC = cosine_NC.float() / temperature if cosine_NC.dtype != torch.float64 else cosine_NC / temperature
     positive_NC = relation_NC == POSITIVE
     negative_NC = logits_NC.masked_fill(positive_NC | (relation_NC == LEFT_OUT), -math.inf)
     hardest_N1 = negative_NC.detach().amax(dim=1, keepdim=True).clamp(min=-1e4)
     negatives_N1 = hardest_N1 + (negative_NC - hardest_N1).exp().sum(dim=1, keepdim=True).clamp(min=1e-30).log()
     per_pair_NC = (torch.logaddexp(negatives_N1, logits_NC) - logits_NC).masked_fill(~positive_NC, 0.0)
-    per_row_N = per_pair_NC.sum(dim=1) / positive_NC.sum(dim=1).clamp(min=1)
-    return per_row_N.mean() / math.log(max(2, cosine_NC.shape[1]))
+    return per_pair_NC.sum(dim=1) / positive_NC.sum(dim=1).clamp(min=1)
+
+
+def nearer_than_positive(local: Embedded, among: Embedded, positives: Embedded, positive_N: Tensor) -> Tensor:
+    """(N, C) bool: whether a teacher finds a candidate nearer to the anchor than its own positive."""
+    assert local.teacher_NE is not None
+    assert among.teacher_NE is not None
+    assert positives.teacher_NE is not None
+    own_N1 = (local.teacher_NE * positives.teacher_NE[positive_N]).sum(dim=1, keepdim=True)
+    return cosines(local.teacher_NE, among.teacher_NE) > own_N1

@@ -1,5 +1,31 @@
-"""Metrics over ranked pools, declared by tasks: `metric = NDCG(k=10)`."""
+"""Metrics, declared by tasks: `metric = NDCG(k=10)`."""
 
-from mtcl.metrics.retrieval import MAP, MRR, NDCG, Accuracy, Metric, Recall
+from mtcl.metrics.base import Metric
+from mtcl.metrics.bitext import BitextAccuracy
+from mtcl.metrics.judged import AveragePrecision, PairMetric, RocAuc, Spearman
+from mtcl.metrics.retrieval import MAP, MRR, NDCG, Accuracy, RankingMetric, Recall
+from mtcl.types import Kind
 
-__all__ = ["MAP", "MRR", "NDCG", "Accuracy", "Metric", "Recall"]
+ALL = (NDCG, MRR, MAP, Recall, Accuracy, Spearman, AveragePrecision, RocAuc, BitextAccuracy)
+
+
+def suited(kind: Kind) -> list[str]:
+    """Names of the metrics that judge pairs of this kind."""
+    return [metric.__name__ for metric in ALL if kind in metric.kinds]
+
+
+__all__ = [
+    "MAP",
+    "MRR",
+    "NDCG",
+    "Accuracy",
+    "AveragePrecision",
+    "BitextAccuracy",
+    "Metric",
+    "PairMetric",
+    "RankingMetric",
+    "Recall",
+    "RocAuc",
+    "Spearman",
+    "suited",
+]

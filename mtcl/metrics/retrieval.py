@@ -6,28 +6,24 @@ and takes about 80 times as long. Letters: N queries, K ranks looked at.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mtcl.errors import TaskError
+from mtcl.metrics.base import Metric
+from mtcl.types import FloatArray, Kind
 
 BoolArray = npt.NDArray[np.bool_]
-FloatArray = npt.NDArray[np.floating[Any]]
 
 
-class Metric(ABC):
+class RankingMetric(Metric):
     """Scores a ranking. `depth` is how many ranks it looks at; None is all of them."""
 
+    kinds = frozenset({Kind.POSITIVE})
     depth: int | None
-
-    @property
-    @abstractmethod
-    def name(self) -> str:
-        """As in logs and tables, for example `ndcg@10`."""
 
     @abstractmethod
     def __call__(self, hits_NK: BoolArray, num_relevant_N: npt.NDArray[np.int64]) -> FloatArray:
@@ -35,7 +31,7 @@ class Metric(ABC):
 
 
 @dataclass(frozen=True)
-class AtK(Metric):
+class AtK(RankingMetric):
     """A metric of the first `k` ranks."""
 
     k: int = 10
@@ -85,7 +81,7 @@ class Accuracy(AtK):
 
 
 @dataclass(frozen=True)
-class MRR(Metric):
+class MRR(RankingMetric):
     """Reciprocal rank of the first relevant candidate, over the whole ranking."""
 
     depth: int | None = None
@@ -100,7 +96,7 @@ class MRR(Metric):
 
 
 @dataclass(frozen=True)
-class MAP(Metric):
+class MAP(RankingMetric):
     """Mean over the relevant candidates of the precision at their rank (average precision), over the whole ranking."""
 
     depth: int | None = None

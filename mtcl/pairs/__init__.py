@@ -5,8 +5,30 @@ integers into a table of distinct texts, plus keys. A task may instead define `p
 returns one, most easily through `pair_table`.
 """
 
+from mtcl.pairs.augmented import Augmented
+from mtcl.pairs.base import Pairs
+from mtcl.pairs.clusters import Cluster, Duplicates
 from mtcl.pairs.keys import Links
-from mtcl.pairs.kinds import Cluster, Duplicates, LabelText, Pairs, QueryDocument, Tags
-from mtcl.pairs.table import PairTable, pair_table
+from mtcl.pairs.labels import LabelText, Tags
+from mtcl.pairs.parallel import Parallel
+from mtcl.pairs.scored import Labelled, Scored
+from mtcl.pairs.search import QueryDocument
+from mtcl.pairs.table import PairTable, cluster_table, label_table, pair_table
 
-__all__ = ["Cluster", "Duplicates", "LabelText", "Links", "PairTable", "Pairs", "QueryDocument", "Tags", "pair_table"]
+__all__ = [
+    "Augmented",
+    "Cluster",
+    "Duplicates",
+    "LabelText",
+    "Labelled",
+    "Links",
+    "PairTable",
+    "Pairs",
+    "Parallel",
+    "QueryDocument",
+    "Scored",
+    "Tags",
+    "cluster_table",
+    "label_table",
+    "pair_table",
+]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mtcl.errors import DataError, nearest
+from mtcl.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,6 +49,53 @@ def id_column(rows: pa.Table, name: str) -> pa.StringArray:
     if column.null_count:
         raise DataError(f"column {name!r} has {column.null_count} null ids: give each row an id or leave the row out")
     return column
+
+
+def number_column(rows: pa.Table, name: str) -> FloatArray:
+    """A column of numbers (or booleans) as float64; a null or a NaN is an error."""
+    import pyarrow as pa
+
+    def is_number(kind: pa.DataType) -> bool:
+        return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
+
+    values = np.asarray(
+        typed_column(rows, name, is_number, "numbers").cast(pa.float64()).to_numpy(zero_copy_only=False)
+    )
+    if missing := int(np.isnan(values).sum()):
+        raise DataError(f"column {name!r} has no number in {missing:,} rows: give each row one or leave the row out")
+    return values
+
+
+def negatives_column(rows: pa.Table, names: str | tuple[str, ...]) -> tuple[pa.Array, IntArray] | None:
+    """Hard negatives of all named columns: the texts, and the row of each; None if no column is named.
+
+    A column holds a text a row or a list of them; nulls and blanks are no negatives.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    names = (names,) if isinstance(names, str) else names
+    if not names:
+        return None
+    texts, owners = [], []
+    for name in names:
+        column = typed_column(rows, name, _is_text_or_texts, "text or lists of texts")
+        owner = pa.array(np.arange(len(rows)))
+        if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+            owner, column = pc.list_parent_indices(column).cast(pa.int64()), pc.list_flatten(column)
+        column = column.cast(pa.string())
+        given = pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(column), ""), False)
+        texts.append(column.filter(given))
+        owners.append(np.asarray(owner.filter(given)))
+    return pa.concat_arrays(texts), np.concatenate(owners)
+
+
+def _is_text_or_texts(kind: Any) -> bool:
+    import pyarrow as pa
+
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def typed_column(rows: pa.Table, name: str, accepts: Any, wanted: str) -> pa.Array:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import xxhash
 
 from mtcl.types import IntArray, Ragged, group
@@ -36,17 +37,26 @@ def id_key(name: str) -> int:
     return _signed(xxhash.xxh3_64_intdigest(("id:" + name).encode()))
 
 
+def text_keys(texts: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """The key of each text itself."""
+    return np.fromiter((text_key(t.as_py()) for t in texts), dtype=np.int64, count=len(texts))
+
+
 def _signed(value: int) -> int:
     return (value - (1 << 64) if value >= 1 << 63 else value) or 1  # 0 pads rows of keys
 
 
-def keys_of(texts: pa.Array, known: tuple[IntArray, IntArray], links: Sequence[Links]) -> Ragged:
-    """Each text's own key, those of its known positives (anchor, positive), and those of the ids it stands for.
+def keys_of(texts: pa.Array, known: Sequence[tuple[IntArray, IntArray]], links: Sequence[Links]) -> Ragged:
+    """Each text's own key, those of its known positives (anchors, positives), and those of the ids it stands for.
 
     Texts that are equal but for case and spacing have one key of their own, and all keys in common.
     """
-    own = np.fromiter((text_key(t.as_py()) for t in texts), dtype=np.int64, count=len(texts))
-    rows, values = [np.arange(len(texts)), known[0]], [own, own[known[1]]]
+    own = text_keys(texts)
+    rows: list[IntArray] = [np.arange(len(texts))]
+    values: list[IntArray] = [own]
+    for anchors, positives in known:
+        rows.append(anchors)
+        values.append(own[positives])
     for link in links:
         ids = link.ids.unique()
         hashed = np.fromiter((id_key(i.as_py()) for i in ids), dtype=np.int64, count=len(ids))

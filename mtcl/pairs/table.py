@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from mtcl.errors import DataError
 from mtcl.pairs.columns import count
 from mtcl.pairs.keys import Links, index_in, keys_of
-from mtcl.types import IntArray, Ragged, group
+from mtcl.types import FloatArray, IntArray, Kind, Ragged, group
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+By = Literal["label", "example", "both"]
+DRAWN = -1
+"""In the place of an anchor: a member of the pair's group, drawn afresh in each epoch."""
 
 
 @dataclass(frozen=True)
@@ -21,62 +26,160 @@ class PairTable:
     """Pairs as columns of integers; T distinct texts, P pairs.
 
     `positives` holds text indices, or group indices where `groups` is given: then the positive is a member of the group
-    other than the anchor, drawn afresh in each epoch. `candidates` are the texts that evaluation searches;
-    with `exclude_self` a query never finds itself. `skipped` counts the rows left out, by reason.
+    other than the anchor, drawn afresh in each epoch. `negatives` has a row of text indices for each pair. `scores`
+    (P,) are 0 to 1, `languages` (P,) index `language_names`. `queries` search `candidates` in evaluation; with
+    `exclude_self` a query never finds itself. `skipped` counts the rows left out, by reason.
     """
 
     texts: pa.StringArray
     anchors: IntArray
     positives: IntArray
     keys: Ragged
+    queries: IntArray
     candidates: IntArray
+    kind: Kind = Kind.POSITIVE
     groups: Ragged | None = None
+    negatives: Ragged | None = None
+    scores: FloatArray | None = None
+    languages: IntArray | None = None
+    language_names: tuple[str, ...] = ()
     exclude_self: bool = False
     skipped: dict[str, int] = field(default_factory=dict)
 
 
 def pair_table(
     anchors: pa.Array,
-    positives: pa.Array | None,
+    positives: pa.Array,
     *,
     candidates: pa.Array,
+    kind: Kind = Kind.POSITIVE,
     links: Sequence[Links] = (),
-    clusters: pa.Array | None = None,
+    negatives: tuple[pa.Array, IntArray] | None = None,
+    scores: FloatArray | None = None,
+    languages: pa.Array | None = None,
+    queries: tuple[pa.Array, pa.Array] | None = None,
     exclude_self: bool = False,
     skipped: dict[str, int] | None = None,
 ) -> PairTable:
     """Distinct texts, pairs without repetition, and keys, from string columns of equal length.
 
-    With `clusters` (ids, one an anchor) in the place of `positives`, a pair is an anchor and its cluster, and an
-    anchor alone in its cluster is left out. Keys come from each text, from each anchor's positives and from `links`.
+    Keys come from each text, from each anchor's positives (unless pairs are scored) and from `links`. `negatives` are
+    texts and the number of the pair that each belongs to. `queries` are texts to search with and what each is to find;
+    the anchors if not given.
     """
-    import pyarrow as pa
-
     skipped = dict(skipped or {})
-    columns = [anchors, candidates, *(link.texts for link in links), *([] if positives is None else [positives])]
-    texts = pa.chunked_array(columns, type=pa.string()).unique()
-    anchor_ids = index_in(anchors, texts)
-    if positives is None:
-        assert clusters is not None
-        names = clusters.unique()
-        target, groups = index_in(clusters, names), group(index_in(clusters, names), anchor_ids, num_rows=len(names))
-        alone = groups.lengths()[target] < 2
-        count(skipped, "alone in its cluster", int(alone.sum()))
-        anchor_ids, target = anchor_ids[~alone], target[~alone]
-        known = (anchor_ids[:0], anchor_ids[:0])
-    else:
-        target, groups = index_in(positives, texts), None
-        known = anchor_ids, target
-    distinct = np.unique(np.stack([anchor_ids, target]), axis=1, return_index=True)[1]
-    count(skipped, "duplicate pair", len(anchor_ids) - len(distinct))
-    keep = np.sort(distinct)
+    asked = queries or ()
+    texts = _distinct(anchors, candidates, positives, *asked, *(k.texts for k in links), *(negatives or ())[:1])
+    anchor_ids, positive_ids = index_in(anchors, texts), index_in(positives, texts)
+    known = [(anchor_ids, positive_ids)] if scores is None else []
+    known += [(index_in(queries[0], texts), index_in(queries[1], texts))] if queries else []
+    language_names = languages.unique() if languages is not None else None
+    language_ids = index_in(languages, language_names) if languages is not None else np.zeros_like(anchor_ids)
+    columns = np.stack([anchor_ids, positive_ids, language_ids])
+    first, distinct = np.unique(columns, axis=1, return_index=True, return_inverse=True)[1:]
+    keep = np.sort(first)
+    count(skipped, "duplicate pair", len(anchor_ids) - len(keep))
+    hard = None
+    if negatives is not None and len(negatives[0]):
+        owner = first[distinct.ravel()][negatives[1]]  # the row that stands for all rows of the pair
+        hard = group(owner, index_in(negatives[0], texts), num_rows=len(anchor_ids)).take(keep)
     return PairTable(
         texts=texts,
         anchors=anchor_ids[keep],
-        positives=target[keep],
+        positives=positive_ids[keep],
         keys=keys_of(texts, known, links),
+        queries=np.unique(known[-1][0] if queries else anchor_ids[keep]),
         candidates=np.unique(index_in(candidates, texts)),
-        groups=groups,
+        kind=kind,
+        negatives=hard,
+        scores=None if scores is None else scores[keep].astype(np.float32),
+        languages=None if languages is None else language_ids[keep],
+        language_names=() if language_names is None else tuple(language_names.to_pylist()),
         exclude_self=exclude_self,
         skipped=skipped,
     )
+
+
+def cluster_table(
+    members: pa.Array, clusters: pa.Array, *, max_pairs: int | None = None, skipped: dict[str, int] | None = None
+) -> PairTable:
+    """Pairs of a member of a cluster with another one of it, at most `max_pairs` a cluster and epoch.
+
+    A member alone in its cluster is left out.
+    """
+    skipped = dict(skipped or {})
+    texts, names = _distinct(members), clusters.unique()
+    pairs = np.unique(np.stack([index_in(members, texts), index_in(clusters, names)]), axis=1)
+    count(skipped, "duplicate pair", len(members) - pairs.shape[1])
+    groups = group(pairs[1], pairs[0], num_rows=len(names))
+    alone = groups.lengths()[pairs[1]] < 2
+    count(skipped, "alone in its cluster", int(alone.sum()))
+    anchors, target = pairs[:, ~alone]
+    queries = np.unique(anchors)
+    if max_pairs is not None:
+        anchors, target = _capped(anchors, target, groups, max_pairs)
+    return PairTable(
+        texts=texts,
+        anchors=anchors,
+        positives=target,
+        keys=keys_of(texts, [], [Links(members, clusters)]),
+        queries=queries,
+        candidates=np.arange(len(texts)),
+        groups=groups,
+        exclude_self=True,
+        skipped=skipped,
+    )
+
+
+def label_table(
+    members: pa.Array,
+    labels: pa.Array,
+    *,
+    by: By,
+    negatives: tuple[pa.Array, IntArray] | None = None,
+    skipped: dict[str, int] | None = None,
+) -> PairTable:
+    """Pairs of a text with its label's text, with another text of the label, or both; labels are the candidates."""
+    table = pair_table(members, labels, candidates=labels, negatives=negatives, skipped=skipped)
+    if by == "label":
+        return table
+    if negatives is not None:
+        raise DataError(f"hard negatives of labels need by='label', not {by!r}")
+    of_label = group(table.positives, table.anchors, num_rows=len(table.texts))
+    has_example = of_label.lengths()[table.positives] > 1
+    anchors, target, groups = table.anchors[has_example], table.positives[has_example], of_label
+    skipped = dict(table.skipped)
+    if by == "both":
+        own = np.sort(np.stack([table.anchors, table.positives], axis=1), axis=1)
+        groups = Ragged(
+            np.concatenate([of_label.offsets, of_label.offsets[-1] + 2 * np.arange(1, len(own) + 1)]),
+            np.concatenate([of_label.values, own.ravel()]),
+        )
+        anchors = np.concatenate([table.anchors, anchors])
+        target = np.concatenate([len(table.texts) + np.arange(len(own)), target])
+    else:
+        count(skipped, "alone with its label", int((~has_example).sum()))
+    return PairTable(
+        texts=table.texts,
+        anchors=anchors,
+        positives=target,
+        keys=table.keys,
+        queries=table.queries,
+        candidates=table.candidates,
+        groups=groups,
+        skipped=skipped,
+    )
+
+
+def _capped(anchors: IntArray, target: IntArray, groups: Ragged, max_pairs: int) -> tuple[IntArray, IntArray]:
+    """Pairs of clusters above the cap give way to `max_pairs` pairs with drawn anchors."""
+    large = np.flatnonzero(groups.lengths() > max_pairs)
+    kept = ~np.isin(target, large)
+    drawn = np.repeat(large, max_pairs)
+    return np.concatenate([anchors[kept], np.full(len(drawn), DRAWN)]), np.concatenate([target[kept], drawn])
+
+
+def _distinct(*columns: pa.Array) -> pa.StringArray:
+    import pyarrow as pa
+
+    return pa.chunked_array(columns, type=pa.string()).unique()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mtcl.batch import StepDataset
+from mtcl.batch import StepDataset, TaskData
 from mtcl.plan import Plan, PlanTask, permute
 from mtcl.store import TokenStore
 from tests.benchmarks.process_memory import memory_mib
@@ -34,13 +34,18 @@ def write_store(folder: Path, *, pairs: int, texts: int) -> None:
         "keys_offsets": np.arange(texts + 1, dtype=np.int64),
         "keys_values": every + 1,
         "candidates": every[:1],
+        "queries": every[:1],
+        "log_q_anchor": np.zeros(texts, dtype=np.float32),
+        "log_q_positive": np.zeros(texts, dtype=np.float32),
         "tokens_values": np.resize(np.arange(1000, 30_000, dtype=np.uint16), texts * LENGTH),
         "anchors": np.resize(np.arange(texts, dtype=np.int32), pairs),
         "positives": np.resize(permute(every, size=texts, key=1).astype(np.int32), pairs),
     }
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
-    meta = {"has_groups": False, "max_keys": 1, "exclude_self": False, "skipped": {}, "num_cut": 0, "sizes": {}}
+    sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
+    meta = {"kind": "positive", "language_names": [], "max_keys": 1, "exclude_self": False, "skipped": {}}
+    meta |= {"num_cut": 0, "sizes": sizes}
     (folder / "meta.json").write_text(json.dumps(meta))
 
 
@@ -68,7 +73,7 @@ def measure(folder: Path) -> None:
     start = time.perf_counter()
     store = TokenStore.open(folder)
     plan = Plan((PlanTask("generated", len(store), 256),))
-    dataset = StepDataset(plan, [store])
+    dataset = StepDataset(plan, [TaskData(store)])
     dataset[0]
     opened = time.perf_counter() - start
     steps = np.random.default_rng(0).integers(0, len(store) // 256, 300).tolist()

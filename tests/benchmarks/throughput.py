@@ -1,168 +1,124 @@
-"""Pairs a second of whole training steps: mtcl against sentence-transformers, alternating, on the same texts.
+"""Pairs a second of whole training steps: mtcl, its bare loop and sentence-transformers, alternating.
 
-    python -m tests.benchmarks.throughput [--rounds 3] [--threads 2]
+    python -m tests.benchmarks.throughput [--rounds 3] [--data public] [--precision 32-true] [--dropout 0]
+    tests/benchmarks/gpu.sh
 
-Both train all-MiniLM-L6-v2 (the extra `offline`) on the workload "four tasks", 64 pairs a task, max length 256, InfoNCE
-with scale 20, AdamW. mtcl takes the four tasks in one step, sentence-transformers one task a step (one data set a task,
-MultipleNegativesRankingLoss), so pairs a second are compared. Each measurement is a process of its own; the first steps
-of each are not counted.
+`--data generated` is the workload "four tasks" (max length 256); `public` the tasks of configs/public.yaml under
+MTCL_DATA. `--encoder base` is a BERT of 12 layers and 768 dimensions with random weights. Each measurement is a process
+of its own.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
+import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+
+import yaml
 
 from tests.benchmarks import workload
+from tests.benchmarks.systems import SYSTEMS, WARMUP, Setting, measure
 
-BATCH, WARMUP, STEPS = 64, 1, 4
-"""Pairs a task and step; steps of four sub-batches that are left out and that are counted."""
-
-
-def mtcl(folder: Path, *, precision: str, dropout: float | None) -> float:
-    """Pairs a second of `mtcl` through Lightning."""
-    import lightning.pytorch as pl
-
-    from mtcl.datamodule import MtclDataModule, TaskConfig
-    from mtcl.encoder import EncoderConfig
-    from mtcl.module import MtclModule
-
-    clock: list[float] = []
-
-    class Clock(pl.Callback):
-        def on_train_batch_end(self, *arguments: Any) -> None:
-            clock.append(time.perf_counter())
-
-    tasks = {name: TaskConfig() for name in workload.TASKS}
-    data = MtclDataModule(
-        root=str(folder / "data"),
-        tasks=tasks,
-        tasks_dir=str(folder / "tasks"),
-        batch_size=BATCH,
-        max_length=256,
-        alpha=0.0,
-        cache=str(folder / "cache"),
-    )
-    module = MtclModule(tasks, encoder=EncoderConfig(dropout=dropout))
-    trainer = pl.Trainer(
-        max_steps=WARMUP + STEPS,
-        precision=precision,  # type: ignore[arg-type]
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        gradient_clip_val=1.0,
-        use_distributed_sampler=False,
-        limit_val_batches=0,
-        callbacks=[Clock()],
-    )
-    module.base = {"measured": 0.0}
-    trainer.fit(module, data)
-    return STEPS * BATCH * len(tasks) / (clock[-1] - clock[WARMUP - 1])
-
-
-def sentence_transformers(folder: Path, *, precision: str, dropout: float | None) -> float:
-    """Pairs a second of `SentenceTransformerTrainer`."""
-    import datasets
-    import torch
-    from sentence_transformers import (
-        SentenceTransformer,
-        SentenceTransformerTrainer,
-        SentenceTransformerTrainingArguments,
-    )
-    from sentence_transformers.losses import MultipleNegativesRankingLoss
-    from transformers import TrainerCallback
-
-    from mtcl.encoder import DEFAULT_MODEL
-    from mtcl.hub import resolve_model
-
-    clock: list[float] = []
-
-    class Clock(TrainerCallback):  # type: ignore[misc]
-        def on_step_end(self, *arguments: Any, **options: Any) -> None:
-            clock.append(time.perf_counter())
-
-    model = SentenceTransformer(str(resolve_model(DEFAULT_MODEL)), device="cpu")
-    model.max_seq_length = 256
-    if dropout is not None:
-        for part in model.modules():
-            if isinstance(part, torch.nn.Dropout):
-                part.p = dropout
-    train = {
-        name: datasets.Dataset.from_parquet(str(folder / "data" / name / "train.parquet")) for name in workload.TASKS
-    }
-    loss = MultipleNegativesRankingLoss(model, scale=20.0)
-    arguments = SentenceTransformerTrainingArguments(
-        output_dir=str(folder / "peer"),
-        max_steps=4 * (WARMUP + STEPS),
-        per_device_train_batch_size=BATCH,
-        multi_dataset_batch_sampler="round_robin",
-        bf16=precision == "bf16-mixed",
-        use_cpu=True,
-        dataloader_num_workers=1,
-        save_strategy="no",
-        logging_strategy="no",
-        report_to=[],
-        disable_tqdm=True,
-        max_grad_norm=1.0,
-    )
-    trainer = SentenceTransformerTrainer(model, arguments, train_dataset=train, loss=loss, callbacks=[Clock()])
-    trainer.train()
-    return 4 * STEPS * BATCH / (clock[-1] - clock[4 * WARMUP - 1])
-
-
-SYSTEMS = {"mtcl": mtcl, "sentence-transformers": sentence_transformers}
-
-
-def measure(system: str, folder: Path, *, threads: int, **setting: Any) -> float:
-    """One measurement in a process of its own."""
-    request = json.dumps({"system": system, "folder": str(folder), **setting})
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", "tests.benchmarks.throughput", "--one", request]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(done.stderr[-2000:])
-    return float(done.stdout.strip().splitlines()[-1])
+ROOT = Path(__file__).resolve().parents[2]
+SIZES = {"base": (12, 768), "tiny": (2, 32)}
+"""Layers and dimensions of the encoders with random weights."""
+PEAK_TFLOPS = {"H200": 989.0, "H100": 989.0, "A100": 312.0, "L40S": 362.0, "A10": 125.0, "L4": 121.0}
+"""Dense bf16 of the makers' data sheets (SXM)."""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--one", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.one:
-        request = json.loads(options.one)
-        print(SYSTEMS[request.pop("system")](Path(request.pop("folder")), **request))
-        return
+    options = arguments()
+    with tempfile.TemporaryDirectory() as name:
+        setting = prepare(Path(name), options)
+        print("| precision | dropout | pairs/s of mtcl | of the bare loop | of sentence-transformers | ", end="")
+        print("mtcl / sentence-transformers | bare / mtcl | model TFLOP/s |")
+        print("|---|---|---|---|---|---|---|---|")
+        for precision in options.precision:
+            for dropout in options.dropout:
+                one = replace(setting, precision=precision, dropout=None if dropout == "shipped" else float(dropout))
+                print(row(one, rounds=options.rounds, threads=options.threads), flush=True)
+
+
+def row(setting: Setting, *, rounds: int, threads: int) -> str:
+    """Medians over rounds, and the ratios of each round."""
+    found = [{system: measure(system, setting, threads=threads) for system in SYSTEMS} for _ in range(rounds)]
+    pairs = {system: [one[system]["pairs"] for one in found] for system in SYSTEMS}
+    ours, loop, theirs = (statistics.median(figures) for figures in pairs.values())
+    peers = ", ".join(f"{a / b:.2f}" for a, b in zip(pairs["mtcl"], pairs["sentence-transformers"], strict=True))
+    loops = ", ".join(f"{a / b:.3f}" for a, b in zip(pairs["bare"], pairs["mtcl"], strict=True))
+    flops = statistics.median(one["mtcl"]["flops"] for one in found)
+    used = f" ({flops / peak:.0%} of the peak)" if (peak := peak_flops(setting.accelerator)) else ""
+    shown = "as shipped" if setting.dropout is None else f"{setting.dropout:g}"
+    figures = f"{ours:.1f} | {loop:.1f} | {theirs:.1f} | {peers} | {loops} | {flops / 1e12:.3f}{used}"
+    return f"| {setting.precision} | {shown} | {figures} |"
+
+
+def peak_flops(accelerator: str) -> float | None:
+    """The GPU's FLOP a second in bf16 by its data sheet, or None."""
+    import torch
+
+    if accelerator != "gpu":
+        return None
+    name = torch.cuda.get_device_name()
+    return next((1e12 * peak for model, peak in PEAK_TFLOPS.items() if model in name.split()), None)
+
+
+def prepare(folder: Path, options: argparse.Namespace) -> Setting:
+    """The texts and the encoder that `options` ask for."""
     from mtcl.encoder import DEFAULT_MODEL
     from mtcl.hub import resolve_model
 
-    words = [w for w in (resolve_model(DEFAULT_MODEL) / "vocab.txt").read_text().split("\n") if w.isalpha()]
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        workload.write(folder, pairs=BATCH * (WARMUP + STEPS), vocabulary=words)
-        print("| precision | dropout | mtcl pairs/s | sentence-transformers pairs/s | ratio of each round |")
-        print("|---|---|---|---|---|")
-        for precision in ("bf16-mixed", "32-true"):
-            for dropout in (None, 0.0):
-                rounds = [
-                    [measure(s, folder, threads=options.threads, precision=precision, dropout=dropout) for s in SYSTEMS]
-                    for _ in range(options.rounds)
-                ]
-                ours, theirs = (statistics.median(figures) for figures in zip(*rounds, strict=True))
-                ratios = ", ".join(f"{a / b:.2f}" for a, b in rounds)
-                shown = "as shipped (0.1)" if dropout is None else "0"
-                print(f"| {precision} | {shown} | {ours:.1f} | {theirs:.1f} | {ratios} |", flush=True)
+    minilm = resolve_model(DEFAULT_MODEL)
+    encoder = (
+        DEFAULT_MODEL if options.encoder == "minilm" else random_encoder(folder / "encoder", minilm, options.encoder)
+    )
+    common = {"folder": str(folder), "encoder": encoder, "steps": options.steps, "accelerator": options.accelerator}
+    common |= {"batch": options.batch, "tokens_per_chunk": options.tokens_per_chunk, "clock": options.clock}
+    if options.data == "public":
+        config = yaml.safe_load((ROOT / "configs" / "public.yaml").read_text())
+        return Setting(
+            root=os.environ["MTCL_DATA"],
+            tasks_dir=str(ROOT / "tasks"),
+            tasks=tuple(config["tasks"]),
+            max_length=config["data"]["max_length"],
+            **common,
+        )
+    pairs = options.batch * (WARMUP + options.steps)
+    workload.write(folder, pairs=pairs, vocabulary=workload.vocabulary_of(minilm))
+    return Setting(root=str(folder / "data"), tasks_dir=str(folder / "tasks"), tasks=workload.TASKS, **common)
+
+
+def random_encoder(folder: Path, tokenizer: Path, size: str) -> str:
+    """A BERT of random weights with the tokenizer of another folder."""
+    from transformers import BertConfig, BertModel
+
+    layers, hidden = SIZES[size]
+    shape = {"num_hidden_layers": layers, "hidden_size": hidden, "intermediate_size": 4 * hidden}
+    BertModel(BertConfig(num_attention_heads=max(1, hidden // 64), **shape)).save_pretrained(folder)
+    for file in ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        if (tokenizer / file).exists():
+            shutil.copy(tokenizer / file, folder)
+    return str(folder)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=2, help="steps counted, after one of warming up")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--batch", type=int, default=64, help="pairs a task")
+    parser.add_argument("--data", choices=("generated", "public"), default="generated")
+    parser.add_argument("--encoder", choices=("minilm", *SIZES), default="minilm")
+    parser.add_argument("--precision", nargs="+", default=["bf16-mixed", "32-true"])
+    parser.add_argument("--dropout", nargs="+", default=["shipped", "0"])
+    parser.add_argument("--accelerator", choices=("cpu", "gpu"), default="cpu")
+    parser.add_argument("--tokens_per_chunk", type=int)
+    parser.add_argument("--clock", choices=("perf_counter", "process_time"), default="perf_counter")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

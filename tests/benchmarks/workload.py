@@ -51,6 +51,11 @@ def rows_of(task: str, count: int, vocabulary: list[str], generator: np.random.G
     ]
 
 
+def vocabulary_of(encoder: Path) -> list[str]:
+    """The whole words of a folder's WordPiece vocabulary."""
+    return [word for word in (encoder / "vocab.txt").read_text(encoding="utf-8").split("\n") if word.isalpha()]
+
+
 def write(folder: Path, *, pairs: int, vocabulary: list[str], seed: int = 0) -> None:
     """A data root and a folder of task files: `folder/data/<task>/*.parquet` and `folder/tasks/<task>.py`."""
     import pyarrow as pa

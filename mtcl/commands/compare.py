@@ -1,0 +1,33 @@
+"""`mtcl compare --config compare.yaml`: encoders side by side on the same tasks, at several dimensions.
+
+Ours, models of the Hub, and endpoints of OpenAI's interface; what an endpoint answered is kept and not paid for twice.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mtcl import config as configuration
+from mtcl.commands.arguments import Parser, parse
+from mtcl.commands.run import quiet_libraries
+from mtcl.errors import ConfigError
+
+
+def main(command: str, arguments: list[str]) -> int:
+    parser = Parser(prog=f"mtcl {command}", description=__doc__, add_help=False)
+    parser.add_argument("-c", "--config", action="append", default=[], help="YAML file; several merge, later ones win")
+    parser.add_argument("--out", type=Path, default=Path("compare"), help="folder of the table (default: %(default)s)")
+    options, rest = parser.parse_known_args(arguments)
+    if "-h" in rest or "--help" in rest:
+        parser.print_help()
+        print("\nand every key of a comparison:\n")
+    elif not options.config:
+        raise ConfigError("no comparison: give --config FILE")
+    quiet_libraries()
+    from mtcl.compare import CompareConfig, run_comparison
+
+    content = configuration.read(options.config)
+    path = run_comparison(parse(CompareConfig, content, rest), options.out)
+    print(path.read_text(encoding="utf-8"))
+    print(f"written to {path}")
+    return 0

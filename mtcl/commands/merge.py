@@ -1,0 +1,120 @@
+"""`mtcl merge A B`: one checkpoint whose weights are the mean of several, or of some and the base encoder."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mtcl import config as configuration
+from mtcl.commands.arguments import Parser
+from mtcl.commands.run import checkpoint_path, load_checkpoint, quiet_libraries, yaml_of
+from mtcl.errors import ConfigError
+from mtcl.types import BEST
+
+if TYPE_CHECKING:
+    from mtcl.merge import State
+
+BASE = "base"
+
+
+def main(command: str, arguments: list[str]) -> int:
+    options = _parser(command).parse_args(arguments)
+    weights = weights_of(options)
+    path = target_of(Path(options.out))
+    quiet_libraries()
+    from mtcl.merge import Ingredient, merge
+
+    saved = {name: load_checkpoint(checkpoint_path(name, BEST)) for name in options.checkpoints if name != BASE}
+    first = next(iter(saved.values()))
+    states = {name: content["state_dict"] for name, content in saved.items()}
+    if BASE in options.checkpoints:
+        states[BASE] = base_state(first)
+    merged = merge(
+        [Ingredient(name, states[name], weight) for name, weight in zip(options.checkpoints, weights, strict=True)]
+    )
+    write(path, checkpoint_of(merged, list(saved.values()), dict(zip(options.checkpoints, weights, strict=True))))
+    print(f"written {path}; judge it with: mtcl test --ckpt {options.out}")
+    return 0
+
+
+def weights_of(options: argparse.Namespace) -> list[float]:
+    """A weight for each checkpoint, as given. Raises `ConfigError` if that cannot be."""
+    names: list[str] = options.checkpoints
+    if len(set(names)) != len(names) or len(names) < 2 or names == [BASE]:
+        raise ConfigError(f"found {', '.join(names)}: give at least two different checkpoints, or one and `{BASE}`")
+    if options.weight is not None:
+        if len(names) != 2 or options.weights or not 0 <= options.weight <= 1:
+            raise ConfigError(
+                f"--weight is the first of two checkpoints' share, 0 to 1: found {options.weight} for {len(names)}; "
+                "for several give --weights"
+            )
+        return [options.weight, 1 - options.weight]
+    weights: list[float] = options.weights or [1.0] * len(names)
+    if len(weights) != len(names):
+        raise ConfigError(f"{len(weights)} weights for {len(names)} checkpoints: give one each")
+    return weights
+
+
+def target_of(out: Path) -> Path:
+    """The file to write: `out` itself, or the best checkpoint of a run folder `out`."""
+    path = out if out.suffix == ".ckpt" else out / "checkpoints" / BEST
+    if path.exists():
+        raise ConfigError(f"{path} exists: give another --out")
+    return path
+
+
+def base_state(saved: dict[str, Any]) -> State:
+    """The weights that a checkpoint's run began with, as its own are named."""
+    from mtcl.encoder import Encoder, EncoderConfig
+
+    encoder = Encoder.load(EncoderConfig(**yaml_of(saved)["model"]["encoder"]))
+    state = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
+    began = {k: v for k, v in saved["state_dict"].items() if k.startswith("base_projection.")}
+    return state | began | {k.replace("base_projection.", "encoder.projection."): v for k, v in began.items()}
+
+
+def checkpoint_of(state: State, sources: list[dict[str, Any]], merged: dict[str, float]) -> dict[str, Any]:
+    """What `--ckpt` and `--init_from` read: the first source's configuration with the tasks of all.
+
+    Raises `ConfigError` if the sources pool tokens in different ways.
+    """
+    import yaml
+
+    configs = [yaml_of(source) for source in sources]
+    if len(poolings := {config["model"]["encoder"]["pooling"] for config in configs}) > 1:
+        raise ConfigError(f"the checkpoints pool in different ways ({', '.join(sorted(poolings))}): merge those of one")
+    config: dict[str, Any] = dict(configs[0])
+    base: dict[str, float] = {}
+    for other, source in zip(reversed(configs), reversed(sources), strict=True):
+        config["tasks"] = configuration.merge(config["tasks"], other["tasks"])
+        base |= source["mtcl"]["base"]
+    text = yaml.safe_dump(config, sort_keys=False)
+    return {
+        "state_dict": state,
+        "global_step": 0,
+        "pytorch-lightning_version": sources[0]["pytorch-lightning_version"],
+        "mtcl": {"base": base, "history": {}, "config": text, "merged": merged},
+    }
+
+
+def write(path: Path, content: dict[str, Any]) -> None:
+    """Aside first, so that a file of this name is whole."""
+    import torch
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    torch.save(content, aside)
+    aside.replace(path)
+
+
+def _parser(command: str) -> argparse.ArgumentParser:
+    parser = Parser(prog=f"mtcl {command}", description=__doc__)
+    parser.add_argument(
+        "checkpoints", nargs="+", metavar="RUN", help=f"run folder (its best checkpoint), .ckpt, or `{BASE}`"
+    )
+    parser.add_argument("--weight", type=float, help="share of the first of two, 0 to 1 (default: alike)")
+    parser.add_argument("--weights", type=float, nargs="+", help="one for each; divided by their sum")
+    parser.add_argument("--out", required=True, help="run folder or .ckpt file to write")
+    return parser

@@ -1,0 +1,44 @@
+"""`mtcl transfer --config study.yaml`: single, joint and base arms over seeds, and a report of who gains what.
+
+Given again, it goes on where it was: runs that are done are kept, interrupted ones continued.
+"""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+from mtcl import config as configuration
+from mtcl.commands.arguments import Parser, parse
+from mtcl.commands.run import quiet_libraries
+from mtcl.errors import ConfigError
+
+STUDIES = Path("studies")
+
+
+def main(command: str, arguments: list[str]) -> int:
+    parser = Parser(prog=f"mtcl {command}", description=__doc__, add_help=False)
+    parser.add_argument("-c", "--config", action="append", default=[], help="YAML file; several merge, later ones win")
+    parser.add_argument(
+        "--study_dir", type=Path, help="where all is kept (default: studies/<name of the configuration>)"
+    )
+    parser.add_argument("--jobs", type=int, help="runs at the same time (default: the number of GPUs, or 1)")
+    options, rest = parser.parse_known_args(arguments)
+    if "-h" in rest or "--help" in rest:
+        parser.print_help()
+        print("\nand every key of a study:\n")
+    elif not options.config:
+        raise ConfigError("no study: give --config FILE")
+    quiet_libraries()
+    from mtcl.transfer import StudyConfig, run_study
+
+    study = parse(StudyConfig, configuration.load(options.config), rest)
+    signal.signal(signal.SIGTERM, _leave)
+    report = run_study(study, options.study_dir or STUDIES / Path(options.config[0]).stem, jobs=options.jobs)
+    print(report.read_text(encoding="utf-8"))
+    print(f"written to {report}; in TensorBoard: tensorboard --logdir {report.parent.parent}")
+    return 0
+
+
+def _leave(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)

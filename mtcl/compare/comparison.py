@@ -1,0 +1,200 @@
+"""A comparison from its configuration to a table and a plot.
+
+Every encoder sees the same texts and is scored on the same items, so differences are paired item by item; intervals
+say what other items of the same kind would give.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mtcl.compare.config import CompareConfig, EncoderSpec
+from mtcl.compare.encoders import encoder_of, endpoint_of
+from mtcl.errors import ConfigError
+from mtcl.evaluation import Pool, evaluate
+from mtcl.hub import resolve_model
+from mtcl.item_scores import ItemScores, scores_of
+from mtcl.registry import discover
+from mtcl.statistics import Differences, Interval, bootstrap, macro_bootstrap
+from mtcl.store import Tokenizer, prepare
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+log = logging.getLogger("mtcl")
+Scores = dict[str, ItemScores]
+"""Scores of the primary metric by task."""
+BYTES_PER_VALUE = 4
+MAX_LENGTH = 128
+
+
+@dataclass(frozen=True)
+class Row:
+    """An encoder at one number of dimensions. `over_first` is the difference of macro means to the first encoder."""
+
+    encoder: str
+    dim: int
+    num_bytes: int
+    by_task: dict[str, Interval]
+    macro: Interval
+    over_first: Interval
+
+
+def run_comparison(config: CompareConfig, folder: Path) -> Path:
+    """Evaluate every encoder; the path of the report in `folder`."""
+    cache = Path(config.cache or os.environ.get("MTCL_CACHE") or Path.home() / ".cache" / "mtcl")
+    tokenizer = Tokenizer.load(resolve_model(config.tokenizer))
+    pools = _pools(config, tokenizer, cache)
+    _announce(config, pools, tokenizer, cache)
+    scores: dict[tuple[str, int], Scores] = {}
+    for name, spec in config.encoders.items():
+        scores |= {(name, dim): found for dim, found in _scores(spec, pools, config.dims, cache).items()}
+        log.info("%s: done", name)
+    return write_table(rows_of(scores), {pool.name: pool.metric.name for pool in pools}, folder)
+
+
+def rows_of(scores: dict[tuple[str, int], Scores]) -> list[Row]:
+    """A row for each encoder and dimension; the first encoder's widest is what others are held to."""
+    first_name = next(iter(scores))[0]
+    first = scores[max(key for key in scores if key[0] == first_name)]
+    rows = []
+    for (name, dim), found in scores.items():
+        rows.append(
+            Row(
+                encoder=name,
+                dim=dim,
+                num_bytes=dim * BYTES_PER_VALUE,
+                by_task={task: bootstrap(_differences(own)) for task, own in found.items()},
+                macro=macro_bootstrap([_differences(own) for own in found.values()]),
+                over_first=macro_bootstrap([_differences(own, first[task]) for task, own in found.items()]),
+            )
+        )
+    return rows
+
+
+def _differences(ours: ItemScores, theirs: ItemScores | None = None) -> Differences:
+    """Of one "seed": an encoder as it is; without `theirs` the scores themselves."""
+    scores_I = ours.scores_I if theirs is None else ours.scores_I - theirs.scores_I
+    return Differences(scores_I[None], ours.clusters_I)
+
+
+def write_table(rows: Sequence[Row], metrics: dict[str, str], folder: Path) -> Path:
+    """compare.md, compare.json and, where matplotlib is, compare.png; the path of the first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "compare.json").write_text(json.dumps([asdict(row) for row in rows], indent=1), encoding="utf-8")
+    text = table(rows, metrics)
+    try:
+        plot(rows).savefig(folder / "compare.png", dpi=120)
+        text += "\n![quality against size](compare.png)\n"
+    except ImportError:
+        log.warning("no plot: matplotlib is not installed (pip install 'mtcl[study]')")
+    path = folder / "compare.md"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def table(rows: Sequence[Row], metrics: dict[str, str]) -> str:
+    """Markdown; brackets hold 95 % intervals over items."""
+    tasks = [f"{task} ({metric})" for task, metric in metrics.items()]
+    lines = [["encoder", "dimensions", "bytes", *tasks, "macro mean", f"minus {rows[0].encoder}"]]
+    lines.append(["---"] * len(lines[0]))
+    for row in rows:
+        figures = [_level(row.by_task[task]) for task in metrics]
+        lines.append(
+            [row.encoder, f"{row.dim:,}", f"{row.num_bytes:,}", *figures, _level(row.macro), str(row.over_first)]
+        )
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
+
+
+def plot(rows: Sequence[Row]) -> Figure:
+    """Macro mean with its interval against dimensions, and bytes of a float32 vector above."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    panel = figure.subplots()
+    for name in dict.fromkeys(row.encoder for row in rows):
+        own = sorted((row for row in rows if row.encoder == name), key=lambda row: row.dim)
+        means = np.array([row.macro.mean for row in own])
+        ends = np.abs(np.array([[row.macro.low, row.macro.high] for row in own]).T - means)
+        panel.errorbar([row.dim for row in own], means, yerr=ends, marker="o", capsize=3, label=name)
+    panel.set_xscale("log", base=2)
+    panel.set_xlabel("dimensions")
+    panel.set_ylabel("macro mean, with 95 % interval")
+    above = panel.secondary_xaxis("top", functions=(_bytes_of, _dims_of))
+    above.set_xlabel("bytes a vector (float32)")
+    panel.legend(fontsize=8)
+    return figure
+
+
+def _bytes_of(dims: Any) -> Any:
+    return dims * BYTES_PER_VALUE
+
+
+def _dims_of(num_bytes: Any) -> Any:
+    return num_bytes / BYTES_PER_VALUE
+
+
+def _scores(spec: EncoderSpec, pools: Sequence[Pool], dims: Sequence[int], cache: Path) -> dict[int, Scores]:
+    """Scores by dimension: each text is embedded once, longer vectors are cut and made of unit length again."""
+    embed = encoder_of(spec, cache)
+    found: dict[int, Scores] = {}
+    for pool in pools:
+        texts = [spec.prefix + text for text in pool.store.texts().to_pylist()]
+        vectors_TD = embed(texts)
+        full = vectors_TD.shape[1]
+        for dim in sorted({min(dim, full) for dim in (*dims, full)}):
+            found.setdefault(dim, {})[pool.name] = _item_scores(pool, F.normalize(vectors_TD[:, :dim], dim=1))
+    return found
+
+
+def _item_scores(pool: Pool, vectors_TD: Tensor) -> ItemScores:
+    result = evaluate(pool, lambda texts: vectors_TD[torch.from_numpy(np.asarray(texts))])
+    return scores_of(result.items, pool.metric, where=pool.name)
+
+
+def _pools(config: CompareConfig, tokenizer: Tokenizer, cache: Path) -> list[Pool]:
+    registry, named_root = discover(config.tasks_dir), config.root or os.environ.get("MTCL_DATA")
+    root = Path(named_root) if named_root else None
+    pools = []
+    for name in config.tasks:
+        task = registry[name]
+        store = prepare(task, config.split, root=root, tokenizer=tokenizer, max_length=MAX_LENGTH, cache=cache)
+        pools.append(Pool(name, store, task.metric))
+    return pools
+
+
+def _announce(config: CompareConfig, pools: Sequence[Pool], tokenizer: Tokenizer, cache: Path) -> None:
+    """Say, before anything is sent, how much goes to endpoints. Raises `ConfigError` above `max_tokens`."""
+    total = 0
+    for name, spec in config.encoders.items():
+        if spec.endpoint:
+            texts = [spec.prefix + text for pool in pools for text in pool.store.texts().to_pylist()]
+            missing = endpoint_of(spec, cache).missing(texts)
+            num_tokens = sum(len(ids) for ids in tokenizer.backend(missing)["input_ids"]) if missing else 0
+            total += num_tokens
+            log.info(
+                "%s: sends %d of %d texts, about %d tokens (the others are known)",
+                name,
+                len(missing),
+                len(dict.fromkeys(texts)),
+                num_tokens,
+            )
+    if config.max_tokens is not None and total > config.max_tokens:
+        raise ConfigError(
+            f"{total:,} tokens would be sent, max_tokens is {config.max_tokens:,}: raise it or take fewer"
+        )
+
+
+def _level(interval: Interval) -> str:
+    return f"{interval.mean:.4f} [{interval.low:.4f}, {interval.high:.4f}]"

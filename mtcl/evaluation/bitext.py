@@ -1,0 +1,75 @@
+"""Translations found both ways in pools of one size, so that languages compare whatever their number of pairs."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from mtcl.errors import DataError
+from mtcl.evaluation.pool import Items, Pool, Result, Vectors
+from mtcl.evaluation.relevance import carried_by, relevant
+from mtcl.metrics import BitextAccuracy
+from mtcl.store import TokenStore
+from mtcl.types import FloatArray, IntArray
+
+SEED = 0
+"""Of the shuffle that deals pairs to pools: the same pools in every run."""
+
+
+def evaluate(pool: Pool, vectors: Vectors) -> Result:
+    """Top-1 accuracy: macro mean over languages, each language's own, and the means of languages seen and unseen."""
+    store, metric = pool.store, pool.metric
+    assert isinstance(metric, BitextAccuracy)
+    by_language: dict[str, FloatArray] = {}
+    kept: list[IntArray] = []
+    for name, pairs in _pairs_by_language(store).items():
+        pools = _pools(pairs, metric.pool_size)
+        if pools:
+            by_language[name] = np.concatenate([_hits(p, vectors, store) for p in pools])
+            kept += pools
+    if not kept:
+        raise DataError(f"task {pool.name!r}: no language of the pool has 2 pairs")
+    items, scores = np.concatenate(kept), np.concatenate(list(by_language.values()))
+    means = {name: float(hits.mean()) for name, hits in by_language.items()}
+    figures = {metric.name: float(np.mean(list(means.values())))}
+    figures |= {f"{metric.name}_{name}": value for name, value in means.items()}
+    for name, languages in _seen_and_unseen(pool, means).items():
+        figures[f"{metric.name}_{name}"] = float(np.mean([means[language] for language in languages]))
+    single = Items(items, np.asarray(store.anchors)[items], (metric.name,), scores[:, None])
+    return Result(pool.name, len(items), figures[metric.name], figures, single)
+
+
+def _pairs_by_language(store: TokenStore) -> dict[str, IntArray]:
+    if store.languages is None:
+        return {"all": np.arange(len(store.anchors))}
+    return {name: np.flatnonzero(store.languages == number) for number, name in enumerate(store.language_names)}
+
+
+def _pools(pairs: IntArray, size: int) -> list[IntArray]:
+    """Whole pools; what is left over is not used, unless there is no whole pool."""
+    shuffled = np.random.default_rng(SEED).permutation(pairs)
+    if len(shuffled) < size:
+        return [shuffled] if len(shuffled) > 1 else []
+    return list(shuffled[: len(shuffled) // size * size].reshape(-1, size))
+
+
+def _hits(pairs: IntArray, vectors: Vectors, store: TokenStore) -> FloatArray:
+    """For each pair the mean of both ways: 1 if the nearest text is the translation, or a related one."""
+    sides = [np.asarray(side)[pairs] for side in (store.anchors, store.positives)]
+    first_ND, second_ND = (vectors.of(side) for side in sides)
+    cosine_NN = first_ND @ second_ND.T
+    right_NN = torch.from_numpy(relevant(store.keys.take(sides[0]), carried_by(store.keys.take(sides[1]))))
+    forth = right_NN.gather(1, cosine_NN.argmax(dim=1, keepdim=True))[:, 0]
+    back = right_NN.T.gather(1, cosine_NN.T.argmax(dim=1, keepdim=True))[:, 0]
+    hits: FloatArray = ((forth.double() + back.double()) / 2).numpy()
+    return hits
+
+
+def _seen_and_unseen(pool: Pool, means: dict[str, float]) -> dict[str, list[str]]:
+    if pool.seen_languages is None:
+        return {}
+    groups = {
+        "seen": [name for name in means if name in pool.seen_languages],
+        "unseen": [name for name in means if name not in pool.seen_languages],
+    }
+    return {name: languages for name, languages in groups.items() if languages}

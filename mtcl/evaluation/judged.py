@@ -1,0 +1,40 @@
+"""Judged pairs: the cosine of each against its score or label, language by language."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from mtcl.errors import DataError
+from mtcl.evaluation.pool import Items, Pool, Result, Vectors
+from mtcl.metrics import AveragePrecision, PairMetric, RocAuc, Spearman
+from mtcl.types import FloatArray, Kind
+
+COMMON: dict[Kind, tuple[PairMetric, ...]] = {Kind.GRADED: (Spearman(),), Kind.BINARY: (AveragePrecision(), RocAuc())}
+"""Reported beside the primary metric."""
+
+
+def evaluate(pool: Pool, vectors: Vectors) -> Result:
+    """Score the pool's pairs; the figure of several languages is their mean, each one's own is beside it."""
+    store, primary = pool.store, pool.metric
+    assert isinstance(primary, PairMetric)
+    assert store.scores is not None
+    scores_P = np.asarray(store.scores, dtype=np.float64)
+    first_PD, second_PD = vectors.of(store.anchors), vectors.of(store.positives)
+    cosine_P: FloatArray = (first_PD * second_PD).sum(dim=1).double().numpy()
+    metrics = {metric.name: metric for metric in (*COMMON[store.kind], primary)}
+    groups = {"": np.arange(len(scores_P))}
+    if store.languages is not None:
+        groups = {name: np.flatnonzero(store.languages == n) for n, name in enumerate(store.language_names)}
+    figures: dict[str, float] = {}
+    for name, metric in metrics.items():
+        of_group = {g: metric(cosine_P[rows], scores_P[rows]) for g, rows in groups.items()}
+        known = {g: value for g, value in of_group.items() if not math.isnan(value)}
+        if not known:
+            raise DataError(f"task {pool.name!r}: all scores of the pool are alike, so {name} has no value")
+        figures[name] = sum(known.values()) / len(known)
+        figures |= {f"{name}_{g}": value for g, value in known.items() if g}
+    items = np.arange(len(scores_P))
+    single = Items(items, items, ("cosine", "score"), np.stack([cosine_P, scores_P], axis=1))
+    return Result(pool.name, len(items), figures[primary.name], figures, single)

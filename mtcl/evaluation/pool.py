@@ -1,0 +1,106 @@
+"""What is evaluated, and what comes out: figures, and the scores of single items that two runs are compared by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mtcl.distributed import gather_varying, world
+from mtcl.metrics import Metric
+from mtcl.store import TokenStore
+from mtcl.types import FloatArray, IntArray, Kind
+
+Embed = Callable[[IntArray], Tensor]
+"""Text indices of a store to unit vectors (n, D), float32 on the CPU."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A task's split made ready for evaluation. `metric` is the task's primary one.
+
+    `seen_languages` are those of the training split, None if it is not known.
+    """
+
+    name: str
+    store: TokenStore
+    metric: Metric
+    seen_languages: frozenset[str] | None = None
+
+    @property
+    def texts(self) -> IntArray:
+        """The texts that are embedded, sorted."""
+        store, is_ranked = self.store, self.store.kind == Kind.POSITIVE
+        sides = (store.queries, store.candidates) if is_ranked else (store.anchors, store.positives)
+        return np.union1d(*sides)
+
+
+@dataclass(frozen=True)
+class Items:
+    """Scores (I, M) of single items by metric name. `items` are the queries' text indices, or the numbers of pairs;
+    items of one `clusters` value are not independent of each other.
+    """
+
+    items: IntArray
+    clusters: IntArray
+    names: tuple[str, ...]
+    scores: FloatArray
+
+    def write(self, path: Path) -> None:
+        """As Parquet with the columns `item`, `cluster` and one a metric."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        columns: dict[str, npt.NDArray[Any]] = {"item": self.items, "cluster": self.clusters}
+        columns |= {name: self.scores[:, number] for number, name in enumerate(self.names)}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table(columns), path)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A pool's figures by metric name; `primary` is the task's own. `num_items` had something to find."""
+
+    name: str
+    num_items: int
+    primary: float
+    metrics: dict[str, float]
+    items: Items
+
+
+def primary_of(results: Mapping[str, Result]) -> dict[str, float]:
+    """Primary metrics by task."""
+    return {name: result.primary for name, result in results.items()}
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Unit vectors (T, D) of a pool's `texts`, which are sorted indices into its store."""
+
+    texts: IntArray
+    vectors_TD: Tensor
+
+    def of(self, texts: IntArray) -> Tensor:
+        """(n, D) vectors of texts of the store."""
+        return self.vectors_TD[torch.from_numpy(np.searchsorted(self.texts, texts))]
+
+    def cut(self, dim: int) -> Vectors:
+        """The first `dim` dimensions, of unit length again."""
+        return Vectors(self.texts, F.normalize(self.vectors_TD[:, :dim], dim=1))
+
+
+def embed_shared(texts: IntArray, embed: Embed) -> Vectors:
+    """Vectors of sorted distinct texts, each embedded by one rank, alike on all ranks."""
+    rank, ranks = world()
+    mine_nD = embed(texts[rank::ranks])
+    if ranks == 1:
+        return Vectors(texts, mine_nD)
+    places = np.concatenate([np.arange(rank, len(texts), ranks) for rank in range(ranks)])
+    return Vectors(texts, gather_varying(mine_nD)[torch.from_numpy(np.argsort(places))])

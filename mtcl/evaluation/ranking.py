@@ -1,0 +1,109 @@
+"""Each query ranks the whole pool of candidates (a corpus, all labels, all posts); relevant is what shares a key.
+
+Queries are split over ranks, each once. Letters: N queries of a block, C candidates, D dimensions, K ranks.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from mtcl.distributed import gather_varying, together, world
+from mtcl.errors import DataError, MtclError, TaskError, located
+from mtcl.evaluation.pool import Items, Pool, Result, Vectors
+from mtcl.evaluation.relevance import carried_by, components, relevant
+from mtcl.metrics import MRR, NDCG, Accuracy, RankingMetric, Recall
+from mtcl.store import TokenStore
+from mtcl.types import FloatArray, IntArray
+
+BoolArray = npt.NDArray[np.bool_]
+BLOCK, SCORES = 512, 1 << 24
+"""Queries of a block, and scores it may hold: memory is bounded whatever the pool."""
+log = logging.getLogger("mtcl")
+COMMON: tuple[RankingMetric, ...] = (MRR(), NDCG(k=10), Recall(k=10), Accuracy(k=1))
+"""Reported for every task beside its primary metric."""
+
+
+def evaluate(pool: Pool, vectors: Vectors) -> Result:
+    """Rank the pool for each query and score the rankings."""
+    store, primary = pool.store, pool.metric
+    assert isinstance(primary, RankingMetric)
+    metrics = {metric.name: metric for metric in (*COMMON, primary)}
+    rank, ranks = world()
+    mine = np.asarray(store.queries)[rank::ranks]
+    with together(), _named(pool.name):
+        scores = _scores(vectors, mine, store, list(metrics.values()))
+    scores = gather_varying(torch.from_numpy(scores)).numpy()
+    items = gather_varying(torch.from_numpy(mine.astype(np.int64))).numpy()
+    order = np.argsort(items)
+    found = order[~np.isnan(scores[order, 0])]
+    if not len(found):
+        raise DataError(f"task {pool.name!r}: no query of the pool has a relevant candidate")
+    if len(found) < len(order) and rank == 0:
+        lost = len(order) - len(found)
+        log.warning(
+            "%s: %d of %d queries have nothing to find in the pool and do not count", pool.name, lost, len(order)
+        )
+    order = found
+    items, scores = items[order], scores[order]
+    means = dict(zip(metrics, scores.mean(axis=0).tolist(), strict=True))
+    clusters = components(store.keys.take(items)) if store.exclude_self else items
+    return Result(pool.name, len(items), means[primary.name], means, Items(items, clusters, tuple(metrics), scores))
+
+
+@contextmanager
+def _named(task: str) -> Iterator[None]:
+    try:
+        yield
+    except MtclError as error:
+        raise type(error)(f"task {task!r}, {error}") from error
+
+
+def _scores(
+    vectors: Vectors, queries: IntArray, store: TokenStore, metrics: list[RankingMetric]
+) -> npt.NDArray[np.float64]:
+    """(queries, metrics); a row of NaN for a query without a relevant candidate."""
+    candidates = np.asarray(store.candidates)
+    candidates_CD = vectors.of(candidates)
+    carried = carried_by(store.keys.take(candidates))
+    depth = _depth(metrics, len(candidates))
+    found: list[npt.NDArray[Any]] = [np.empty((0, len(metrics)))]
+    size = max(1, min(BLOCK, SCORES // len(candidates)))
+    for block in np.array_split(queries, max(1, -(-len(queries) // size))):
+        relevant_NC = relevant(store.keys.take(block), carried)
+        cosine_NC = vectors.of(block) @ candidates_CD.T
+        if store.exclude_self:
+            itself_NC = block[:, None] == candidates
+            relevant_NC &= ~itself_NC
+            cosine_NC[torch.from_numpy(itself_NC)] = -torch.inf
+        ranking_NK = cosine_NC.topk(depth, dim=1).indices.numpy()
+        hits_NK = np.take_along_axis(relevant_NC, ranking_NK, axis=1)
+        num_relevant_N = relevant_NC.sum(axis=1)
+        scores = np.stack([_judge(metric, hits_NK, num_relevant_N.clip(min=1)) for metric in metrics], axis=1)
+        scores[num_relevant_N == 0] = np.nan
+        found.append(scores)
+    return np.concatenate(found)
+
+
+def _judge(metric: RankingMetric, hits_NK: BoolArray, num_relevant_N: npt.NDArray[np.int64]) -> FloatArray:
+    """(N,) scores; a task's own metric is foreign code, so what goes wrong in it is told with its place."""
+    try:
+        scores_N = metric(hits_NK, num_relevant_N)
+    except Exception as error:
+        raise TaskError(f"metric {metric.name}: {located(error, Path(inspect.getfile(type(metric))))}") from error
+    if np.shape(scores_N) != num_relevant_N.shape:
+        raise TaskError(f"metric {metric.name} gave {np.shape(scores_N)} scores for {len(num_relevant_N)} queries")
+    return scores_N
+
+
+def _depth(metrics: list[RankingMetric], num_candidates: int) -> int:
+    depths = [num_candidates if metric.depth is None else metric.depth for metric in metrics]
+    return min(num_candidates, max(depths))

@@ -1,0 +1,73 @@
+"""Scores of single items, as an evaluation wrote them, in the form that arms are compared in.
+
+Ranking and translation metrics are means over items. Those of judged pairs (Spearman, average precision) are not: each
+item's score is its jackknife pseudo-value there, n * metric - (n - 1) * metric without it (Tukey 1958), whose mean and
+spread are the metric's to first order. Many items are left out in blocks, which stand as clusters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+
+from mtcl.errors import DataError, nearest
+from mtcl.evaluation import Items
+from mtcl.metrics import Metric
+from mtcl.metrics.judged import PairMetric
+from mtcl.types import FloatArray, IntArray
+
+MOST_BLOCKS = 500
+"""Times that a metric of judged pairs is computed for its pseudo-values."""
+
+
+@dataclass(frozen=True)
+class ItemScores:
+    """Scores of one encoder on one task: of the items (I,), which may come in clusters."""
+
+    items_I: IntArray
+    clusters_I: IntArray | None
+    scores_I: npt.NDArray[np.float64]
+
+
+def read_scores(path: Path, metric: Metric) -> ItemScores:
+    """A file with the columns `item`, `cluster` where items come in clusters, and one a metric."""
+    try:
+        table = pq.read_table(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"no scores can be read from {path}: {error}") from error
+    return _scores_of({name: table[name].to_numpy() for name in table.schema.names}, metric, where=str(path))
+
+
+def scores_of(items: Items, metric: Metric, *, where: str) -> ItemScores:
+    """The same of an evaluation that was just made."""
+    columns: dict[str, npt.NDArray[Any]] = {"item": items.items, "cluster": items.clusters}
+    columns |= dict(zip(items.names, items.scores.T, strict=True))
+    return _scores_of(columns, metric, where=where)
+
+
+def _scores_of(columns: Mapping[str, npt.NDArray[Any]], metric: Metric, *, where: str) -> ItemScores:
+    if metric.name in columns:
+        return ItemScores(columns["item"], columns.get("cluster"), columns[metric.name].astype(np.float64))
+    if isinstance(metric, PairMetric) and {"cosine", "score"} <= columns.keys():
+        clusters_I, scores_I = _pseudo_values(metric, columns["cosine"], columns["score"])
+        return ItemScores(columns["item"], clusters_I, scores_I)
+    raise DataError(f"{where} has no scores of {metric.name!r}{nearest(metric.name, columns)}")
+
+
+def _pseudo_values(
+    metric: PairMetric, cosine_I: FloatArray, score_I: FloatArray
+) -> tuple[IntArray, npt.NDArray[np.float64]]:
+    """Each item's block, and the pseudo-value of that block."""
+    blocks_I = np.arange(len(cosine_I)) % min(MOST_BLOCKS, len(cosine_I))
+    num_blocks = int(blocks_I.max()) + 1
+    whole = metric(cosine_I, score_I)
+    without_B = np.array(
+        [metric(cosine_I[blocks_I != b], score_I[blocks_I != b]) for b in range(num_blocks)], dtype=np.float64
+    )
+    return blocks_I, (num_blocks * whole - (num_blocks - 1) * without_B)[blocks_I]

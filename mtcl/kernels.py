@@ -1,0 +1,78 @@
+"""Faster kernels on a CPU, for whatever model runs inside `cpu_kernels()`: dropout and, in float32, linear layers.
+
+torch draws a Bernoulli number at 4 to 5 ns an element where MKL's generator is off (any CPU not of Intel); here an
+element costs 16 random bits of the same generator, 0.7 ns. And its float32 matrix products go to MKL, which runs at
+half the speed of oneDNN on such CPUs; a 1x1 convolution is the public way to oneDNN. Both are taken by a
+`TorchFunctionMode`, so attention's dropout inside a model's own code is covered too. Figures: docs/performance.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+LEVELS = 1 << 16
+"""A probability of dropout is met to half of 1 / 65,536; the scale follows what is met, so the expectation is exact."""
+
+
+def cpu_kernels(device: torch.device) -> AbstractContextManager[object]:
+    """The mode where tensors live on a CPU; elsewhere nothing."""
+    return _CpuKernels() if device.type == "cpu" else nullcontext()
+
+
+class _CpuKernels(TorchFunctionMode):
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return KERNELS.get(func, func)(*args, **(kwargs or {}))
+
+
+def _dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:  # noqa: A002
+    if not training or p == 0 or inplace:
+        return F.dropout(input, p, training, inplace)
+    return dropout(input, p)
+
+
+def dropout(values: Tensor, probability: float) -> Tensor:
+    """`values`, each zero with `probability`, the others scaled to keep the expectation; bits of torch's generator."""
+    dropped = min(round(probability * LEVELS), LEVELS - 1)
+    words = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(1 << 63), None)
+    bits = words.view(torch.int16)[: values.numel()].view(values.shape)
+    scale = torch.empty_like(values, memory_format=torch.contiguous_format, requires_grad=False)
+    torch.ge(bits, dropped - LEVELS // 2, out=scale)
+    return values * scale.mul_(LEVELS / (LEVELS - dropped))
+
+
+def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:  # noqa: A002
+    in_float32 = input.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    if in_float32 and input.numel() and _onednn_is_faster():
+        return linear(input, weight, bias)
+    return F.linear(input, weight, bias)
+
+
+def linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`F.linear` of at least one row as a 1x1 convolution over channels-last rows: the same memory, nothing copied.
+
+    Rows are shared out to as many images as texts or tokens: with one thread torch gives oneDNN no fewer than 16.
+    """
+    images = max(rows.shape[:-1], default=1)
+    pixels_IH1R = rows.reshape(images, 1, -1, rows.shape[-1]).permute(0, 3, 1, 2)
+    found: Tensor = F.conv2d(pixels_IH1R, weight[:, :, None, None], bias)
+    return found.permute(0, 2, 3, 1).reshape(*rows.shape[:-1], -1)
+
+
+@cache
+def _onednn_is_faster() -> bool:
+    """Measured on AVX-512 only."""
+    onednn: Any = torch.backends.mkldnn
+    return bool(onednn.is_available()) and torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+
+KERNELS: dict[Callable[..., Any], Callable[..., Any]] = {F.dropout: _dropout, F.linear: _linear}

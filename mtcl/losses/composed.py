@@ -1,0 +1,127 @@
+"""Losses made of others: at several dimensions (Matryoshka), several at once, with a spread-out regulariser.
+
+All work on the vectors of one forward and one gather.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from mtcl.errors import ConfigError
+from mtcl.losses.base import Embedded, Loss, View, by_blocks, cosines, truncated
+from mtcl.relation import NEGATIVE, relation
+from mtcl.types import Kind
+
+
+class WeightedSum(Loss):
+    """A weighted mean of losses on the same pairs, for example InfoNCE and TeacherMSE.
+
+    Args:
+        losses: At least one; those that want a teacher want the same.
+        weights: One a loss; all 1 if null.
+    """
+
+    def __init__(self, losses: list[Loss], weights: list[float] | None = None) -> None:
+        super().__init__()
+        weights = [1.0] * len(losses) if weights is None else weights
+        if not losses or len(weights) != len(losses) or min(weights) < 0 or not sum(weights):
+            raise ConfigError(f"WeightedSum has {len(losses)} losses and weights {weights}: give one of 0 or more each")
+        teachers = {loss.teacher for loss in losses if loss.teacher}
+        if len(teachers) > 1:
+            raise ConfigError(f"WeightedSum has losses of the teachers {', '.join(sorted(teachers))}: give one teacher")
+        self.parts = nn.ModuleList(losses)
+        self.shares = [weight / sum(weights) for weight in weights]
+        self.teacher = next(iter(teachers), None)
+        self.matches_teacher = any(loss.matches_teacher for loss in losses)
+        self.kinds = frozenset.intersection(*(loss.kinds for loss in losses))
+
+    @property
+    def temperature(self) -> Tensor:
+        return cast("Loss", self.parts[0]).temperature
+
+    def check(self, *, dim: int) -> None:
+        for part in self.parts:
+            cast("Loss", part).check(dim=dim)
+
+    def forward(self, view: View) -> Tensor:
+        values = [share * part(view) for share, part in zip(self.shares, self.parts, strict=True)]
+        return torch.stack(values).sum()
+
+
+class Matryoshka(Loss):
+    """A loss at several numbers of leading dimensions, so that an embedding can be cut (arXiv 2205.13147).
+
+    Args:
+        loss: What is computed at each.
+        dims: Numbers of dimensions beside the whole.
+        weight: Weight of each of `dims` against 1 of the whole; the mean is taken.
+    """
+
+    def __init__(self, loss: Loss, dims: list[int], weight: float = 0.5) -> None:
+        super().__init__()
+        if not dims or min(dims) < 1 or weight <= 0:
+            raise ConfigError(f"Matryoshka has dims {dims} and weight {weight}: give sizes and a weight above 0")
+        if loss.matches_teacher:
+            raise ConfigError("Matryoshka cannot cut a teacher's vectors: put TeacherMSE beside it in a WeightedSum")
+        self.loss, self.dims, self.weight = loss, dims, weight
+        self.teacher, self.kinds = loss.teacher, loss.kinds
+
+    @property
+    def temperature(self) -> Tensor:
+        return self.loss.temperature
+
+    def check(self, *, dim: int) -> None:
+        if max(self.dims) >= dim:
+            raise ConfigError(f"Matryoshka dims are {self.dims}: give less than the embedding's {dim}")
+        self.loss.check(dim=dim)
+
+    def forward(self, view: View) -> Tensor:
+        total = self.loss(view) + self.weight * sum(self.loss(truncated(view, dim)) for dim in self.dims)
+        return cast("Tensor", total) / (1 + self.weight * len(self.dims))
+
+
+class SpreadOut(Loss):
+    """A loss with the second moment of unrelated texts' cosines beside it: unrelated texts shall be orthogonal, as
+    random directions are (GOR, arXiv 1708.06320).
+
+    Args:
+        loss: The task's loss.
+        weight: Of the regulariser, which is 0 where the mean squared cosine is at most 1 / dimensions.
+    """
+
+    kinds = frozenset({Kind.POSITIVE, Kind.PARALLEL})
+
+    def __init__(self, loss: Loss, weight: float = 0.1) -> None:
+        super().__init__()
+        if weight <= 0:
+            raise ConfigError(f"SpreadOut weight is {weight}: give more than 0")
+        self.loss, self.weight = loss, weight
+        self.teacher, self.matches_teacher = loss.teacher, loss.matches_teacher
+        self.kinds = SpreadOut.kinds & loss.kinds
+
+    @property
+    def temperature(self) -> Tensor:
+        return self.loss.temperature
+
+    def check(self, *, dim: int) -> None:
+        self.loss.check(dim=dim)
+
+    def forward(self, view: View) -> Tensor:
+        return cast("Tensor", self.loss(view) + self.weight * spread(view.anchors.all, view.positives.all))
+
+
+def spread(anchors: Embedded, positives: Embedded) -> Tensor:
+    """max(0, mean squared cosine of unrelated texts - 1 / dimensions)."""
+
+    def of_rows(rows: slice) -> Tensor:
+        some = anchors[rows]
+        is_unrelated_NC = relation(some.keys_NK, positives.keys_NK, None) == NEGATIVE
+        squares_NC = cosines(some.vectors_ND, positives.vectors_ND).square()
+        return torch.stack([(squares_NC * is_unrelated_NC).sum(), is_unrelated_NC.sum().to(squares_NC)])
+
+    total_and_count = by_blocks(of_rows, len(anchors), len(positives)).sum(dim=0)
+    mean = total_and_count[0] / total_and_count[1].clamp(min=1)
+    return (mean - 1 / anchors.vectors_ND.shape[1]).clamp(min=0)

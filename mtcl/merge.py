@@ -1,0 +1,76 @@
+"""Interpolates the weights of encoders that began as one.
+
+Fine-tuned weights of one origin lie in one basin: their mean does what each does, often better (model soups, Wortsman
+et al. 2022, arXiv 2203.05482), and a mean with the base encoder gives back what fine-tuning forgot (LM-Cocktail, Xiao
+et al. 2023, arXiv 2311.13534). That holds for a common origin only, so projections that began differently are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mtcl.errors import ConfigError
+
+State = dict[str, Tensor]
+SHARED, ORIGIN = "encoder.", "base_projection."
+
+
+@dataclass(frozen=True)
+class Ingredient:
+    """The weights of a module under a name for messages; `weight` is its share, in any unit."""
+
+    name: str
+    state: State
+    weight: float
+
+
+def merge(ingredients: Sequence[Ingredient]) -> State:
+    """The weighted mean of each tensor, over the ingredients that have it; weights are divided by their sum.
+
+    All have the same encoder; parameters of losses may be of one task only. Raises `ConfigError` if they do not fit.
+    """
+    _check_weights([part.weight for part in ingredients])
+    for other in ingredients[1:]:
+        _check_fit(ingredients[0], other)
+    names = dict.fromkeys(n for part in ingredients for n in part.state if not n.startswith("weighting."))
+    return {name: _mean(name, [part for part in ingredients if name in part.state]) for name in names}
+
+
+def _mean(name: str, parts: Sequence[Ingredient]) -> Tensor:
+    first = parts[0].state[name]
+    total = sum(part.weight for part in parts)
+    if not first.is_floating_point() or name.startswith(ORIGIN) or total == 0:
+        return first.clone()
+    mean = torch.zeros_like(first)
+    for part in parts:
+        if part.weight:
+            mean += part.state[name] * (part.weight / total)
+    return mean
+
+
+def _check_weights(weights: list[float]) -> None:
+    if min(weights) < 0 or not 0 < sum(weights) < float("inf"):
+        raise ConfigError(f"weights are {', '.join(map(str, weights))}: give 0 or more each, and not all 0")
+
+
+def _check_fit(one: Ingredient, other: Ingredient) -> None:
+    """Raise `ConfigError` unless both have encoder tensors of equal names and shapes, and projections of one origin."""
+    shapes = [{k: tuple(v.shape) for k, v in part.state.items() if k.startswith(SHARED)} for part in (one, other)]
+    differing = [name for name in shapes[0] | shapes[1] if shapes[0].get(name) != shapes[1].get(name)]
+    if differing:
+        name = differing[0]
+        found = [shape.get(name, "absent") for shape in shapes]
+        raise ConfigError(
+            f"{one.name!r} and {other.name!r} are different encoders ({name.removeprefix(SHARED)}: {found[0]} and "
+            f"{found[1]}): merge runs of one base encoder and one model.encoder.dim"
+        )
+    for name in one.state:
+        if name.startswith(ORIGIN) and not torch.equal(one.state[name], other.state.get(name, one.state[name])):
+            raise ConfigError(
+                f"the projections of {one.name!r} and {other.name!r} began differently (a PCA of other texts), so "
+                "their dimensions mean different things: start one run from the other's weights with --init_from"
+            )

@@ -1,0 +1,146 @@
+"""Hard negatives from nearest neighbours: arrays in, arrays out.
+
+A text near an anchor is a hard negative, or a positive that nobody marked. Three things tell them apart: a text that
+shares a key with the anchor is never a negative; nor is one that scores nearly as high as the anchor's positive (the
+positive-aware limit of NV-Retriever, arXiv 2407.15831, which halves false negatives there); and the nearest few are
+passed over (`ranks`, as range_min and range_max in sentence-transformers). Letters: N anchors, D dimensions, S
+positives of all anchors, K neighbours of an anchor, M negatives of an anchor.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mtcl.errors import ConfigError
+from mtcl.types import IntArray, Ragged
+
+FloatArray = npt.NDArray[np.float32]
+BoolArray = npt.NDArray[np.bool_]
+RELATED, PASSED_OVER, TOO_NEAR = "shares a key", "nearer than the window", "too near the positive"
+MAX_RELATED = 1024
+"""Neighbours that may share a key with an anchor before its window begins to shrink: bounds the memory of a search."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Which neighbours become negatives.
+
+    `num` an anchor, nearest first, of those that take ranks `ranks[0]` to `ranks[1] - 1` (from 0) among the candidates
+    that share no key with the anchor, and that score below `below` times the anchor's positive.
+    """
+
+    num: int = 4
+    ranks: tuple[int, int] = (10, 100)
+    below: float = 0.95
+
+    def __post_init__(self) -> None:
+        if self.num < 1:
+            raise ConfigError(f"--num is {self.num}: give at least 1")
+        if not 0 <= self.ranks[0] < self.ranks[1]:
+            raise ConfigError(
+                f"--ranks is {self.ranks[0]} {self.ranks[1]}: give a first rank from 0 and a later last one"
+            )
+        if self.ranks[1] - self.ranks[0] < self.num:
+            raise ConfigError(f"--ranks {self.ranks[0]} {self.ranks[1]} holds fewer than --num {self.num}: widen it")
+        if not 0 < self.below <= 1:
+            raise ConfigError(
+                f"--below is {self.below}: give a share of the positive's score, more than 0 and at most 1"
+            )
+
+
+@dataclass(frozen=True)
+class Mined:
+    """Negatives of N anchors as candidate numbers, nearest first, -1 behind; and why neighbours were left out."""
+
+    negatives_NM: IntArray
+    scores_NM: FloatArray
+    left_out: Counter[str]
+
+
+class Candidates:
+    """The searched texts: an index of their unit vectors, and their keys (a row a candidate)."""
+
+    def __init__(self, index: Any, keys: Ragged) -> None:
+        """`index` is a FAISS index by inner product of all candidates."""
+        self.index, self.keys = index, keys
+        self._known, self._num_carriers = np.unique(keys.values, return_counts=True)
+
+    def mine(self, anchors_ND: FloatArray, keys: Ragged, positive_N: FloatArray, limits: Limits) -> Mined:
+        """The negatives of a block of anchors; `positive_N` is the score of each one's positive, NaN if it has none."""
+        depth = min(len(self.keys), limits.ranks[1] + min(MAX_RELATED, self._most_related(keys)))
+        scores_NK, hits_NK = self.index.search(np.ascontiguousarray(anchors_ND), depth)
+        related_NK = self._related(keys, hits_NK)
+        return select(scores_NK, hits_NK, related_NK, positive_N, limits)
+
+    def _most_related(self, keys: Ragged) -> int:
+        """An upper bound of the candidates that share a key with any one anchor."""
+        places, found = self._places(keys.values)
+        num_carriers = np.where(found, self._num_carriers[places], 0)
+        totals = np.concatenate([[0], np.cumsum(num_carriers)])
+        return int(np.diff(totals[keys.offsets]).max(initial=0))
+
+    def _related(self, keys: Ragged, hits_NK: IntArray) -> BoolArray:
+        """(N, K): whether an anchor shares a key with its neighbour."""
+        rows = np.repeat(np.arange(len(keys)), keys.lengths())
+        places, found = self._places(keys.values)
+        own = rows[found] * len(self._known) + places[found]
+        neighbour_keys = self.keys.take(np.maximum(hits_NK, 0).ravel())
+        cells = np.repeat(np.arange(hits_NK.size), neighbour_keys.lengths())
+        theirs = cells // max(1, hits_NK.shape[1]) * len(self._known) + self._places(neighbour_keys.values)[0]
+        related = np.zeros(hits_NK.size, dtype=np.bool_)
+        related[cells[np.isin(theirs, own)]] = True
+        return related.reshape(hits_NK.shape)
+
+    def _places(self, keys: IntArray) -> tuple[IntArray, BoolArray]:
+        places = np.searchsorted(self._known, keys).clip(max=len(self._known) - 1)
+        return places, self._known[places] == keys
+
+
+def select(
+    scores_NK: FloatArray, hits_NK: IntArray, related_NK: BoolArray, positive_N: FloatArray, limits: Limits
+) -> Mined:
+    """The first `limits.num` neighbours that may be negatives. Neighbours are sorted by falling score, -1 is none."""
+    first, last = limits.ranks
+    there_NK = hits_NK >= 0
+    unrelated_NK = there_NK & ~related_NK
+    seen_NK = unrelated_NK.cumsum(axis=1)
+    rank_NK = seen_NK - 1  # of those that are unrelated
+    paired_N1 = ~np.isnan(positive_N)[:, None]
+    before_NK = unrelated_NK & paired_N1 & (rank_NK < first)
+    window_NK = unrelated_NK & paired_N1 & (rank_NK >= first) & (rank_NK < last)
+    limit_N = np.minimum(positive_N, positive_N * limits.below)  # below 0 a share would lie above the positive
+    near_NK = window_NK & (scores_NK >= limit_N[:, None])
+    free_NK = window_NK & ~near_NK
+    taken_NK = free_NK & (free_NK.cumsum(axis=1) <= limits.num)
+    left_out = {
+        RELATED: there_NK & related_NK & paired_N1 & (seen_NK < last),
+        PASSED_OVER: before_NK,
+        TOO_NEAR: near_NK,
+    }
+    return Mined(
+        _packed(hits_NK, taken_NK, limits.num, -1),
+        _packed(scores_NK, taken_NK, limits.num, np.nan),
+        Counter({reason: int(cells.sum()) for reason, cells in left_out.items()}),
+    )
+
+
+def positive_scores(anchors_ND: FloatArray, positives_SD: FloatArray, owners_S: IntArray) -> FloatArray:
+    """(N,) the mean score of each anchor with its positives; `owners_S` says whose positive a row is. NaN if none."""
+    scores_S = (anchors_ND[owners_S] * positives_SD).sum(axis=1)
+    number_N = np.bincount(owners_S, minlength=len(anchors_ND))
+    with np.errstate(invalid="ignore"):
+        mean_N = np.bincount(owners_S, weights=scores_S, minlength=len(anchors_ND)) / number_N
+    return mean_N.astype(np.float32)
+
+
+def _packed(values_NK: Any, taken_NK: BoolArray, num: int, fill: float) -> Any:
+    """(N, num): the taken values of each row moved to the left, `fill` behind."""
+    packed_NM = np.full((len(values_NK), num), fill, dtype=values_NK.dtype)
+    rows, columns = np.nonzero(taken_NK)
+    packed_NM[rows, taken_NK.cumsum(axis=1)[rows, columns] - 1] = values_NK[rows, columns]
+    return packed_NM

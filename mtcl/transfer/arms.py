@@ -1,0 +1,138 @@
+"""A study's arms as configurations of ordinary runs. Pure.
+
+Arms are paired: a task's stream of pairs is a function of (seed, task, position), so a sub-batch that the joint run
+shows is the same one in any arm that gets as far. What differs is how many there are and what stands beside them:
+
+    joint            N steps of K sub-batches
+    single_data      the task's own sub-batches of the joint run, one a step
+    single_compute   N steps of K sub-batches, all of the task
+    leave_one_out,   the others' sub-batches of the joint run; steps follow
+    pairs, control
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from mtcl.config import merge
+from mtcl.plan import Plan, PlanTask
+from mtcl.transfer.config import StudyConfig
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What is trained: `subject` is the single task, the one left out, or the couple joined by +; "" for the others."""
+
+    kind: str
+    subject: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind}-{self.subject}" if self.subject else self.kind
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """One run of the study. `config` is of `mtcl fit` (of `mtcl test` where nothing is trained)."""
+
+    arm: Arm
+    seed: int
+    num_pairs: int | None
+    name: str
+    config: dict[str, Any]
+
+    @property
+    def is_trained(self) -> bool:
+        return not self.arm.kind.startswith("base")
+
+
+def arms_of(study: StudyConfig) -> list[Arm]:
+    """The arms in the order of the report."""
+    subjects = {
+        "single_data": list(study.tasks),
+        "single_compute": list(study.tasks),
+        "leave_one_out": list(study.tasks) if len(study.tasks) > 2 else [],
+        "pairs": ["+".join(pair) for pair in study.pairs],
+    }
+    return [Arm(kind, subject) for kind in study.arms for subject in subjects.get(kind, [""])]
+
+
+def trained_tasks(study: StudyConfig, arm: Arm) -> list[str]:
+    """The tasks that an arm trains; for a base arm those whose texts a PCA may see."""
+    if arm.kind.startswith("single"):
+        return [arm.subject]
+    if arm.kind == "leave_one_out":
+        return [name for name in study.tasks if name != arm.subject]
+    if arm.kind == "pairs":
+        return arm.subject.split("+")
+    return [*study.tasks, *([study.control] if arm.kind == "control" and study.control else [])]
+
+
+def runs_of(study: StudyConfig, num_pairs: dict[str, int]) -> list[StudyRun]:
+    """Every run of the study. `num_pairs` has the number of training pairs of each task, `control` included."""
+    runs: list[StudyRun] = []
+    for limit in study.pairs_per_task:
+        for arm in arms_of(study):
+            for seed in study.seeds:
+                run = _run(study, arm, seed, limit, num_pairs)
+                if run.name not in {other.name for other in runs}:
+                    runs.append(run)
+    return runs
+
+
+def run_name(study: StudyConfig, arm: Arm, seed: int, limit: int | None) -> str:
+    """The run's folder: ARM-SEED, or ARM-PAIRS-SEED in a study of several data settings."""
+    if arm.kind == "base":
+        return "base"
+    level = "" if len(study.pairs_per_task) == 1 or arm.kind == "base_pca" else f"-{limit or 'all'}"
+    return f"{arm}{level}-{seed}"
+
+
+def num_steps(study: StudyConfig, arm: Arm, plan: Plan, joint: Plan) -> int:
+    """Optimizer steps of an arm, such that it meets its share of the joint run's sub-batches."""
+    if arm.kind in ("joint", "single_compute"):
+        return study.steps
+    own = [task.name for task in plan.tasks if task.name in study.tasks]
+    wanted = sum(_share(joint, name) for name in own) * joint.num_slots * study.steps
+    return max(1, round(wanted / (plan.num_slots * sum(_share(plan, name) for name in own))))
+
+
+def plan_of(config: dict[str, Any], num_pairs: dict[str, int], *, seed: int = 0) -> Plan:
+    """The plan that a run of this configuration follows."""
+    data = config.get("data") or {}
+    limit, size = data.get("pairs_per_task"), data.get("batch_size", 64)
+    tasks = []
+    for name, settings in config["tasks"].items():
+        own = settings or {}
+        tasks.append(PlanTask(name, num_pairs[name], own.get("batch_size") or size, own.get("weight", 1.0), limit))
+    return Plan(tuple(tasks), seed, data.get("alpha", 0.5), data.get("cap"), data.get("tasks_per_step"))
+
+
+def _run(study: StudyConfig, arm: Arm, seed: int, limit: int | None, num_pairs: dict[str, int]) -> StudyRun:
+    joint = plan_of(_settings(study, list(study.tasks), seed, limit), num_pairs)
+    config = _settings(study, trained_tasks(study, arm), seed, limit)
+    slots = joint.num_slots if arm.kind == "single_compute" else min(joint.num_slots, len(config["tasks"]))
+    if arm.kind == "control":
+        slots = joint.num_slots + 1
+    config["data"]["tasks_per_step"] = slots
+    config = merge(config, {"trainer": {"max_steps": num_steps(study, arm, plan_of(config, num_pairs), joint)}})
+    config = merge(config, study.arm_overrides.get(arm.kind, {}))
+    if arm.kind == "base":
+        config = merge(config, {"model": {"encoder": {"dim": None}}})
+    elif arm.kind == "base_pca":
+        config = merge(config, {"model": {"encoder": {"dim": study.dim, "projection": "pca"}}})
+    return StudyRun(arm, seed, limit, run_name(study, arm, seed, limit), config)
+
+
+def _settings(study: StudyConfig, tasks: list[str], seed: int, limit: int | None) -> dict[str, Any]:
+    own = {
+        "seed_everything": seed,
+        "tasks": {name: study.tasks.get(name) or {} for name in tasks},
+        "data": {"pairs_per_task": limit, "alpha": 0.0},
+        "trainer": {"enable_progress_bar": False},
+    }
+    return merge(own, study.overrides)
+
+
+def _share(plan: Plan, name: str) -> float:
+    return float(plan.shares()[[task.name for task in plan.tasks].index(name)])

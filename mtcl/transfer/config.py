@@ -1,0 +1,104 @@
+"""What a study compares, as its YAML file gives it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+from mtcl.errors import ConfigError, nearest
+
+KINDS = ("base", "base_pca", "single_data", "single_compute", "joint", "leave_one_out", "pairs", "control")
+"""Arms: the base encoder; the base with PCA to `model.encoder.dim`; each task alone on as many of its own pairs as the
+joint run shows it; each task alone for as many steps and pairs as the joint run has in all; all tasks; all but one; the
+`pairs` of tasks; all and the unrelated task `control`."""
+SINGLE = ("single_data", "single_compute")
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """A study of transfer.
+
+    Attributes:
+        tasks: The tasks that are trained jointly, with settings as in the configuration of a run.
+        steps: Optimizer steps of the joint arm; the other arms' follow from it.
+        seeds: Each decides the subset of the data, the initialisation and the order, alike in all arms.
+        arms: Which arms run. `single_data`, `single_compute` and `joint` make the study's main table.
+        pairs: Couples of tasks to train together, for the arm `pairs`.
+        control: An unrelated task to train with all others, for the arm `control`.
+        held_out: Tasks that are evaluated and never trained; they need no training split.
+        allow_leaks: Go on although texts of held-out tasks occur among the training texts.
+        pairs_per_task: Data settings: so many pairs of each task; null for all. Several give a learning curve.
+        margin: Loss in a task's metric that still counts as none.
+        margins: The margin of a task where it is another one.
+        split: What is evaluated: test for the figures that are published, validation while a recipe is being sought.
+        overrides: Any key of a run's configuration, for every arm.
+        arm_overrides: The same for one kind of arm, after `overrides`.
+        keep_checkpoints: Kinds of arms whose best checkpoint is kept once it is evaluated.
+    """
+
+    tasks: dict[str, Any]
+    steps: int
+    seeds: list[int] = field(default_factory=lambda: [1, 2, 3])
+    arms: list[str] = field(default_factory=lambda: [k for k in KINDS if k not in ("pairs", "control")])
+    pairs: list[list[str]] = field(default_factory=list)
+    control: str | None = None
+    held_out: list[str] = field(default_factory=list)
+    allow_leaks: bool = False
+    pairs_per_task: list[int | None] = field(default_factory=lambda: [None])
+    margin: float = 0.005
+    margins: dict[str, float] = field(default_factory=dict)
+    split: str = "test"
+    overrides: dict[str, Any] = field(default_factory=dict)
+    arm_overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
+    keep_checkpoints: list[str] = field(default_factory=lambda: ["joint"])
+
+    def __post_init__(self) -> None:
+        if len(self.tasks) < 2:
+            raise ConfigError(f"tasks has {list(self.tasks)}: transfer needs at least two")
+        if self.steps < 1:
+            raise ConfigError(f"steps is {self.steps}: give the joint arm's optimizer steps")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ConfigError(f"seeds is {self.seeds}: give at least one, each once")
+        if self.split not in ("test", "validation"):
+            raise ConfigError(f"split is {self.split!r}: give test or validation")
+        if not self.pairs_per_task:
+            raise ConfigError("pairs_per_task is empty: give [null] for all pairs")
+        for kind in chain(self.arms, self.arm_overrides, self.keep_checkpoints):
+            if kind not in KINDS:
+                raise ConfigError(f"unknown arm {kind!r}{nearest(kind, KINDS)}")
+        self._check_tasks()
+
+    def _check_tasks(self) -> None:
+        for name, settings in self.tasks.items():
+            if (settings or {}).get("weight_schedule"):
+                raise ConfigError(f"tasks.{name}.weight_schedule: a study counts each task's steps, so give one weight")
+        for name in chain(self.margins, *self.pairs):
+            if name not in self.tasks:
+                raise ConfigError(f"{name!r} is none of the study's tasks{nearest(name, self.tasks)}")
+        if odd := [pair for pair in self.pairs if len(set(pair)) != 2]:
+            raise ConfigError(f"pairs has {odd[0]}: give two different tasks")
+        if trained := [name for name in self.held_out if name in self.tasks or name == self.control]:
+            raise ConfigError(f"{trained[0]!r} is held out and trained: give it one role")
+        if self.control in self.tasks:
+            raise ConfigError(f"control is {self.control!r}, one of the joint tasks: give an unrelated one")
+        for arm, key in (("control", self.control), ("pairs", self.pairs)):
+            if arm in self.arms and not key:
+                raise ConfigError(f"arm {arm!r} needs the key {arm!r}")
+        if "base_pca" in self.arms and self.dim is None:
+            raise ConfigError("arm 'base_pca' needs overrides.model.encoder.dim: PCA to how many dimensions?")
+
+    @property
+    def dim(self) -> int | None:
+        """Dimensions of the projection, if there is one."""
+        encoder = (self.overrides.get("model") or {}).get("encoder") or {}
+        dim: int | None = encoder.get("dim")
+        return dim
+
+    @property
+    def evaluated(self) -> list[str]:
+        """Tasks that every arm is evaluated on."""
+        return [*self.tasks, *self.held_out]
+
+    def margin_of(self, task: str) -> float:
+        return self.margins.get(task, self.margin)

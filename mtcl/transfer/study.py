@@ -1,0 +1,66 @@
+"""A study from its configuration to its report."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from mtcl.errors import ConfigError
+from mtcl.leaks import check_leaks
+from mtcl.pairs import PairTable
+from mtcl.registry import discover
+from mtcl.store import pairs_of
+from mtcl.task import Task, errors_of
+from mtcl.transfer.arms import runs_of
+from mtcl.transfer.config import StudyConfig
+from mtcl.transfer.findings import findings_of
+from mtcl.transfer.outcome import read_outcome
+from mtcl.transfer.plots import new_figure
+from mtcl.transfer.report import write_report
+from mtcl.transfer.runs import Runs, places_of
+
+log = logging.getLogger("mtcl")
+
+
+def run_study(study: StudyConfig, folder: Path, *, jobs: int | None = None) -> Path:
+    """Bring the study in `folder` to its end; the path of its report. Runs that are done are not made again."""
+    new_figure(1, 1)  # better a missing extra now than after the runs
+    data: Mapping[str, Any] = study.overrides.get("data") or {}
+    registry = discover(data.get("tasks_dir"))
+    chosen = [*study.evaluated, *([study.control] if study.control else [])]
+    tasks: dict[str, Task] = {name: registry[name] for name in chosen}
+    num_pairs = _num_pairs(study, tasks, data)
+    runs = runs_of(study, num_pairs)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            Runs(study, folder, places_of(jobs)).complete(runs)
+            metrics = {name: task.metric for name, task in tasks.items()}
+            return write_report(findings_of(read_outcome(study, folder, metrics, num_pairs)), folder / "report")
+    except Timeout as error:
+        raise ConfigError(
+            f"{folder} is at work in another process: wait for it, or give another --study_dir"
+        ) from error
+
+
+def _num_pairs(study: StudyConfig, tasks: Mapping[str, Task], data: Mapping[str, Any]) -> dict[str, int]:
+    """Training pairs of each task. Raises `DataError` if held-out texts occur among them, unless that is allowed."""
+    tables = {name: _pairs(task, "train", data) for name, task in tasks.items() if name not in study.held_out}
+    if study.held_out:
+        check_leaks(
+            {n: [_pairs(tasks[n], split, data).texts for split in ("validation", "test")] for n in study.held_out},
+            {name: table.keys.values for name, table in tables.items()},
+            allow=study.allow_leaks,
+        )
+    return {name: len(table.anchors) for name, table in tables.items()}
+
+
+def _pairs(task: Task, split: str, data: Mapping[str, Any]) -> PairTable:
+    root = data.get("root") or os.environ.get("MTCL_DATA")
+    with errors_of(task, split):
+        return pairs_of(task, split, Path(root) if root else None)

@@ -1,0 +1,95 @@
+"""Weights from the inner products of the tasks' gradients, by TorchJD's weightings (https://torchjd.org).
+
+Gradients are those of the last shared layer and the projection, a fraction of the backward pass; only the (K, K)
+Gramian goes to TorchJD, and the one backward pass that follows is of the weighted sum. Under DDP the gradients are
+averaged over ranks first, so all ranks have the same weights. Letters: K tasks of the step, G numbers of a gradient.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from mtcl.distributed import mean_over_ranks
+from mtcl.errors import ConfigError
+from mtcl.weighting.base import Weighting
+
+Method = Literal["upgrad", "pcgrad", "cagrad", "mgda", "aligned_mtl"]
+CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
+    "upgrad": ("UPGradWeighting", {}),
+    "pcgrad": ("PCGradWeighting", {}),
+    "cagrad": ("CAGradWeighting", {"c": 0.5}),
+    "mgda": ("MGDAWeighting", {}),
+    "aligned_mtl": ("AlignedMTLWeighting", {}),
+}
+
+
+class GradientWeighting(Weighting):
+    """A gradient method's weights, scaled to a mean of 1 over the step's tasks.
+
+    Args:
+        method: upgrad (arXiv 2406.16232), pcgrad (2001.06782), cagrad (2110.14048), mgda (1810.04650), aligned_mtl
+            (2305.19000).
+        every_n_steps: Micro-steps between two computations of the weights; they stay as they are in between.
+    """
+
+    weights_K: Tensor
+    micro_step: Tensor
+
+    def __init__(self, method: Method = "upgrad", every_n_steps: int = 1) -> None:
+        super().__init__()
+        if every_n_steps < 1:
+            raise ConfigError(f"model.weighting.every_n_steps is {every_n_steps}: give at least 1")
+        self.method, self.every_n_steps = method, every_n_steps
+        self.rule = _rule(method)
+        self.tasks: list[str] = []
+
+    def start(self, tasks: list[str]) -> None:
+        self.tasks = tasks
+        self.register_buffer("weights_K", torch.ones(len(tasks)))
+        self.register_buffer("micro_step", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, losses: dict[str, Tensor], shared: list[nn.Parameter]) -> Tensor:
+        places = [self.tasks.index(task) for task in losses]
+        if int(self.micro_step) % self.every_n_steps == 0 and len(losses) > 1:
+            gramian_KK = gramian_of(losses, shared)
+            with torch.autocast(gramian_KK.device.type, enabled=False):
+                found_K = self.rule(gramian_KK).to(self.weights_K)
+            found_K = mean_over_ranks(found_K)  # PCGrad draws an order, each rank its own
+            if torch.isfinite(found_K).all() and found_K.mean() > 0:
+                self.weights_K[places] = found_K / found_K.mean()
+        self.micro_step += 1
+        weights = self.weights_K[places]
+        return (weights / weights.mean() * torch.stack(list(losses.values()))).sum()
+
+
+def gramian_of(losses: dict[str, Tensor], shared: list[nn.Parameter]) -> Tensor:
+    """(K, K) inner products of the losses' gradients with respect to `shared`; the graph is kept."""
+    rows = [torch.autograd.grad(loss, shared, retain_graph=True, allow_unused=True) for loss in losses.values()]
+    gradients_KG = torch.stack([torch.cat([_flat(g, p) for g, p in zip(row, shared, strict=True)]) for row in rows])
+    gradients_KG = mean_over_ranks(gradients_KG)
+    with torch.autocast(gradients_KG.device.type, enabled=False):  # a conflict is a small difference
+        return gradients_KG @ gradients_KG.T
+
+
+def cosines(gramian_KK: Tensor) -> Tensor:
+    """(K, K) cosines of the gradients."""
+    norms_K = gramian_KK.diagonal().clamp(min=1e-30).sqrt()
+    return gramian_KK / norms_K[:, None] / norms_K[None, :]
+
+
+def _flat(gradient: Tensor | None, parameter: nn.Parameter) -> Tensor:
+    return torch.zeros_like(parameter).flatten().float() if gradient is None else gradient.flatten().float()
+
+
+def _rule(method: str) -> Any:
+    if method not in CLASSES:
+        raise ConfigError(f"model.weighting.method is {method!r}: give {', '.join(CLASSES)}")
+    name, options = CLASSES[method]
+    try:
+        return getattr(importlib.import_module("torchjd.aggregation"), name)(**options)
+    except ImportError as error:
+        raise ConfigError(f"model.weighting.method {method!r} needs TorchJD: pip install 'mtcl[weighting]'") from error

@@ -1,0 +1,20 @@
+"""The STS benchmark (Cer et al. 2017) and its machine translations (github.com/PhilipMay/stsb-multi-mt)."""
+
+from mtcl import Files, Scored, Spearman, Task
+
+
+class StsMultilingual(Task):
+    """Two sentences and how alike in meaning people find them, in 11 languages, 7 of them in training."""
+
+    name = "sts_multilingual"
+    owner = "@mtcl"
+    license = "CC BY-SA 4.0 (scores; texts each under the licence of its source)"
+    data = Files("sts_multilingual")
+    pairs = Scored(first="sentence1", second="sentence2", score="score", language="lang")
+    metric = Spearman()
+    sample = [
+        {"sentence1": "A plane is taking off.", "sentence2": "An air plane is taking off.", "score": 1.0, "lang": "en"},
+        {"sentence1": "A man is smoking.", "sentence2": "A man is skating.", "score": 0.1, "lang": "en"},
+        {"sentence1": "Ein Mann isst Brot.", "sentence2": "Ein Mann isst.", "score": 0.7, "lang": "de"},
+        {"sentence1": "Eine Frau tanzt.", "sentence2": "Ein Hund schläft.", "score": 0.0, "lang": "de"},
+    ]

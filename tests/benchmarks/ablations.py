@@ -1,0 +1,149 @@
+"""What each choice of loss and mixture is worth: one run a row, dimension and seed, against plain InfoNCE without keys.
+
+    MTCL_DATA=... python -m tests.benchmarks.ablations FOLDER [--seeds 1 2 3] [--dims 384 50] [--rows keys ...]
+
+Every row trains on the same number of pairs. A run that is done is not run again, so a killed table goes on; the table
+is printed as Markdown: mean over seeds of the validation figure after the last step, and the spread where there are
+several.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+CONFIG = Path(__file__).resolve().parents[2] / "configs" / "ablation.yaml"
+TASKS = ("interest_topics", "hashtags", "stackexchange_tags", "storyline_social", "job_search")
+FULL = 384
+
+
+def losses(**options: object) -> list[str]:
+    """Arguments that give every task InfoNCE with these options."""
+    value = json.dumps({"class_path": "InfoNCE", "init_args": options})
+    return [f"--tasks.{task}.loss={value}" for task in TASKS]
+
+
+PLAIN = "no keys"
+ROWS: dict[str, list[str]] = {
+    PLAIN: losses(keys=False),
+    "keys": losses(),
+    "keys, both ways": losses(directions="both"),
+    "keys, several positives": losses(directions="both", multi_positive=True),
+    "keys, logQ": losses(correct_frequency=True),
+    "keys, guide": losses(guide="base"),
+    "pair BCE (SigLIP)": [f"--tasks.{task}.loss=PairBCE" for task in TASKS],
+    "keys, one task a step": [
+        *losses(),
+        *("--data.tasks_per_step=1", "--trainer.max_steps=240", "--trainer.val_check_interval=240"),
+        "--model.optimizer.warmup_steps=25",
+    ],
+    "keys, alpha 0.5": [*losses(), "--data.alpha=0.5"],
+    "keys, alpha 1": [*losses(), "--data.alpha=1"],
+    "keys, mined negatives (job_search)": losses(),
+    "keys, UPGrad": [*losses(), "--model.weighting=GradientWeighting"],
+    "keys, uncertainty": [*losses(), "--model.weighting=Uncertainty"],
+    "keys, Matryoshka 50 and 128": [
+        f"--tasks.{task}.loss="
+        + json.dumps({"class_path": "Matryoshka", "init_args": {"loss": {"class_path": "InfoNCE"}, "dims": [128, 50]}})
+        for task in TASKS
+    ],
+    "keys, merged with the base (0.5)": [],
+}
+MINED, MERGED, NESTED = list(ROWS)[10], list(ROWS)[14], list(ROWS)[13]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--dims", type=int, nargs="+", default=[FULL, 50])
+    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS))
+    options = parser.parse_args()
+    for dim in options.dims:
+        figures: dict[str, list[dict[str, float]]] = {}
+        for seed in options.seeds:
+            for row in options.rows:
+                if dim == FULL or row != NESTED:
+                    figures.setdefault(row, []).append(outcome(options.folder, row, dim, seed))
+            print(table(figures, title=f"{dim} dimensions, seeds {options.seeds}"), flush=True)
+
+
+def outcome(folder: Path, row: str, dim: int, seed: int) -> dict[str, float]:
+    """The run's validation figures by task, and those of the base encoder as `base TASK`; runs it first."""
+    run = folder / f"{row.replace(' ', '_').replace(',', '')}-{dim}-{seed}"
+    result = run / "figures.json"
+    if not result.is_file():
+        found = merged(folder, run, dim, seed) if row == MERGED else trained(folder, run, row, dim, seed)
+        result.write_text(json.dumps(found))
+    figures: dict[str, float] = json.loads(result.read_text())
+    return figures
+
+
+def trained(folder: Path, run: Path, row: str, dim: int, seed: int) -> dict[str, float]:
+    """Figures after the last step of `mtcl fit`, gone on with where it was interrupted."""
+    last = run / "checkpoints" / "last.ckpt"
+    arguments = ["--resume", str(run)] if last.is_file() else ["--config", str(CONFIG), "--run_dir", str(run)]
+    arguments += [f"--seed_everything={seed}", *ROWS[row], *([] if dim == FULL else [f"--model.encoder.dim={dim}"])]
+    if row == MINED:
+        mtcl("mine", "job_search", "--out", str(folder / "mined"), unless=folder / "mined" / "job_search")
+        override = folder / "mined_tasks"
+        override.mkdir(exist_ok=True)
+        source = (CONFIG.parents[1] / "tasks" / "public" / "job_search.py").read_text(encoding="utf-8")
+        declared = 'corpus="corpus")'
+        assert declared in source
+        text = source.replace(declared, 'corpus="corpus", negatives="negatives")')
+        (override / "job_search.py").write_text(text, encoding="utf-8")
+        arguments += ["--data.root", str(folder / "mined"), "--tasks_dir", str(override)]
+    mtcl("fit", *arguments)
+    state = torch.load(last, map_location="cpu", weights_only=True)["mtcl"]
+    now = state["history"][max(state["history"])]
+    return {**now, **{f"base {task}": value for task, value in state["base"].items()}}
+
+
+def merged(folder: Path, run: Path, dim: int, seed: int) -> dict[str, float]:
+    """Figures of the mean of the run with keys and the base encoder."""
+    source = outcome(folder, "keys", dim, seed)
+    mtcl("merge", str(folder / f"keys-{dim}-{seed}"), "base", "--weight", "0.5", "--out", str(run), unless=run)
+    mtcl("validate", "--ckpt", str(run), "--no_base", "--run_dir", str(run))
+    metrics = json.loads((run / "val.json").read_text())
+    primary = {"storyline_social": "map", "interest_topics": "mrr"}
+    now = {task: metrics[task][primary.get(task, "ndcg@10")] for task in TASKS}
+    return {**now, **{name: value for name, value in source.items() if name.startswith("base ")}}
+
+
+def mtcl(*arguments: str, unless: Path | None = None) -> None:
+    """A command in a process of its own, unless its result is there."""
+    if unless is None or not unless.exists():
+        subprocess.run([sys.executable, "-m", "mtcl", *arguments], check=True, env=os.environ)
+
+
+def table(figures: dict[str, list[dict[str, float]]], *, title: str) -> str:
+    """Markdown: a row a choice, a column a task, the difference of means to the first row last."""
+    lines = [title, "", f"| | {' | '.join(TASKS)} | mean | against {PLAIN} |", "|---" * (len(TASKS) + 3) + "|"]
+    some = next(iter(figures.values()))
+    base = {task: statistics.mean(f[f"base {task}"] for f in some) for task in TASKS}
+    cells = [f"{value:.4f}" for value in (*base.values(), statistics.mean(base.values()))]
+    lines.append(f"| base encoder | {' | '.join(cells)} | |")
+    plain = [statistics.mean(f[task] for task in TASKS) for f in figures.get(PLAIN, [])]
+    for row, runs in figures.items():
+        means = [statistics.mean(f[task] for task in TASKS) for f in runs]
+        cells = [_cell([f[task] for f in runs]) for task in TASKS] + [_cell(means)]
+        gains = [mean - other for mean, other in zip(means, plain, strict=False)]
+        lines.append(f"| {row} | {' | '.join(cells)} | {_cell(gains, signed=True) if gains and row != PLAIN else ''} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(values: list[float], *, signed: bool = False) -> str:
+    mean = f"{statistics.mean(values):+.4f}" if signed else f"{statistics.mean(values):.4f}"
+    return mean + (f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else "")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,193 @@
+"""A checkpoint of another run is refused in one line, or accepted by --allow_changes; equal optimizer steps go on.
+
+python -m pytest tests/test_continuation.py
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mtcl import ConfigError
+from mtcl.continuation import ANEW, check, check_trained
+from mtcl.encoder import digest_of
+from mtcl.plan import Plan, PlanTask
+from tests.conftest import ROOT, Run
+from tests.test_resume import losses, options, start, weights
+
+STEPS = 24
+COMMON = {
+    "model.encoder.dropout": 0.0,
+    "model.optimizer.lr": 0.0001,
+    "model.optimizer.decay": "constant",
+    "trainer.max_steps": STEPS,
+    "trainer.val_check_interval": STEPS,
+    "data.num_workers": 0,
+}
+
+
+def facts(**changed: Any) -> dict[str, Any]:
+    task = {"num_pairs": 9, "version": 1}
+    encoder = {"name": "a", "revision": None, "weights": "12ab", "pooling": "mean"}
+    tasks = {"x": task, "y": task}
+    return {"model.encoder": encoder, "tasks": tasks, "order of tasks": list(tasks), "seed": 1} | changed
+
+
+@pytest.mark.parametrize(
+    ("now", "told"),
+    [
+        ({"seed": 2}, r"\(seed: 1 in the checkpoint, 2 now\)"),
+        (
+            {"tasks": {"x": {"num_pairs": 8, "version": 2}, "y": {"num_pairs": 9, "version": 1}}},
+            r"\(tasks\.x\.num_pairs: 9 in the checkpoint, 8 now; tasks\.x\.version: 1 in the checkpoint, 2 now\)",
+        ),
+        (
+            {"tasks": {"x": {"num_pairs": 9, "version": 1}, "z": {}}, "order of tasks": ["x", "z"]},
+            r"\(tasks\.y: only in the checkpoint; tasks\.z: only now\)",
+        ),
+        ({"order of tasks": ["y", "x"]}, r"\(order of tasks: \['x', 'y'\] in the checkpoint, \['y', 'x'\] now\)"),
+        (
+            {"model.encoder": {"name": "b", "revision": "c", "weights": "ff", "pooling": "mean"}},
+            r"model\.encoder\.name: a in the checkpoint, b now; .*revision: None .*, c now; .*weights: 12ab .*, ff now",
+        ),
+    ],
+)
+def test_a_difference_is_named_once(now: dict[str, Any], told: str) -> None:
+    changed = facts(**now)
+    with pytest.raises(ConfigError, match=told):
+        check(facts(), changed, allow_changes=False)
+    assert check(facts(), changed, allow_changes=True)
+
+
+def test_many_differences_stay_one_line() -> None:
+    with pytest.raises(ConfigError, match="; and 6 more") as error:
+        check({**facts(), **{str(n): n for n in range(10)}}, facts(), allow_changes=False)
+    assert "\n" not in str(error.value)
+
+
+def test_equal_weights_under_another_name_are_no_difference() -> None:
+    moved = {**facts()["model.encoder"], "name": "/elsewhere", "revision": "main"}
+    assert check(facts(), facts(**{"model.encoder": moved}), allow_changes=False) == []
+
+
+def test_what_is_trained_must_be_the_same() -> None:
+    one, other = {"a": torch.zeros(2), "b": torch.zeros(3)}, {"a": torch.zeros(2), "b": torch.zeros(4)}
+    check_trained(one, {name: value + 1 for name, value in one.items()})
+    with pytest.raises(ConfigError, match=r"b is \(3,\) in the checkpoint and \(4,\) now"):
+        check_trained(one, other)
+    with pytest.raises(ConfigError, match=r"b is \(3,\) in the checkpoint and absent now"):
+        check_trained(one, {"a": torch.zeros(2)})
+
+
+def test_the_digest_is_of_the_values() -> None:
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(3, 2)
+    before = digest_of(layer)
+    assert before == digest_of(layer)
+    with torch.no_grad():
+        layer.bias[0] = torch.nextafter(layer.bias[0], torch.tensor(9.0))
+    assert before != digest_of(layer)
+
+
+def test_slots_do_not_depend_on_how_many_make_a_step() -> None:
+    tasks = (PlanTask("a", 50, 4), PlanTask("b", 500, 4), PlanTask("c", 70, 4, 3.0))
+    one, three = Plan(tasks, tasks_per_step=1), Plan(tasks, tasks_per_step=3)
+    for step in range(500):
+        for slot, draw in enumerate(three.draws(step)):
+            (same,) = one.draws(3 * step + slot)
+            assert draw.task == same.task
+            assert (draw.pairs == same.pairs).all()
+            assert (draw.epochs == same.epochs).all()
+
+
+@pytest.fixture(scope="module")
+def half(tiny_model: Path, demo_root: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first half of a run, two sub-batches a step."""
+    folder = tmp_path_factory.mktemp("half")
+    halved = {**COMMON, "trainer.max_steps": STEPS // 2, "trainer.val_check_interval": STEPS // 2}
+    assert start(options(tiny_model, demo_root, "half", **halved), folder, cache).wait(120) == 0
+    return folder / "runs" / "half"
+
+
+def resume(command: Run, run: Path, **changed: object) -> subprocess.CompletedProcess[str]:
+    values = {"trainer.max_steps": STEPS, "trainer.val_check_interval": STEPS} | changed
+    given = [x for key, value in values.items() for x in (f"--{key}", *([] if value is None else [str(value)]))]
+    return command("fit", "--resume", str(run), *given)
+
+
+@pytest.mark.slow
+def test_other_accumulation_of_an_equal_global_batch(
+    half: Path, tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_command: Run
+) -> None:
+    """Two sub-batches in one step, and later one in each of two: an unchanged run, to rounding."""
+    whole = mtcl_command("fit", *options(tiny_model, demo_root, "whole", **COMMON))
+    assert whole.returncode == 0, whole.stderr
+    moved = shutil.copytree(half, tmp_path / "runs" / "moved")
+    changed = {"data.tasks_per_step": 1, "trainer.accumulate_grad_batches": 2, "trainer.val_check_interval": 2 * STEPS}
+    done = resume(mtcl_command, moved, **changed)
+    assert done.returncode == 0, done.stderr
+    expected, found = losses(tmp_path / "runs" / "whole"), losses(moved)
+    for tag in (tag for tag in expected if tag.startswith(("train_loss/", "val"))):
+        for step, value in expected[tag].items():
+            assert found[tag][step] == pytest.approx(value, rel=1e-5), (tag, step)
+    for name, value in weights(tmp_path / "runs" / "whole").items():
+        torch.testing.assert_close(weights(moved)[name], value, atol=1e-5, rtol=1e-4, msg=name)
+    back = resume(mtcl_command, moved, **{"trainer.max_steps": STEPS + 1, "trainer.val_check_interval": 1})
+    assert back.returncode == 0, back.stderr
+    last = torch.load(moved / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["global_step"] == STEPS + 1
+    assert last["MtclDataModule"]["position"] == 2 * (STEPS + 1)
+
+
+@pytest.mark.slow
+def test_another_version_and_another_encoder_are_refused(half: Path, tmp_path: Path, mtcl_command: Run) -> None:
+    text = (ROOT / "tasks" / "demo" / "search.py").read_text()
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "search.py").write_text(text.replace('name = "search"', 'name = "search"\n    version = 2'))
+    before = (half / "checkpoints" / "last.ckpt").read_bytes()
+    refused = resume(mtcl_command, half, **{"model.encoder.dim": 8})
+    assert refused.returncode == 2
+    (line,) = [line for line in refused.stderr.splitlines() if line.startswith("mtcl:")]
+    assert line.startswith(
+        "mtcl: ConfigError: cannot resume, the run is another one (model.encoder.dim: None in the checkpoint, 8 now; "
+        "tasks.search.version: 1 in the checkpoint, 2 now; tasks.search.data: "
+    )
+    assert line.endswith("give --allow_changes to go on all the same; " + ANEW)
+    never = resume(mtcl_command, half, **{"model.encoder.dim": 8, "allow_changes": None})
+    assert never.returncode == 2
+    assert "cannot resume, encoder.projection.weight is absent in the checkpoint and (8, 32) now" in never.stderr
+    assert "Traceback" not in refused.stderr + never.stderr
+    assert (half / "checkpoints" / "last.ckpt").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_another_set_of_tasks_goes_on_where_it_is_allowed(half: Path, tmp_path: Path, mtcl_command: Run) -> None:
+    run = shutil.copytree(half, tmp_path / "runs" / "more")
+    saved = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    task_removed = {"config": tmp_path / "less.yaml", "tasks.hashtag.weight": 1}
+    (tmp_path / "less.yaml").write_text("tasks: {search: null}")
+    refused = resume(mtcl_command, run, **task_removed)
+    assert refused.returncode == 2
+    assert "(tasks.search: only in the checkpoint; tasks.hashtag: only now)" in refused.stderr
+    done = resume(mtcl_command, run, **task_removed, allow_changes=None)
+    assert done.returncode == 0, done.stderr
+    assert "going on with a change: tasks.hashtag: only now" in done.stderr
+    now = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert now["MtclDataModule"]["position"] == now["global_step"] == STEPS
+    base, old = now["mtcl"]["base"], saved["mtcl"]["base"]
+    assert list(base) == ["interest", "storyline", "hashtag"]
+    assert {name: base[name] for name in ("interest", "storyline")} == {k: old[k] for k in ("interest", "storyline")}
+    validated = mtcl_command("validate", "--ckpt", str(run / "checkpoints" / "last.ckpt"), "--run_dir", "out")
+    assert validated.returncode == 0, validated.stderr
+    assert f"{base['hashtag']:.4f}" in validated.stdout, "the new task's base figure is the base encoder's"
+
+
+def test_allow_changes_belongs_to_resume(mtcl_command: Run) -> None:
+    refused = mtcl_command("fit", "--allow_changes")
+    assert refused.returncode == 2
+    assert "--allow_changes has a meaning with --resume only" in refused.stderr

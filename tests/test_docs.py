@@ -1,0 +1,90 @@
+"""What docs/training.md says is so: its names exist, its tables are whole, its configurations are parsed.
+
+python -m pytest tests/test_docs.py
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+import mtcl
+import mtcl.losses
+from mtcl.mixture import Cycle
+from mtcl.pairs import Pairs
+from mtcl.weighting import Weighting
+from tests.conftest import ROOT, Run
+
+PAGE = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```yaml\n(.*?)```", PAGE, flags=re.S)
+
+
+def first_column(title: str) -> set[str]:
+    """Names in the first column of the table under a heading."""
+    section = PAGE.split(f"## {title}\n")[1].split("\n## ")[0]
+    return set(re.findall(r"^\| `(\w+)`", section, flags=re.M))
+
+
+def test_all_pairs_are_in_the_table() -> None:
+    assert first_column("Kinds of pairs") == {
+        name
+        for name in mtcl.__all__
+        if isinstance(v := getattr(mtcl, name), type) and issubclass(v, Pairs) and v is not Pairs
+    }
+
+
+def test_all_losses_are_in_the_table() -> None:
+    base = mtcl.losses.Loss
+    assert first_column("Losses") == {
+        name
+        for name in mtcl.losses.__all__
+        if isinstance(v := getattr(mtcl.losses, name), type) and issubclass(v, base) and v is not base
+    }
+
+
+def test_kinds_in_the_table_are_those_of_the_classes() -> None:
+    for name in first_column("Kinds of pairs"):
+        (kind,) = re.findall(rf"^\| `{name}` \|[^|]*\| (\w+) \|", PAGE, flags=re.M)
+        assert getattr(mtcl, name).kind == kind
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", BLOCKS)
+def test_configurations_are_parsed(block: str, mtcl_command: Run, tmp_path: Path, tiny_model: Path) -> None:
+    """With tasks of those names; training is not reached, for there is no data."""
+    kinds = {"translation": ("Parallel()", "BitextAccuracy()")}
+    for name in yaml.safe_load(block)["tasks"]:
+        pairs, metric = kinds.get(name, ("QueryDocument()", "MRR()"))
+        (tmp_path / "tasks").mkdir(exist_ok=True)
+        (tmp_path / "tasks" / f"{name}.py").write_text(
+            f'from mtcl import *\n\nclass T(Task):\n    """T."""\n    name = "{name}"\n    data = Files("{name}")\n'
+            f"    pairs = {pairs}\n    metric = {metric}\n    sample = [{{}}]\n"
+        )
+    (tmp_path / "run.yaml").write_text(block)
+    done = mtcl_command(
+        *("fit", "--config", "run.yaml", "--model.encoder.name", str(tiny_model), "--trainer.max_steps", "2"),
+        *("--model.encoder.dim", "32", "--data.root", str(tmp_path)),
+    )
+    message = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 2
+    if "Matryoshka" in block:
+        assert "Matryoshka dims are [128, 50]: give less than the embedding's 32" in message
+    else:
+        assert "DataError" in message, message
+
+
+def test_weightings_are_named() -> None:
+    import mtcl.weighting
+
+    for name in mtcl.weighting.__all__:
+        value = getattr(mtcl.weighting, name)
+        if isinstance(value, type) and issubclass(value, Weighting) and name not in ("Weighting", "Mean"):
+            assert f"`{name}`" in PAGE
+
+
+def test_a_paused_task_has_no_slot() -> None:
+    """As the page says of weight 0."""
+    assert Cycle((0.0, 1.0)).per_cycle.tolist()[0] == 0

@@ -1,0 +1,191 @@
+"""What ends a run leaves a whole checkpoint behind, one line that says why, and a run that goes on exactly.
+
+python -m pytest tests/test_failures.py
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.fabric.plugins.io import TorchCheckpointIO
+
+from mtcl import DataError
+from mtcl.checkpoint_file import WholeFile
+from tests.conftest import ROOT, Run
+from tests.test_distributed import RANKS
+from tests.test_resume import options, weights
+
+STEPS = 40
+COMMON = {
+    "model.optimizer.decay": "constant",
+    "trainer.max_steps": STEPS,
+    "trainer.val_check_interval": STEPS // 2,
+    "checkpoint_every_n_steps": 10,
+    "data.num_workers": 0,
+}
+BRITTLE = '''
+import os
+
+from mtcl import MRR, Files, LabelText, Task
+
+
+class Brittle(MRR):
+    calls = 0
+
+    def __call__(self, hits_NK, num_relevant_N):
+        Brittle.calls += 1
+        if Brittle.calls == 2 and os.environ.get("BRITTLE_ON", "") in ("all", os.environ.get("LOCAL_RANK", "0")):
+            raise ZeroDivisionError("nothing to divide")
+        return super().__call__(hits_NK, num_relevant_N)
+
+
+class Interest(Task):
+    """A post -> its topic."""
+
+    name = "brittle"
+    data = Files("interest")
+    pairs = LabelText(text="text", label="topic")
+    metric = Brittle()
+    sample = [{"text": "a", "topic": "b"}]
+'''
+
+
+def lines_of(run: subprocess.CompletedProcess[str]) -> list[str]:
+    """What mtcl says in the end; nothing else may speak of the failure."""
+    assert "Traceback" not in run.stderr
+    return [line for line in run.stderr.splitlines() if line.startswith("mtcl: ")]
+
+
+def assert_equal_weights(one: Path, other: Path) -> None:
+    for name, value in weights(one).items():
+        assert torch.equal(value, weights(other)[name]), name
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_model: Path, demo_root: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.test_resume import start
+
+    folder = tmp_path_factory.mktemp("whole")
+    assert start(options(tiny_model, demo_root, "whole", **COMMON), folder, cache).wait(120) == 0
+    return folder / "runs" / "whole"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("ranks", "on"), [(1, "0"), (2, "all"), (2, "1")])
+def test_a_metric_that_raises(
+    tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_command: Run, ranks: int, on: str
+) -> None:
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "brittle.py").write_text(BRITTLE)
+    changed = {**COMMON, "tasks.brittle.weight": 1, **(RANKS if ranks > 1 else {})}
+    ended = mtcl_command("fit", *options(tiny_model, demo_root, "run", **changed), BRITTLE_ON=on)
+    assert ended.returncode == 2
+    place = f"{Path('tasks') / 'brittle.py'}:13: ZeroDivisionError: nothing to divide"
+    who = "rank 1: " if on == "1" else ""
+    assert lines_of(ended) == [f"mtcl: TaskError: {who}task 'brittle', metric mrr: {tmp_path / place}"]
+    last = tmp_path / "runs" / "run" / "checkpoints" / "last.ckpt"
+    assert torch.load(last, weights_only=True)["global_step"] == STEPS // 2 - 10
+    done = mtcl_command("fit", "--resume", "runs/run")
+    assert done.returncode == 0, done.stderr
+    assert f"step {STEPS} of {STEPS}" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_max_time_ends_a_run_that_goes_on_exactly(
+    tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_command: Run, accumulate: int
+) -> None:
+    """Dropout on; with accumulation the time can be over between two optimizer steps."""
+    common = {**COMMON, "trainer.accumulate_grad_batches": accumulate, "trainer.max_steps": 300 // accumulate}
+    whole = mtcl_command("fit", *options(tiny_model, demo_root, "whole", **common))
+    assert whole.returncode == 0, whole.stderr
+    timed = options(tiny_model, demo_root, "timed", **common, **{"trainer.max_time": "00:00:00:01"})
+    ended = mtcl_command("fit", *timed)
+    for _ in range(20):
+        assert ended.returncode == 0, ended.stderr
+        if "go on with: mtcl fit --resume runs/timed" not in ended.stderr:
+            break
+        ended = mtcl_command("fit", "--resume", "runs/timed")
+    assert (tmp_path / "runs" / "timed" / "config.resume-1.yaml").exists(), "the time was over at least once"
+    assert_equal_weights(tmp_path / "runs" / "whole", tmp_path / "runs" / "timed")
+
+
+@pytest.mark.slow
+def test_no_space_for_a_checkpoint(
+    whole: Path, tiny_model: Path, demo_root: Path, cache: Path, tmp_path: Path, mtcl_command: Run
+) -> None:
+    """A limit on the size of files stands for a full disk: the system refuses the same write."""
+    half = mtcl_command("fit", *options(tiny_model, demo_root, "full", **{**COMMON, "trainer.max_steps": STEPS // 2}))
+    last = tmp_path / "runs" / "full" / "checkpoints" / "last.ckpt"
+    assert half.returncode == 0, half.stderr
+    before = last.read_bytes()
+    script = (
+        f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({len(before) // 2},) * 2); import mtcl.__main__"
+    )
+    command = [
+        "-c",
+        f"{script}; mtcl.__main__.entry()",
+        "fit",
+        "--resume",
+        "runs/full",
+        "--trainer.max_steps",
+        str(STEPS),
+    ]
+    own = {"MTCL_CACHE": str(cache), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(
+        [sys.executable, *command], cwd=tmp_path, env=os.environ | own, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 2
+    (line,) = lines_of(ended)
+    assert line.startswith("mtcl: DataError: cannot write checkpoint runs/full/checkpoints/last.ckpt ([Errno 27]")
+    assert line.endswith("the earlier one stands; make space and go on with: mtcl fit --resume runs/full")
+    assert last.read_bytes() == before
+    assert sorted(path.name for path in last.parent.iterdir()) == ["best.ckpt", "last.ckpt"]
+    done = mtcl_command("fit", "--resume", "runs/full", "--trainer.max_steps", str(STEPS))
+    assert done.returncode == 0, done.stderr
+    assert_equal_weights(whole, tmp_path / "runs" / "full")
+
+
+def save_within(limit: int, io: TorchCheckpointIO, path: Path, count: int) -> str:
+    """What saving `count` numbers raises where no file may have more than `limit` bytes."""
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, usual[1]))
+    try:
+        io.save_checkpoint({"a": torch.zeros(count)}, path)
+    except DataError as error:
+        return str(error)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    return ""
+
+
+def test_the_earlier_checkpoint_stands(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    assert save_within(10_000, WholeFile(), path, 10) == ""
+    assert "the earlier one stands" in save_within(10_000, WholeFile(), path, 100_000)
+    assert len(WholeFile().load_checkpoint(path)["a"]) == 10
+    assert [p.name for p in path.parent.iterdir()] == ["last.ckpt"]
+    other = tmp_path / "other" / "checkpoints" / "last.ckpt"
+    assert "give another --run_dir" in save_within(10_000, WholeFile(), other, 100_000)
+    assert not list(other.parent.iterdir())
+
+
+def test_a_checkpoint_is_renamed_into_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until it is whole, the file has another name in the same folder."""
+    seen: list[tuple[str, str, int]] = []
+    replace = Path.replace
+
+    def spy(source: Path, target: Any) -> Path:
+        seen.append((source.parent.name, source.name, len(torch.load(source, weights_only=True)["a"])))
+        return replace(source, target)
+
+    monkeypatch.setattr(Path, "replace", spy)
+    WholeFile().save_checkpoint({"a": torch.zeros(10)}, tmp_path / "checkpoints" / "last.ckpt")
+    assert seen == [("checkpoints", ".last.ckpt.part", 10)]

@@ -1,0 +1,178 @@
+"""Held-out tasks are evaluated and never trained, nor are their texts: what a run does is the same without them.
+
+python -m pytest tests/test_held_out.py     # -m "not slow" leaves out the runs
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+
+from mtcl import ConfigError, DataError, TaskError, board
+from mtcl.continuation import check_never_trained
+from mtcl.datamodule import MtclDataModule, TaskConfig
+from mtcl.leaks import check_leaks, find_leaks
+from mtcl.pairs.keys import keys_of, text_key
+from mtcl.transfer.runs import Runs
+from tests.conftest import Run
+from tests.test_continuation import COMMON, STEPS
+from tests.test_distributed import RANKS
+from tests.test_resume import losses, options, weights
+from tests.test_transfer import runs_by_name, study_of
+
+HELD_OUT = {"data.held_out": "[hashtag]"}
+
+
+def keys(*texts: str) -> Any:
+    return keys_of(pa.array(texts), [], []).values
+
+
+def test_leaks_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Case and spacing make no difference; equal texts count once; training keys are read in blocks."""
+    monkeypatch.setattr("mtcl.leaks.BLOCK", 2)
+    held_out = {
+        "h": [pa.array(["one", "Two\n words", "three"]), pa.array(["ONE", "four"])],
+        "g": [pa.array(["four"])],
+        "f": [pa.array(["five"])],
+    }
+    trained = {"a": keys("x", "y", "oNe ", "z", "two words"), "b": keys("FOUR", "one"), "c": keys("x")}
+    found = {(leak.held_out, leak.trained): leak for leak in find_leaks(held_out, trained)}
+    assert {couple: len(leak.keys) for couple, leak in found.items()} == {("h", "a"): 2, ("h", "b"): 2, ("g", "b"): 1}
+    assert found["h", "a"].keys.tolist() == sorted([text_key("one"), text_key("two words")])
+    assert found["h", "a"].example == "one"
+    with pytest.raises(DataError) as error:
+        check_leaks(held_out, trained, allow=False)
+    assert str(error.value) == (
+        "4 texts of held-out tasks occur among the training texts (h in a: 2; h in b: 2; g in b: 1; for example 'one'):"
+        " take them out of the training data, or accept them with allow_leaks: true"
+    )
+
+
+def test_leaks_can_be_allowed(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mtcl.leaks.log.propagate", True)
+    check_leaks({"h": [pa.array(["long " * 40])]}, {"a": keys("long " * 40)}, allow=True)
+    (line,) = caplog.messages
+    assert line.startswith("1 texts of held-out tasks occur among the training texts (h in a: 1; for example 'long ")
+    assert "...'" in line
+    assert len(line) < 220
+
+
+def test_roles_exclude_each_other() -> None:
+    with pytest.raises(ConfigError, match=r"data\.held_out has 'search', which `tasks` trains: give it one role"):
+        MtclDataModule(tasks={"search": TaskConfig()}, held_out=["search"])
+    with pytest.raises(TaskError, match=r"unknown task 'serach'; did you mean 'search'"):
+        MtclDataModule(tasks={"interest": TaskConfig()}, held_out=["serach"])
+    with pytest.raises(ConfigError, match=r"data\.held_out has 'y', which the checkpoint was trained on"):
+        check_never_trained({"tasks": {"y": {}}}, ["x", "y"])
+    check_never_trained({"tasks": {"y": {}}}, ["x"])
+
+
+def test_means_are_apart() -> None:
+    primary = {"a": 0.2, "b": 0.4, "c": 0.9}
+    assert board.means("val", primary, ["c"]) == pytest.approx({"val/mean": 0.3, "val/held_out_mean": 0.9})
+    assert board.means("test", primary, []) == pytest.approx({"test/mean": 0.5})
+
+
+def test_a_study_evaluates_held_out_tasks_as_such(tmp_path: Path) -> None:
+    """Not among `tasks`: they need no training split, and a PCA of the base encoder does not see theirs."""
+    study = study_of()
+    (tmp_path / "configs").mkdir()
+    for name, run in runs_by_name(study).items():
+        Runs(study, tmp_path, [])._write_configs(run)
+        config = yaml.safe_load((tmp_path / "configs" / f"{name}.evaluate.yaml").read_text())
+        assert [task for task, settings in config["tasks"].items() if settings is not None] == ["a", "b", "c"], name
+        assert config["data"]["held_out"] == ["h"], name
+
+
+@pytest.fixture(scope="module")
+def root(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo corpus without training rows of hashtag."""
+    folder = shutil.copytree(demo_root, tmp_path_factory.mktemp("held_out") / "root")
+    for path in folder.glob("hashtag/train.*"):
+        path.unlink()
+    return folder
+
+
+@pytest.mark.slow
+def test_training_is_the_same_without_them(root: Path, tiny_model: Path, tmp_path: Path, mtcl_command: Run) -> None:
+    """Equal losses, weights and `val/mean`, also resumed half-way with another list of held-out tasks.
+
+    Evaluation at several dimensions changes nothing either.
+    """
+    plain = mtcl_command("fit", *options(tiny_model, root, "plain", **COMMON))
+    assert plain.returncode == 0, plain.stderr
+    half = {**COMMON, "trainer.max_steps": STEPS // 2, "trainer.val_check_interval": STEPS // 2} | HELD_OUT
+    half["model.eval_dims"] = "[8]"
+    first = mtcl_command("fit", *options(tiny_model, root, "apart", **half))
+    assert first.returncode == 0, first.stderr
+    assert "held out: hashtag; none of their texts occurs among the training texts" in first.stderr
+    assert "step 12 of 12: val/mean" in first.stderr
+    assert "val/held_out_mean" in first.stderr.split("step 12 of 12")[1]
+    assert "val/held_out_mean" in first.stdout
+    more = ("--trainer.max_steps", str(STEPS), "--trainer.val_check_interval", str(STEPS))
+    done = mtcl_command("fit", "--resume", "runs/apart", *more, "--data.held_out", "[hashtag, translation]")
+    assert done.returncode == 0, done.stderr
+    apart = tmp_path / "runs" / "apart"
+    for name, value in weights(tmp_path / "runs" / "plain").items():
+        assert torch.equal(value, weights(apart)[name]), name
+    expected, found = losses(tmp_path / "runs" / "plain"), losses(apart)
+    for tag, values in expected.items():
+        assert {step: found[tag][step] for step in values} == values, tag
+    assert "train_loss/hashtag" not in found
+    mrr, bitext = found["val_mrr/hashtag"], found["val_bitext_accuracy/translation"]
+    assert set(mrr) == {0, STEPS // 2, STEPS}
+    assert set(bitext) == {STEPS}
+    assert set(found["val_mrr_dim8/hashtag"]) == set(found["val_ndcg@10_dim8/search"]) == set(mrr)
+    saved = torch.load(apart / "checkpoints" / "last.ckpt", weights_only=True)["mtcl"]
+    assert set(saved["base"]) == {"search", "interest", "storyline", "hashtag", "translation"}
+    last = saved["history"][STEPS]
+    assert found["val/held_out_mean"][STEPS] == pytest.approx((last["hashtag"] + last["translation"]) / 2)
+    trained = np.mean([last[name] for name in ("search", "interest", "storyline")])
+    assert found["val/mean"][STEPS] == pytest.approx(trained)
+    tested = mtcl_command("test", "--ckpt", "runs/apart")
+    assert tested.returncode == 0, tested.stderr
+    assert "test/held_out_mean" in tested.stdout
+    assert {"ndcg@10", "ndcg@10_dim8"} < set(json.loads((apart / "test.json").read_text())["hashtag"])
+    (tmp_path / "less.yaml").write_text("tasks: {search: null}\ndata: {held_out: [search]}\n")
+    refused = mtcl_command("test", "--ckpt", "runs/plain", "--config", "less.yaml")
+    assert refused.returncode == 2
+    assert "data.held_out has 'search', which the checkpoint was trained on: leave it out" in refused.stderr
+
+
+def with_leak(root: Path, folder: Path) -> Path:
+    """A data root in which one post of hashtag's test split, in capitals, is a training query of search."""
+    shutil.copytree(root, folder)
+    post = pq.read_table(folder / "hashtag" / "test.parquet")["text"][0].as_py()
+    rows = pq.read_table(folder / "search" / "train.parquet").to_pylist()
+    rows[0]["query"] = post.upper()
+    pq.write_table(pa.Table.from_pylist(rows), folder / "search" / "train.parquet")
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_leak_is_refused_before_the_first_step(
+    root: Path, tiny_model: Path, tmp_path: Path, mtcl_command: Run, ranks: int
+) -> None:
+    size = {**RANKS, "trainer.devices": 2} if ranks == 2 else {}
+    leaky = with_leak(root, tmp_path / "leaky")
+    arguments = options(tiny_model, leaky, "leaky", **COMMON, **HELD_OUT, **size)
+    refused = mtcl_command("fit", *arguments)
+    assert refused.returncode == 2, refused.stderr
+    said = [line for line in refused.stderr.splitlines() if line.startswith("mtcl:")]
+    assert len(said) == 1
+    assert "1 texts of held-out tasks occur among the training texts (hashtag in search: 1; for example" in said[0]
+    assert "Traceback" not in refused.stderr
+    assert not (tmp_path / "runs" / "leaky" / "config.yaml").exists(), "training has not started"
+    accepted = mtcl_command("fit", *arguments, "--data.allow_leaks", "true", "--trainer.val_check_interval", "4")
+    assert accepted.returncode == 0, accepted.stderr
+    assert "their figures are not of unseen texts" in accepted.stderr

@@ -1,0 +1,57 @@
+"""Scores of single items: as written, and as pseudo-values where the metric is no mean over items.
+
+python -m pytest tests/test_item_scores.py
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtcl import MRR, DataError, Spearman
+from mtcl.evaluation import Items
+from mtcl.item_scores import read_scores, scores_of
+from mtcl.statistics import Differences, bootstrap
+
+
+def judged(num_pairs: int, *, noise: float = 1.0) -> Items:
+    generator = np.random.default_rng(0)
+    score = generator.normal(size=num_pairs)
+    cosine = score + noise * generator.normal(size=num_pairs)
+    numbers = np.arange(num_pairs)
+    return Items(numbers, numbers, ("cosine", "score"), np.stack([cosine, score], axis=1))
+
+
+def test_a_file_holds_what_the_evaluation_found(tmp_path: Path) -> None:
+    items = Items(
+        np.array([3, 5, 9]), np.array([0, 0, 1]), ("mrr", "map"), np.array([[1.0, 0.5], [0.2, 0.1], [0.5, 0.3]])
+    )
+    items.write(tmp_path / "a" / "scores.parquet")
+    found = read_scores(tmp_path / "a" / "scores.parquet", MRR())
+    assert found.items_I.tolist() == [3, 5, 9]
+    assert found.clusters_I is not None
+    assert found.clusters_I.tolist() == [0, 0, 1]
+    assert found.scores_I.tolist() == [1.0, 0.2, 0.5]
+    assert np.array_equal(scores_of(items, MRR(), where="here").scores_I, found.scores_I)
+
+
+@pytest.mark.parametrize("num_pairs", [300, 2000])
+def test_pseudo_values_have_the_metrics_mean_and_spread(num_pairs: int) -> None:
+    """The interval's width is that of resampling the pairs themselves, the correlation computed anew each time."""
+    items = judged(num_pairs)
+    found = scores_of(items, Spearman(), where="here")
+    cosine, score = items.scores.T
+    interval = bootstrap(Differences(found.scores_I[None], found.clusters_I))
+    assert interval.mean == pytest.approx(Spearman()(cosine, score), abs=0.01)
+    generator = np.random.default_rng(1)
+    draws = [Spearman()(cosine[rows], score[rows]) for rows in generator.integers(num_pairs, size=(400, num_pairs))]
+    assert interval.high - interval.low == pytest.approx(np.subtract(*np.quantile(draws, [0.975, 0.025])), rel=0.15)
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no scores can be read from"):
+        read_scores(tmp_path / "none.parquet", MRR())
+    with pytest.raises(DataError, match="here has no scores of 'mrr'"):
+        scores_of(judged(5), MRR(), where="here")

@@ -1,0 +1,91 @@
+"""The CPU's own kernels against torch's.
+
+python -m pytest tests/test_kernels.py
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from mtcl import kernels
+from mtcl.kernels import cpu_kernels, dropout, linear
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("probability", [0.1, 0.5, 0.73])
+def test_dropout_meets_its_probability(probability: float) -> None:
+    """Within 4 standard deviations over a million elements, alike at each of the 4 places of a word of bits."""
+    zero = dropout(torch.ones(1_000_000), probability).view(-1, 4) == 0
+    deviation = (probability * (1 - probability) / len(zero)) ** 0.5
+    assert (zero.double().mean(dim=0) - probability).abs().max() < 4 * deviation
+    both = (zero[:, 0] & zero[:, 1]).double().mean()
+    assert abs(float(both) - probability**2) < 4 * deviation
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropout_scales_what_it_keeps_and_its_gradient(dtype: torch.dtype) -> None:
+    values = torch.rand(7, 11, dtype=dtype).add(1).requires_grad_()
+    found = dropout(values, 0.25)
+    found.sum().backward()
+    kept = found != 0
+    assert kept.any()
+    assert not kept.all()
+    torch.testing.assert_close(
+        found[kept], (values / 0.75)[kept], rtol=1e-2 if dtype == torch.bfloat16 else 1e-6, atol=0
+    )
+    assert values.grad is not None
+    assert torch.equal(values.grad != 0, kept)
+
+
+def test_dropout_is_replayed_from_a_seed_and_under_checkpoint() -> None:
+    values = torch.rand(50, 30)
+    torch.manual_seed(3)
+    first, second = dropout(values, 0.1), dropout(values, 0.1)
+    torch.manual_seed(3)
+    assert torch.equal(dropout(values, 0.1), first)
+    assert not torch.equal(first, second)
+    leaf = values.clone().requires_grad_()
+    found = checkpoint(dropout, leaf, 0.1, use_reentrant=False)
+    assert isinstance(found, Tensor)
+    dropout(values, 0.1)  # moves the generator on between forward and backward
+    found.sum().backward()
+    assert leaf.grad is not None
+    assert torch.equal(leaf.grad != 0, found != 0)
+
+
+@pytest.mark.parametrize("shape", [(4, 9, 6), (5, 6), (6,)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_linear_equals_torch(shape: tuple[int, ...], bias: bool) -> None:
+    layer = nn.Linear(6, 10, bias=bias)
+    found = []
+    for function in (F.linear, linear):
+        rows = torch.arange(float(torch.Size(shape).numel())).view(shape).sin().requires_grad_()
+        layer.zero_grad()
+        output = function(rows, layer.weight, layer.bias)
+        output.square().sum().backward()
+        found.append([output, rows.grad, *(p.grad.clone() for p in layer.parameters() if p.grad is not None)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
+
+
+def test_a_model_inside_takes_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Modules and plain functions alike; bf16 keeps torch's linear, evaluation has no dropout."""
+    seen: list[str] = []
+    monkeypatch.setattr(kernels, "dropout", lambda values, p: seen.append(f"dropout {p}") or values)
+    monkeypatch.setattr(kernels, "linear", lambda rows, weight, bias: seen.append("linear") or F.linear(rows, weight))
+    monkeypatch.setattr(kernels, "_onednn_is_faster", lambda: True)
+    layer, drop, rows = nn.Linear(3, 3), nn.Dropout(0.2), torch.ones(2, 3)
+    with cpu_kernels(CPU):
+        drop(layer(F.dropout(rows, p=0.3)))
+        assert seen == ["dropout 0.3", "linear", "dropout 0.2"]
+        drop.eval()(rows)
+        with torch.autocast("cpu", torch.bfloat16):
+            layer(rows)
+    with cpu_kernels(torch.device("meta")):
+        layer(F.dropout(rows, p=0.3))
+    assert len(seen) == 3

@@ -1,0 +1,146 @@
+"""Merged weights: the mean, its ends, what does not fit, and a checkpoint that every command takes.
+
+python -m pytest tests/test_merge.py
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtcl.encoder import Encoder, EncoderConfig
+from mtcl.errors import ConfigError
+from mtcl.merge import Ingredient, State, merge
+from tests.conftest import Run
+from tests.test_resume import options
+
+
+def state_of(seed: int, **extra: torch.Tensor) -> State:
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(3, 4, generator=generator)
+    return {"encoder.w": weight, "encoder.steps": torch.tensor(7), "base_projection.w": torch.ones(2), **extra}
+
+
+@given(st.lists(st.floats(0, 10), min_size=2, max_size=4).filter(lambda w: sum(w) > 1e-3))
+@settings(deadline=None)
+def test_weighted_mean(weights: list[float]) -> None:
+    states = [state_of(seed) for seed in range(len(weights))]
+    merged = merge([Ingredient(str(i), s, w) for i, (s, w) in enumerate(zip(states, weights, strict=True))])
+    expected = sum(s["encoder.w"].double() * w for s, w in zip(states, weights, strict=True)) / sum(weights)
+    torch.testing.assert_close(merged["encoder.w"].double(), expected, rtol=0, atol=1e-5)
+    assert merged["encoder.steps"] == 7
+    assert merged["base_projection.w"].tolist() == [1, 1]
+
+
+def test_ends_are_the_ingredients() -> None:
+    one, other = state_of(0), state_of(1)
+    assert torch.equal(merge([Ingredient("a", one, 1), Ingredient("b", other, 0)])["encoder.w"], one["encoder.w"])
+    assert torch.equal(merge([Ingredient("a", one, 0), Ingredient("b", other, 2)])["encoder.w"], other["encoder.w"])
+
+
+def test_what_only_one_has_is_kept() -> None:
+    only, both = torch.tensor(3.0), torch.tensor(1.0)
+    one, other = state_of(0, **{"losses.x.t": only, "losses.y.t": both}), state_of(1, **{"losses.y.t": both + 2})
+    merged = merge([Ingredient("a", one, 1), Ingredient("b", other, 3)])
+    assert (merged["losses.x.t"], merged["losses.y.t"]) == (3.0, 2.5)
+    assert merge([Ingredient("a", one, 0), Ingredient("b", other, 1)])["losses.x.t"] == 3.0
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"encoder.w": torch.ones(3, 5)}, r"different encoders \(w: \(3, 4\) and \(3, 5\)\)"),
+        ({"encoder.more": torch.ones(1)}, r"different encoders \(more: absent and \(1,\)\)"),
+        ({"base_projection.w": torch.zeros(2)}, "began differently"),
+    ],
+)
+def test_what_does_not_fit(changed: State, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        merge([Ingredient("a", state_of(0), 1), Ingredient("b", state_of(1) | changed, 1)])
+
+
+@pytest.mark.parametrize("weights", [(-1.0, 2.0), (0.0, 0.0), (float("inf"), 1.0), (float("nan"), 1.0)])
+def test_weights_out_of_range(weights: tuple[float, float]) -> None:
+    with pytest.raises(ConfigError, match="0 or more"):
+        merge([Ingredient(name, state_of(0), weight) for name, weight in zip("ab", weights, strict=True)])
+
+
+@pytest.fixture
+def run(tiny_model: Path, demo_root: Path, mtcl_command: Run) -> list[str]:
+    """The run `a` of 8 dimensions has ended; the value is what a run `b` of another seed is started with."""
+    short = {"trainer.max_steps": 10, "trainer.val_check_interval": 10, "model.encoder.dim": 8, "data.num_workers": 0}
+    short["tasks.search.loss"] = "{class_path: InfoNCE, init_args: {learn_temperature: true}}"
+    done = mtcl_command("fit", *options(tiny_model, demo_root, "a", **short))
+    assert done.returncode == 0, done.stderr
+    return options(tiny_model, demo_root, "b", **short, **{"seed_everything": 2})
+
+
+def checkpoint(path: Path) -> dict[str, Any]:
+    return dict(torch.load(path, weights_only=True))
+
+
+@pytest.mark.slow
+def test_command(run: list[str], tiny_model: Path, tmp_path: Path, mtcl_command: Run) -> None:
+    """Of two runs and the base; judged, used as a start, refused as a run to go on with."""
+    done = mtcl_command("fit", "--init_from", "runs/a", *run)
+    assert done.returncode == 0, done.stderr
+    done = mtcl_command("merge", "runs/a", "runs/b", "base", "--weights", "0.5", "0.3", "0.2", "--out", "soup")
+    assert done.returncode == 0, done.stderr
+    assert "mtcl test --ckpt soup" in done.stdout
+    soup = checkpoint(tmp_path / "soup" / "checkpoints" / "best.ckpt")
+    one, other = (checkpoint(tmp_path / "runs" / name / "checkpoints" / "best.ckpt") for name in "ab")
+    base = Encoder.load(EncoderConfig(name=str(tiny_model))).state_dict()
+    name = "backbone.encoder.layer.0.output.dense.weight"
+    parts = [one["state_dict"][f"encoder.{name}"], other["state_dict"][f"encoder.{name}"], base[name]]
+    expected = sum(part * weight for part, weight in zip(parts, (0.5, 0.3, 0.2), strict=True))
+    torch.testing.assert_close(soup["state_dict"][f"encoder.{name}"], expected)
+    assert soup["mtcl"]["merged"] == {"runs/a": 0.5, "runs/b": 0.3, "base": 0.2}
+
+    done = mtcl_command("test", "--ckpt", "soup")
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads((tmp_path / "soup" / "test.json").read_text())) == {"search", "interest", "storyline"}
+    done = mtcl_command("fit", "--init_from", "soup", "--trainer.max_steps", "10", "--run_dir", "runs/c")
+    assert done.returncode == 0, done.stderr
+    for source in ("soup", "soup/checkpoints/best.ckpt"):
+        refused = mtcl_command("fit", "--resume", source)
+        assert refused.returncode == 2
+        assert "weights only" in refused.stderr
+        assert "--init_from" in refused.stderr
+        assert len(refused.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("run")
+def test_all_of_the_base_is_the_base(tmp_path: Path, mtcl_command: Run) -> None:
+    """The projection that the run began with included: both columns of the table are equal."""
+    assert mtcl_command("merge", "runs/a", "base", "--weight", "0", "--out", "base.ckpt").returncode == 0
+    done = mtcl_command("validate", "--ckpt", "base.ckpt", "--run_dir", "out", "--trainer.precision", "32-true")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "out" / "val.json").read_text())
+    for task, primary in checkpoint(tmp_path / "base.ckpt")["mtcl"]["base"].items():
+        assert primary in found[task].values()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("a.ckpt",), "at least two different checkpoints"),
+        (("base", "base"), "at least two different checkpoints"),
+        (("a.ckpt", "b.ckpt", "--weights", "1"), "1 weights for 2 checkpoints"),
+        (("a.ckpt", "b.ckpt", "--weight", "1.5"), "0 to 1: found 1.5"),
+        (("a.ckpt", "b.ckpt", "base", "--weight", "0.5"), "for several give --weights"),
+        (("a.ckpt", "base"), "no checkpoint 'a.ckpt'"),
+    ],
+)
+def test_usage(arguments: tuple[str, ...], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mtcl.commands.merge import main
+
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=message):
+        main("merge", [*arguments, "--out", "out"])

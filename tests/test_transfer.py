@@ -1,0 +1,282 @@
+"""Studies of transfer: arms are paired, runs go on where they were, findings are what the scores say.
+
+python -m pytest tests/test_transfer.py     # -m "not slow" leaves out the study that trains and is killed twice
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mtcl import MRR, NDCG
+from mtcl.errors import ConfigError, DataError
+from mtcl.transfer import StudyConfig
+from mtcl.transfer.arms import Arm, StudyRun, arms_of, plan_of, runs_of
+from mtcl.transfer.config import KINDS
+from mtcl.transfer.findings import findings_of
+from mtcl.transfer.outcome import read_outcome
+from mtcl.transfer.report import markdown, write_report
+from tests.conftest import ROOT, Run
+
+PAIRS = {"a": 400, "b": 90, "c": 250, "z": 100}
+NEAR = {"joint": 0.5, "single_data": 0.45, "single_compute": 0.4, "base": 0.3, "base_pca": 0.2}
+
+
+def study_of(**changed: Any) -> StudyConfig:
+    values: dict[str, Any] = {
+        "tasks": {"a": {}, "b": {"batch_size": 6}, "c": {}},
+        "steps": 20,
+        "seeds": [1, 2, 3],
+        "arms": list(KINDS),
+        "pairs": [["a", "c"]],
+        "control": "z",
+        "held_out": ["h"],
+        "overrides": {"data": {"batch_size": 8}, "model": {"encoder": {"dim": 8}}},
+    }
+    return StudyConfig(**values | changed)
+
+
+def runs_by_name(study: StudyConfig) -> dict[str, StudyRun]:
+    return {run.name: run for run in runs_of(study, PAIRS)}
+
+
+def stream(run: StudyRun, task: str) -> list[list[int]]:
+    """The sub-batches of a task that a run meets, in order."""
+    plan = plan_of(run.config, PAIRS, seed=run.seed)
+    draws = [draw for step in range(run.config["trainer"]["max_steps"]) for draw in plan.draws(step)]
+    return [draw.pairs.tolist() for draw in draws if plan.tasks[draw.task].name == task]
+
+
+def test_every_arm_is_there_once() -> None:
+    runs = runs_by_name(study_of())
+    assert len(runs) == 1 + 3 + 3 * (3 + 3 + 1 + 3 + 1 + 1)
+    assert {"base", "base_pca-2", "single_data-b-3", "joint-1", "leave_one_out-a-2", "pairs-a+c-1", "control-3"} < set(
+        runs
+    )
+    levels = runs_by_name(study_of(pairs_per_task=[50, None], arms=["base", "base_pca", "joint"], seeds=[1]))
+    assert list(levels) == ["base", "base_pca-1", "joint-50-1", "joint-all-1"]
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5])
+def test_a_task_meets_the_same_pairs_in_the_same_order_in_every_arm(alpha: float) -> None:
+    """One arm's stream of a task begins as that of any other arm of the seed."""
+    study = study_of(overrides={"data": {"batch_size": 8, "alpha": alpha}, "model": {"encoder": {"dim": 8}}})
+    runs = runs_by_name(study)
+    joint = stream(runs["joint-1"], "a")
+    assert joint
+    for name in ("single_data-a-1", "single_compute-a-1", "leave_one_out-b-1", "pairs-a+c-1", "control-1"):
+        other = stream(runs[name], "a")
+        shared = min(len(joint), len(other))
+        assert other[:shared] == joint[:shared], name
+        assert len(other) == 60 if name.startswith("single_compute") else abs(len(other) - len(joint)) <= 2
+    assert stream(runs["joint-2"], "a") != joint
+
+
+def test_shares_of_the_joint_run_are_kept() -> None:
+    study = study_of()
+    runs = runs_by_name(study)
+    steps = {name: run.config["trainer"]["max_steps"] for name, run in runs.items() if run.is_trained}
+    assert set(steps.values()) == {20}, "with equal shares every arm has the joint run's steps"
+    assert {len(stream(runs[f"{arm}-1"], "b")) for arm in ("joint", "single_data-b", "control")} == {20}
+    assert len(stream(runs["single_compute-b-1"], "b")) == 60
+    data = {"batch_size": 8, "tasks_per_step": 1, "alpha": 1.0}
+    uneven = runs_by_name(
+        study_of(overrides={"data": data}, arms=["joint", "single_data", "single_compute"], control=None)
+    )
+    for task in "abc":
+        own = len(stream(uneven["joint-1"], task))
+        assert uneven[f"single_data-{task}-1"].config["trainer"]["max_steps"] == pytest.approx(own, abs=1)
+        assert uneven[f"single_compute-{task}-1"].config["trainer"]["max_steps"] == 20
+
+
+def test_overrides_reach_their_arms() -> None:
+    study = study_of(arm_overrides={"joint": {"model": {"optimizer": {"lr": 1e-3}}}})
+    runs = runs_by_name(study)
+    assert runs["joint-1"].config["model"] == {"encoder": {"dim": 8}, "optimizer": {"lr": 1e-3}}
+    assert runs["single_data-a-1"].config["model"] == {"encoder": {"dim": 8}}
+    assert runs["base"].config["model"]["encoder"]["dim"] is None
+    assert runs["base_pca-1"].config["model"]["encoder"] == {"dim": 8, "projection": "pca"}
+    assert "h" not in {name for run in runs.values() for name in run.config["tasks"]}, "held out is never trained"
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"arms": ["joynt"]}, "unknown arm 'joynt'; did you mean 'joint'"),
+        ({"tasks": {"a": {}}}, "at least two"),
+        ({"held_out": ["a"]}, "'a' is held out and trained"),
+        ({"held_out": ["z"]}, "'z' is held out and trained"),
+        ({"control": None}, "arm 'control' needs"),
+        ({"control": "a"}, "give an unrelated one"),
+        ({"pairs": [["a", "a"]]}, "two different tasks"),
+        ({"margins": {"d": 0.1}}, "'d' is none of the study's tasks"),
+        ({"overrides": {}}, "PCA to how many dimensions"),
+        ({"seeds": [1, 1]}, "each once"),
+        ({"split": "train"}, "test or validation"),
+        ({"steps": 0}, "steps is 0"),
+    ],
+)
+def test_wrong_studies(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        study_of(**changed)
+
+
+def write_scores(study: StudyConfig, folder: Path, *, items: int = 200) -> None:
+    """Files as the runs write them; an arm's mean is as in NEAR, and 0.55 for a task beside its friend."""
+    for run in runs_of(study, PAIRS):
+        seed = 1 if run.arm.kind == "base" else run.seed
+        for task in study.evaluated:
+            easy = np.random.default_rng(ord(task)).normal(0, 0.1, items)
+            noise = np.random.default_rng([seed, ord(task), len(run.name)]).normal(0, 0.05, items)
+            mean = NEAR.get(run.arm.kind, 0.5) - 0.04 * (run.arm == Arm("leave_one_out", "a") and task == "c")
+            path = folder / "runs" / run.name / "scores" / "test" / f"{task}.parquet"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pq.write_table(pa.table({"item": np.arange(items), "mrr": mean + easy + noise, "map": easy}), path)
+
+
+@pytest.fixture
+def scored(tmp_path: Path) -> tuple[StudyConfig, Path]:
+    study = study_of(pairs_per_task=[50, 90, None])
+    write_scores(study, tmp_path)
+    return study, tmp_path
+
+
+METRICS = dict.fromkeys("abch", MRR())
+
+
+def test_findings_are_what_the_scores_say(scored: tuple[StudyConfig, Path]) -> None:
+    found = findings_of(read_outcome(*scored, METRICS, PAIRS))
+    level = found.levels[0]
+    by_title = {comparison.title: comparison for comparison in level.comparisons}
+    single = by_title["joint against the better single arm"]
+    assert [gain.against for gain in single.gains] == ["single_data-a", "single_data-b", "single_data-c"]
+    assert all(gain.interval.mean == pytest.approx(0.05, abs=0.01) for gain in single.gains)
+    assert all(gain.interval.mean == pytest.approx(gain.ours - gain.theirs) for gain in single.gains)
+    assert level.claim is not None
+    assert level.claim.is_no_task_worse
+    assert level.claim.is_mean_better
+    assert by_title["held out: joint against base"].gains[0].interval.mean == pytest.approx(0.2, abs=0.01)
+    assert level.given["a"]["c"].low > 0.02
+    assert abs(level.given["b"]["c"].mean) < 0.02
+    assert level.matrix["base"]["h"] == pytest.approx(0.3, abs=0.02)
+
+
+def test_a_margin_decides_the_claim(tmp_path: Path) -> None:
+    study = study_of(margins={"b": 0.0}, margin=0.5, arms=["joint", "single_data"], control=None)
+    write_scores(study, tmp_path)
+    for seed in study.seeds:
+        path = tmp_path / "runs" / f"joint-{seed}" / "scores" / "test" / "b.parquet"
+        table = pq.read_table(path)
+        pq.write_table(table.set_column(1, "mrr", pa.array(table["mrr"].to_numpy() - 0.05)), path)
+    claim = findings_of(read_outcome(study, tmp_path, METRICS, PAIRS)).levels[0].claim
+    assert claim is not None
+    assert claim.failing == ("b",)
+    assert not claim.is_no_task_worse
+
+
+def test_the_report_holds_every_figure(scored: tuple[StudyConfig, Path]) -> None:
+    study, folder = scored
+    findings = findings_of(read_outcome(study, folder, METRICS, PAIRS))
+    path = write_report(findings, folder / "report")
+    text = path.read_text()
+    for arm in arms_of(study):
+        assert f"| {arm} |" in text
+    assert "**No task is worse** than" in text
+    content = json.loads((folder / "report" / "report.json").read_text())
+    assert content["levels"][0]["comparisons"][0]["macro"]["num_seeds"] == 3
+    pictures = {p.name for p in (folder / "report").glob("*.png")}
+    assert pictures == {f"{k}-{n}.png" for k in ("gains", "matrix") for n in (50, 90, "all")} | {"curves.png"}
+    assert all(f"]({name})" in text for name in pictures)
+    assert markdown(findings, images=[p.split(".")[0] for p in sorted(pictures)]).count("## 50 pairs a task") == 1
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder / "report"))
+    events.Reload()
+    shown = events.Scalars("joint_against_the_better_single_arm/macro_mean/mean")
+    assert [event.step for event in shown] == [50, 90, 0]
+    assert "gains-50" in events.Tags()["images"]
+
+
+def test_arms_of_other_items_are_refused(scored: tuple[StudyConfig, Path]) -> None:
+    study, folder = scored
+    path = folder / "runs" / "joint-50-2" / "scores" / "test" / "c.parquet"
+    pq.write_table(pq.read_table(path).slice(1), path)
+    with pytest.raises(DataError, match=r"joint-50-2.*other items"):
+        read_outcome(study, folder, METRICS, PAIRS)
+    with pytest.raises(DataError, match=r"no scores of 'ndcg@10'; known: .*map, mrr"):
+        read_outcome(study, folder, dict.fromkeys("abch", NDCG()), PAIRS)
+
+
+STUDY = """
+tasks: {{search: {{}}, interest: {{}}}}
+seeds: [1]
+steps: 60
+arms: [base, single_data, joint]
+held_out: [hashtag]
+overrides:
+  model: {{encoder: {{name: {model}}}, optimizer: {{lr: 0.001}}}}
+  data: {{root: {root}, batch_size: 8, max_length: 16, num_workers: 0}}
+  trainer: {{val_check_interval: 30, precision: 32-true}}
+  checkpoint_every_n_steps: 5
+"""
+
+
+@pytest.mark.slow
+def test_killed_twice_gives_the_same_report(
+    tiny_model: Path, demo_root: Path, cache: Path, tmp_path: Path, mtcl_command: Run
+) -> None:
+    (tmp_path / "s.yaml").write_text(STUDY.format(model=tiny_model, root=demo_root))
+    whole = mtcl_command("transfer", "--config", "s.yaml", "--study_dir", "whole", "--jobs", "2", timeout_s=300)
+    assert whole.returncode == 0, whole.stderr
+    environment = os.environ | {"MTCL_CACHE": str(cache), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "mtcl", "transfer", "--config", "s.yaml", "--study_dir", "killed", "--jobs", "2"]
+    for number, moment in (
+        (signal.SIGKILL, "runs/single_data-*/checkpoints/last.ckpt"),
+        (signal.SIGTERM, "runs/joint-1/config.yaml"),
+    ):
+        study = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 200
+        while not list((tmp_path / "killed").glob(moment)):
+            assert study.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        study.send_signal(number)
+        assert study.wait(60) == (-signal.SIGKILL if number == signal.SIGKILL else 128 + number)
+        assert not (tmp_path / "killed" / "report").exists()
+    finished = mtcl_command("transfer", "--config", "s.yaml", "--study_dir", "killed", "--jobs", "2", timeout_s=300)
+    assert finished.returncode == 0, finished.stderr
+    for name in ("report.md", "report.json"):
+        assert (tmp_path / "killed/report" / name).read_bytes() == (tmp_path / "whole/report" / name).read_bytes()
+    again = mtcl_command("transfer", "--config", "s.yaml", "--study_dir", "killed", timeout_s=60)
+    assert "4 runs, 4 of them done" in again.stderr
+    changed = mtcl_command("transfer", "--config", "s.yaml", "--study_dir", "killed", "--steps", "61")
+    assert changed.returncode == 2
+    assert "made with another configuration" in changed.stderr
+    assert "Traceback" not in changed.stderr
+
+
+@pytest.mark.slow
+def test_a_failing_run_is_named_and_the_others_are_kept(
+    tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_command: Run
+) -> None:
+    text = STUDY.format(model=tiny_model, root=demo_root).replace("steps: 60", "steps: 4").replace("30", "4")
+    (tmp_path / "s.yaml").write_text(text + "arm_overrides: {joint: {data: {batch_size: 1}}}\n")
+    failed = mtcl_command("transfer", "--config", "s.yaml", "--study_dir", "study", "--jobs", "2", timeout_s=200)
+    assert failed.returncode == 2
+    assert "1 of 4 runs failed" in failed.stderr
+    assert "run joint-1 ended with code 2: mtcl: ConfigError:" in failed.stderr
+    assert "negatives need at least 2" in failed.stderr
+    for task in ("search", "interest", "hashtag"):
+        assert (tmp_path / f"study/runs/single_data-search-1/scores/test/{task}.parquet").exists()
+    assert "Traceback" not in failed.stderr

@@ -1,0 +1,150 @@
+"""Weightings: one convention of scale, the effect of each method, gradients of tasks.
+
+python -m pytest tests/test_weighting.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mtcl.errors import ConfigError
+from mtcl.weighting import GradientWeighting, Mean, Uncertainty, Weighting, cosines, gramian_of
+from mtcl.weighting.gramian import CLASSES
+
+TASKS = ["jobs", "news", "search"]
+ALL: dict[str, Callable[[], Weighting]] = {
+    "mean": Mean,
+    "uncertainty": Uncertainty,
+    **{method: lambda m=method: GradientWeighting(m) for method in CLASSES},  # type: ignore[misc]
+}
+
+
+def needs(name: str) -> None:
+    if name in CLASSES:
+        pytest.importorskip("torchjd", reason="extra `weighting` is not installed")
+
+
+def problem() -> tuple[list[nn.Parameter], Callable[[], dict[str, Tensor]]]:
+    """Three tasks pulling one parameter vector to goals of their own."""
+    generator = torch.Generator().manual_seed(0)
+    shared, goals = nn.Parameter(torch.zeros(5)), torch.randn(3, 5, generator=generator)
+    return [shared], lambda: {t: (shared - goal).square().sum() / 3 for t, goal in zip(TASKS, goals, strict=True)}
+
+
+def made(name: str) -> Weighting:
+    weighting = ALL[name]()
+    weighting.start(TASKS)
+    return weighting
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_equal_tasks_give_the_mean(name: str) -> None:
+    """One convention: where tasks agree, every method's gradient is that of the mean."""
+    needs(name)
+    shared = nn.Parameter(torch.zeros(4))
+    losses = {task: (shared - 1).square().sum() / 3 for task in TASKS}
+    (found,) = torch.autograd.grad(made(name)(losses, [shared]), [shared])
+    torch.testing.assert_close(found, torch.full((4,), -2.0), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_training_goes_down(name: str) -> None:
+    needs(name)
+    shared, losses = problem()
+    weighting, start = made(name), float(sum(losses().values()).detach())
+    optimizer = torch.optim.SGD([*shared, *weighting.parameters()], lr=0.1)
+    for _ in range(50):
+        optimizer.zero_grad()
+        weighting(losses(), shared).backward()
+        optimizer.step()
+    assert float(sum(losses().values()).detach()) < start
+
+
+@pytest.mark.parametrize("method", CLASSES)
+def test_weights_are_those_of_torchjd_scaled_to_a_mean_of_one(method: Any) -> None:
+    needs(method)
+    shared, losses = problem()
+    weighting = made(method)
+    assert isinstance(weighting, GradientWeighting)
+    torch.manual_seed(0)
+    weighting(losses(), shared)
+    torch.manual_seed(0)  # PCGrad draws an order
+    expected = weighting.rule(gramian_of(losses(), shared))
+    torch.testing.assert_close(weighting.weights_K, expected / expected.mean())
+
+
+def test_upgrad_harms_no_task() -> None:
+    """Of two nearly opposite gradients the mean goes against the smaller; UPGrad's direction lowers both losses."""
+    needs("upgrad")
+    shared = nn.Parameter(torch.zeros(2))
+    goals = {"jobs": torch.tensor([4.0, 1.0]), "news": torch.tensor([-1.0, 1.0])}
+    losses = {task: (shared - goal).square().sum() / 2 for task, goal in goals.items()}
+    own = {task: torch.autograd.grad(loss, [shared], retain_graph=True)[0] for task, loss in losses.items()}
+    weighting = GradientWeighting("upgrad")
+    weighting.start(list(goals))
+    (step,) = torch.autograd.grad(weighting(losses, [shared]), [shared])
+    assert all(float(step @ gradient) > -1e-5 for gradient in own.values())
+    assert float(sum(own.values()) @ own["news"]) < 0
+
+
+def test_weights_stay_between_computations() -> None:
+    needs("pcgrad")
+    shared, losses = problem()
+    weighting = GradientWeighting("mgda", every_n_steps=2)
+    weighting.start(TASKS)
+    weighting(losses(), shared)
+    kept = weighting.weights_K.clone()
+    with torch.no_grad():
+        shared[0].add_(1.0)
+    weighting(losses(), shared)
+    assert torch.equal(weighting.weights_K, kept)
+    weighting(losses(), shared)
+    assert not torch.equal(weighting.weights_K, kept)
+    assert set(weighting.state_dict()) == {"weights_K", "micro_step"}
+
+
+def test_cosines_by_hand() -> None:
+    shared = nn.Parameter(torch.tensor([1.0, 1.0]))
+    losses = {"a": shared[0] * 2, "b": shared[1] * 3, "c": shared.sum()}
+    half = 0.5**0.5
+    expected = torch.tensor([[1, 0, half], [0, 1, half], [half, half, 1]])
+    torch.testing.assert_close(cosines(gramian_of(losses, [shared])), expected)
+
+
+def test_uncertainty_weighs_a_large_loss_less() -> None:
+    shared, weighting = nn.Parameter(torch.zeros(1)), made("uncertainty")
+    optimizer = torch.optim.SGD(weighting.parameters(), lr=0.1)
+    for _ in range(50):
+        optimizer.zero_grad()
+        losses = {t: (shared.sum() + scale) / 3 for t, scale in zip(TASKS, (0.1, 1.0, 3.0), strict=True)}
+        weighting(losses, [shared]).backward()
+        optimizer.step()
+    variances = [float(p.detach()) for p in weighting.parameters()]
+    assert variances == sorted(variances)
+    assert variances[0] < 0 < variances[2]
+
+
+def test_bad_options_are_refused() -> None:
+    with pytest.raises(ConfigError, match="give upgrad, pcgrad"):
+        GradientWeighting("upgrade")  # type: ignore[arg-type]
+    needs("upgrad")
+    with pytest.raises(ConfigError, match="every_n_steps is 0"):
+        GradientWeighting(every_n_steps=0)
+
+
+@pytest.mark.parametrize("method", CLASSES)
+def test_under_autocast(method: str) -> None:
+    """A training step runs in bfloat16 where the machine has it; the Gramian is in float32 all the same."""
+    needs(method)
+    layer, rows = nn.Linear(4, 3), torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        out = layer(rows).float().square().mean(dim=0)
+        losses = dict(zip(TASKS, out / 3, strict=True))
+        assert gramian_of(losses, list(layer.parameters())).dtype == torch.float32
+        made(method)(losses, list(layer.parameters())).backward()
+    assert layer.weight.grad is not None
