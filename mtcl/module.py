@@ -31,6 +31,7 @@ from mtcl.distributed import of_all_ranks, together, world
 from mtcl.encoder import Encoder, EncoderConfig, digest_of, pooling_of
 from mtcl.errors import ConfigError
 from mtcl.evaluation import Pool, Result, evaluate, primary_of
+from mtcl.evaluation.groups import check_installed
 from mtcl.hub import resolve_model
 from mtcl.losses import Loss, default_loss
 from mtcl.observation import observe
@@ -56,6 +57,7 @@ class MtclModule(pl.LightningModule):
         weighting: How the tasks' losses become one; the weighted mean if null.
         gradient_cosines_every_n_steps: Show the cosines of the tasks' gradients so often; 0 for never.
         eval_dims: Also evaluate the vectors cut to so many leading dimensions, of unit length again.
+        eval_groups: Also a linear probe, nearest neighbours and k-means, for tasks whose posts fall into groups.
         activation_checkpointing: Keep only one chunk's activations at a time and compute them again in the backward
             pass: activations do not grow with the batch, at the price of a second forward.
     """
@@ -68,6 +70,7 @@ class MtclModule(pl.LightningModule):
         weighting: Weighting | None = None,
         gradient_cosines_every_n_steps: int = 0,
         eval_dims: list[int] | None = None,
+        eval_groups: bool = False,
         activation_checkpointing: bool = False,
     ) -> None:
         super().__init__()
@@ -75,7 +78,9 @@ class MtclModule(pl.LightningModule):
         self.encoder_config, self.optimizer_config = encoder, optimizer
         self.encoder = Encoder.load(self.encoder_config)
         self.encoder.activation_checkpointing = activation_checkpointing
-        self.eval_dims = tuple(eval_dims or ())
+        self.eval_dims, self.eval_groups = tuple(eval_dims or ()), eval_groups
+        if eval_groups:
+            check_installed()
         if odd := [dim for dim in self.eval_dims if not 0 < dim < self.encoder.dim]:
             raise ConfigError(
                 f"model.eval_dims has {odd[0]}: give 1 to {self.encoder.dim - 1}, the encoder has {self.encoder.dim}"
@@ -353,7 +358,7 @@ class MtclModule(pl.LightningModule):
         def embed(texts: IntArray) -> Tensor:
             return self._embed_with(self.encoder, pool.store.tokens.take(texts))
 
-        return evaluate(pool, embed, dims=self.eval_dims)
+        return evaluate(pool, embed, dims=self.eval_dims, groups=self.eval_groups)
 
     def _precision(self) -> AbstractContextManager[None]:
         return self.trainer.precision_plugin.forward_context()

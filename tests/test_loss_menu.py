@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from mtcl.errors import ConfigError
 from mtcl.losses import (
     CoSENT,
+    DistillKL,
     InfoNCE,
     Loss,
     MarginMSE,
@@ -46,6 +47,7 @@ POSITIVE: dict[str, Callable[[], Loss]] = {
     "guide": lambda: InfoNCE(guide="base"),
     "pair bce": PairBCE,
     "margin mse": MarginMSE,
+    "distill": DistillKL,
     "teacher, own": TeacherMSE,
     "teacher, anchor": lambda: TeacherMSE(target="anchor"),
     "sum": lambda: WeightedSum([InfoNCE(), TeacherMSE()], [1.0, 2.0]),
@@ -261,6 +263,24 @@ def test_margin_mse_is_that_of_sentence_transformers() -> None:
     theirs = st_losses().MarginMSELoss(model=torch.nn.Identity())
     expected = theirs.compute_loss_from_embeddings(vectors, labels)
     assert float(torch.stack(own).mean()) == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_distill_kl_by_closed_form() -> None:
+    view = random_view(hard=2)
+    assert view.negatives is not None
+    sides = [view.anchors.local, view.positives.local, view.negatives.local]
+    ours, goals = (
+        [rows.vectors_ND for rows in sides],
+        [rows.teacher_NE for rows in sides if rows.teacher_NE is not None],
+    )
+    p, q = (((a @ torch.cat([b, c]).T) / 0.1).softmax(1) for a, b, c in (goals, ours))
+    expected = (p * (p.log() - q.log())).sum(1).mean() / math.log(6 + 12)
+    assert float(DistillKL(temperature=0.1)(view)) == pytest.approx(float(expected), abs=1e-7)
+    as_taught = view.map_vectors(lambda v: v)
+    taught = with_vectors(as_taught, tuple(goals))
+    assert float(DistillKL()(taught)) == pytest.approx(0, abs=1e-9)
+    with pytest.raises(ConfigError, match="DistillKL temperature is 0"):
+        DistillKL(temperature=0)
 
 
 def test_matryoshka_by_closed_form() -> None:

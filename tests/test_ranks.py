@@ -22,6 +22,7 @@ from mtcl.batch import StepBatch, StepDataset, TaskData
 from mtcl.encoder import Encoder, EncoderConfig
 from mtcl.losses import (
     CoSENT,
+    DistillKL,
     InfoNCE,
     Loss,
     MarginMSE,
@@ -45,6 +46,7 @@ POSITIVE: dict[str, Callable[[], Loss]] = {
     ),
     "pair bce": PairBCE,
     "margin mse": MarginMSE,
+    "distill": DistillKL,
     "teacher": lambda: WeightedSum([InfoNCE(), TeacherMSE(target="anchor")]),
     "matryoshka": lambda: Matryoshka(InfoNCE(), [4]),
     "spread": lambda: SpreadOut(InfoNCE(), weight=1.0),

@@ -2,7 +2,8 @@
 figures.
 
 Positives are searched for among all candidates (`ranking`), translations in pools of one size (`bitext`), judged pairs
-compared with their scores (`judged`); beside each the geometry of the vectors.
+compared with their scores (`judged`); beside each the geometry of the vectors, and on request what its groups look like
+(`groups`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import replace
 
 from mtcl.evaluation import bitext, judged, ranking
 from mtcl.evaluation.geometry import geometry_of
+from mtcl.evaluation.groups import group_figures
 from mtcl.evaluation.pool import Embed, Items, Pool, Result, Vectors, embed_shared, primary_of
 from mtcl.types import Kind
 
@@ -25,16 +27,19 @@ PROTOCOLS = {
 }
 
 
-def evaluate(pool: Pool, embed: Embed, *, dims: Sequence[int] = ()) -> Result:
+def evaluate(pool: Pool, embed: Embed, *, dims: Sequence[int] = (), groups: bool = False) -> Result:
     """Embed the pool's texts and score it. Raises `DataError` if there is nothing to find in it.
 
-    The same vectors are also scored cut to each of `dims`: figures by names such as `mrr_dim50`.
+    The same vectors are also scored cut to each of `dims`: figures by names such as `mrr_dim50`. `groups` adds
+    the figures of `group_figures`.
     """
     vectors = embed_shared(pool.texts, embed)
     result = _score(pool, vectors)
     for dim in dims:
         cut = _score(pool, vectors.cut(dim)).metrics
         result = replace(result, metrics=result.metrics | {f"{name}_dim{dim}": value for name, value in cut.items()})
+    if groups:
+        result = replace(result, metrics=result.metrics | group_figures(pool, vectors))
     return result
 
 

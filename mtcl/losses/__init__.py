@@ -3,7 +3,7 @@
 from mtcl.losses.base import Embedded, Loss, Side, View
 from mtcl.losses.composed import Matryoshka, SpreadOut, WeightedSum
 from mtcl.losses.cosent import CoSENT
-from mtcl.losses.distill import MarginMSE, TeacherMSE
+from mtcl.losses.distill import DistillKL, MarginMSE, TeacherMSE
 from mtcl.losses.info_nce import InfoNCE
 from mtcl.losses.pair_bce import PairBCE
 from mtcl.types import Kind
@@ -22,6 +22,7 @@ def default_loss(kind: Kind) -> Loss:
 
 __all__ = [
     "CoSENT",
+    "DistillKL",
     "Embedded",
     "InfoNCE",
     "Loss",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from mtcl.errors import ConfigError
 from mtcl.losses.base import Embedded, Loss, View, at_least_float32, by_blocks, cosines
 from mtcl.relation import NEGATIVE, relation
 from mtcl.types import Kind
@@ -76,9 +79,62 @@ def _row_means(anchors: Embedded, positives: Embedded, candidates: list[Embedded
     return torch.stack(totals).sum(dim=0) / torch.stack(counts).sum(dim=0).clamp(min=1)
 
 
+class DistillKL(Loss):
+    """The student's softmax over an anchor's candidates shall be the teacher's: Kullback-Leibler divergence from the
+    teacher, mean over anchors, divided by log(C) as InfoNCE is (BAM distils so between tasks, arXiv 1907.04829).
+
+    Candidates are the positives of the batch and the hard negatives. Keys leave none out: how near the teacher finds
+    related texts is worth knowing.
+
+    Args:
+        teacher: As in TeacherMSE; it may have any number of dimensions.
+        temperature: Divides the cosines of both.
+    """
+
+    kinds = frozenset({Kind.POSITIVE, Kind.PARALLEL})
+
+    def __init__(self, teacher: str = "base", temperature: float = 0.05) -> None:
+        super().__init__()
+        if not 0 < temperature <= 1:
+            raise ConfigError(f"DistillKL temperature is {temperature}: give more than 0, at most 1")
+        self.teacher = teacher
+        self.register_buffer("fixed_temperature", torch.tensor(temperature), persistent=False)
+
+    @property
+    def temperature(self) -> Tensor:
+        return cast("Tensor", self.fixed_temperature)
+
+    def forward(self, view: View) -> Tensor:
+        local = view.anchors.local
+        candidates = [view.positives.all, *([] if view.negatives is None else [view.negatives.all])]
+        num_candidates = sum(len(among) for among in candidates)
+
+        def of_rows(rows: slice) -> Tensor:
+            ours_NC, goals_NC = (
+                torch.cat([scores(local[rows], among, teacher=teacher) for among in candidates], dim=1)
+                / self.temperature
+                for teacher in (False, True)
+            )
+            return functional.kl_div(
+                ours_NC.log_softmax(dim=1), goals_NC.log_softmax(dim=1), reduction="sum", log_target=True
+            )
+
+        total = by_blocks(of_rows, len(local), num_candidates).sum()
+        return total / len(local) / math.log(max(2, num_candidates))
+
+
 def squared_distance(vectors_ND: Tensor, goals_ND: Tensor) -> Tensor:
     """Mean over rows of the squared distance: 2 (1 - cosine) for unit vectors."""
     return (at_least_float32(vectors_ND) - goals_ND).square().sum(dim=1).mean()
+
+
+def scores(rows: Embedded, candidates: Embedded, *, teacher: bool = False) -> Tensor:
+    """(N, C) cosines; in the teacher's eyes if asked."""
+    if not teacher:
+        return cosines(rows.vectors_ND, candidates.vectors_ND)
+    assert rows.teacher_NE is not None
+    assert candidates.teacher_NE is not None
+    return cosines(rows.teacher_NE, candidates.teacher_NE)
 
 
 def margins(anchors: Embedded, positives: Embedded, candidates: Embedded, *, teacher: bool = False) -> Tensor:

@@ -1,0 +1,103 @@
+"""What a pool's groups (labels, stories) look like to a classifier of few examples, to neighbours and to k-means.
+
+For pools whose queries fall into groups by the keys they share: posts of one label, posts of one story. Posts of
+several tags are tied to each other through them and make no groups. Figures are scikit-learn's, with MTEB's settings.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mtcl.errors import ConfigError
+from mtcl.evaluation.pool import Pool, Vectors
+from mtcl.evaluation.relevance import components
+from mtcl.types import FloatArray, IntArray, Kind
+
+EXAMPLES, DRAWS, NEIGHBOURS = 8, 10, 5
+MOST_ITEMS = 4096
+"""Items, evenly spread over the pool, whose couples are compared: time and memory grow with their square."""
+
+
+def check_installed() -> None:
+    """Raise `ConfigError` without scikit-learn."""
+    if find_spec("sklearn") is None:
+        raise ConfigError("model.eval_groups needs scikit-learn: pip install 'mtcl[study]'")
+
+
+def group_figures(pool: Pool, vectors: Vectors) -> dict[str, float]:
+    """Figures by name; none for a pool without groups.
+
+    probe@8     accuracy of a logistic regression on 8 items a group, tested on all other items; mean of 10 draws.
+                Groups of fewer than 16 items are left out of it
+    knn@5       accuracy of the vote of an item's 5 nearest other items
+    v_measure   of k-means with as many clusters as there are groups
+    pair_ap     average precision of the cosine for telling couples of one group from the others
+    """
+    store = pool.store
+    if store.kind is not Kind.POSITIVE:
+        return {}
+    items = np.asarray(store.queries)[:: -(-len(store.queries) // MOST_ITEMS)]
+    groups = components(store.keys.take(items))
+    sizes = np.bincount(groups)
+    in_group = sizes[groups] > 1
+    if in_group.mean() < 0.5 or sizes.max() > len(items) / 2:
+        return {}
+    items_ND: FloatArray = vectors.of(items[in_group]).double().numpy()
+    groups = np.unique(groups[in_group], return_inverse=True)[1]
+    return {
+        **probe(items_ND, groups),
+        f"knn@{NEIGHBOURS}": knn_accuracy(items_ND, groups),
+        "v_measure": v_measure(items_ND, groups),
+        "pair_ap": pair_ap(items_ND, groups),
+    }
+
+
+def probe(items_ND: FloatArray, groups: IntArray) -> dict[str, float]:
+    """`probe@8`, or nothing where fewer than two groups are large enough."""
+    large = np.flatnonzero(np.bincount(groups) >= 2 * EXAMPLES)
+    if len(large) < 2:
+        return {}
+    from sklearn.linear_model import LogisticRegression
+
+    kept = np.isin(groups, large)
+    items_ND, groups = items_ND[kept], groups[kept]
+    found = []
+    for draw in range(DRAWS):
+        order = np.random.default_rng(draw).permutation(len(groups))
+        shown = np.concatenate([order[groups[order] == group][:EXAMPLES] for group in large])
+        rest = np.setdiff1d(order, shown)
+        classifier = LogisticRegression(max_iter=100).fit(items_ND[shown], groups[shown])
+        found.append(classifier.score(items_ND[rest], groups[rest]))
+    return {f"probe@{EXAMPLES}": float(np.mean(found))}
+
+
+def knn_accuracy(items_ND: FloatArray, groups: IntArray) -> float:
+    """Share of items that most of their nearest others agree with; of equal votes the lower group's number wins."""
+    from sklearn.neighbors import KNeighborsClassifier
+
+    classifier = KNeighborsClassifier(min(NEIGHBOURS, len(groups) - 1), algorithm="brute").fit(items_ND, groups)
+    neighbours = classifier.kneighbors(return_distance=False)  # without a query: an item is not its own neighbour
+    votes: npt.NDArray[Any] = np.zeros((len(groups), groups.max() + 1), dtype=np.int8)
+    np.add.at(votes, (np.arange(len(groups))[:, None], groups[neighbours]), 1)
+    return float((votes.argmax(axis=1) == groups).mean())
+
+
+def v_measure(items_ND: FloatArray, groups: IntArray) -> float:
+    """Harmonic mean of homogeneity and completeness of mini-batch k-means (MTEB's clustering, one draw)."""
+    from sklearn.cluster import MiniBatchKMeans
+    from sklearn.metrics import v_measure_score
+
+    means = MiniBatchKMeans(int(groups.max()) + 1, batch_size=512, n_init=1, random_state=0)
+    return float(v_measure_score(groups, means.fit_predict(items_ND)))
+
+
+def pair_ap(items_ND: FloatArray, groups: IntArray) -> float:
+    """Average precision over all couples of items."""
+    from sklearn.metrics import average_precision_score
+
+    one, other = np.triu_indices(len(groups), k=1)
+    return float(average_precision_score(groups[one] == groups[other], (items_ND @ items_ND.T)[one, other]))

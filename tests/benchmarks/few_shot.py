@@ -1,0 +1,90 @@
+"""A vertical team with few labels: fine-tuning from a co-trained checkpoint against fine-tuning from the base encoder.
+
+    MTCL_DATA=... python -m tests.benchmarks.few_shot FOLDER --start STUDY/runs/joint-{seed} [--task interest_topics]
+
+The task must be one that the checkpoints never trained. `{seed}` stands for the seed of the few-shot run too. Every run
+takes the same pairs, order and steps in both arms; test split. A run that is done is not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from mtcl.item_scores import ItemScores, read_scores
+from mtcl.registry import discover
+from mtcl.statistics import Differences, bootstrap
+
+STEPS = {4: 16, 16: 48, 64: 120}
+"""Optimizer steps by pairs a label."""
+BATCH = 32
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--start", required=True, help="the co-trained run; {seed} is put in")
+    parser.add_argument("--task", default="interest_topics")
+    parser.add_argument("--labels", type=int, default=31)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--pairs", type=int, nargs="+", default=list(STEPS), choices=list(STEPS), help="pairs a label")
+    options = parser.parse_args()
+    metric = discover()[options.task].metric
+    print(f"| pairs a label | {options.task} {metric.name} from base | from the co-trained run | difference |")
+    print("|---|---|---|---|")
+    starts = {"base": None, "joint": options.start}
+    for pairs in options.pairs:
+        found: dict[str, list[ItemScores]] = {name: [] for name in starts}
+        for seed in options.seeds:
+            for name, start in starts.items():
+                run = options.folder / f"{name}-{pairs}-{seed}"
+                path = scores(run, options, pairs, seed, start and start.format(seed=seed))
+                found[name].append(read_scores(path, metric))
+        base, joint = (np.stack([one.scores_I for one in found[name]]) for name in starts)
+        gain = bootstrap(Differences(joint - base, found["base"][0].clusters_I))
+        print(f"| {pairs} | {base.mean():.4f} | {joint.mean():.4f} | {gain} |", flush=True)
+
+
+def scores(run: Path, options: argparse.Namespace, pairs: int, seed: int, start: str | None) -> Path:
+    """The file of the test items' scores; trains first."""
+    path = run / "scores" / "test" / f"{options.task}.parquet"
+    if not path.is_file():
+        config = run.with_suffix(".yaml")
+        config.parent.mkdir(parents=True, exist_ok=True)
+        config.write_text(yaml.safe_dump(configuration(options, pairs, seed)), encoding="utf-8")
+        mtcl("fit", "--config", str(config), "--run_dir", str(run), *(["--init_from", start] if start else []))
+        mtcl("test", "--ckpt", str(run / "checkpoints" / "last.ckpt"), "--no_base", "--run_dir", str(run))
+    return path
+
+
+def configuration(options: argparse.Namespace, pairs: int, seed: int) -> dict[str, object]:
+    steps = STEPS[pairs]
+    return {
+        "seed_everything": seed,
+        "tasks": {options.task: {}},
+        "model": {
+            "encoder": {"name": "sentence-transformers/all-MiniLM-L6-v2"},
+            "optimizer": {"lr": 5.0e-5, "warmup_steps": steps // 10},
+        },
+        "data": {
+            "batch_size": BATCH,
+            "max_length": 64,
+            "num_workers": 0,
+            "pairs_per_task": pairs * options.labels,
+        },
+        "trainer": {"max_steps": steps, "val_check_interval": steps, "enable_progress_bar": False},
+    }
+
+
+def mtcl(*arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", "mtcl", *arguments], check=True, env=os.environ)
+
+
+if __name__ == "__main__":
+    main()
