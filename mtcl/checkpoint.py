@@ -19,6 +19,7 @@ from mtcl.encoder import Encoder, EncoderConfig
 from mtcl.errors import ConfigError, root_cause
 from mtcl.hub import resolve_model
 from mtcl.store import MAX_CHARACTERS, Tokenizer
+from mtcl.task import Task
 from mtcl.types import BEST, Ragged, offsets_of
 
 PREFIX = "encoder."
@@ -26,12 +27,16 @@ PREFIX = "encoder."
 
 @dataclass(frozen=True)
 class TextEncoder:
-    """The encoder of a checkpoint and the tokenizer it was trained with; texts are cut to `max_length` tokens."""
+    """The encoder of a checkpoint and the tokenizer it was trained with; texts are cut to `max_length` tokens.
+
+    `prompts` are those that the run's configuration gave to tasks, by name.
+    """
 
     encoder: Encoder
     tokenizer: Tokenizer
     max_length: int
     tokens_per_chunk: int
+    prompts: dict[str, str]
 
     @classmethod
     def load(cls, path: Path, *, device: str = "cpu") -> TextEncoder:
@@ -52,14 +57,20 @@ class TextEncoder:
         encoder.load_state_dict(state)
         folder = resolve_model(settings.name, revision=settings.revision)
         tokenizer = Tokenizer.load(folder, trust_remote_code=settings.trust_remote_code)
-        return cls(encoder.to(device).eval(), tokenizer, config["data"]["max_length"], settings.tokens_per_chunk)
+        prompts = {name: prompt for name, task in config["tasks"].items() if (prompt := task.get("prompt")) is not None}
+        length, chunk = config["data"]["max_length"], settings.tokens_per_chunk
+        return cls(encoder.to(device).eval(), tokenizer, length, chunk, prompts)
 
     @property
     def dim(self) -> int:
         return self.encoder.dim
 
+    def prompt_of(self, task: Task) -> str:
+        """What stood before the task's texts in training."""
+        return self.prompts.get(task.name, task.prompt)
+
     def __call__(self, texts: Sequence[str]) -> Tensor:
-        """(T, D) float32 unit vectors on the CPU."""
+        """(T, D) float32 unit vectors on the CPU. Prompts are the caller's to put before the texts."""
         ids = self.tokenizer([text[:MAX_CHARACTERS] for text in texts], self.max_length) if len(texts) else []
         lengths = np.array([len(row) for row in ids], dtype=np.int64)
         values = np.concatenate([np.asarray(row, dtype=np.int64) for row in ids]) if len(texts) else lengths

@@ -33,6 +33,7 @@ def facts_of(data: MtclDataModule, encoder: EncoderConfig, *, weights: str, accu
         task["schedule"] = [[step * data.plan.num_slots, weight] for step, weight in task["schedule"]]
         task["max_length"] = data.length_of(name)
         task["version"] = data.tasks[name].version
+        task |= {"prompt": prompt} if (prompt := data.prompt_of(name)) else {}
         task["data"] = data.store(name, "train").folder.name.rpartition("-")[2]
     return {
         "model.encoder": {

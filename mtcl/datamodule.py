@@ -46,6 +46,7 @@ class TaskConfig:
         max_length: Tokens a text is cut to.
         loss: The task's loss; if null, the usual one for its kind of pairs.
         loss_weight: Multiplies the task's loss.
+        prompt: Put before every text of the task; the task's own if null.
         hard_negatives: Hard negatives of each pair in a step, drawn afresh in each epoch; without effect where the task
             has none.
     """
@@ -56,6 +57,7 @@ class TaskConfig:
     max_length: int | None = None
     loss: Loss | None = None
     loss_weight: float = 1.0
+    prompt: str | None = None
     hard_negatives: int = 1
 
     def __post_init__(self) -> None:
@@ -182,7 +184,15 @@ class MtclDataModule(pl.LightningDataModule):
                 tokenizer = tokenizer or self._tokenizer()
                 length = self.length_of(name)
                 tokenizer.check_length(name, length)
-                store = prepare(task, split, root=self.root, tokenizer=tokenizer, max_length=length, cache=self.cache)
+                store = prepare(
+                    task,
+                    split,
+                    root=self.root,
+                    tokenizer=tokenizer,
+                    max_length=length,
+                    cache=self.cache,
+                    prompt=self.prompt_of(name),
+                )
                 self._stores[name, split] = store
                 if world()[0] == 0:
                     log.info("%s/%s: %s", name, split, store.summary())
@@ -191,6 +201,11 @@ class MtclDataModule(pl.LightningDataModule):
         """Tokens a task's texts are cut to."""
         own = self.task_configs[name].max_length if name in self.task_configs else None
         return self.max_length if own is None else own
+
+    def prompt_of(self, name: str) -> str:
+        """What stands before a task's texts."""
+        own = self.task_configs[name].prompt if name in self.task_configs else None
+        return self.evaluated[name].prompt if own is None else own
 
     def _batch_size_of(self, name: str) -> int:
         own = self.task_configs[name].batch_size

@@ -1,9 +1,9 @@
 """The token store: a task's split as integers on disk, memory-mapped by every process that reads it.
 
 Each distinct text is tokenised once, by the tokenizer's own threads. A store's address hashes all it depends on
-(data, declaration and version of the task, tokenizer, max length), so a stale store is never opened: a new one is
-built beside it. A store is written aside under a lock and renamed when whole; one whose files do not have their
-recorded sizes is built again. Text ends here: what comes after sees only integers.
+(data, declaration and version of the task, tokenizer, max length, prompt), so a stale store is never opened: a new
+one is built beside it. A store is written aside under a lock and renamed when whole; one whose files do not have
+their recorded sizes is built again. Text ends here: what comes after sees only integers.
 """
 
 from __future__ import annotations
@@ -146,22 +146,23 @@ class TokenStore:
 
 
 def prepare(
-    task: Task, split: str, *, root: Path | None, tokenizer: Tokenizer, max_length: int, cache: Path
+    task: Task, split: str, *, root: Path | None, tokenizer: Tokenizer, max_length: int, cache: Path, prompt: str = ""
 ) -> TokenStore:
     """Open the store of a task's split, building it first where there is none.
 
+    `prompt` is put before each text where it is tokenised; keys and the texts themselves know nothing of it.
     Safe when several processes ask at once: one builds, the others wait. Raises `DataError` that names task and split.
     """
     from filelock import FileLock
 
     with errors_of(task, split):
-        folder = cache / f"{task.name}-{split}-{_address(task, split, root, tokenizer, max_length)}"
+        folder = cache / f"{task.name}-{split}-{_address(task, split, root, tokenizer, max_length, prompt)}"
         if not is_whole(folder):
             cache.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{folder}.lock"):
                 if not is_whole(folder):
                     table = pairs_of(task, split, root)
-                    _build(folder, table, tokenizer, max_length, title=f"{task.name}/{split}")
+                    _build(folder, table, tokenizer, max_length, prompt, title=f"{task.name}/{split}")
         return TokenStore.open(folder)
 
 
@@ -191,11 +192,11 @@ def is_whole(folder: Path) -> bool:
         return False
 
 
-def _address(task: Task, split: str, root: Path | None, tokenizer: Tokenizer, max_length: int) -> str:
+def _address(task: Task, split: str, root: Path | None, tokenizer: Tokenizer, max_length: int, prompt: str) -> str:
     corpus = getattr(task.pairs, "corpus", None)
     splits = [split, corpus] if corpus and split != "train" else [split]
     depends_on = [FORMAT, task.version, tokenizer.digest, max_length, _declaration(task.pairs)]
-    depends_on += [_data_fingerprint(task, name, root) for name in splits]
+    depends_on += [_data_fingerprint(task, name, root) for name in splits] + ([prompt] if prompt else [])
     return hashlib.sha256(json.dumps(depends_on).encode()).hexdigest()[:16]
 
 
@@ -212,7 +213,7 @@ def _data_fingerprint(task: Task, split: str, root: Path | None) -> str:
     return digest.hexdigest()
 
 
-def _build(folder: Path, table: PairTable, tokenizer: Tokenizer, max_length: int, *, title: str) -> None:
+def _build(folder: Path, table: PairTable, tokenizer: Tokenizer, max_length: int, prompt: str, *, title: str) -> None:
     for left_over in folder.parent.glob(f".{folder.name}.*"):
         shutil.rmtree(left_over)
     if folder.exists():
@@ -220,7 +221,7 @@ def _build(folder: Path, table: PairTable, tokenizer: Tokenizer, max_length: int
         shutil.rmtree(folder)
     aside = folder.parent / f".{folder.name}.{os.getpid()}"
     aside.mkdir()
-    arrays, num_cut = _tokenise(table.texts, tokenizer, max_length, title=title)
+    arrays, num_cut = _tokenise(table.texts, tokenizer, max_length, prompt, title=title)
     arrays |= _columns(table)
     for name, array in arrays.items():
         np.save(aside / f"{name}.npy", array)
@@ -254,7 +255,9 @@ def _columns(table: PairTable) -> dict[str, npt.NDArray[Any]]:
     return arrays
 
 
-def _tokenise(texts: pa.Array, tokenizer: Tokenizer, max_length: int, *, title: str) -> tuple[dict[str, IntArray], int]:
+def _tokenise(
+    texts: pa.Array, tokenizer: Tokenizer, max_length: int, prompt: str, *, title: str
+) -> tuple[dict[str, IntArray], int]:
     from rich.console import Console
     from rich.progress import track
 
@@ -273,7 +276,7 @@ def _tokenise(texts: pa.Array, tokenizer: Tokenizer, max_length: int, *, title: 
     ):
         batch: list[str] = texts.slice(start, BATCH).to_pylist()
         num_cut += sum(len(text) > MAX_CHARACTERS for text in batch)
-        for row, ids in enumerate(tokenizer([text[:MAX_CHARACTERS] for text in batch], max_length), start):
+        for row, ids in enumerate(tokenizer([prompt + text[:MAX_CHARACTERS] for text in batch], max_length), start):
             array = np.asarray(ids, dtype=tokenizer.dtype)
             identity[row] = np.uint64(xxhash.xxh3_64_intdigest(array.tobytes())).astype(np.int64)
             lengths.append(len(array))

@@ -41,6 +41,9 @@ class Task:
     """Who answers for the task, for example `@search-team`."""
     license: ClassVar[str] = ""
     """Licence of the data."""
+    prompt: ClassVar[str] = ""
+    """Put before every text of the task, for example `topic of the headline: `, so that the shared encoder can tell
+    which task a text is embedded for. `tasks.NAME.prompt` of a run wins over it."""
     data: Callable[[str, Path | None], pa.Table]
     """`data(split, root)` gives the rows of a split: a `Source`, or a method."""
     pairs: Callable[..., PairTable]
@@ -78,6 +81,7 @@ CONTRACT = {
     "version": (int,),
     "owner": (str,),
     "license": (str,),
+    "prompt": (str,),
     "data": (Source,),
     "pairs": (Pairs,),
     "metric": (Metric,),

@@ -89,7 +89,15 @@ class Miner:
         cache = Path(options.cache or os.environ.get("MTCL_CACHE") or Path.home() / ".cache" / "mtcl")
 
         def store(split: str) -> TokenStore:
-            return prepare(task, split, root=root, tokenizer=tokenizer, max_length=max_length, cache=cache)
+            return prepare(
+                task,
+                split,
+                root=root,
+                tokenizer=tokenizer,
+                max_length=max_length,
+                cache=cache,
+                prompt=task.prompt,
+            )
 
         self._encoder, self._config, self._cache = encoder, config, cache / "embeddings"
         self.store = store("train")

@@ -85,8 +85,8 @@ def list_tasks(registry: Registry) -> int:
 def show(task: Task) -> int:
     """Print a task's declaration."""
     print(f"{task.name} (version {task.version})\n  {_first_line(type(task))}\n")
-    for name in ("owner", "license", "data", "pairs"):
-        print(f"  {name:<8} {getattr(task, name)}")
+    for name in ("owner", "license", "prompt", "data", "pairs"):
+        print(f"  {name:<8} {getattr(task, name)}".rstrip())
     print(f"  {'metric':<8} {task.metric.name}\n  sample")
     for row in task.sample:
         print(f"    {row}")

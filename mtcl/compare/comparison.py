@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mtcl.checkpoint import TextEncoder
 from mtcl.compare.config import CompareConfig, EncoderSpec
 from mtcl.compare.encoders import encoder_of, endpoint_of
 from mtcl.errors import ConfigError
@@ -28,6 +29,7 @@ from mtcl.item_scores import ItemScores, scores_of
 from mtcl.registry import discover
 from mtcl.statistics import Differences, Interval, bootstrap, macro_bootstrap
 from mtcl.store import Tokenizer, prepare
+from mtcl.task import Task
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,11 +57,13 @@ def run_comparison(config: CompareConfig, folder: Path) -> Path:
     """Evaluate every encoder; the path of the report in `folder`."""
     cache = Path(config.cache or os.environ.get("MTCL_CACHE") or Path.home() / ".cache" / "mtcl")
     tokenizer = Tokenizer.load(resolve_model(config.tokenizer))
-    pools = _pools(config, tokenizer, cache)
+    registry = discover(config.tasks_dir)
+    tasks = [registry[name] for name in config.tasks]
+    pools = _pools(config, tasks, tokenizer, cache)
     _announce(config, pools, tokenizer, cache)
     scores: dict[tuple[str, int], Scores] = {}
     for name, spec in config.encoders.items():
-        scores |= {(name, dim): found for dim, found in _scores(spec, pools, config.dims, cache).items()}
+        scores |= {(name, dim): found for dim, found in _scores(spec, tasks, pools, config.dims, cache).items()}
         log.info("%s: done", name)
     return write_table(rows_of(scores), {pool.name: pool.metric.name for pool in pools}, folder)
 
@@ -145,12 +149,18 @@ def _dims_of(num_bytes: Any) -> Any:
     return num_bytes / BYTES_PER_VALUE
 
 
-def _scores(spec: EncoderSpec, pools: Sequence[Pool], dims: Sequence[int], cache: Path) -> dict[int, Scores]:
-    """Scores by dimension: each text is embedded once, longer vectors are cut and made of unit length again."""
+def _scores(
+    spec: EncoderSpec, tasks: Sequence[Task], pools: Sequence[Pool], dims: Sequence[int], cache: Path
+) -> dict[int, Scores]:
+    """Scores by dimension: each text is embedded once, longer vectors are cut and made of unit length again.
+
+    A run of ours sees the prompts that it was trained with.
+    """
     embed = encoder_of(spec, cache)
     found: dict[int, Scores] = {}
-    for pool in pools:
-        texts = [spec.prefix + text for text in pool.store.texts().to_pylist()]
+    for task, pool in zip(tasks, pools, strict=True):
+        prompt = embed.prompt_of(task) if isinstance(embed, TextEncoder) else ""
+        texts = [spec.prefix + prompt + text for text in pool.store.texts().to_pylist()]
         vectors_TD = embed(texts)
         full = vectors_TD.shape[1]
         for dim in sorted({min(dim, full) for dim in (*dims, full)}):
@@ -163,14 +173,13 @@ def _item_scores(pool: Pool, vectors_TD: Tensor) -> ItemScores:
     return scores_of(result.items, pool.metric, where=pool.name)
 
 
-def _pools(config: CompareConfig, tokenizer: Tokenizer, cache: Path) -> list[Pool]:
-    registry, named_root = discover(config.tasks_dir), config.root or os.environ.get("MTCL_DATA")
+def _pools(config: CompareConfig, tasks: Sequence[Task], tokenizer: Tokenizer, cache: Path) -> list[Pool]:
+    named_root = config.root or os.environ.get("MTCL_DATA")
     root = Path(named_root) if named_root else None
     pools = []
-    for name in config.tasks:
-        task = registry[name]
+    for task in tasks:
         store = prepare(task, config.split, root=root, tokenizer=tokenizer, max_length=MAX_LENGTH, cache=cache)
-        pools.append(Pool(name, store, task.metric))
+        pools.append(Pool(task.name, store, task.metric))
     return pools
 
 

@@ -1,0 +1,106 @@
+"""A prompt stands before every text of its task, in training and evaluation, and nowhere else.
+
+python -m pytest tests/test_prompts.py
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from mtcl import MRR, LabelText, Rows, Task
+from mtcl.batch import StepDataset, TaskData
+from mtcl.checkpoint import TextEncoder
+from mtcl.datamodule import MtclDataModule, TaskConfig
+from mtcl.plan import Plan, PlanTask
+from mtcl.store import Tokenizer, TokenStore, prepare
+from tests.conftest import Run
+
+ROWS = [{"text": "the first", "label": "red"}, {"text": "the second", "label": "blue"}]
+FILE = '''
+from mtcl import *
+
+class {title}(Task):
+    """Asks {name}."""
+    name = "{name}"
+    prompt = "{prompt}"
+    data = Rows(train={rows}, validation={rows})
+    pairs = LabelText()
+    metric = MRR()
+    sample = {rows}
+'''
+
+
+class Toy(Task):
+    """A toy."""
+
+    name = "toy"
+    prompt = "what colour? "
+    data = Rows(train=ROWS, validation=ROWS)
+    pairs = LabelText()
+    metric = MRR()
+    sample = ROWS
+
+
+def store(tokenizer: Tokenizer, cache: Path, prompt: str, *, max_length: int = 16) -> TokenStore:
+    return prepare(Toy(), "train", root=None, tokenizer=tokenizer, max_length=max_length, cache=cache, prompt=prompt)
+
+
+def test_a_store_holds_the_prompt_in_its_tokens_only(tiny_model: Path, tmp_path: Path) -> None:
+    tokenizer = Tokenizer.load(tiny_model)
+    plain, asked = store(tokenizer, tmp_path, ""), store(tokenizer, tmp_path, "what colour? ")
+    assert plain.folder != asked.folder
+    assert plain.texts().to_pylist() == asked.texts().to_pylist()
+    assert np.array_equal(plain.keys.values, asked.keys.values)
+    expected = tokenizer([f"what colour? {text}" for text in plain.texts().to_pylist()], 16)
+    assert [asked.tokens.take(np.array([n])).values.tolist() for n in range(4)] == expected
+
+
+def test_equal_texts_of_two_prompts_are_encoded_apart(tiny_model: Path, tmp_path: Path) -> None:
+    tokenizer = Tokenizer.load(tiny_model)
+    plan = Plan((PlanTask("one", 2, 2), PlanTask("other", 2, 2)), 0, 0.0)
+    for prompts, count in ((("", ""), 4), (("a ", "b "), 8)):
+        stores = [TaskData(store(tokenizer, tmp_path, prompt)) for prompt in prompts]
+        assert len(StepDataset(plan, stores)[0].texts.place_T) == count
+
+
+def test_the_runs_prompt_wins_over_the_tasks(tmp_path: Path, tiny_model: Path) -> None:
+    (tmp_path / "one.py").write_text(FILE.format(title="One", name="one", prompt="own: ", rows=ROWS))
+    options: dict[str, Any] = {"model": str(tiny_model), "tasks_dir": str(tmp_path), "batch_size": 2}
+    given: dict[str | None, str] = {None: "own: ", "other: ": "other: ", "": ""}
+    for configured, expected in given.items():
+        data = MtclDataModule(tasks={"one": TaskConfig(prompt=configured)}, **options)
+        assert data.prompt_of("one") == expected
+
+
+@pytest.mark.slow
+def test_a_run_with_prompts_is_compared_with_them_and_not_resumed_without(
+    tmp_path: Path, tiny_model: Path, mtcl_command: Run
+) -> None:
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "one.py").write_text(FILE.format(title="One", name="one", prompt="own: ", rows=ROWS))
+    common = ["--tasks.one.prompt", "asked: ", "--data.batch_size", "2", "--model.encoder.name", str(tiny_model)]
+    fitted = mtcl_command("fit", "--run_dir", "run", *common, "--trainer.max_steps", "1")
+    assert fitted.returncode == 0, fitted.stderr
+    encoder = TextEncoder.load(tmp_path / "run")
+    assert encoder.prompts == {"one": "asked: "}
+    changed = mtcl_command("fit", "--resume", "run", "--tasks.one.prompt", "", "--trainer.max_steps", "2")
+    assert changed.returncode == 2
+    assert "tasks.one.prompt: only in the checkpoint" in changed.stderr
+    encoders = {"run": {"run": "run"}}
+    compared = {"tasks": ["one"], "encoders": encoders, "split": "validation", "tokenizer": str(tiny_model)}
+    (tmp_path / "compare.yaml").write_text(yaml.safe_dump(compared))
+    seen = tmp_path / "seen.txt"
+    (tmp_path / "sitecustomize.py").write_text(
+        "from mtcl.checkpoint import TextEncoder\n"
+        "plain = TextEncoder.__call__\n"
+        f"def kept(self, texts):\n    open({str(seen)!r}, 'a').write('|'.join(texts))\n    return plain(self, texts)\n"
+        "TextEncoder.__call__ = kept\n"
+    )
+    done = mtcl_command("compare", "--config", "compare.yaml", "--out", "out", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert sorted(seen.read_text().split("|")) == ["asked: blue", "asked: red", "asked: the first", "asked: the second"]
