@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e
 
-.PHONY: quickstart test check lint types layers format bench clean
+.PHONY: quickstart test check lint types layers format bench results clean
 
 quickstart: $(VENV)/.offline  ## train the demo tasks from a generated corpus
 	$(BIN)/mtcl demo data/demo
@@ -46,6 +46,9 @@ bench: $(VENV)/.dev  ## the figures of docs/performance.md; an hour or more
 	$(BIN)/python -m tests.benchmarks.ranks
 	$(BIN)/python -m tests.benchmarks.memory
 	$(BIN)/python -m tests.benchmarks.scale
+
+results: $(VENV)/.dev  ## what docs/results.md reports, from the data sets under MTCL_DATA; hours, goes on where it was killed
+	$(BIN)/python -m tests.benchmarks.results runs/results
 
 clean:
 	rm -rf $(VENV) runs data .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -23,10 +23,11 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from mtcl.callbacks import Averaging, AveragingConfig, Interruption, Progress, Record, Report, checkpoints
 from mtcl.checkpoint_file import WholeFile
 from mtcl.compat import allow_unused_parameters
-from mtcl.datamodule import MtclDataModule, TaskConfig
+from mtcl.datamodule import MtclDataModule
 from mtcl.errors import ConfigError
 from mtcl.module import MtclModule
 from mtcl.parser import MtclParser
+from mtcl.task_config import TaskConfig
 
 
 class MtclCLI(LightningCLI):

@@ -8,15 +8,13 @@ whole run), so Lightning does not fetch ahead of it.
 from __future__ import annotations
 
 import logging
-import math
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as pl
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from mtcl.batch import StepBatch, StepDataset, TaskData
 from mtcl.distributed import together, world
@@ -25,46 +23,15 @@ from mtcl.errors import ConfigError
 from mtcl.evaluation import Pool
 from mtcl.hub import resolve_model
 from mtcl.leaks import check_leaks
-from mtcl.losses import Loss
+from mtcl.loader import StepLoader, check_validation_interval, pool_numbers
 from mtcl.plan import Plan, PlanTask
 from mtcl.registry import discover
 from mtcl.store import Tokenizer, TokenStore, prepare
 from mtcl.task import Task, kind_of
+from mtcl.task_config import TaskConfig, schedule_of
 from mtcl.types import Kind
 
 log = logging.getLogger("mtcl")
-
-
-@dataclass
-class TaskConfig:
-    """A task's part in a run; what is null is taken from the run.
-
-    Attributes:
-        weight: Multiplies the task's share of the steps.
-        weight_schedule: Other weights from given steps on (micro-steps where gradients are accumulated), 0 for a pause.
-        batch_size: Pairs a sub-batch, over all ranks.
-        max_length: Tokens a text is cut to.
-        loss: The task's loss; if null, the usual one for its kind of pairs.
-        loss_weight: Multiplies the task's loss.
-        prompt: Put before every text of the task; the task's own if null.
-        hard_negatives: Hard negatives of each pair in a step, drawn afresh in each epoch; without effect where the task
-            has none.
-    """
-
-    weight: float = 1.0
-    weight_schedule: dict[int, float] = field(default_factory=dict)
-    batch_size: int | None = None
-    max_length: int | None = None
-    loss: Loss | None = None
-    loss_weight: float = 1.0
-    prompt: str | None = None
-    hard_negatives: int = 1
-
-    def __post_init__(self) -> None:
-        if self.hard_negatives < 0:
-            raise ConfigError(f"a task's hard_negatives is {self.hard_negatives}: give 0 or more")
-        if self.loss_weight < 0:
-            raise ConfigError(f"a task's loss_weight is {self.loss_weight}: give 0 or more")
 
 
 class MtclDataModule(pl.LightningDataModule):
@@ -262,7 +229,7 @@ class MtclDataModule(pl.LightningDataModule):
         num_steps = self.trainer.max_steps * accumulate
         num_left = num_steps - self.trainer.global_step * accumulate
         with together():
-            _check_validation_interval(self.trainer.val_check_interval, num_steps)
+            check_validation_interval(self.trainer.val_check_interval, num_steps)
         rank, ranks = self.trainer.global_rank, self.trainer.world_size
         tasks = [
             TaskData(self.store(name, "train"), self.task_configs[name].hard_negatives, self.teachers.get(name))
@@ -270,7 +237,7 @@ class MtclDataModule(pl.LightningDataModule):
         ]
         with together():
             dataset = StepDataset(self.plan, tasks, rank=rank, world=ranks, tokens_per_chunk=self.tokens_per_chunk)
-        return _StepLoader(
+        return StepLoader(
             dataset,
             self,
             num_steps=num_steps,
@@ -281,7 +248,7 @@ class MtclDataModule(pl.LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader[int]:
-        return _pool_numbers(len(self.evaluated))
+        return pool_numbers(len(self.evaluated))
 
     test_dataloader = predict_dataloader = val_dataloader
 
@@ -296,76 +263,3 @@ class MtclDataModule(pl.LightningDataModule):
         self.position = state_dict["position"]
         if set(state_dict["tasks"]) == set(self.tasks):
             self.position = -(-self.position * state_dict["slots"] // self.plan.num_slots)
-
-
-def schedule_of(config: TaskConfig) -> tuple[tuple[int, float], ...]:
-    """The task's weights by step, in order."""
-    return tuple(sorted(config.weight_schedule.items()))
-
-
-class _StepLoader(DataLoader[StepBatch]):
-    """Batches by step number, from the DataModule's position to `end`; as long as the whole run."""
-
-    def __init__(
-        self, dataset: StepDataset, owner: MtclDataModule, *, num_steps: int, end: int, **options: Any
-    ) -> None:
-        self.owner, self.num_steps = owner, num_steps
-        super().__init__(dataset, sampler=_Steps(owner, end), batch_size=None, collate_fn=_as_is, **options)
-
-    def __iter__(self) -> Iterator[StepBatch]:  # type: ignore[override]
-        for batch in super().__iter__():
-            self.owner.position = batch.step + 1
-            yield batch
-
-    def __len__(self) -> int:
-        return self.num_steps
-
-    def state_dict(self) -> dict[str, int]:
-        """Lightning warns about loaders without; the same as the DataModule's state."""
-        return self.owner.state_dict()
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        self.owner.load_state_dict(state_dict)
-
-
-class _Steps:
-    def __init__(self, owner: MtclDataModule, end: int) -> None:
-        self.owner, self.end = owner, end
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self.owner.position, self.end))
-
-    def __len__(self) -> int:
-        return self.end
-
-
-class _Numbers(Dataset[int]):
-    def __init__(self, count: int) -> None:
-        self.count = count
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> int:
-        return index
-
-
-def _check_validation_interval(interval: object, num_steps: int) -> None:
-    """`interval` counts batches, or is a share of the run. Raises `ConfigError` if the run would never be validated."""
-    if not isinstance(interval, int | float) or math.isinf(interval):
-        return
-    if isinstance(interval, float):
-        interval = max(1, int(num_steps * interval))
-    if interval > num_steps:
-        raise ConfigError(f"trainer.val_check_interval is {interval}, but the run has {num_steps} batches: give fewer")
-    if num_steps % interval:
-        log.warning("the last %d of %d batches come after the last validation", num_steps % interval, num_steps)
-
-
-def _pool_numbers(count: int) -> DataLoader[int]:
-    """One batch a pool, its number: Lightning drives evaluation pool by pool and every rank takes part in each."""
-    return DataLoader(_Numbers(count), batch_size=None, collate_fn=_as_is)
-
-
-def _as_is(value: Any) -> Any:
-    return value

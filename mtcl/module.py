@@ -26,7 +26,7 @@ from mtcl import board, continuation
 from mtcl.batch import StepBatch, join
 from mtcl.board import Board
 from mtcl.compat import set_batches_done
-from mtcl.datamodule import MtclDataModule, TaskConfig
+from mtcl.datamodule import MtclDataModule
 from mtcl.distributed import of_all_ranks, together, world
 from mtcl.encoder import Encoder, EncoderConfig, digest_of, pooling_of
 from mtcl.errors import ConfigError
@@ -38,6 +38,7 @@ from mtcl.observation import observe
 from mtcl.optimizer import OptimizerConfig, build_optimizer, build_schedule
 from mtcl.plan import stream_key
 from mtcl.store import Tokenizer
+from mtcl.task_config import TaskConfig
 from mtcl.teacher import BASE, vectors_file
 from mtcl.types import IntArray, Kind, Ragged
 from mtcl.views import gather_views

@@ -6,9 +6,11 @@ import inspect
 import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from pydoc import locate
 from typing import Any, NoReturn, cast
 
+import yaml
 from lightning.pytorch.cli import LightningArgumentParser
 
 from mtcl.errors import ConfigError, nearest
@@ -43,6 +45,7 @@ class MtclParser(LightningArgumentParser):
     def parse_args(self, args: Any = None, **options: Any) -> Any:  # type: ignore[override]
         """`args` begins with `--config FILE`; what the environment sets comes behind it."""
         given = list(args or [])
+        _check_empty(yaml.safe_load(Path(given[1]).read_text(encoding="utf-8")) or {}, list(_keys(self)))
         return super().parse_args([*given[:2], *self._environment(), *given[2:]], **options)
 
     def instantiate_classes(self, *args: Any, **options: Any) -> Any:
@@ -64,6 +67,18 @@ class MtclParser(LightningArgumentParser):
         if unknown := sorted(given.keys() - names.keys()):
             raise ConfigError(f"unknown environment variable {unknown[0]}{nearest(unknown[0], names)}")
         return [f"--{names[name]}={value}" for name, value in sorted(given.items())]
+
+
+def _check_empty(config: dict[str, Any], keys: list[str]) -> None:
+    """Raise `ConfigError` for an unknown key without a value, which jsonargparse passes over."""
+    empty = {name for name, value in config.items() if not value}
+    for section in ("model", "data", "trainer"):
+        if isinstance(values := config.get(section), dict):
+            empty |= {f"{section}.{name}" for name, value in values.items() if not value}
+    for name in sorted(empty):
+        if name not in keys and not any(key.startswith(f"{name}.") for key in keys):
+            close = nearest(name, {".".join(key.split(".")[: name.count(".") + 1]) for key in keys})
+            raise ConfigError(f"unknown key {name!r}{close}")
 
 
 def _keys(parser: LightningArgumentParser) -> Iterator[str]:

@@ -19,9 +19,10 @@ import yaml
 
 from mtcl import ConfigError, DataError, TaskError, board
 from mtcl.continuation import check_never_trained
-from mtcl.datamodule import MtclDataModule, TaskConfig
+from mtcl.datamodule import MtclDataModule
 from mtcl.leaks import check_leaks, find_leaks
 from mtcl.pairs.keys import keys_of, text_key
+from mtcl.task_config import TaskConfig
 from mtcl.transfer.runs import Runs
 from tests.conftest import Run
 from tests.test_continuation import COMMON, STEPS

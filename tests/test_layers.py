@@ -16,7 +16,7 @@ LAYERS = [
     {"metrics", "sources", "pairs", "task", "demo", "statistics"},
     {"store", "registry", "packing", "kernels", "encoder", "relation", "losses", "teacher", "weighting"}
     | {"merge", "mine", "embeddings", "leaks"},
-    {"mixture", "plan", "batch", "views", "evaluation", "board", "observation", "optimizer"},
+    {"mixture", "plan", "batch", "loader", "task_config", "views", "evaluation", "board", "observation", "optimizer"},
     {"checkpoint_file", "datamodule", "continuation", "module", "callbacks", "compat"},
     {"config", "parser"},
     {"checkpoint", "item_scores", "transfer", "compare", "mteb"},

@@ -15,9 +15,10 @@ import yaml
 from mtcl import MRR, LabelText, Rows, Task
 from mtcl.batch import StepDataset, TaskData
 from mtcl.checkpoint import TextEncoder
-from mtcl.datamodule import MtclDataModule, TaskConfig
+from mtcl.datamodule import MtclDataModule
 from mtcl.plan import Plan, PlanTask
 from mtcl.store import Tokenizer, TokenStore, prepare
+from mtcl.task_config import TaskConfig
 from tests.conftest import Run
 
 ROWS = [{"text": "the first", "label": "red"}, {"text": "the second", "label": "blue"}]

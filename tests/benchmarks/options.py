@@ -20,10 +20,11 @@ from torch import nn
 
 from mtcl.batch import StepBatch, StepDataset, TaskData
 from mtcl.cli import best_precision
-from mtcl.datamodule import MtclDataModule, TaskConfig
+from mtcl.datamodule import MtclDataModule
 from mtcl.demo import write_demo
 from mtcl.encoder import Encoder, EncoderConfig
 from mtcl.losses import InfoNCE, Loss, Matryoshka, PairBCE, SpreadOut, TeacherMSE, WeightedSum
+from mtcl.task_config import TaskConfig
 from mtcl.teacher import vectors_file
 from mtcl.views import gather_views
 from mtcl.weighting import GradientWeighting, Mean, Uncertainty, Weighting

@@ -61,7 +61,8 @@ def measure(system: str, setting: Setting, *, threads: int) -> dict[str, float]:
 
 def data_of(setting: Setting) -> Any:
     """The DataModule, its stores open."""
-    from mtcl.datamodule import MtclDataModule, TaskConfig
+    from mtcl.datamodule import MtclDataModule
+    from mtcl.task_config import TaskConfig
 
     options = {} if setting.tokens_per_chunk is None else {"tokens_per_chunk": setting.tokens_per_chunk}
     data = MtclDataModule(
