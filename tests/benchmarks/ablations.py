@@ -18,10 +18,12 @@ import sys
 from pathlib import Path
 
 import torch
+import yaml
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "ablation.yaml"
 TASKS = ("interest_topics", "hashtags", "stackexchange_tags", "storyline_social", "job_search")
 FULL = 384
+STEPS = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))["trainer"]["max_steps"]
 
 
 def losses(**options: object) -> list[str]:
@@ -41,7 +43,10 @@ ROWS: dict[str, list[str]] = {
     "pair BCE (SigLIP)": [f"--tasks.{task}.loss=PairBCE" for task in TASKS],
     "keys, one task a step": [
         *losses(),
-        *("--data.tasks_per_step=1", "--trainer.max_steps=240", "--trainer.val_check_interval=240"),
+        *(
+            "--data.tasks_per_step=1",
+            *(f"--trainer.{key}={STEPS * len(TASKS)}" for key in ("max_steps", "val_check_interval")),
+        ),
         "--model.optimizer.warmup_steps=25",
     ],
     "keys, alpha 0.5": [*losses(), "--data.alpha=0.5"],
