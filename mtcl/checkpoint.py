@@ -77,6 +77,11 @@ class TextEncoder:
         return self.encoder.embed(Ragged(offsets_of(lengths), values), tokens_per_chunk=self.tokens_per_chunk)
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Whether `path` is a run folder or a .ckpt file, and not a model's folder or name."""
+    return path.is_file() if path.suffix == ".ckpt" else (path / "checkpoints").is_dir()
+
+
 def _encoder_config(values: dict[str, Any]) -> EncoderConfig:
     known = {field.name for field in fields(EncoderConfig)}
     return EncoderConfig(**{name: value for name, value in values.items() if name in known})

@@ -148,7 +148,7 @@ class MtclDataModule(pl.LightningDataModule):
         for name in names:
             if (name, split) not in self._stores:
                 task = self.evaluated[name]
-                tokenizer = tokenizer or self._tokenizer()
+                tokenizer = tokenizer or self.tokenizer()
                 length = self.length_of(name)
                 tokenizer.check_length(name, length)
                 store = prepare(
@@ -178,7 +178,8 @@ class MtclDataModule(pl.LightningDataModule):
         own = self.task_configs[name].batch_size
         return self.batch_size if own is None else own
 
-    def _tokenizer(self) -> Tokenizer:
+    def tokenizer(self) -> Tokenizer:
+        """The encoder's tokenizer."""
         folder = resolve_model(self.model, revision=self.revision)
         return Tokenizer.load(folder, trust_remote_code=self.trust_remote_code)
 

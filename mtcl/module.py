@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from mtcl import board, continuation
 from mtcl.batch import StepBatch, join
 from mtcl.board import Board
+from mtcl.checkpoint import TextEncoder, is_checkpoint
 from mtcl.compat import set_batches_done
 from mtcl.datamodule import MtclDataModule
 from mtcl.distributed import of_all_ranks, together, world
@@ -175,9 +176,17 @@ class MtclModule(pl.LightningModule):
                 self.data.teachers[name] = self._teacher_vectors(name, teacher)
 
     def _teacher_vectors(self, task: str, teacher: str) -> Path:
-        """The file of a teacher's vectors of a task's training texts, made first where there is none."""
+        """The file of a teacher's vectors of a task's training texts, made first where there is none.
+
+        A teacher with the run's own tokenizer reads the store's tokens, the task's prompt among them.
+        """
+        tokenizer: Tokenizer | None
         if teacher == BASE:
             encoder, tokenizer = self.base_encoder(), None
+        elif is_checkpoint(Path(teacher)):
+            run = TextEncoder.load(Path(teacher), device=str(self.device))
+            encoder, same = run.encoder, run.tokenizer.digest == self.data.tokenizer().digest
+            tokenizer = None if same else run.tokenizer
         else:
             folder = resolve_model(teacher)
             pooling = pooling_of(folder) or self.encoder_config.pooling

@@ -17,9 +17,9 @@ LAYERS = [
     {"store", "registry", "packing", "kernels", "encoder", "relation", "losses", "teacher", "weighting"}
     | {"merge", "mine", "embeddings", "leaks"},
     {"mixture", "plan", "batch", "loader", "task_config", "views", "evaluation", "board", "observation", "optimizer"},
-    {"checkpoint_file", "datamodule", "continuation", "module", "callbacks", "compat"},
+    {"checkpoint", "checkpoint_file", "datamodule", "continuation", "module", "callbacks", "compat"},
     {"config", "parser"},
-    {"checkpoint", "item_scores", "transfer", "compare", "mteb"},
+    {"item_scores", "transfer", "compare", "mteb"},
     {"cli", "commands", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -19,7 +19,8 @@ class TeacherMSE(Loss):
     """Squared distance of unit vectors to a teacher's (Reimers and Gurevych 2020, arXiv 2004.09813), mean over texts.
 
     Args:
-        teacher: base is the encoder before training with its projection; else folder or Hub name of an encoder.
+        teacher: base is the encoder before training with its projection; else folder or Hub name of an encoder, or a
+            run folder of mtcl (its best checkpoint).
         target: own draws each text to the teacher's vector of itself; anchor draws the positive to the teacher's vector
             of its anchor: a translation to where the teacher has the original.
     """

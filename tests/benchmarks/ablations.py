@@ -126,7 +126,7 @@ def merged(folder: Path, run: Path, dim: int, seed: int) -> dict[str, float]:
 def mtcl(*arguments: str, unless: Path | None = None) -> None:
     """A command in a process of its own, unless its result is there."""
     if unless is None or not unless.exists():
-        subprocess.run([sys.executable, "-m", "mtcl", *arguments], check=True, env=os.environ)
+        subprocess.run([sys.executable, "-m", "mtcl", *arguments], check=True, env=os.environ, stdout=sys.stderr)
 
 
 def table(figures: dict[str, list[dict[str, float]]], *, title: str) -> str:

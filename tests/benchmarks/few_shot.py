@@ -83,7 +83,7 @@ def configuration(options: argparse.Namespace, pairs: int, seed: int) -> dict[st
 
 
 def mtcl(*arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "mtcl", *arguments], check=True, env=os.environ)
+    subprocess.run([sys.executable, "-m", "mtcl", *arguments], check=True, env=os.environ, stdout=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,48 @@
+"""A run of mtcl as the teacher of another.
+
+python -m pytest tests/test_teacher.py
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mtcl.checkpoint import TextEncoder, is_checkpoint
+from mtcl.store import TokenStore
+from tests.conftest import Run
+
+
+def test_what_is_a_run(tmp_path: Path) -> None:
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoints" / "last.ckpt").touch()
+    assert is_checkpoint(tmp_path / "run")
+    assert is_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")
+    assert not is_checkpoint(tmp_path)
+    assert not is_checkpoint(Path("organisation/model"))
+    assert not is_checkpoint(tmp_path / "other.ckpt")
+
+
+@pytest.mark.slow
+def test_a_single_task_run_teaches_the_joint_one(
+    tmp_path: Path, tiny_model: Path, demo_root: Path, cache: Path, mtcl_command: Run
+) -> None:
+    common = ["--model.encoder.name", str(tiny_model), "--data.root", str(demo_root), "--data.batch_size", "8"]
+    common += ["--data.max_length", "32", "--trainer.precision", "32-true"]
+    before = set(cache.glob("search-train-*/teacher-*.npy"))
+    for name, more in {
+        "alone": ["--tasks.search.weight", "1", "--trainer.max_steps", "2", "--model.optimizer.lr", "0.01"],
+        "joint": [
+            *("--tasks.search.loss", "DistillKL", "--tasks.search.loss.teacher", "alone"),
+            *("--tasks.interest.weight", "1", "--trainer.max_steps", "1"),
+        ],
+    }.items():
+        done = mtcl_command("fit", "--run_dir", name, *common, *more)
+        assert done.returncode == 0, done.stderr
+    (made,) = set(cache.glob("search-train-*/teacher-*.npy")) - before
+    texts = TokenStore.open(made.parent).texts().to_pylist()
+    expected = TextEncoder.load(tmp_path / "alone")(texts)
+    torch.testing.assert_close(torch.from_numpy(np.load(made)), expected, atol=1e-5, rtol=0)
