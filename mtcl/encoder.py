@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
+import shutil
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -55,6 +58,8 @@ class EncoderConfig:
         attention: Attention implementation of transformers; auto is sdpa on a GPU, eager on a CPU (faster there).
         dropout: Every dropout probability of the backbone; null keeps those it ships with.
         tokens_per_chunk: Tokens with padding that go through the backbone at once; 32,768 where there is a GPU.
+        compile: Compile the backbone by torch.compile with dynamic shapes: a minute or more before the first step and
+            again before the first evaluation, then steps in about 0.8 of the time (docs/performance.md).
         trust_remote_code: Run model code from the repository; only for repositories you trust.
     """
 
@@ -66,6 +71,7 @@ class EncoderConfig:
     attention: str = "auto"
     dropout: float | None = None
     tokens_per_chunk: int = field(default_factory=default_tokens_per_chunk)
+    compile: bool = False
     trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
@@ -83,6 +89,9 @@ class Encoder(nn.Module):
     activation_checkpointing = False
     """Recompute each chunk in the backward pass: only one chunk's activations live at a time. Gradients are equal."""
 
+    is_compiled = False
+    """The compiler then brings kernels of its own, in the place of `kernels.py`."""
+
     def __init__(self, backbone: nn.Module, *, pooling: str = "mean", dim: int | None = None) -> None:
         super().__init__()
         self.backbone = backbone
@@ -97,7 +106,20 @@ class Encoder(nn.Module):
         backbone = load_backbone(resolve_model(config.name, revision=config.revision), config)
         if config.dim is not None and config.dim > hidden_size(backbone):
             raise ConfigError(f"model.encoder.dim is {config.dim}, more than the backbone's {hidden_size(backbone)}")
-        return cls(backbone, pooling=config.pooling, dim=config.dim).train()
+        encoder = cls(backbone, pooling=config.pooling, dim=config.dim).train()
+        if config.compile:
+            encoder.compile_backbone()
+        return encoder
+
+    def compile_backbone(self) -> None:
+        """In place: names of parameters stay. Raises `ConfigError` where there is nothing to compile with."""
+        compiler = os.environ.get("CXX", "g++")
+        if not torch.cuda.is_available() and shutil.which(compiler) is None:
+            raise ConfigError(
+                f"model.encoder.compile needs a C++ compiler, found no {compiler!r}: install one, or set CXX"
+            )
+        self.is_compiled = True
+        self.backbone.compile(dynamic=True)
 
     def check_length(self, task: str, max_length: int) -> None:
         """Raise `ConfigError` for a max length beyond the positions that the backbone has."""
@@ -152,7 +174,7 @@ class Encoder(nn.Module):
     def pool(self, chunk: Chunk, words_nLE: Tensor | None = None) -> Tensor:
         """(n, H) pooled hidden states of a chunk (n, L), whose word embeddings may have been looked up before."""
         given = {"input_ids": chunk.ids} if words_nLE is None else {"inputs_embeds": words_nLE}
-        with cpu_kernels(chunk.ids.device):
+        with nullcontext() if self.is_compiled else cpu_kernels(chunk.ids.device):
             hidden_nLH: Tensor = self.backbone(**given, attention_mask=chunk.mask).last_hidden_state
         if self.pooling == "cls":
             return hidden_nLH[:, 0]
