@@ -83,5 +83,5 @@ def is_checkpoint(path: Path) -> bool:
 
 
 def _encoder_config(values: dict[str, Any]) -> EncoderConfig:
-    known = {field.name for field in fields(EncoderConfig)}
+    known = {field.name for field in fields(EncoderConfig)} - {"compile"}  # not worth its minute here
     return EncoderConfig(**{name: value for name, value in values.items() if name in known})

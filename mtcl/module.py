@@ -351,7 +351,7 @@ class MtclModule(pl.LightningModule):
 
     def base_encoder(self) -> Encoder:
         """The encoder before training, with the projection it began with."""
-        encoder = Encoder.load(self.encoder_config).to(self.device)
+        encoder = Encoder.load(replace(self.encoder_config, compile=False)).to(self.device)
         if encoder.projection is not None and self.base_projection is not None:
             encoder.projection.load_state_dict(self.base_projection.state_dict())
         return encoder
