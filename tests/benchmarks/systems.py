@@ -51,6 +51,7 @@ class Setting:
 def measure(system: str, setting: Setting, *, threads: int) -> dict[str, float]:
     """Pairs a second, and model FLOP a second where the system gives them."""
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
+    environment["TOKENIZERS_PARALLELISM"] = "false"  # the peer tokenises in forked workers, where the pool can hang
     command = [sys.executable, "-m", "tests.benchmarks.systems", json.dumps({"system": system, **asdict(setting)})]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
