@@ -70,12 +70,12 @@ def test_equal_texts_of_two_prompts_are_encoded_apart(tiny_model: Path, tmp_path
 
 
 def test_the_runs_prompt_wins_over_the_tasks(tmp_path: Path, tiny_model: Path) -> None:
-    (tmp_path / "one.py").write_text(FILE.format(title="One", name="one", prompt="own: ", rows=ROWS))
+    (tmp_path / "asked.py").write_text(FILE.format(title="Asked", name="asked", prompt="own: ", rows=ROWS))
     options: dict[str, Any] = {"model": str(tiny_model), "tasks_dir": str(tmp_path), "batch_size": 2}
     given: dict[str | None, str] = {None: "own: ", "other: ": "other: ", "": ""}
     for configured, expected in given.items():
-        data = MtclDataModule(tasks={"one": TaskConfig(prompt=configured)}, **options)
-        assert data.prompt_of("one") == expected
+        data = MtclDataModule(tasks={"asked": TaskConfig(prompt=configured)}, **options)
+        assert data.prompt_of("asked") == expected
 
 
 @pytest.mark.slow
@@ -83,17 +83,17 @@ def test_a_run_with_prompts_is_compared_with_them_and_not_resumed_without(
     tmp_path: Path, tiny_model: Path, mtcl_command: Run
 ) -> None:
     (tmp_path / "tasks").mkdir()
-    (tmp_path / "tasks" / "one.py").write_text(FILE.format(title="One", name="one", prompt="own: ", rows=ROWS))
-    common = ["--tasks.one.prompt", "asked: ", "--data.batch_size", "2", "--model.encoder.name", str(tiny_model)]
+    (tmp_path / "tasks" / "asked.py").write_text(FILE.format(title="Asked", name="asked", prompt="own: ", rows=ROWS))
+    common = ["--tasks.asked.prompt", "asked: ", "--data.batch_size", "2", "--model.encoder.name", str(tiny_model)]
     fitted = mtcl_command("fit", "--run_dir", "run", *common, "--trainer.max_steps", "1")
     assert fitted.returncode == 0, fitted.stderr
     encoder = TextEncoder.load(tmp_path / "run")
-    assert encoder.prompts == {"one": "asked: "}
-    changed = mtcl_command("fit", "--resume", "run", "--tasks.one.prompt", "", "--trainer.max_steps", "2")
+    assert encoder.prompts == {"asked": "asked: "}
+    changed = mtcl_command("fit", "--resume", "run", "--tasks.asked.prompt", "", "--trainer.max_steps", "2")
     assert changed.returncode == 2
-    assert "tasks.one.prompt: only in the checkpoint" in changed.stderr
+    assert "tasks.asked.prompt: only in the checkpoint" in changed.stderr
     encoders = {"run": {"run": "run"}}
-    compared = {"tasks": ["one"], "encoders": encoders, "split": "validation", "tokenizer": str(tiny_model)}
+    compared = {"tasks": ["asked"], "encoders": encoders, "split": "validation", "tokenizer": str(tiny_model)}
     (tmp_path / "compare.yaml").write_text(yaml.safe_dump(compared))
     seen = tmp_path / "seen.txt"
     (tmp_path / "sitecustomize.py").write_text(
