@@ -43,10 +43,12 @@ class MtclParser(LightningArgumentParser):
         super().__init__(*args, allow_abbrev=False, **options)
 
     def parse_args(self, args: Any = None, **options: Any) -> Any:  # type: ignore[override]
-        """`args` begins with `--config FILE`; what the environment sets comes behind it."""
+        """`args` begins with `--config FILE`, or with `--config=TEXT`; what the environment sets comes behind it."""
         given = list(args or [])
-        _check_empty(yaml.safe_load(Path(given[1]).read_text(encoding="utf-8")) or {}, list(_keys(self)))
-        return super().parse_args([*given[:2], *self._environment(), *given[2:]], **options)
+        behind = 2 if given[:1] == ["--config"] else 1
+        if behind == 2:
+            _check_empty(yaml.safe_load(Path(given[1]).read_text(encoding="utf-8")) or {}, list(_keys(self)))
+        return super().parse_args([*given[:behind], *self._environment(), *given[behind:]], **options)
 
     def instantiate_classes(self, *args: Any, **options: Any) -> Any:
         try:
