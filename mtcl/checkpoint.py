@@ -1,4 +1,4 @@
-"""A run's checkpoint as an encoder of texts, without the run: for comparisons, MTEB and whoever wants vectors.
+"""Reading a run's checkpoint: its content, its configuration, and its encoder without the run.
 
 Weights only; nothing in the file is executed.
 """
@@ -20,7 +20,7 @@ from mtcl.errors import ConfigError, root_cause
 from mtcl.hub import resolve_model
 from mtcl.store import MAX_CHARACTERS, Tokenizer
 from mtcl.task import Task
-from mtcl.types import BEST, Ragged, offsets_of
+from mtcl.types import BEST, LAST, Ragged, offsets_of
 
 PREFIX = "encoder."
 
@@ -41,20 +41,9 @@ class TextEncoder:
     @classmethod
     def load(cls, path: Path, *, device: str = "cpu") -> TextEncoder:
         """`path` is a run folder (its best checkpoint) or a .ckpt file."""
-        file = path / "checkpoints" / BEST if path.is_dir() else path
-        if not file.is_file():
-            raise ConfigError(f"no checkpoint {str(file)!r}: give a run folder or a .ckpt file")
-        try:
-            content = torch.load(file, map_location="cpu", weights_only=True)
-            config = yaml.safe_load(content["mtcl"]["config"])
-        except Exception as error:  # torch raises a dozen types for damaged files
-            raise ConfigError(
-                f"{str(file)!r} is no checkpoint of mtcl, or a damaged one ({root_cause(error)})"
-            ) from error
-        settings = _encoder_config(config["model"]["encoder"])
-        encoder = Encoder.load(settings)
-        state = {k.removeprefix(PREFIX): v for k, v in content["state_dict"].items() if k.startswith(PREFIX)}
-        encoder.load_state_dict(state)
+        saved = read(find(path))
+        config, settings = config_of(saved), encoder_config_of(saved)
+        encoder = encoder_of(saved)
         folder = resolve_model(settings.name, revision=settings.revision)
         tokenizer = Tokenizer.load(folder, trust_remote_code=settings.trust_remote_code)
         prompts = {name: prompt for name, task in config["tasks"].items() if (prompt := task.get("prompt")) is not None}
@@ -77,11 +66,52 @@ class TextEncoder:
         return self.encoder.embed(Ragged(offsets_of(lengths), values), tokens_per_chunk=self.tokens_per_chunk)
 
 
+def find(path: Path, default: str = BEST) -> Path:
+    """A .ckpt file, or checkpoint `default` of a run folder. Raises `ConfigError` if there is none."""
+    file = path
+    if path.is_dir():
+        folder = path / "checkpoints"
+        file = folder / default
+        if default == LAST and not file.is_file() and (folder / BEST).is_file():
+            raise ConfigError(
+                f"{path} holds weights only, no {LAST} to go on from: start from its weights with --init_from {path}"
+            )
+    if not file.is_file():
+        raise ConfigError(f"no checkpoint {str(file)!r}: give a run folder or a .ckpt file")
+    return file
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A checkpoint's content. Raises `ConfigError` for a file that is none of ours."""
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen types for damaged files
+        raise ConfigError(f"{str(path)!r} is no checkpoint, or a damaged one ({root_cause(error)})") from error
+    if "mtcl" not in content:
+        raise ConfigError(f"{str(path)!r} is no checkpoint of mtcl")
+    return content
+
+
+def config_of(saved: dict[str, Any]) -> dict[str, Any]:
+    """The configuration that a checkpoint holds."""
+    return dict(yaml.safe_load(saved["mtcl"]["config"]) or {})
+
+
+def encoder_config_of(saved: dict[str, Any]) -> EncoderConfig:
+    """The configuration of a checkpoint's encoder, not compiled: that is worth its minute in training only."""
+    known = {field.name for field in fields(EncoderConfig)} - {"compile"}
+    values = config_of(saved)["model"]["encoder"]
+    return EncoderConfig(**{name: value for name, value in values.items() if name in known})
+
+
+def encoder_of(saved: dict[str, Any]) -> Encoder:
+    """The encoder as it was trained, on the CPU."""
+    encoder = Encoder.load(encoder_config_of(saved))
+    state = saved["state_dict"]
+    encoder.load_state_dict({k.removeprefix(PREFIX): v for k, v in state.items() if k.startswith(PREFIX)})
+    return encoder
+
+
 def is_checkpoint(path: Path) -> bool:
     """Whether `path` is a run folder or a .ckpt file, and not a model's folder or name."""
     return path.is_file() if path.suffix == ".ckpt" else (path / "checkpoints").is_dir()
-
-
-def _encoder_config(values: dict[str, Any]) -> EncoderConfig:
-    known = {field.name for field in fields(EncoderConfig)} - {"compile"}  # not worth its minute here
-    return EncoderConfig(**{name: value for name, value in values.items() if name in known})

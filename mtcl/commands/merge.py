@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtcl import config as configuration
 from mtcl.commands.arguments import Parser
-from mtcl.commands.run import checkpoint_path, load_checkpoint, quiet_libraries, yaml_of
+from mtcl.commands.run import quiet_libraries
 from mtcl.errors import ConfigError
 from mtcl.types import BEST
 
@@ -24,9 +23,11 @@ def main(command: str, arguments: list[str]) -> int:
     weights = weights_of(options)
     path = target_of(Path(options.out))
     quiet_libraries()
+    from mtcl import checkpoint
+    from mtcl.checkpoint_file import write_whole
     from mtcl.merge import Ingredient, merge
 
-    saved = {name: load_checkpoint(checkpoint_path(name, BEST)) for name in options.checkpoints if name != BASE}
+    saved = {name: checkpoint.read(checkpoint.find(Path(name))) for name in options.checkpoints if name != BASE}
     first = next(iter(saved.values()))
     states = {name: content["state_dict"] for name, content in saved.items()}
     if BASE in options.checkpoints:
@@ -34,7 +35,8 @@ def main(command: str, arguments: list[str]) -> int:
     merged = merge(
         [Ingredient(name, states[name], weight) for name, weight in zip(options.checkpoints, weights, strict=True)]
     )
-    write(path, checkpoint_of(merged, list(saved.values()), dict(zip(options.checkpoints, weights, strict=True))))
+    content = checkpoint_of(merged, list(saved.values()), dict(zip(options.checkpoints, weights, strict=True)))
+    write_whole(content, path, advice="give another --out")
     print(f"written {path}; judge it with: mtcl test --ckpt {options.out}")
     return 0
 
@@ -67,10 +69,11 @@ def target_of(out: Path) -> Path:
 
 def base_state(saved: dict[str, Any]) -> State:
     """The weights that a checkpoint's run began with, as its own are named."""
-    from mtcl.encoder import Encoder, EncoderConfig
+    from mtcl.checkpoint import PREFIX, encoder_config_of
+    from mtcl.encoder import Encoder
 
-    encoder = Encoder.load(EncoderConfig(**yaml_of(saved)["model"]["encoder"]))
-    state = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
+    encoder = Encoder.load(encoder_config_of(saved))
+    state = {f"{PREFIX}{name}": value for name, value in encoder.state_dict().items()}
     began = {k: v for k, v in saved["state_dict"].items() if k.startswith("base_projection.")}
     return state | began | {k.replace("base_projection.", "encoder.projection."): v for k, v in began.items()}
 
@@ -82,7 +85,9 @@ def checkpoint_of(state: State, sources: list[dict[str, Any]], merged: dict[str,
     """
     import yaml
 
-    configs = [yaml_of(source) for source in sources]
+    from mtcl.checkpoint import config_of
+
+    configs = [config_of(source) for source in sources]
     if len(poolings := {config["model"]["encoder"]["pooling"] for config in configs}) > 1:
         raise ConfigError(f"the checkpoints pool in different ways ({', '.join(sorted(poolings))}): merge those of one")
     config: dict[str, Any] = dict(configs[0])
@@ -97,16 +102,6 @@ def checkpoint_of(state: State, sources: list[dict[str, Any]], merged: dict[str,
         "pytorch-lightning_version": sources[0]["pytorch-lightning_version"],
         "mtcl": {"base": base, "history": {}, "config": text, "merged": merged},
     }
-
-
-def write(path: Path, content: dict[str, Any]) -> None:
-    """Aside first, so that a file of this name is whole."""
-    import torch
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    torch.save(content, aside)
-    aside.replace(path)
 
 
 def _parser(command: str) -> argparse.ArgumentParser:

@@ -22,10 +22,10 @@ from mtcl.commands.arguments import Parser
 from mtcl.commands.mined_root import lay_out
 from mtcl.commands.mined_rows import MinedRows, training_rows
 from mtcl.commands.mining_report import Report
-from mtcl.commands.run import checkpoint_path, load_checkpoint, quiet_libraries, yaml_of
+from mtcl.commands.run import quiet_libraries
 from mtcl.errors import ConfigError
 from mtcl.registry import discover
-from mtcl.types import BEST, IntArray
+from mtcl.types import IntArray
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -181,22 +181,19 @@ def load_encoder(options: argparse.Namespace) -> tuple[Encoder, EncoderConfig, i
     """The encoder to mine with, on the best device, its configuration, and the tokens that texts are cut to."""
     import torch
 
+    from mtcl import checkpoint
     from mtcl.encoder import Encoder, EncoderConfig
 
     if options.ckpt and options.model:
         raise ConfigError("--ckpt and --model exclude each other: a checkpoint knows its encoder")
-    config, max_length, state = EncoderConfig(), MAX_LENGTH, None
-    if options.model:
-        config = EncoderConfig(name=options.model, pooling=options.pooling)
     if options.ckpt:
-        saved = load_checkpoint(checkpoint_path(options.ckpt, BEST))
-        run = yaml_of(saved)
-        config = EncoderConfig(**run["model"]["encoder"])
+        saved = checkpoint.read(checkpoint.find(Path(options.ckpt)))
+        run, config = checkpoint.config_of(saved), checkpoint.encoder_config_of(saved)
+        encoder = checkpoint.encoder_of(saved)
         max_length = (run["tasks"].get(options.task) or {}).get("max_length") or run["data"]["max_length"]
-        state = {k.removeprefix("encoder."): v for k, v in saved["state_dict"].items() if k.startswith("encoder.")}
-    encoder = Encoder.load(config)
-    if state is not None:
-        encoder.load_state_dict(state)
+    else:
+        config = EncoderConfig(name=options.model, pooling=options.pooling) if options.model else EncoderConfig()
+        encoder, max_length = Encoder.load(config), MAX_LENGTH
     return encoder.to("cuda" if torch.cuda.is_available() else "cpu"), config, max_length
 
 

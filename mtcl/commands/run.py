@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mtcl import config as configuration
 from mtcl.commands.arguments import Parser
-from mtcl.errors import ConfigError, DataError, RankError, root_cause
+from mtcl.errors import ConfigError, DataError, RankError
 from mtcl.types import BEST, LAST
 
 if TYPE_CHECKING:
@@ -31,9 +31,11 @@ def main(command: str, arguments: list[str]) -> int:
         _parser(command).print_help()
         print("\nand every key of a configuration:\n")
     quiet_libraries()
-    checkpoint = find_checkpoint(options, command)
-    saved = load_checkpoint(checkpoint) if checkpoint else None
-    below = yaml_of(saved) if saved and not (options.init_from and options.config) else None
+    from mtcl.checkpoint import config_of, read
+
+    checkpoint = find_checkpoint(options)
+    saved = read(checkpoint) if checkpoint else None
+    below = config_of(saved) if saved and not (options.init_from and options.config) else None
     run_dir = run_folder(options, command, checkpoint)
     if options.tasks_dir:
         rest += ["--data.tasks_dir", options.tasks_dir]
@@ -147,7 +149,7 @@ def predict(cli: MtclCLI) -> int:
     return 0
 
 
-def find_checkpoint(options: argparse.Namespace, command: str) -> Path | None:
+def find_checkpoint(options: argparse.Namespace) -> Path | None:
     """The checkpoint file that --resume, --init_from or --ckpt name; a run folder stands for its last or best one."""
     given = [name for name in ("resume", "init_from", "ckpt") if getattr(options, name, None)]
     if len(given) > 1:
@@ -164,35 +166,9 @@ def find_checkpoint(options: argparse.Namespace, command: str) -> Path | None:
         if not runs:
             raise ConfigError(f"nothing to resume: no {RUNS}/*/checkpoints/{LAST} here")
         return runs[-1]
-    return checkpoint_path(value, LAST if given[0] == "resume" else BEST)
+    from mtcl.checkpoint import find
 
-
-def checkpoint_path(value: str, default: str) -> Path:
-    """A .ckpt file, or checkpoint `default` of a run folder. Raises `ConfigError` if there is none."""
-    path = Path(value)
-    if path.is_dir():
-        folder = path / "checkpoints"
-        path = folder / default
-        if default == LAST and not path.is_file() and (folder / BEST).is_file():
-            raise ConfigError(
-                f"{value} holds weights only, no {LAST} to go on from: start from its weights with --init_from {value}"
-            )
-    if not path.is_file():
-        raise ConfigError(f"no checkpoint {str(path)!r}: give a run folder or a .ckpt file")
-    return path
-
-
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint's content; nothing in it is executed. Raises `ConfigError` for a file that is none of ours."""
-    import torch
-
-    try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises a dozen types for damaged files
-        raise ConfigError(f"{str(path)!r} is no checkpoint, or a damaged one ({root_cause(error)})") from error
-    if "mtcl" not in content:
-        raise ConfigError(f"{str(path)!r} is no checkpoint of mtcl")
-    return content
+    return find(Path(value), LAST if given[0] == "resume" else BEST)
 
 
 def check_resumable(cli: MtclCLI, saved: dict[str, Any]) -> None:
@@ -226,13 +202,6 @@ def load_weights(cli: MtclCLI, saved: dict[str, Any]) -> None:
     wanted = {k: v for k, v in state.items() if k in own and not k.startswith("weighting.")}
     cli.model.load_state_dict(wanted, strict=False)
     cli.model.weights_from_checkpoint = True
-
-
-def yaml_of(saved: dict[str, Any]) -> dict[str, Any]:
-    """The configuration that a checkpoint holds."""
-    import yaml
-
-    return dict(yaml.safe_load(saved["mtcl"]["config"]) or {})
 
 
 def run_folder(options: argparse.Namespace, command: str, checkpoint: Path | None) -> Path:
