@@ -163,6 +163,9 @@ def test_another_version_and_another_encoder_are_refused(half: Path, tmp_path: P
     assert "cannot resume, encoder.projection.weight is absent in the checkpoint and (8, 32) now" in never.stderr
     assert "Traceback" not in refused.stderr + never.stderr
     assert (half / "checkpoints" / "last.ckpt").read_bytes() == before
+    kept = resume(mtcl_command, half, **{"model.optimizer.lr": 0.5})
+    assert kept.returncode == 2
+    assert "ConfigError: model.optimizer.lr is 0.5, but the run began with " in kept.stderr
 
 
 @pytest.mark.slow

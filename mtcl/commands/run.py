@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 RUNS = Path("runs")
 CHOSEN_RUN_DIR = "MTCL_CHOSEN_RUN_DIR"
 """Set by the first process for those that Lightning starts from it."""
+IN_OPTIMIZER_STATE = ("lr", "head_lr", "weight_decay")
+"""Keys of `model.optimizer` that resuming takes from the checkpoint: another value would be overridden in silence."""
 log = logging.getLogger("mtcl")
 
 
@@ -173,6 +175,8 @@ def find_checkpoint(options: argparse.Namespace) -> Path | None:
 
 def check_resumable(cli: MtclCLI, saved: dict[str, Any]) -> None:
     """Raise `ConfigError` for a checkpoint that a run cannot go on from with this configuration."""
+    from mtcl.checkpoint import config_of
+
     if "optimizer_states" not in saved:
         raise ConfigError(
             "the checkpoint holds weights only, without the state of a run: give --init_from, not --resume"
@@ -182,6 +186,14 @@ def check_resumable(cli: MtclCLI, saved: dict[str, Any]) -> None:
             "the run averages its weights: a checkpoint of it cannot go on with `averaging: null`; "
             "give --init_from to start anew from the average"
         )
+    began = config_of(saved)["model"]["optimizer"]
+    for name in IN_OPTIMIZER_STATE:
+        before, now = float(began[name]), getattr(cli.model.optimizer_config, name)
+        if before != now:
+            raise ConfigError(
+                f"model.optimizer.{name} is {now:g}, but the run began with {before:g}, which its optimizer's state "
+                "keeps: leave it as it was, or give --init_from in the place of --resume to start anew"
+            )
 
 
 def load_weights(cli: MtclCLI, saved: dict[str, Any]) -> None:
