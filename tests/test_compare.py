@@ -99,7 +99,7 @@ def test_a_lasting_fault_is_told_and_what_was_paid_for_is_kept(
 
 def test_the_pace_is_kept(server: EmbeddingServer, tmp_path: Path) -> None:
     endpoint_at(server, tmp_path, requests_per_minute=300).embed(TEXTS)
-    assert np.diff(server.times).min() > 0.19
+    assert np.diff(server.times).min() > 0.1, "0.2 s apart when sent; on a busy machine some arrive late"
 
 
 def test_no_server_is_one_error(tmp_path: Path) -> None:
