@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from mtcl.statistics import Interval, bootstrap, macro_bootstrap, on_every_task
 from mtcl.transfer.arms import Arm, arms_of
+from mtcl.transfer.config import SINGLE
 from mtcl.transfer.outcome import Level, Outcome
 
 JOINT, BASE, PCA = Arm("joint"), Arm("base"), Arm("base_pca")
@@ -118,6 +119,8 @@ def _comparisons(outcome: Outcome, level: Level) -> list[Comparison]:
 
     single = {task: outcome.better_single(task, level) for task in study.tasks} if _has_claim(outcome) else {}
     add("joint against the better single arm", JOINT, single)
+    for kind in SINGLE if all(outcome.has(kind) for kind in SINGLE) else ():
+        add(f"joint against {kind}", JOINT, {task: Arm(kind, task) for task in study.tasks})
     add("joint against base", JOINT, dict.fromkeys(study.tasks, BASE))
     add("joint against base with PCA", JOINT, dict.fromkeys(study.tasks, PCA))
     add("held out: joint against base", JOINT, dict.fromkeys(study.held_out, BASE))
