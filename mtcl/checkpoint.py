@@ -42,8 +42,9 @@ class TextEncoder:
     def load(cls, path: Path, *, device: str = "cpu") -> TextEncoder:
         """`path` is a run folder (its best checkpoint) or a .ckpt file."""
         saved = read(find(path))
-        config, settings = config_of(saved), encoder_config_of(saved)
-        encoder = encoder_of(saved)
+        config = config_of(saved)
+        settings = encoder_config_of(config)
+        encoder = encoder_of(saved, settings)
         folder = resolve_model(settings.name, revision=settings.revision)
         tokenizer = Tokenizer.load(folder, trust_remote_code=settings.trust_remote_code)
         prompts = {name: prompt for name, task in config["tasks"].items() if (prompt := task.get("prompt")) is not None}
@@ -87,7 +88,7 @@ def read(path: Path) -> dict[str, Any]:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen types for damaged files
         raise ConfigError(f"{str(path)!r} is no checkpoint, or a damaged one ({root_cause(error)})") from error
-    if "mtcl" not in content:
+    if not isinstance(content, dict) or "mtcl" not in content:
         raise ConfigError(f"{str(path)!r} is no checkpoint of mtcl")
     return content
 
@@ -97,16 +98,15 @@ def config_of(saved: dict[str, Any]) -> dict[str, Any]:
     return dict(yaml.safe_load(saved["mtcl"]["config"]) or {})
 
 
-def encoder_config_of(saved: dict[str, Any]) -> EncoderConfig:
-    """The configuration of a checkpoint's encoder, not compiled: that is worth its minute in training only."""
+def encoder_config_of(config: dict[str, Any]) -> EncoderConfig:
+    """The encoder's part of a run's configuration, not compiled: that is worth its minute in training only."""
     known = {field.name for field in fields(EncoderConfig)} - {"compile"}
-    values = config_of(saved)["model"]["encoder"]
-    return EncoderConfig(**{name: value for name, value in values.items() if name in known})
+    return EncoderConfig(**{name: value for name, value in config["model"]["encoder"].items() if name in known})
 
 
-def encoder_of(saved: dict[str, Any]) -> Encoder:
-    """The encoder as it was trained, on the CPU."""
-    encoder = Encoder.load(encoder_config_of(saved))
+def encoder_of(saved: dict[str, Any], config: EncoderConfig) -> Encoder:
+    """A checkpoint's encoder as it was trained, on the CPU."""
+    encoder = Encoder.load(config)
     state = saved["state_dict"]
     encoder.load_state_dict({k.removeprefix(PREFIX): v for k, v in state.items() if k.startswith(PREFIX)})
     return encoder

@@ -1,4 +1,4 @@
-"""Writing: a checkpoint file is whole or not there: it is written beside its place and renamed over the earlier one.
+"""Writing a checkpoint: the file is whole or not there, written beside its place and renamed over the earlier one.
 
 Lightning's own way writes to the system's temporary folder and moves the file. Where that is another file system the
 move is a copy: a kill or a full disk in the midst of it leaves neither the earlier checkpoint nor the new one.

@@ -163,6 +163,10 @@ def test_findings_are_what_the_scores_say(scored: tuple[StudyConfig, Path]) -> N
     assert [gain.against for gain in single.gains] == ["single_data-a", "single_data-b", "single_data-c"]
     assert all(gain.interval.mean == pytest.approx(0.05, abs=0.01) for gain in single.gains)
     assert all(gain.interval.mean == pytest.approx(gain.ours - gain.theirs) for gain in single.gains)
+    for kind in ("single_data", "single_compute"):
+        gains = by_title[f"joint against {kind}"].gains
+        assert [gain.against for gain in gains] == [f"{kind}-{task}" for task in "abc"]
+        assert all(gain.interval.mean == pytest.approx(NEAR["joint"] - NEAR[kind], abs=0.01) for gain in gains)
     assert level.claim is not None
     assert level.claim.is_no_task_worse
     assert level.claim.is_mean_better

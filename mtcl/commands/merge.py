@@ -69,10 +69,10 @@ def target_of(out: Path) -> Path:
 
 def base_state(saved: dict[str, Any]) -> State:
     """The weights that a checkpoint's run began with, as its own are named."""
-    from mtcl.checkpoint import PREFIX, encoder_config_of
+    from mtcl.checkpoint import PREFIX, config_of, encoder_config_of
     from mtcl.encoder import Encoder
 
-    encoder = Encoder.load(encoder_config_of(saved))
+    encoder = Encoder.load(encoder_config_of(config_of(saved)))
     state = {f"{PREFIX}{name}": value for name, value in encoder.state_dict().items()}
     began = {k: v for k, v in saved["state_dict"].items() if k.startswith("base_projection.")}
     return state | began | {k.replace("base_projection.", "encoder.projection."): v for k, v in began.items()}

@@ -188,8 +188,9 @@ def load_encoder(options: argparse.Namespace) -> tuple[Encoder, EncoderConfig, i
         raise ConfigError("--ckpt and --model exclude each other: a checkpoint knows its encoder")
     if options.ckpt:
         saved = checkpoint.read(checkpoint.find(Path(options.ckpt)))
-        run, config = checkpoint.config_of(saved), checkpoint.encoder_config_of(saved)
-        encoder = checkpoint.encoder_of(saved)
+        run = checkpoint.config_of(saved)
+        config = checkpoint.encoder_config_of(run)
+        encoder = checkpoint.encoder_of(saved, config)
         max_length = (run["tasks"].get(options.task) or {}).get("max_length") or run["data"]["max_length"]
     else:
         config = EncoderConfig(name=options.model, pooling=options.pooling) if options.model else EncoderConfig()

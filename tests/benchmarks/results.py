@@ -51,7 +51,7 @@ def public(folder: Path) -> None:
 
 def low_data(folder: Path) -> None:
     """Joint against single-task training."""
-    for name in ("transfer_public", "transfer_public_384"):
+    for name in ("transfer_public", "transfer_public_384", "transfer_public_turns", "transfer_public_scarce"):
         mtcl("transfer", "--config", str(CONFIGS / f"{name}.yaml"), "--study_dir", str(folder / name))
 
 
