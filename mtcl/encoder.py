@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from mtcl import unpadded
 from mtcl.errors import ConfigError
 from mtcl.heap import trim_heap
 from mtcl.hub import resolve_model
@@ -55,7 +56,8 @@ class EncoderConfig:
         pooling: mean of the tokens, first token (cls) or last token.
         dim: Size of the embedding through a linear projection; null keeps the backbone's own size.
         projection: How the projection starts: pca of the base encoder's embeddings of the training texts, or random.
-        attention: Attention implementation of transformers; auto is sdpa on a GPU, eager on a CPU (faster there).
+        attention: unpadded, for one row of tokens a chunk (`unpadded.py`), or an implementation of transformers; auto is
+            sdpa on a GPU and, by measurement, unpadded on a CPU, eager where the architecture cannot be run so.
         dropout: Every dropout probability of the backbone; null keeps those it ships with.
         tokens_per_chunk: Tokens with padding that go through the backbone at once; 32,768 where there is a GPU.
         compile: Compile the backbone by torch.compile with dynamic shapes: a minute or more before the first step and
@@ -92,6 +94,9 @@ class Encoder(nn.Module):
     is_compiled = False
     """The compiler then brings kernels of its own, in the place of `kernels.py`."""
 
+    first_position: int | None = None
+    """Position id of a text's first token where the backbone takes chunks without padding, None where with it."""
+
     def __init__(self, backbone: nn.Module, *, pooling: str = "mean", dim: int | None = None) -> None:
         super().__init__()
         self.backbone = backbone
@@ -107,6 +112,7 @@ class Encoder(nn.Module):
         if config.dim is not None and config.dim > hidden_size(backbone):
             raise ConfigError(f"model.encoder.dim is {config.dim}, more than the backbone's {hidden_size(backbone)}")
         encoder = cls(backbone, pooling=config.pooling, dim=config.dim).train()
+        encoder.choose_attention(config.attention)
         if config.compile:
             encoder.compile_backbone()
         return encoder
@@ -120,6 +126,16 @@ class Encoder(nn.Module):
             )
         self.is_compiled = True
         self.backbone.compile(dynamic=True)
+
+    def choose_attention(self, name: str) -> None:
+        """Leave padding out if `name` is unpadded or, on a CPU, auto. Raises `ConfigError` where unpadded cannot be."""
+        if name == unpadded.NAME or (name == "auto" and not torch.cuda.is_available()):
+            self.first_position = unpadded.first_position(cast("PreTrainedModel", self.backbone))
+            if name == unpadded.NAME and self.first_position is None:
+                raise ConfigError(
+                    f"model.encoder.attention is {name!r}, which {type(self.backbone).__name__} cannot be run with "
+                    "(it gives other vectors than with padding): give auto, sdpa or eager"
+                )
 
     def check_length(self, task: str, max_length: int) -> None:
         """Raise `ConfigError` for a max length beyond the positions that the backbone has."""
@@ -148,22 +164,27 @@ class Encoder(nn.Module):
         return F.normalize(pooled_TH.float(), dim=-1)
 
     def _look_up(self, chunks: tuple[Chunk, ...]) -> Sequence[Tensor | None]:
-        """Each chunk's word embeddings (n, L, E) by one look-up for all; None where a chunk is to look up its own.
+        """Each chunk's word embeddings by one look-up for all; None where a chunk is to look up its own.
 
         The gradient of the whole table, zero but for a few rows, is then written once and not once a chunk.
         """
         if not torch.is_grad_enabled() or self.activation_checkpointing or not self._takes_words:
             return [None] * len(chunks)
         table = cast("PreTrainedModel", self.backbone).get_input_embeddings()
-        words_SE: Tensor = table(torch.cat([chunk.ids.flatten() for chunk in chunks]))
-        parts = torch.split(words_SE, [chunk.ids.numel() for chunk in chunks])
-        return [part.view(*chunk.ids.shape, -1) for part, chunk in zip(parts, chunks, strict=True)]
+        ids = [self._ids(chunk) for chunk in chunks]
+        words_SE: Tensor = table(torch.cat([some.flatten() for some in ids]))
+        parts = torch.split(words_SE, [some.numel() for some in ids])
+        return [part.view(*some.shape, -1) for part, some in zip(parts, ids, strict=True)]
 
-    def _pool(self, number: int, chunk: Chunk, words_nLE: Tensor | None) -> Tensor:
+    def _ids(self, chunk: Chunk) -> Tensor:
+        """What the backbone sees of a chunk: (n, L), or (1, S) without padding."""
+        return chunk.ids if self.first_position is None else chunk.tokens_1S
+
+    def _pool(self, number: int, chunk: Chunk, words: Tensor | None) -> Tensor:
         if self.activation_checkpointing and torch.is_grad_enabled():
             pooled_nH: Tensor = checkpoint(self._pool_trimmed, number, chunk, use_reentrant=False)
             return pooled_nH
-        return self.pool(chunk, words_nLE)
+        return self.pool(chunk, words)
 
     def _pool_trimmed(self, number: int, chunk: Chunk) -> Tensor:
         """`pool`, in the forward pass and again in the backward one; freed pages go back now and then."""
@@ -171,11 +192,15 @@ class Encoder(nn.Module):
             trim_heap()
         return self.pool(chunk)
 
-    def pool(self, chunk: Chunk, words_nLE: Tensor | None = None) -> Tensor:
+    def pool(self, chunk: Chunk, words: Tensor | None = None) -> Tensor:
         """(n, H) pooled hidden states of a chunk (n, L), whose word embeddings may have been looked up before."""
-        given = {"input_ids": chunk.ids} if words_nLE is None else {"inputs_embeds": words_nLE}
+        given = {"input_ids": self._ids(chunk)} if words is None else {"inputs_embeds": words}
         with nullcontext() if self.is_compiled else cpu_kernels(chunk.ids.device):
-            hidden_nLH: Tensor = self.backbone(**given, attention_mask=chunk.mask).last_hidden_state
+            hidden_nLH: Tensor
+            if self.first_position is None:
+                hidden_nLH = self.backbone(**given, attention_mask=chunk.mask).last_hidden_state
+            else:
+                hidden_nLH = unpadded.hidden_states(self.backbone, chunk, given, first_position=self.first_position)
         if self.pooling == "cls":
             return hidden_nLH[:, 0]
         if self.pooling == "last":
@@ -238,8 +263,8 @@ def load_backbone(folder: Path, config: EncoderConfig) -> nn.Module:
     transformers_logging: Any = logging
 
     attention = config.attention
-    if attention == "auto":
-        attention = "sdpa" if torch.cuda.is_available() else "eager"
+    if attention in ("auto", unpadded.NAME):
+        attention = "sdpa" if torch.cuda.is_available() and attention == "auto" else "eager"
     transformers_logging.disable_progress_bar()
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()

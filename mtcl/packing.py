@@ -20,10 +20,21 @@ LAUNCH = 1 / 16
 
 @dataclass(frozen=True)
 class Chunk:
-    """Texts of about one length: token ids (n, L) and mask (n, L), 1 for a token and 0 for padding, both int64."""
+    """Texts of about one length: token ids (n, L), mask (n, L), 1 for a token and 0 for padding, and the places (S,) of
+    tokens among both, text after text; all int64.
+    """
 
     ids: Tensor
     mask: Tensor
+    places_S: Tensor
+
+    @property
+    def tokens_1S(self) -> Tensor:
+        """The ids without padding, as one row."""
+        return self.ids.flatten()[self.places_S][None]
+
+    def map(self, apply: Any) -> Chunk:
+        return Chunk(apply(self.ids), apply(self.mask), apply(self.places_S))
 
 
 @dataclass(frozen=True)
@@ -46,9 +57,7 @@ class Packed:
         return sum(chunk.ids.numel() for chunk in self.chunks)
 
     def _map(self, apply: Any) -> Packed:
-        return Packed(
-            tuple(Chunk(apply(c.ids), apply(c.mask)) for c in self.chunks), apply(self.place_T), self.num_tokens
-        )
+        return Packed(tuple(chunk.map(apply) for chunk in self.chunks), apply(self.place_T), self.num_tokens)
 
 
 def pack(tokens: Ragged, *, tokens_per_chunk: int) -> Packed:
@@ -91,4 +100,5 @@ def chunk_ends(lengths: IntArray, *, tokens_per_chunk: int) -> list[int]:
 
 def _chunk(tokens: Ragged, width: int) -> Chunk:
     mask = np.arange(width) < tokens.lengths()[:, None]
-    return Chunk(torch.from_numpy(tokens.padded(width, 0)), torch.from_numpy(mask.astype(np.int64)))
+    arrays = tokens.padded(width, 0), mask.astype(np.int64), np.flatnonzero(mask)
+    return Chunk(*(torch.from_numpy(array) for array in arrays))

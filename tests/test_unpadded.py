@@ -1,0 +1,110 @@
+"""Attention without padding: the vectors of attention with padding, for every architecture that it accepts.
+
+python -m pytest tests/test_unpadded.py
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from mtcl import unpadded
+from mtcl.encoder import Encoder, EncoderConfig
+from mtcl.errors import ConfigError
+from mtcl.packing import pack
+from mtcl.types import Ragged, offsets_of
+
+SIZES = {
+    "vocab_size": 90,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "max_position_embeddings": 96,
+    "pad_token_id": 1,
+}
+DISTILBERT = {"vocab_size": 90, "dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64, "pad_token_id": 1}
+STARTS = {"Bert": 0, "Electra": 0, "DistilBert": 0, "Roberta": 2, "XLMRoberta": 2, "Camembert": 2}
+"""Position id of the first token; RoBERTa and its kin begin behind the padding's id."""
+
+
+def backbone(name: str) -> Any:
+    import transformers
+
+    sizes = DISTILBERT if name == "DistilBert" else SIZES
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{name}Config")(**sizes)
+    return getattr(transformers, f"{name}Model")._from_config(config, attn_implementation="eager")
+
+
+def tokens() -> Ragged:
+    lengths = np.array([3, 40, 7, 7, 1, 25, 12, 40, 2])
+    return Ragged(offsets_of(lengths), np.random.default_rng(0).integers(5, 90, lengths.sum()))
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_vectors_and_gradients_equal_those_with_padding(name: str) -> None:
+    found = []
+    for attention in ("eager", "unpadded"):
+        encoder = Encoder(backbone(name)).eval()
+        encoder.choose_attention(attention)
+        embeddings_TD = encoder(pack(tokens(), tokens_per_chunk=64))
+        embeddings_TD[:, :4].sum().backward()
+        found.append([embeddings_TD, *(p.grad for p in encoder.parameters() if p.grad is not None)])
+    assert encoder.first_position == STARTS[name]
+    assert len(found[0]) == len(found[1]) > 10
+    for padded, without in zip(*found, strict=True):
+        torch.testing.assert_close(without, padded, atol=1e-5 * float(padded.detach().abs().max() + 1), rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["ModernBert", "MPNet"])
+def test_an_architecture_that_asks_more_of_attention_keeps_padding(name: str) -> None:
+    """Windows and position biases: auto goes on with padding, unpadded is refused."""
+    encoder = Encoder(backbone(name))
+    expected = encoder.eval()(pack(tokens(), tokens_per_chunk=64))
+    encoder.choose_attention("auto")
+    assert encoder.first_position is None
+    torch.testing.assert_close(encoder(pack(tokens(), tokens_per_chunk=64)), expected)
+    with pytest.raises(ConfigError, match=rf"attention is 'unpadded', which {name}Model cannot be run with"):
+        encoder.choose_attention("unpadded")
+
+
+def test_auto_leaves_padding_out_on_a_cpu_only(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Encoder.load(EncoderConfig(name=str(tiny_model))).first_position == 0
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    encoder = Encoder.load(EncoderConfig(name=str(tiny_model)))
+    assert encoder.first_position is None
+    assert encoder.backbone.config._attn_implementation == "sdpa"
+
+
+def test_flash_attention_gets_ends_of_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What its kernel is called with, against a stand-in that attends text by text; the kernel needs a GPU."""
+
+    def stand_in(q: Tensor, k: Tensor, v: Tensor, ends_q: Tensor, ends_k: Tensor, *most: int, **given: float) -> Tensor:
+        assert ends_q.dtype == torch.int32
+        assert torch.equal(ends_q, ends_k)
+        assert most == (4, 4)
+        assert given == {"dropout_p": 0.0, "softmax_scale": 0.5}
+        bounds = zip(ends_q[:-1].tolist(), ends_q[1:].tolist(), strict=True)
+        return torch.cat([text(q[a:b], k[a:b], v[a:b]) for a, b in bounds])
+
+    def text(q_Lhd: Tensor, k_Lhd: Tensor, v_Lhd: Tensor) -> Tensor:
+        shares = torch.softmax(0.5 * torch.einsum("lhd,mhd->hlm", q_Lhd, k_Lhd), dim=-1)
+        return torch.einsum("hlm,mhd->lhd", shares, v_Lhd)
+
+    module = ModuleType("flash_attn")
+    module.flash_attn_varlen_func = stand_in  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "flash_attn", module)
+    mask_nL = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
+    rows = torch.randn(3, 6, 2, 8, generator=torch.Generator().manual_seed(0))
+    found = unpadded.flash(*rows, mask=mask_nL, scaling=0.5, dropout=0.0)
+    places = mask_nL.flatten().nonzero()[:, 0]
+    expected = unpadded.padded(*rows, places_S=places, mask_nL=mask_nL, scaling=0.5, dropout=0.0)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
