@@ -10,7 +10,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
 from torch import Tensor
@@ -20,7 +19,7 @@ from mtcl.errors import ConfigError, root_cause
 from mtcl.hub import resolve_model
 from mtcl.store import MAX_CHARACTERS, Tokenizer
 from mtcl.task import Task
-from mtcl.types import BEST, LAST, Ragged, offsets_of
+from mtcl.types import BEST, LAST
 
 PREFIX = "encoder."
 
@@ -61,10 +60,8 @@ class TextEncoder:
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """(T, D) float32 unit vectors on the CPU. Prompts are the caller's to put before the texts."""
-        ids = self.tokenizer([text[:MAX_CHARACTERS] for text in texts], self.max_length) if len(texts) else []
-        lengths = np.array([len(row) for row in ids], dtype=np.int64)
-        values = np.concatenate([np.asarray(row, dtype=np.int64) for row in ids]) if len(texts) else lengths
-        return self.encoder.embed(Ragged(offsets_of(lengths), values), tokens_per_chunk=self.tokens_per_chunk)
+        tokens = self.tokenizer([text[:MAX_CHARACTERS] for text in texts], self.max_length)
+        return self.encoder.embed(tokens, tokens_per_chunk=self.tokens_per_chunk)
 
 
 def find(path: Path, default: str = BEST) -> Path:

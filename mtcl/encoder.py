@@ -56,8 +56,8 @@ class EncoderConfig:
         pooling: mean of the tokens, first token (cls) or last token.
         dim: Size of the embedding through a linear projection; null keeps the backbone's own size.
         projection: How the projection starts: pca of the base encoder's embeddings of the training texts, or random.
-        attention: unpadded, for one row of tokens a chunk (`unpadded.py`), or an implementation of transformers; auto is
-            sdpa on a GPU and, by measurement, unpadded on a CPU, eager where the architecture cannot be run so.
+        attention: unpadded, for one row of tokens a chunk (`unpadded.py`), or an implementation of transformers; auto
+            is sdpa on a GPU and, by measurement, unpadded on a CPU, eager where the architecture cannot be run so.
         dropout: Every dropout probability of the backbone; null keeps those it ships with.
         tokens_per_chunk: Tokens with padding that go through the backbone at once; 32,768 where there is a GPU.
         compile: Compile the backbone by torch.compile with dynamic shapes: a minute or more before the first step and
@@ -178,7 +178,7 @@ class Encoder(nn.Module):
 
     def _ids(self, chunk: Chunk) -> Tensor:
         """What the backbone sees of a chunk: (n, L), or (1, S) without padding."""
-        return chunk.ids if self.first_position is None else chunk.tokens_1S
+        return chunk.ids if self.first_position is None else chunk.row
 
     def _pool(self, number: int, chunk: Chunk, words: Tensor | None) -> Tensor:
         if self.activation_checkpointing and torch.is_grad_enabled():

@@ -38,7 +38,7 @@ class Leak:
 
 
 def check_leaks(
-    held_out: Mapping[str, Sequence[pa.StringArray]], trained: Mapping[str, IntArray], *, allow: bool
+    held_out: Mapping[str, Sequence[pa.LargeStringArray]], trained: Mapping[str, IntArray], *, allow: bool
 ) -> None:
     """Say whether texts of held-out tasks occur in training. Raises `DataError` if any does, unless it is allowed.
 
@@ -53,13 +53,13 @@ def check_leaks(
         raise DataError(f"{_said(leaks)}: take them out of the training data, or accept them with allow_leaks: true")
 
 
-def find_leaks(held_out: Mapping[str, Sequence[pa.StringArray]], trained: Mapping[str, IntArray]) -> list[Leak]:
+def find_leaks(held_out: Mapping[str, Sequence[pa.LargeStringArray]], trained: Mapping[str, IntArray]) -> list[Leak]:
     """A leak for each held-out and trained task that share texts. Arguments as of `check_leaks`."""
     import pyarrow as pa
 
     leaks = []
     for name, splits in held_out.items():
-        texts = pa.chunked_array(splits, type=pa.string())
+        texts = pa.chunked_array([split.cast(pa.large_string()) for split in splits])
         keys_T, places_T = np.unique(text_keys(texts), return_index=True)
         for other, known in trained.items():
             found = np.flatnonzero(_occur(keys_T, known))

@@ -29,8 +29,8 @@ class Chunk:
     places_S: Tensor
 
     @property
-    def tokens_1S(self) -> Tensor:
-        """The ids without padding, as one row."""
+    def row(self) -> Tensor:
+        """(1, S) ids without padding, text after text."""
         return self.ids.flatten()[self.places_S][None]
 
     def map(self, apply: Any) -> Chunk:

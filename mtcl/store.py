@@ -14,7 +14,12 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +38,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from transformers import PreTrainedTokenizerBase
 
-FORMAT = 3
+FORMAT = 4
 BATCH = 4096
 RAGGED = ("tokens", "keys", "groups", "negatives")
 COLUMNS = ("anchors", "positives", "queries", "candidates", "languages")
@@ -64,15 +69,23 @@ class Tokenizer:
         if not least <= max_length <= most:
             raise ConfigError(f"task {task!r}: max_length is {max_length}: the tokenizer takes {least} to {most}")
 
-    @property
-    def dtype(self) -> type[np.generic]:
+    @cached_property
+    def dtype(self) -> type[np.integer[Any]]:
         return np.uint16 if len(self.backend) <= 1 << 16 else np.int32
 
-    def __call__(self, texts: list[str], max_length: int) -> list[list[int]]:
-        ids: list[list[int]] = self.backend(texts, truncation=True, max_length=max_length, return_attention_mask=False)[
-            "input_ids"
-        ]
-        return ids
+    def __call__(self, texts: list[str], max_length: int) -> Ragged:
+        """The ids of each text, special tokens among them, cut to `max_length`, on all cores."""
+        ids: list[list[int]]
+        if texts and self.backend.is_fast:  # without transformers' own conversion, which takes half as long again
+            fast: Any = self.backend.backend_tokenizer
+            fast.no_padding()
+            fast.enable_truncation(max_length, direction=self.backend.truncation_side)
+            ids = [encoding.ids for encoding in fast.encode_batch_fast(texts)]
+        else:
+            ids = self.backend(texts, truncation=True, max_length=max_length)["input_ids"] if texts else []
+        lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
+        values = np.fromiter(chain.from_iterable(ids), dtype=self.dtype, count=int(lengths.sum()))
+        return Ragged(offsets_of(lengths), values)
 
 
 @dataclass(frozen=True)
@@ -131,7 +144,7 @@ class TokenStore:
     def __len__(self) -> int:
         return len(self.anchors)
 
-    def texts(self) -> pa.StringArray:
+    def texts(self) -> pa.LargeStringArray:
         """The distinct texts themselves, memory-mapped: for people, never for training."""
         import pyarrow as pa
 
@@ -221,9 +234,8 @@ def _build(folder: Path, table: PairTable, tokenizer: Tokenizer, max_length: int
         shutil.rmtree(folder)
     aside = folder.parent / f".{folder.name}.{os.getpid()}"
     aside.mkdir()
-    arrays, num_cut = _tokenise(table.texts, tokenizer, max_length, prompt, title=title)
-    arrays |= _columns(table)
-    for name, array in arrays.items():
+    num_cut = _tokenise(aside, table.texts, tokenizer, max_length, prompt, title=title)
+    for name, array in _columns(table).items():
         np.save(aside / f"{name}.npy", array)
     _write_texts(aside / "texts.arrow", table.texts)
     meta = {
@@ -255,34 +267,70 @@ def _columns(table: PairTable) -> dict[str, npt.NDArray[Any]]:
     return arrays
 
 
-def _tokenise(
-    texts: pa.Array, tokenizer: Tokenizer, max_length: int, prompt: str, *, title: str
-) -> tuple[dict[str, IntArray], int]:
+def _tokenise(folder: Path, texts: pa.Array, tokenizer: Tokenizer, max_length: int, prompt: str, *, title: str) -> int:
+    """Write tokens and identities of all texts; the number of those that were cut. Memory does not grow with tokens.
+
+    The next batch is tokenised, outside of Python's lock, while this one is written.
+    """
     from rich.console import Console
     from rich.progress import track
 
     console = Console(stderr=True)
-    lengths: list[int] = []
-    pieces: list[npt.NDArray[Any]] = []
+    starts = range(0, len(texts), BATCH)
+    lengths = np.zeros(len(texts), dtype=np.int64)
     identity = np.empty(len(texts), dtype=np.int64)
     num_cut = 0
-    starts = range(0, len(texts), BATCH)
-    for start in track(
-        starts,
-        description=f"tokenise {title}",
-        transient=True,
-        console=console,
-        disable=len(starts) < 4 or not console.is_terminal,
-    ):
+
+    def read(start: int) -> tuple[Ragged, int]:
         batch: list[str] = texts.slice(start, BATCH).to_pylist()
-        num_cut += sum(len(text) > MAX_CHARACTERS for text in batch)
-        for row, ids in enumerate(tokenizer([prompt + text[:MAX_CHARACTERS] for text in batch], max_length), start):
-            array = np.asarray(ids, dtype=tokenizer.dtype)
-            identity[row] = np.uint64(xxhash.xxh3_64_intdigest(array.tobytes())).astype(np.int64)
-            lengths.append(len(array))
-            pieces.append(array)
-    offsets = offsets_of(np.asarray(lengths, dtype=np.int64))
-    return {"tokens_offsets": offsets, "tokens_values": np.concatenate(pieces), "identity": identity}, num_cut
+        cut = sum(len(text) > MAX_CHARACTERS for text in batch)
+        return tokenizer([prompt + text[:MAX_CHARACTERS] for text in batch], max_length), cut
+
+    with growing_array(folder / "tokens_values.npy", tokenizer.dtype) as write, ThreadPoolExecutor(1) as reader:
+        ahead = reader.submit(read, 0)
+        for start in track(
+            starts,
+            description=f"tokenise {title}",
+            transient=True,
+            console=console,
+            disable=len(starts) < 4 or not console.is_terminal,
+        ):
+            tokens, cut = ahead.result()
+            ahead = reader.submit(read, start + BATCH)
+            num_cut += cut
+            end = start + len(tokens)
+            write(tokens.values)
+            lengths[start:end] = tokens.lengths()
+            hashes = [xxhash.xxh3_64_intdigest(tokens[row].tobytes()) for row in range(len(tokens))]
+            identity[start:end] = np.array(hashes, dtype=np.uint64).astype(np.int64)
+    np.save(folder / "tokens_offsets.npy", offsets_of(lengths))
+    np.save(folder / "identity.npy", identity)
+    return num_cut
+
+
+@contextmanager
+def growing_array(path: Path, dtype: type[np.generic]) -> Iterator[Callable[[npt.NDArray[Any]], None]]:
+    """A one-dimensional .npy file, written piece by piece: numpy keeps room in its header for the final size."""
+    size = 0
+    with path.open("wb") as file:
+
+        def write_header() -> None:
+            file.seek(0)
+            settings = {
+                "descr": np.lib.format.dtype_to_descr(np.dtype(dtype)),
+                "fortran_order": False,
+                "shape": (size,),
+            }
+            np.lib.format.write_array_header_1_0(file, settings)
+
+        def write(piece: npt.NDArray[Any]) -> None:
+            nonlocal size
+            file.write(np.ascontiguousarray(piece, dtype=dtype).data)
+            size += len(piece)
+
+        write_header()
+        yield write
+        write_header()
 
 
 def _write_texts(path: Path, texts: pa.Array) -> None:

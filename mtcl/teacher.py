@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mtcl.encoder import Encoder, digest_of
 from mtcl.store import MAX_CHARACTERS, Tokenizer, TokenStore
-from mtcl.types import Ragged, offsets_of
+from mtcl.types import Ragged
 
 BASE = "base"
 """As a teacher's name: the encoder before training, with the projection it began with."""
@@ -53,5 +53,4 @@ def vectors_file(
 def _tokens(store: TokenStore, rows: np.ndarray[tuple[int], np.dtype[np.int64]], tokenizer: Tokenizer) -> Ragged:
     longest = min(tokenizer.backend.model_max_length, 512)
     texts = [text[:MAX_CHARACTERS] for text in store.texts().take(rows).to_pylist()]
-    ids = tokenizer(texts, longest)
-    return Ragged(offsets_of(np.array([len(row) for row in ids])), np.concatenate([np.asarray(row) for row in ids]))
+    return tokenizer(texts, longest)

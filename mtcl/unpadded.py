@@ -2,8 +2,9 @@
 
 Linear layers, norms and activations, nearly all of the work, then see no padding but what fills the row up to a
 multiple of 16. On a CPU only attention's scores are still padded, among texts of about one length; on a GPU flash
-attention's kernels for varying lengths take the row as it is where `flash_attn` is installed. transformers knows the function as `attn_implementation="unpadded"`. Whether an
-architecture can be run so (position ids it is handed, no bias or window of its own in attention) is tried out.
+attention's kernels for varying lengths take the row as it is where `flash_attn` is installed. transformers knows the
+function as the attention implementation "unpadded". Whether an architecture can be run so (position ids it is handed,
+no bias or window of its own in attention) is tried out.
 
 Letters: n texts of a chunk, L tokens of its longest, S its tokens without padding, F the same filled up, h heads, d
 dimensions a head, H dimensions of a token.
@@ -11,6 +12,7 @@ dimensions a head, H dimensions of a token.
 
 from __future__ import annotations
 
+import logging
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from mtcl.packing import Chunk
 
+log = logging.getLogger("mtcl")
 NAME = "unpadded"
 MULTIPLE = 16
 """Rows of tokens are filled up to it: the shapes that matrix products like, and what `kernels.linear` shares out."""
@@ -54,15 +57,17 @@ def first_position(backbone: PreTrainedModel) -> int | None:
     chunk = Chunk(ids_nL.masked_fill(mask_nL == 0, padding), mask_nL, mask_nL.flatten().nonzero()[:, 0])
     was_training = backbone.training
     try:
-        backbone.eval()
+        backbone.train(False)
         padded_nLH = backbone(input_ids=chunk.ids, attention_mask=chunk.mask).last_hidden_state
         backbone.set_attn_implementation(NAME)
         for start in (0, padding + 1):  # RoBERTa and its kin begin behind the padding's id
-            found_nLH = hidden_states(backbone, chunk, {"input_ids": chunk.tokens_1S}, first_position=start)
+            found_nLH = hidden_states(backbone, chunk, {"input_ids": chunk.row}, first_position=start)
             if torch.allclose(found_nLH[mask_nL == 1], padded_nLH[mask_nL == 1], rtol=1e-3, atol=1e-4):
                 return start
-    except (TypeError, ValueError, RuntimeError, AttributeError, KeyError, IndexError, NotImplementedError):
-        pass  # another architecture than those this is for may fail in any way
+        log.debug("%s gives other vectors without padding: it keeps it", type(backbone).__name__)
+    except (TypeError, ValueError, RuntimeError, AttributeError, LookupError) as error:
+        # another architecture than those this is for may fail in any way
+        log.debug("%s cannot be run without padding: %s", type(backbone).__name__, error)
     finally:
         backbone.train(was_training)
     backbone.set_attn_implementation("eager")
@@ -78,8 +83,9 @@ def hidden_states(backbone: nn.Module, chunk: Chunk, given: dict[str, Tensor], *
     hidden_FH = backbone(**filled, position_ids=positions_1F, places=chunk.places_S, mask=chunk.mask).last_hidden_state[
         0
     ]
-    padded_RH = hidden_FH.new_zeros(num_texts * longest, hidden_FH.shape[-1])
-    return padded_RH.index_copy(0, chunk.places_S, hidden_FH[: len(chunk.places_S)]).view(num_texts, longest, -1)
+    padded_RH: Tensor = hidden_FH.new_zeros(num_texts * longest, hidden_FH.shape[-1])
+    padded_RH = padded_RH.index_copy(0, chunk.places_S, hidden_FH[: len(chunk.places_S)])
+    return padded_RH.view(num_texts, longest, -1)
 
 
 def attention(
@@ -87,7 +93,7 @@ def attention(
     query_1hFd: Tensor,
     key_1hFd: Tensor,
     value_1hFd: Tensor,
-    attention_mask: None,
+    attention_mask: None,  # noqa: ARG001  (transformers hands it over)
     *,
     places: Tensor,
     mask: Tensor,
@@ -95,7 +101,7 @@ def attention(
     dropout: float = 0.0,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """(1, F, h, d), zero behind the tokens, as transformers calls it. `places` (S,) and `mask` (n, L) are the chunk's."""
+    """(1, F, h, d), zero behind the tokens, called by transformers. `places` (S,) and `mask` (n, L) are the chunk's."""
     if asked := [name for name in BEYOND if others.get(name) is not None]:
         raise NotImplementedError(f"attention without padding does not know {', '.join(asked)}")
     if getattr(module, "is_causal", False) or key_1hFd.shape != query_1hFd.shape:
@@ -120,18 +126,19 @@ def padded(
     dropout: float,
 ) -> Tensor:
     """(S, h, d): queries, keys and values are spread out to padded texts for the scores alone."""
-    query, key, value = (Spread.apply(row_Shd, places_S, mask_nL.shape) for row_Shd in (query_Shd, key_Shd, value_Shd))
+    rows = (query_Shd, key_Shd, value_Shd)
+    query, key, value = (_apply(Spread, row_Shd, places_S, mask_nL.shape) for row_Shd in rows)
     scores_nhLL = torch.matmul(query * scaling, key.transpose(2, 3))
     bias_nL = torch.zeros_like(mask_nL, dtype=scores_nhLL.dtype)
     bias_nL.masked_fill_(mask_nL == 0, torch.finfo(scores_nhLL.dtype).min / 2)
     shares_nhLL = F.softmax(scores_nhLL + bias_nL[:, None, None], dim=-1)
     attended_nhLd = torch.matmul(F.dropout(shares_nhLL, p=dropout, training=dropout > 0), value)
-    found_Shd: Tensor = Gather.apply(attended_nhLd, places_S)
-    return found_Shd
+    return _apply(Gather, attended_nhLd, places_S)
 
 
 @cache
 def has_flash() -> bool:
+    """Whether `flash_attn` is installed."""
     from importlib.util import find_spec
 
     return find_spec("flash_attn") is not None
@@ -174,7 +181,13 @@ class Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient_Shd: Tensor) -> tuple[Tensor, None]:
-        return _spread(gradient_Shd, *ctx.saved_tensors, ctx.shape), None
+        (places_S,) = ctx.saved_tensors
+        return _spread(gradient_Shd, places_S, ctx.shape), None
+
+
+def _apply(function: Any, *arguments: Any) -> Tensor:
+    found: Tensor = function.apply(*arguments)
+    return found
 
 
 def _spread(rows_Shd: Tensor, places_S: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -57,7 +57,8 @@ def test_a_store_holds_the_prompt_in_its_tokens_only(tiny_model: Path, tmp_path:
     assert plain.folder != asked.folder
     assert plain.texts().to_pylist() == asked.texts().to_pylist()
     assert np.array_equal(plain.keys.values, asked.keys.values)
-    expected = tokenizer([f"what colour? {text}" for text in plain.texts().to_pylist()], 16)
+    texts = [f"what colour? {text}" for text in plain.texts().to_pylist()]
+    expected = tokenizer.backend(texts, truncation=True, max_length=16)["input_ids"]
     assert [asked.tokens.take(np.array([n])).values.tolist() for n in range(4)] == expected
 
 

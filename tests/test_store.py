@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from mtcl import MRR, Files, LabelText, Rows, Task
-from mtcl.store import MAX_CHARACTERS, Tokenizer, TokenStore, is_whole, prepare
+from mtcl.store import MAX_CHARACTERS, Tokenizer, TokenStore, growing_array, is_whole, prepare
 
 ROWS = [{"text": f"red dog {i}", "label": "post" if i % 2 else "news"} for i in range(20)]
 
@@ -45,11 +45,37 @@ def build(task: Task, tokenizer: Tokenizer, cache: Path, *, max_length: int = 16
 def test_holds_texts_tokens_and_pairs(tokenizer: Tokenizer, tmp_path: Path) -> None:
     store = build(task_of(), tokenizer, tmp_path)
     texts = store.texts().to_pylist()
-    assert [store.tokens[i].tolist() for i in range(len(texts))] == tokenizer(texts, 16)
+    expected = tokenizer.backend(texts, truncation=True, max_length=16)["input_ids"]
+    assert [store.tokens[i].tolist() for i in range(len(texts))] == expected
     assert {(texts[a], texts[p]) for a, p in zip(store.anchors, store.positives, strict=True)} == {
         (r["text"], r["label"]) for r in ROWS
     }
     assert len(set(store.identity.tolist())) == len(texts)
+
+
+@pytest.mark.parametrize("is_fast", [True, False])
+def test_tokens_are_those_of_transformers_cut_alike(tokenizer: Tokenizer, is_fast: bool) -> None:
+    """Both ways to the ids, from either end, and no text at all."""
+    texts = ["red dog", "", "green bird post news query " * 5, "cat"]
+    backend = tokenizer.backend
+    for side in ("right", "left"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(backend, "truncation_side", side)
+            patch.setattr(type(backend), "is_fast", is_fast)
+            found = tokenizer(texts, 7)
+            expected = backend(texts, truncation=True, max_length=7)["input_ids"]
+        assert [found[row].tolist() for row in range(len(texts))] == expected
+        assert max(found.lengths()) == 7
+    assert len(tokenizer([], 7)) == 0
+
+
+def test_an_array_grows_on_disk(tmp_path: Path) -> None:
+    with growing_array(tmp_path / "grown.npy", np.uint16) as write:
+        for piece in (np.arange(3), np.arange(0), np.arange(70_000) % 7):
+            write(piece)
+    found = np.load(tmp_path / "grown.npy", mmap_mode="r")
+    assert found.dtype == np.uint16
+    assert np.array_equal(found, np.concatenate([np.arange(3), np.arange(70_000) % 7]))
 
 
 def test_texts_of_equal_tokens_have_one_identity(tokenizer: Tokenizer, tmp_path: Path) -> None:

@@ -29,7 +29,9 @@ class Augmented(Pairs):
         rows, skipped = clean(rows, self.text)
         texts = text_column(rows, self.text)
         words = texts.to_pylist()
-        halves = pa.array([" ".join(text.split()[: -(-len(text.split()) // 2)]) for text in words], type=pa.string())
+        halves = pa.array(
+            [" ".join(text.split()[: -(-len(text.split()) // 2)]) for text in words], type=pa.large_string()
+        )
         asked = pc.greater(pc.count_substring_regex(texts, r"\S+"), 1)
         return pair_table(
             texts, texts, candidates=texts, queries=(halves.filter(asked), texts.filter(asked)), skipped=skipped

@@ -15,27 +15,43 @@ if TYPE_CHECKING:
 
 def clean(rows: pa.Table, *texts: str) -> tuple[pa.Table, dict[str, int]]:
     """The rows whose text columns are neither null nor blank, and the number left out by reason."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     skipped: dict[str, int] = {}
     for name in texts:
-        column = text_column(rows, name)
+        column = _column(rows, name, _is_text, "text")
         null = pc.is_null(column)
-        blank = pc.fill_null(pc.equal(pc.utf8_trim_whitespace(column), ""), False)
-        count(skipped, f"null {name}", pc.sum(null).as_py() or 0)
-        count(skipped, f"empty {name}", pc.sum(blank).as_py() or 0)
-        rows = rows.filter(pc.invert(pc.or_(null, blank)))
+        blank = pa.chunked_array([_is_blank(chunk) for chunk in column.chunks], type=pa.bool_())
+        num_null, num_blank = pc.sum(null).as_py() or 0, pc.sum(blank).as_py() or 0
+        count(skipped, f"null {name}", num_null)
+        count(skipped, f"empty {name}", num_blank)
+        if num_null + num_blank:
+            rows = rows.filter(pc.invert(pc.or_(null, blank)))
     return rows, skipped
 
 
-def text_column(rows: pa.Table, name: str) -> pa.StringArray:
-    """A column of strings as one array. Raises `DataError` if it is missing or of another type."""
+def text_column(rows: pa.Table, name: str) -> pa.LargeStringArray:
+    """A column of strings as one array, of any size: a string array of Arrow ends at 2 GiB, a large one does not.
+
+    Raises `DataError` if the column is missing or of another type.
+    """
     import pyarrow as pa
 
-    def is_text(kind: pa.DataType) -> bool:
-        return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind))
+    return typed_column(rows, name, _is_text, "text", as_type=pa.large_string())
 
-    return typed_column(rows, name, is_text, "text").cast(pa.string())
+
+def _is_text(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind))
+
+
+def _is_blank(texts: pa.Array) -> pa.BooleanArray:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return pc.fill_null(pc.equal(pc.utf8_trim_whitespace(texts.cast(pa.large_string())), ""), False)
 
 
 def id_column(rows: pa.Table, name: str) -> pa.StringArray:
@@ -83,7 +99,7 @@ def negatives_column(rows: pa.Table, names: str | tuple[str, ...]) -> tuple[pa.A
         owner = pa.array(np.arange(len(rows)))
         if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
             owner, column = pc.list_parent_indices(column).cast(pa.int64()), pc.list_flatten(column)
-        column = column.cast(pa.string())
+        column = column.cast(pa.large_string())
         given = pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(column), ""), False)
         texts.append(column.filter(given))
         owners.append(np.asarray(owner.filter(given)))
@@ -98,8 +114,18 @@ def _is_text_or_texts(kind: Any) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
-def typed_column(rows: pa.Table, name: str, accepts: Any, wanted: str) -> pa.Array:
-    """A column as one array, decoded from its dictionary. `accepts` takes the Arrow type."""
+def typed_column(
+    rows: pa.Table, name: str, accepts: Any, wanted: str, *, as_type: pa.DataType | None = None
+) -> pa.Array:
+    """A column as one array, cast to `as_type`. `accepts` takes the Arrow type."""
+    column = _column(rows, name, accepts, wanted)
+    if as_type is not None:
+        column = column.cast(as_type)
+    return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+
+
+def _column(rows: pa.Table, name: str, accepts: Any, wanted: str) -> pa.ChunkedArray:
+    """A column of a type that `accepts` takes, decoded from its dictionary."""
     import pyarrow as pa
 
     if name not in rows.column_names:
@@ -111,7 +137,7 @@ def typed_column(rows: pa.Table, name: str, accepts: Any, wanted: str) -> pa.Arr
         column = column.cast(column.type.value_type)
     if not accepts(column.type):
         raise DataError(f"column {name!r} holds {column.type}, not {wanted}")
-    return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+    return column
 
 
 def count(skipped: dict[str, int], reason: str, rows: int) -> None:

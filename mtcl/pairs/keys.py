@@ -70,5 +70,5 @@ def index_in(values: pa.Array, among: pa.Array) -> IntArray:
     """Position of each value among distinct ones, -1 where it is none of them."""
     import pyarrow.compute as pc
 
-    found = pc.fill_null(pc.index_in(values, value_set=among), -1)
+    found = pc.fill_null(pc.index_in(values.cast(among.type), value_set=among), -1)
     return np.asarray(found, dtype=np.int64)

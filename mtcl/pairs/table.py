@@ -31,7 +31,7 @@ class PairTable:
     `exclude_self` a query never finds itself. `skipped` counts the rows left out, by reason.
     """
 
-    texts: pa.StringArray
+    texts: pa.LargeStringArray
     anchors: IntArray
     positives: IntArray
     keys: Ragged
@@ -75,13 +75,12 @@ def pair_table(
     known += [(index_in(queries[0], texts), index_in(queries[1], texts))] if queries else []
     language_names = languages.unique() if languages is not None else None
     language_ids = index_in(languages, language_names) if languages is not None else np.zeros_like(anchor_ids)
-    columns = np.stack([anchor_ids, positive_ids, language_ids])
-    first, distinct = np.unique(columns, axis=1, return_index=True, return_inverse=True)[1:]
-    keep = np.sort(first)
+    first_of = first_of_equals(language_ids, positive_ids, anchor_ids)
+    keep = np.flatnonzero(first_of == np.arange(len(first_of)))
     count(skipped, "duplicate pair", len(anchor_ids) - len(keep))
     hard = None
     if negatives is not None and len(negatives[0]):
-        owner = first[distinct.ravel()][negatives[1]]  # the row that stands for all rows of the pair
+        owner = first_of[negatives[1]]
         hard = group(owner, index_in(negatives[0], texts), num_rows=len(anchor_ids)).take(keep)
     return PairTable(
         texts=texts,
@@ -171,6 +170,18 @@ def label_table(
     )
 
 
+def first_of_equals(*columns: IntArray) -> IntArray:
+    """For each row the first one that has the same values in all columns."""
+    order = np.lexsort(columns)
+    is_new = np.zeros(len(order), dtype=bool)
+    is_new[:1] = True
+    for column in columns:
+        is_new[1:] |= np.diff(column[order]) != 0
+    first_of = np.empty(len(order), dtype=np.int64)
+    first_of[order] = order[is_new][np.cumsum(is_new) - 1]  # lexsort is stable: the first of equals is the earliest
+    return first_of
+
+
 def _capped(anchors: IntArray, target: IntArray, groups: Ragged, max_pairs: int) -> tuple[IntArray, IntArray]:
     """Pairs of clusters above the cap give way to `max_pairs` pairs with drawn anchors."""
     large = np.flatnonzero(groups.lengths() > max_pairs)
@@ -179,7 +190,7 @@ def _capped(anchors: IntArray, target: IntArray, groups: Ragged, max_pairs: int)
     return np.concatenate([anchors[kept], np.full(len(drawn), DRAWN)]), np.concatenate([target[kept], drawn])
 
 
-def _distinct(*columns: pa.Array) -> pa.StringArray:
+def _distinct(*columns: pa.Array) -> pa.LargeStringArray:
     import pyarrow as pa
 
-    return pa.chunked_array(columns, type=pa.string()).unique()
+    return pa.chunked_array([column.cast(pa.large_string()) for column in columns]).unique()
