@@ -2,10 +2,12 @@
 accumulation (gloo, float32, dropout off).
 
 python -m pytest tests/test_ranks.py
+MTCL_CASES=all python -m pytest tests/test_ranks.py     all 144 combinations in the place of a covering part of them
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -53,12 +55,13 @@ POSITIVE: dict[str, Callable[[], Loss]] = {
 }
 JUDGED: dict[str, Callable[[], Loss]] = {"one way": CoSENT, "pair bce": lambda: TeacherMSE()}
 OPTIONS = list(product([0, 2], [False, True], [1, None], [1, 2]))
-CASES = [
+SOME = [
     *((name, *OPTIONS[number % len(OPTIONS)]) for number, name in enumerate(POSITIVE)),
     *(("both ways", *options) for options in OPTIONS),
     *((name, 2, False, None, 1) for name in POSITIVE),
     *((name, 0, True, None, 1) for name in POSITIVE),
 ]
+CASES = SOME if os.environ.get("MTCL_CASES") != "all" else [(name, *o) for name, o in product(POSITIVE, OPTIONS)]
 STEPS = 2
 Found = dict[Any, tuple[list[float], dict[str, Tensor]]]
 LETTERS = "abcdefghijkl"
