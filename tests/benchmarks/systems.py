@@ -41,6 +41,7 @@ class Setting:
     accelerator: str = "cpu"
     tokens_per_chunk: int | None = None
     clock: str = "perf_counter"
+    attention: str = "auto"
 
     def now(self) -> float:
         """Seconds by `time`'s clock of that name: on a shared machine process_time, with one thread."""
@@ -92,7 +93,7 @@ def steps_of(data: Any) -> Any:
 def encoder_config(setting: Setting) -> Any:
     from mtcl.encoder import EncoderConfig
 
-    return EncoderConfig(name=setting.encoder, dropout=setting.dropout)
+    return EncoderConfig(name=setting.encoder, dropout=setting.dropout, attention=setting.attention)
 
 
 def mtcl(setting: Setting) -> dict[str, float]:

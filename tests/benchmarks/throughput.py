@@ -78,6 +78,7 @@ def prepare(folder: Path, options: argparse.Namespace) -> Setting:
     )
     common = {"folder": str(folder), "encoder": encoder, "steps": options.steps, "accelerator": options.accelerator}
     common |= {"batch": options.batch, "tokens_per_chunk": options.tokens_per_chunk, "clock": options.clock}
+    common["attention"] = options.attention
     if options.data == "public":
         config = yaml.safe_load((ROOT / "configs" / "public.yaml").read_text())
         return Setting(
@@ -117,6 +118,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--dropout", nargs="+", default=["shipped", "0"])
     parser.add_argument("--accelerator", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--tokens_per_chunk", type=int)
+    parser.add_argument("--attention", default="auto", help="mtcl's: auto, unpadded or one of transformers")
     parser.add_argument("--clock", choices=("perf_counter", "process_time"), default="perf_counter")
     return parser.parse_args()
 
