@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from mtcl.datamodule import MtclDataModule
-from mtcl.encoder import EncoderConfig
+from mtcl.encoder import Encoder, EncoderConfig
 from mtcl.errors import ConfigError
 
 Facts = dict[str, Any]
@@ -97,3 +97,13 @@ def check_trained(saved: dict[str, Tensor], now: dict[str, Tensor]) -> None:
         old, new = (shape.get(name, "absent") for shape in shapes)
         if old != new:
             raise ConfigError(f"cannot resume, {name} is {old} in the checkpoint and {new} now: {ANEW}")
+
+
+def check_dim(saved: dict[str, Tensor], encoder: Encoder) -> None:
+    """Raise `ConfigError` if saved weights are of an encoder with another projection than the configured one."""
+    weight, now = saved.get("encoder.projection.weight"), encoder.projection
+    sizes = [None if weight is None else len(weight), None if now is None else now.out_features]
+    if sizes[0] != sizes[1]:
+        raise ConfigError(
+            f"the checkpoint has model.encoder.dim {sizes[0]}, the configuration {sizes[1]}: give the same"
+        )

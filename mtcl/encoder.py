@@ -117,6 +117,12 @@ class Encoder(nn.Module):
             encoder.compile_backbone()
         return encoder
 
+    def without_projection(self) -> Encoder:
+        """The same backbone, run in the same way, up to its pooled states."""
+        bare = Encoder(self.backbone, pooling=self.pooling)
+        bare.first_position, bare.is_compiled = self.first_position, self.is_compiled
+        return bare
+
     def compile_backbone(self) -> None:
         """In place: names of parameters stay. Raises `ConfigError` where there is nothing to compile with."""
         compiler = os.environ.get("CXX", "g++")

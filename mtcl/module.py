@@ -25,22 +25,19 @@ from torch import Tensor, nn
 from mtcl import board, continuation
 from mtcl.batch import StepBatch, join
 from mtcl.board import Board
-from mtcl.checkpoint import TextEncoder, is_checkpoint
 from mtcl.compat import set_batches_done
 from mtcl.datamodule import MtclDataModule
 from mtcl.distributed import of_all_ranks, together, world
-from mtcl.encoder import Encoder, EncoderConfig, digest_of, pooling_of
+from mtcl.encoder import Encoder, EncoderConfig, digest_of
 from mtcl.errors import ConfigError
 from mtcl.evaluation import Pool, Result, evaluate, primary_of
 from mtcl.evaluation.groups import check_installed
-from mtcl.hub import resolve_model
 from mtcl.losses import Loss, default_loss
 from mtcl.observation import observe
 from mtcl.optimizer import OptimizerConfig, build_optimizer, build_schedule
 from mtcl.plan import stream_key
-from mtcl.store import Tokenizer
 from mtcl.task_config import TaskConfig
-from mtcl.teacher import BASE, vectors_file
+from mtcl.teacher import BASE, Teacher, vectors_file
 from mtcl.types import IntArray, Kind, Ragged
 from mtcl.views import gather_views
 from mtcl.weighting import Mean, Weighting, cosines, gramian_of
@@ -175,30 +172,20 @@ class MtclModule(pl.LightningModule):
             if teacher is not None:
                 self.data.teachers[name] = self._teacher_vectors(name, teacher)
 
-    def _teacher_vectors(self, task: str, teacher: str) -> Path:
-        """The file of a teacher's vectors of a task's training texts, made first where there is none.
-
-        A teacher with the run's own tokenizer reads the store's tokens, the task's prompt among them.
-        """
-        tokenizer: Tokenizer | None
-        if teacher == BASE:
-            encoder, tokenizer = self.base_encoder(), None
-        elif is_checkpoint(Path(teacher)):
-            run = TextEncoder.load(Path(teacher), device=str(self.device))
-            encoder, same = run.encoder, run.tokenizer.digest == self.data.tokenizer().digest
-            tokenizer = None if same else run.tokenizer
+    def _teacher_vectors(self, task: str, name: str) -> Path:
+        """The file of a teacher's vectors of a task's training texts, made first where there is none."""
+        if name == BASE:
+            teacher = Teacher(self.base_encoder())
         else:
-            folder = resolve_model(teacher)
-            pooling = pooling_of(folder) or self.encoder_config.pooling
-            config = replace(self.encoder_config, name=teacher, revision=None, dim=None, pooling=pooling)
-            encoder = Encoder.load(config).to(self.device)
-            tokenizer = Tokenizer.load(folder, trust_remote_code=config.trust_remote_code)
-        if cast("Loss", self.losses[task]).matches_teacher and encoder.dim != self.encoder.dim:
+            teacher = Teacher.load(
+                name, like=self.encoder_config, own_tokenizer=self.data.tokenizer().digest, device=self.device
+            )
+        if cast("Loss", self.losses[task]).matches_teacher and teacher.encoder.dim != self.encoder.dim:
             raise ConfigError(
-                f"tasks.{task}.loss: the teacher {teacher!r} has {encoder.dim} dimensions, the encoder "
+                f"tasks.{task}.loss: the teacher {name!r} has {teacher.encoder.dim} dimensions, the encoder "
                 f"{self.encoder.dim}: set model.encoder.dim, or take the teacher {BASE!r}"
             )
-        return vectors_file(self.data.store(task, "train"), encoder, self._embed_with, tokenizer)
+        return vectors_file(self.data.store(task, "train"), teacher, self._embed_with)
 
     def on_train_start(self) -> None:
         self._shown_at = self.global_step
@@ -384,7 +371,7 @@ class MtclModule(pl.LightningModule):
             )
             for store in stores
         ]
-        return self._embed_with(Encoder(self.encoder.backbone, pooling=self.encoder.pooling), join(tokens))
+        return self._embed_with(self.encoder.without_projection(), join(tokens))
 
     def _count(self, batch: StepBatch) -> None:
         throughput = self.board.throughput
@@ -408,14 +395,3 @@ class MtclModule(pl.LightningModule):
     def _log(self, shown: dict[str, float]) -> None:
         for logger in self.trainer.loggers:
             logger.log_metrics(shown, step=self.global_step)
-
-
-def check_dim(module: MtclModule, state: dict[str, Tensor]) -> None:
-    """Raise `ConfigError` if weights `state` are of an encoder with another projection than the configured one."""
-    saved = state.get("encoder.projection.weight")
-    now = module.encoder.projection
-    sizes = [None if saved is None else len(saved), None if now is None else now.out_features]
-    if sizes[0] != sizes[1]:
-        raise ConfigError(
-            f"the checkpoint has model.encoder.dim {sizes[0]}, the configuration {sizes[1]}: give the same"
-        )

@@ -14,10 +14,10 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = [
     {"errors", "types", "distributed", "hub", "heap"},
     {"metrics", "sources", "pairs", "task", "demo", "statistics"},
-    {"store", "registry", "packing", "kernels", "unpadded", "encoder", "relation", "losses", "teacher", "weighting"}
+    {"store", "registry", "packing", "kernels", "unpadded", "encoder", "relation", "losses", "weighting"}
     | {"merge", "mine", "embeddings", "leaks"},
     {"mixture", "plan", "batch", "loader", "task_config", "views", "evaluation", "board", "observation", "optimizer"},
-    {"checkpoint", "checkpoint_file", "datamodule", "continuation", "module", "callbacks", "compat"},
+    {"checkpoint", "checkpoint_file", "teacher", "datamodule", "continuation", "module", "callbacks", "compat"},
     {"config", "parser"},
     {"item_scores", "transfer", "compare", "mteb"},
     {"cli", "commands", "__main__"},

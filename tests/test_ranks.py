@@ -37,7 +37,7 @@ from mtcl.losses import (
 from mtcl.metrics import MRR
 from mtcl.plan import Plan, PlanTask
 from mtcl.store import Tokenizer, TokenStore, prepare
-from mtcl.teacher import vectors_file
+from mtcl.teacher import Teacher, vectors_file
 from mtcl.views import gather_views
 
 POSITIVE: dict[str, Callable[[], Loss]] = {
@@ -155,9 +155,10 @@ def stores(tiny_model: Path, cache: Path) -> list[TokenStore]:
 @pytest.fixture(scope="module")
 def teachers(stores: list[TokenStore], tiny_model: Path) -> list[Path]:
     torch.manual_seed(1)
-    teacher = Encoder.load(EncoderConfig(name=str(tiny_model), dim=8))
+    teacher = Teacher(Encoder.load(EncoderConfig(name=str(tiny_model), dim=8)))
     return [
-        vectors_file(s, teacher, lambda encoder, tokens: encoder.embed(tokens, tokens_per_chunk=96)) for s in stores
+        vectors_file(s, teacher, lambda encoder, tokens: encoder.embed(tokens, tokens_per_chunk=96))
+        for s in stores
     ]
 
 

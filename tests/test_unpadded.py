@@ -46,7 +46,7 @@ def backbone(name: str) -> Any:
 
 def tokens() -> Ragged:
     lengths = np.array([3, 40, 7, 7, 1, 25, 12, 40, 2])
-    return Ragged(offsets_of(lengths), np.random.default_rng(0).integers(5, 90, lengths.sum()))
+    return Ragged(offsets_of(lengths), np.random.default_rng(0).integers(5, 87, lengths.sum()))
 
 
 @pytest.mark.parametrize("name", STARTS)
@@ -108,3 +108,11 @@ def test_flash_attention_gets_ends_of_texts(monkeypatch: pytest.MonkeyPatch) -> 
     places = mask_nL.flatten().nonzero()[:, 0]
     expected = unpadded.padded(*rows, places_S=places, mask_nL=mask_nL, scaling=0.5, dropout=0.0)
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+
+
+def test_pooled_states_before_the_projection_are_of_the_same_run(tiny_model: Path) -> None:
+    """What a PCA starts from: the backbone alone, in the way that its encoder runs it."""
+    encoder = Encoder.load(EncoderConfig(name=str(tiny_model), dim=8)).eval()
+    alone = Encoder.load(EncoderConfig(name=str(tiny_model), attention="eager")).eval()
+    found = encoder.without_projection().embed(tokens(), tokens_per_chunk=64)
+    torch.testing.assert_close(found, alone.embed(tokens(), tokens_per_chunk=64), atol=1e-5, rtol=0)

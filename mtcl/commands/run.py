@@ -201,12 +201,11 @@ def load_weights(cli: MtclCLI, saved: dict[str, Any]) -> None:
 
     Raises `ConfigError` if the checkpoint is of another encoder.
     """
-    from mtcl.continuation import check_never_trained
-    from mtcl.module import check_dim
+    from mtcl.continuation import check_dim, check_never_trained
 
     check_never_trained(saved["mtcl"].get("facts", {}), cli.datamodule.held_out)
     state = saved["state_dict"]
-    check_dim(cli.model, state)
+    check_dim(state, cli.model.encoder)
     own = cli.model.state_dict()
     shapes = [{k: v.shape for k, v in s.items() if k.startswith("encoder.")} for s in (state, own)]
     if shapes[0] != shapes[1]:

@@ -25,7 +25,7 @@ from mtcl.demo import write_demo
 from mtcl.encoder import Encoder, EncoderConfig
 from mtcl.losses import InfoNCE, Loss, Matryoshka, PairBCE, SpreadOut, TeacherMSE, WeightedSum
 from mtcl.task_config import TaskConfig
-from mtcl.teacher import vectors_file
+from mtcl.teacher import Teacher, vectors_file
 from mtcl.views import gather_views
 from mtcl.weighting import GradientWeighting, Mean, Uncertainty, Weighting
 
@@ -75,9 +75,11 @@ def dataset_of(folder: Path, batch: int) -> StepDataset:
     tasks = {task: TaskConfig() for task in TASKS}
     data = MtclDataModule(root=str(folder / "demo"), tasks=tasks, batch_size=batch, cache=str(folder / "cache"))
     data.setup("fit")
-    teacher = Encoder.load(EncoderConfig())
+    teacher = Teacher(Encoder.load(EncoderConfig()))
     stores = [data.store(task, "train") for task in TASKS]
-    files = [vectors_file(s, teacher, lambda e, tokens: e.embed(tokens, tokens_per_chunk=2048)) for s in stores]
+    files = [
+        vectors_file(s, teacher, lambda e, tokens: e.embed(tokens, tokens_per_chunk=2048)) for s in stores
+    ]
     return StepDataset(data.plan, [TaskData(s, 0, f) for s, f in zip(stores, files, strict=True)])
 
 
