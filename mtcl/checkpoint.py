@@ -95,6 +95,11 @@ def config_of(saved: dict[str, Any]) -> dict[str, Any]:
     return dict(yaml.safe_load(saved["mtcl"]["config"]) or {})
 
 
+def trained_of(saved: dict[str, Any]) -> set[str]:
+    """The tasks that a checkpoint's weights have seen: its run's, and those of the weights that the run began with."""
+    return {*config_of(saved)["tasks"], *saved["mtcl"]["trained_before"]}
+
+
 def encoder_config_of(config: dict[str, Any]) -> EncoderConfig:
     """The encoder's part of a run's configuration, not compiled: that is worth its minute in training only."""
     known = {field.name for field in fields(EncoderConfig)} - {"compile"}

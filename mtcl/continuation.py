@@ -84,10 +84,10 @@ def differences(
     return found
 
 
-def check_never_trained(saved: Facts, held_out: Iterable[str]) -> None:
-    """Raise `ConfigError` if a checkpoint was trained on a task that is held out now."""
-    if trained := [name for name in held_out if name in saved.get("tasks", ())]:
-        raise ConfigError(f"data.held_out has {trained[0]!r}, which the checkpoint was trained on: leave it out")
+def check_never_trained(trained: Iterable[str], held_out: Iterable[str]) -> None:
+    """Raise `ConfigError` if a task that is held out now is among those that a checkpoint was trained on."""
+    if seen := set(trained) & set(held_out):
+        raise ConfigError(f"data.held_out has {min(seen)!r}, which the checkpoint was trained on: leave it out")
 
 
 def check_trained(saved: dict[str, Tensor], now: dict[str, Tensor]) -> None:

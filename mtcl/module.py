@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from mtcl import board, continuation
 from mtcl.batch import StepBatch, join
 from mtcl.board import Board
+from mtcl.checkpoint import trained_of
 from mtcl.compat import set_batches_done
 from mtcl.datamodule import MtclDataModule
 from mtcl.distributed import of_all_ranks, together, world
@@ -102,6 +103,8 @@ class MtclModule(pl.LightningModule):
         self.results: dict[str, Result] = {}
         self.weights_from_checkpoint = False
         """Set before `setup` by who has loaded weights, so that the projection is not started anew."""
+        self.trained_before: set[str] = set()
+        """Tasks that the weights had seen when they were loaded, set with them."""
         self.base_weights = digest_of(self.encoder.backbone)
         self.allow_changes = False
         """Set before `fit` by who goes on from a checkpoint of another run."""
@@ -288,6 +291,7 @@ class MtclModule(pl.LightningModule):
             "history": self.history,
             "config": self.config_text,
             "facts": self._facts(),
+            "trained_before": sorted(self.trained_before),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -300,9 +304,10 @@ class MtclModule(pl.LightningModule):
                 )
             changes = continuation.check(saved["facts"], self._facts(), allow_changes=self.allow_changes)
             continuation.check_trained(checkpoint["state_dict"], self.state_dict())
-            continuation.check_never_trained(saved["facts"], self.data.held_out)
+            continuation.check_never_trained(trained_of(checkpoint), self.data.held_out)
         for change in changes if world()[0] == 0 else ():
             log.warning("going on with a change: %s", change)
+        self.trained_before = trained_of(checkpoint)
         self.base = self._still_evaluated(saved["base"])
         self.history = {step: self._still_evaluated(primary) for step, primary in saved["history"].items()}
         if set(saved["facts"]["tasks"]) != set(self.task_configs):  # means over other tasks: the best starts anew

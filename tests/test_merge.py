@@ -86,7 +86,7 @@ def checkpoint(path: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_command(run: list[str], tiny_model: Path, tmp_path: Path, mtcl_command: Run) -> None:
+def test_command(run: list[str], tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_command: Run) -> None:
     """Of two runs and the base; judged, used as a start, refused as a run to go on with."""
     done = mtcl_command("fit", "--init_from", "runs/a", *run)
     assert done.returncode == 0, done.stderr
@@ -105,8 +105,15 @@ def test_command(run: list[str], tiny_model: Path, tmp_path: Path, mtcl_command:
     done = mtcl_command("test", "--ckpt", "soup")
     assert done.returncode == 0, done.stderr
     assert set(json.loads((tmp_path / "soup" / "test.json").read_text())) == {"search", "interest", "storyline"}
-    done = mtcl_command("fit", "--init_from", "soup", "--trainer.max_steps", "10", "--run_dir", "runs/c")
+    settings = {"tasks": {"interest": {}}, "model": {"encoder": {"name": str(tiny_model), "dim": 8}}}
+    settings |= {"data": {"root": str(demo_root), "num_workers": 0}, "trainer": {"max_steps": 10}}
+    (tmp_path / "less.yaml").write_text(json.dumps(settings))
+    done = mtcl_command("fit", "--init_from", "soup", "--config", "less.yaml", "--run_dir", "runs/c")
     assert done.returncode == 0, done.stderr
+    (tmp_path / "apart.yaml").write_text("data: {held_out: [search]}\n")
+    refused = mtcl_command("test", "--ckpt", "runs/c", "--config", "apart.yaml")
+    assert refused.returncode == 2
+    assert "data.held_out has 'search', which the checkpoint was trained on" in refused.stderr, "through two runs"
     for source in ("soup", "soup/checkpoints/best.ckpt"):
         refused = mtcl_command("fit", "--resume", source)
         assert refused.returncode == 2

@@ -85,7 +85,7 @@ def checkpoint_of(state: State, sources: list[dict[str, Any]], merged: dict[str,
     """
     import yaml
 
-    from mtcl.checkpoint import config_of
+    from mtcl.checkpoint import config_of, trained_of
 
     configs = [config_of(source) for source in sources]
     if len(poolings := {config["model"]["encoder"]["pooling"] for config in configs}) > 1:
@@ -96,11 +96,12 @@ def checkpoint_of(state: State, sources: list[dict[str, Any]], merged: dict[str,
         config["tasks"] = configuration.merge(config["tasks"], other["tasks"])
         base |= source["mtcl"]["base"]
     text = yaml.safe_dump(config, sort_keys=False)
+    trained = sorted(set[str]().union(*(trained_of(source) for source in sources)))
     return {
         "state_dict": state,
         "global_step": 0,
         "pytorch-lightning_version": sources[0]["pytorch-lightning_version"],
-        "mtcl": {"base": base, "history": {}, "config": text, "merged": merged},
+        "mtcl": {"base": base, "history": {}, "config": text, "merged": merged, "trained_before": trained},
     }
 
 

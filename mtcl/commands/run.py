@@ -201,9 +201,11 @@ def load_weights(cli: MtclCLI, saved: dict[str, Any]) -> None:
 
     Raises `ConfigError` if the checkpoint is of another encoder.
     """
+    from mtcl.checkpoint import trained_of
     from mtcl.continuation import check_dim, check_never_trained
 
-    check_never_trained(saved["mtcl"].get("facts", {}), cli.datamodule.held_out)
+    cli.model.trained_before = trained_of(saved)
+    check_never_trained(cli.model.trained_before, cli.datamodule.held_out)
     state = saved["state_dict"]
     check_dim(state, cli.model.encoder)
     own = cli.model.state_dict()
