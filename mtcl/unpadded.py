@@ -20,10 +20,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mtcl.packing import Chunk
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-    from mtcl.packing import Chunk
 
 log = logging.getLogger("mtcl")
 NAME = "unpadded"
@@ -47,8 +47,6 @@ def first_position(backbone: PreTrainedModel) -> int | None:
 
     Leaves the backbone with this attention where it fits, and with the eager one where it does not.
     """
-    from mtcl.packing import Chunk
-
     register()
     vocabulary, padding = int(backbone.config.vocab_size), backbone.config.pad_token_id or 0
     ids_nL = torch.tensor([i for i in range(vocabulary // 2, vocabulary) if i != padding])[:8].view(2, -1)
