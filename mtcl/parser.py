@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import os
 import re
@@ -40,7 +41,8 @@ class MtclParser(LightningArgumentParser):
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, allow_abbrev=False, **options)
+        shown = {"description": "", "usage": argparse.SUPPRESS}  # each command has said its own before the keys
+        super().__init__(*args, allow_abbrev=False, **options | shown)
 
     def parse_args(self, args: Any = None, **options: Any) -> Any:  # type: ignore[override]
         """`args` begins with `--config FILE`, or with `--config=TEXT`; what the environment sets comes behind it."""

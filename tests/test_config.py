@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mtcl import ConfigError, config
+from tests.conftest import Run
 
 PLAIN = st.none() | st.integers() | st.text(max_size=3) | st.lists(st.integers(), max_size=3)
 TREES = st.recursive(
@@ -187,3 +188,14 @@ def test_a_variable_of_a_nested_key(tiny_model: Path, tmp_path: Path, monkeypatc
     monkeypatch.setenv("MTCL_SET_MODEL__ENCODER__NAME", "no/where")
     with pytest.raises(ConfigError, match=r"^model 'no/where' is no folder"):
         steps(tiny_model, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("command", "key"), [("fit", "--model.optimizer.lr"), ("compare", "--encoders")])
+def test_help_says_each_thing_once(command: str, key: str, mtcl_command: Run) -> None:
+    """The command's own options first, then every key of its configuration, without the libraries' headings."""
+    done = mtcl_command(command, "--help")
+    assert done.returncode == 0, done.stderr
+    assert key in done.stdout
+    assert done.stdout.count("usage:") == 1
+    assert "Lightning Trainer" not in done.stdout
