@@ -112,6 +112,7 @@ def test_many_way_rows_are_the_same_pairs() -> None:
     table = table_of(Parallel(target=("de", "fr")), rows)
     assert table.language_names == ("de", "fr")
     assert len(table.anchors) == 5
+    assert table.skipped == {"null fr": 1}, "what is left out is said, as with a row a language"
     with pytest.raises(DataError, match="no row has a translation in 'it'"):
         table_of(Parallel(target=("de", "it")), [row | {"it": None} for row in rows])
 

@@ -38,17 +38,21 @@ class Parallel(Pairs):
             rows, skipped = clean(rows, self.source, self.target)
             ids = id_column(rows, self.language) if self.language else pa.array([self.target] * len(rows))
             return self._table(rows, self.target, ids, skipped)
-        long = [self._long(rows, target) for target in self.target]
+        rows, skipped = clean(rows, self.source)
+        long = []
+        for name in self.target:
+            translated, missing = clean(rows, name)
+            long.append(self._long(translated, name))
+            skipped |= missing
         empty = [name for name, table in zip(self.target, long, strict=True) if not len(table)]
         if empty:
             raise DataError(f"no row has a translation in {', '.join(map(repr, empty))}: leave the column out")
         joined = pa.concat_tables(long)
-        return self._table(joined, "target", joined["language"].combine_chunks(), {})
+        return self._table(joined, "target", joined["language"].combine_chunks(), skipped)
 
     def _long(self, rows: pa.Table, target: str) -> pa.Table:
         import pyarrow as pa
 
-        rows, _ = clean(rows, self.source, target)
         names = pa.array([target] * len(rows), type=pa.string())
         columns = {self.source: text_column(rows, self.source), "target": text_column(rows, target), "language": names}
         kept = [self.negatives] if isinstance(self.negatives, str) else self.negatives
