@@ -145,11 +145,16 @@ def test_rows_are_paired_with_the_first_encoder() -> None:
         return {"t": ItemScores(np.arange(300), None, scores)}
 
     rows = rows_of({("a", 8): scored(items), ("a", 4): scored(items - 0.1), ("b", 8): scored(items + 0.01)})
-    assert [row.over_first.mean for row in rows] == pytest.approx([0.0, -0.1, 0.01])
-    assert rows[2].over_first.low > 0, "paired item by item, a small difference is certain"
+    assert [row.macro_gain.mean for row in rows] == pytest.approx([0.0, -0.1, 0.01])
+    assert rows[2].macro_gain.low > 0, "paired item by item, a small difference is certain"
     assert rows[2].macro.low < rows[0].macro.high
     assert rows[0].num_bytes == 32
-    assert "| b | 8 | 32 |" in table(rows, {"t": "mrr"})
+    shown = table(rows, {"t": "mrr"})
+    assert "| b | 8 | 32 |" in shown
+    figures, gains = shown.split("\nMinus a at 8 dimensions, item by item:\n\n")
+    assert figures.count("\n") == 2 + 3
+    assert "| b | 8 | +0.0100 [+0.0100, +0.0100] | +0.0100 [+0.0100, +0.0100] |" in gains
+    assert "| a | 8 |" not in gains
 
 
 @pytest.mark.slow

@@ -43,14 +43,15 @@ MAX_LENGTH = 128
 
 @dataclass(frozen=True)
 class Row:
-    """An encoder at one number of dimensions. `over_first` is the difference of macro means to the first encoder."""
+    """An encoder at one number of dimensions; `gains` and `macro_gain` are over the first encoder at its widest."""
 
     encoder: str
     dim: int
     num_bytes: int
     by_task: dict[str, Interval]
     macro: Interval
-    over_first: Interval
+    gains: dict[str, Interval]
+    macro_gain: Interval
 
 
 def run_comparison(config: CompareConfig, folder: Path) -> Path:
@@ -70,10 +71,10 @@ def run_comparison(config: CompareConfig, folder: Path) -> Path:
 
 def rows_of(scores: dict[tuple[str, int], Scores]) -> list[Row]:
     """A row for each encoder and dimension; the first encoder's widest is what others are held to."""
-    first_name = next(iter(scores))[0]
-    first = scores[max(key for key in scores if key[0] == first_name)]
+    first = scores[max(key for key in scores if key[0] == next(iter(scores))[0])]
     rows = []
     for (name, dim), found in scores.items():
+        against = {task: _differences(own, first[task]) for task, own in found.items()}
         rows.append(
             Row(
                 encoder=name,
@@ -81,7 +82,8 @@ def rows_of(scores: dict[tuple[str, int], Scores]) -> list[Row]:
                 num_bytes=dim * BYTES_PER_VALUE,
                 by_task={task: bootstrap(_differences(own)) for task, own in found.items()},
                 macro=macro_bootstrap([_differences(own) for own in found.values()]),
-                over_first=macro_bootstrap([_differences(own, first[task]) for task, own in found.items()]),
+                gains={task: bootstrap(differences) for task, differences in against.items()},
+                macro_gain=macro_bootstrap(list(against.values())),
             )
         )
     return rows
@@ -109,16 +111,25 @@ def write_table(rows: Sequence[Row], metrics: dict[str, str], folder: Path) -> P
 
 
 def table(rows: Sequence[Row], metrics: dict[str, str]) -> str:
-    """Markdown; brackets hold 95 % intervals over items."""
+    """Markdown: the figures, then the differences to the first encoder; brackets hold 95 % intervals over items."""
     tasks = [f"{task} ({metric})" for task, metric in metrics.items()]
-    lines = [["encoder", "dimensions", "bytes", *tasks, "macro mean", f"minus {rows[0].encoder}"]]
-    lines.append(["---"] * len(lines[0]))
+    figures = [["encoder", "dimensions", "bytes", *tasks, "macro mean"]]
+    gains = [["encoder", "dimensions", *tasks, "macro mean"]]
+    first = max((row for row in rows if row.encoder == rows[0].encoder), key=lambda row: row.dim)
     for row in rows:
-        figures = [_level(row.by_task[task]) for task in metrics]
-        lines.append(
-            [row.encoder, f"{row.dim:,}", f"{row.num_bytes:,}", *figures, _level(row.macro), str(row.over_first)]
-        )
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
+        levels = [_level(row.by_task[task]) for task in metrics]
+        figures.append([row.encoder, f"{row.dim:,}", f"{row.num_bytes:,}", *levels, _level(row.macro)])
+        if row is not first:
+            gains.append([row.encoder, f"{row.dim:,}", *(str(row.gains[t]) for t in metrics), str(row.macro_gain)])
+    text = _markdown(figures)
+    if len(gains) > 1:
+        text += f"\nMinus {first.encoder} at {first.dim:,} dimensions, item by item:\n\n{_markdown(gains)}"
+    return text
+
+
+def _markdown(lines: list[list[str]]) -> str:
+    heading, *rest = lines
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [heading, ["---"] * len(heading), *rest]) + "\n"
 
 
 def plot(rows: Sequence[Row]) -> Figure:
