@@ -97,7 +97,7 @@ def config_of(saved: dict[str, Any]) -> dict[str, Any]:
 
 def trained_of(saved: dict[str, Any]) -> set[str]:
     """The tasks that a checkpoint's weights have seen: its run's, and those of the weights that the run began with."""
-    return {*config_of(saved)["tasks"], *saved["mtcl"]["trained_before"]}
+    return {*config_of(saved)["tasks"], *saved["mtcl"].get("trained_before", ())}  # earlier versions did not know
 
 
 def encoder_config_of(config: dict[str, Any]) -> EncoderConfig:

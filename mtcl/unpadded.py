@@ -48,13 +48,13 @@ def first_position(backbone: PreTrainedModel) -> int | None:
     Leaves the backbone with this attention where it fits, and with the eager one where it does not.
     """
     register()
-    vocabulary, padding = int(backbone.config.vocab_size), backbone.config.pad_token_id or 0
-    ids_nL = torch.tensor([i for i in range(vocabulary // 2, vocabulary) if i != padding])[:8].view(2, -1)
-    mask_nL = torch.ones_like(ids_nL)
-    mask_nL[1, -2:] = 0
-    chunk = Chunk(ids_nL.masked_fill(mask_nL == 0, padding), mask_nL, mask_nL.flatten().nonzero()[:, 0])
     was_training = backbone.training
     try:
+        vocabulary, padding = int(backbone.config.vocab_size), backbone.config.pad_token_id or 0
+        ids_nL = torch.tensor([i for i in range(vocabulary // 2, vocabulary) if i != padding])[:8].view(2, -1)
+        mask_nL = torch.ones_like(ids_nL)
+        mask_nL[1, -2:] = 0
+        chunk = Chunk(ids_nL.masked_fill(mask_nL == 0, padding), mask_nL, mask_nL.flatten().nonzero()[:, 0])
         backbone.train(False)
         padded_nLH = backbone(input_ids=chunk.ids, attention_mask=chunk.mask).last_hidden_state
         backbone.set_attn_implementation(NAME)
@@ -78,10 +78,9 @@ def hidden_states(backbone: nn.Module, chunk: Chunk, given: dict[str, Tensor], *
     num_more = -len(chunk.places_S) % MULTIPLE
     filled = {name: F.pad(row, (0, 0) * (row.dim() - 2) + (0, num_more)) for name, row in given.items()}
     positions_1F = F.pad(chunk.places_S % longest + first_position, (0, num_more))[None]
-    hidden_FH = backbone(**filled, position_ids=positions_1F, places=chunk.places_S, mask=chunk.mask).last_hidden_state[
-        0
-    ]
-    padded_RH: Tensor = hidden_FH.new_zeros(num_texts * longest, hidden_FH.shape[-1])
+    found = backbone(**filled, position_ids=positions_1F, places=chunk.places_S, mask=chunk.mask)
+    hidden_FH: Tensor = found.last_hidden_state[0]
+    padded_RH = hidden_FH.new_zeros(num_texts * longest, hidden_FH.shape[-1])
     padded_RH = padded_RH.index_copy(0, chunk.places_S, hidden_FH[: len(chunk.places_S)])
     return padded_RH.view(num_texts, longest, -1)
 
