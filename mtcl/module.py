@@ -108,6 +108,8 @@ class MtclModule(pl.LightningModule):
         self.base_weights = digest_of(self.encoder.backbone)
         self.allow_changes = False
         """Set before `fit` by who goes on from a checkpoint of another run."""
+        self.with_base = True
+        """Whether `fit` evaluates the base encoder first, to compare with."""
         self.config_text = ""
         """The run's whole configuration as YAML: kept in every checkpoint."""
         self._shown_at = 0
@@ -195,7 +197,8 @@ class MtclModule(pl.LightningModule):
         for logger in self.trainer.loggers:
             if isinstance(logger, TensorBoardLogger) and self.global_step == 0:
                 logger.experiment.add_custom_scalars(board.layout(self.board.tasks))
-        if missing := [pool for pool in self.data.pools("validation") if pool.name not in self.base]:
+        missing = [pool for pool in self.data.pools("validation") if pool.name not in self.base]
+        if missing and self.with_base:
             with self._as_base() if self.global_step else nullcontext():
                 results = {pool.name: self._evaluate(pool) for pool in missing}
             self.base |= primary_of(results)
@@ -389,7 +392,7 @@ class MtclModule(pl.LightningModule):
     def _show(self, split: str, results: dict[str, Result]) -> None:
         shown = {board.eval_tag(split, m, r.name): value for r in results.values() for m, value in r.metrics.items()}
         shown |= self.means(split, primary_of(results))
-        if split == "val" and self.base:
+        if split == "val" and self.base.keys() >= results.keys():
             shown[board.VAL_GAIN] = shown[board.VAL_MEAN] - self.means("val", self.base)[board.VAL_MEAN]
         self._log(shown)
 

@@ -23,28 +23,28 @@ class Report(Callback):
     """Needs an `MtclModule`."""
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: MtclModule, batch: object, batch_idx: int) -> None:  # type: ignore[override]
-        if trainer.is_global_zero and batch_idx == 0 and trainer.global_step == 0:
+        if trainer.is_global_zero and batch_idx == 0 and trainer.global_step == 0 and pl_module.base:
             base = pl_module.means("val", pl_module.base)
             log.info("step 0: %s (base encoder)", ", ".join(f"{tag} {mean:.4f}" for tag, mean in base.items()))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: MtclModule) -> None:  # type: ignore[override]
-        if trainer.is_global_zero and trainer.state.fn == "fit" and pl_module.base:
-            now, base = pl_module.means("val", primary_of(pl_module.results)), pl_module.means("val", pl_module.base)
-            said = ", ".join(f"{tag} {mean:.4f} (base {mean - base[tag]:+.4f})" for tag, mean in now.items())
+        if trainer.is_global_zero and trainer.state.fn == "fit" and not trainer.sanity_checking:
+            now = pl_module.means("val", primary_of(pl_module.results))
+            base = pl_module.means("val", pl_module.base) if pl_module.base.keys() >= pl_module.results.keys() else {}
+            against = {tag: f" (base {now[tag] - mean:+.4f})" for tag, mean in base.items()}
+            said = ", ".join(f"{tag} {mean:.4f}{against.get(tag, '')}" for tag, mean in now.items())
             log.info("step %d of %d: %s", trainer.global_step, trainer.max_steps, said)
 
 
 def fit_table(module: MtclModule) -> Table:
     """Base against the best validation: the checkpoint a user would take on."""
     step = max(module.history, key=lambda s: module.means("val", module.history[s])[VAL_MEAN])
-    rows = {name: len(module.data.store(name, "validation")) for name in module.base}
+    primary = module.history[step]
+    rows = {name: len(module.data.store(name, "validation")) for name in primary}
     return comparison(
-        {
-            name: (rows[name], _metric_name(module, name), module.base[name], now)
-            for name, now in module.history[step].items()
-        },
+        {name: (rows[name], _metric_name(module, name), module.base.get(name), now) for name, now in primary.items()},
         title=f"validation, best checkpoint (step {step})",
-        groups=mean_groups("val", module.history[step], module.data.held_out),
+        groups=mean_groups("val", primary, module.data.held_out),
     )
 
 

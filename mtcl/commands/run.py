@@ -50,7 +50,7 @@ def main(command: str, arguments: list[str]) -> int:
     if not cli.model.task_configs:
         raise ConfigError("no task is configured: give --config FILE with tasks, or --tasks.NAME.weight 1")
     cli.model.config_text = cli.config_text()
-    cli.model.allow_changes = options.allow_changes
+    cli.model.allow_changes, cli.model.with_base = options.allow_changes, not options.no_base
     if saved and options.resume:
         check_resumable(cli, saved)
     elif saved:
@@ -282,6 +282,6 @@ def _parser(command: str) -> argparse.ArgumentParser:
         parser.add_argument("--init_from", help="start a new run from the weights of a run folder (best) or .ckpt")
     else:
         parser.add_argument("--ckpt", help="run folder (its best checkpoint) or .ckpt; the base encoder if absent")
-        parser.add_argument("--no_base", action="store_true", help="do not evaluate the base encoder beside")
-    parser.set_defaults(resume=None, init_from=None, ckpt=None, allow_changes=False, no_base=False)
+    parser.add_argument("--no_base", action="store_true", help="do not evaluate the base encoder to compare with")
+    parser.set_defaults(resume=None, init_from=None, ckpt=None, allow_changes=False)
     return parser

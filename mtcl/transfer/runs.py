@@ -99,11 +99,11 @@ class Runs:
     def _fit_arguments(self, run: StudyRun) -> list[str]:
         folder = self._run_folder(run)
         if (folder / "checkpoints" / LAST).exists():
-            return ["fit", "--resume", str(folder)]
+            return ["fit", "--no_base", "--resume", str(folder)]
         if folder.exists():  # stopped before its first checkpoint: nothing to go on from
             shutil.rmtree(folder)
         self._note(run)
-        return ["fit", "--config", str(self._config(run)), "--run_dir", str(folder)]
+        return ["fit", "--no_base", "--config", str(self._config(run)), "--run_dir", str(folder)]
 
     def _evaluate_arguments(self, run: StudyRun) -> list[str]:
         verb, folder, config = VERBS[self.study.split], str(self._run_folder(run)), str(self._config(run, "evaluate"))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -60,8 +61,12 @@ ROWS: dict[str, list[str]] = {
         for task in TASKS
     ],
     "keys, merged with the base (0.5)": [],
+    "keys, cut to 50": [],
+    "keys, Matryoshka 50 and 128, cut to 50": [],
 }
-MINED, MERGED, NESTED = list(ROWS)[10], list(ROWS)[14], list(ROWS)[13]
+KEYS, MINED, NESTED, MERGED, CUT, NESTED_CUT = (list(ROWS)[n] for n in (1, 10, 13, 14, 15, 16))
+OF_RUN = {MERGED: KEYS, CUT: KEYS, NESTED_CUT: NESTED}
+"""Rows without training of their own, by the row whose run they evaluate."""
 
 
 def main() -> None:
@@ -75,20 +80,26 @@ def main() -> None:
         figures: dict[str, list[dict[str, float]]] = {}
         for seed in options.seeds:
             for row in options.rows:
-                if dim == FULL or row != NESTED:
+                if dim == FULL or row not in (NESTED, CUT, NESTED_CUT):
                     figures.setdefault(row, []).append(outcome(options.folder, row, dim, seed))
             print(table(figures, title=f"{dim} dimensions, seeds {options.seeds}"), flush=True)
 
 
 def outcome(folder: Path, row: str, dim: int, seed: int) -> dict[str, float]:
-    """The run's validation figures by task, and those of the base encoder as `base TASK`; runs it first."""
-    run = folder / f"{row.replace(' ', '_').replace(',', '')}-{dim}-{seed}"
+    """The run's validation figures by task; runs it first. The first row has the base encoder's as `base TASK` too."""
+    run = folder_of(folder, row, dim, seed)
     result = run / "figures.json"
     if not result.is_file():
-        found = merged(folder, run, dim, seed) if row == MERGED else trained(folder, run, row, dim, seed)
+        found = derived(folder, run, row, dim, seed) if row in OF_RUN else trained(folder, run, row, dim, seed)
         result.write_text(json.dumps(found))
+        if row not in OF_RUN.values():
+            shutil.rmtree(run / "checkpoints", ignore_errors=True)
     figures: dict[str, float] = json.loads(result.read_text())
     return figures
+
+
+def folder_of(folder: Path, row: str, dim: int, seed: int) -> Path:
+    return folder / f"{row.replace(' ', '_').replace(',', '')}-{dim}-{seed}"
 
 
 def trained(folder: Path, run: Path, row: str, dim: int, seed: int) -> dict[str, float]:
@@ -106,21 +117,24 @@ def trained(folder: Path, run: Path, row: str, dim: int, seed: int) -> dict[str,
         text = source.replace(declared, 'corpus="corpus", negatives="negatives")')
         (override / "job_search.py").write_text(text, encoding="utf-8")
         arguments += ["--data.root", str(folder / "mined"), "--tasks_dir", str(override)]
-    mtcl("fit", *arguments)
+    mtcl("fit", *arguments, *([] if row == PLAIN else ["--no_base"]))
     state = torch.load(last, map_location="cpu", weights_only=True)["mtcl"]
     now = state["history"][max(state["history"])]
     return {**now, **{f"base {task}": value for task, value in state["base"].items()}}
 
 
-def merged(folder: Path, run: Path, dim: int, seed: int) -> dict[str, float]:
-    """Figures of the mean of the run with keys and the base encoder."""
-    source = outcome(folder, "keys", dim, seed)
-    mtcl("merge", str(folder / f"keys-{dim}-{seed}"), "base", "--weight", "0.5", "--out", str(run), unless=run)
-    mtcl("validate", "--ckpt", str(run), "--no_base", "--run_dir", str(run))
+def derived(folder: Path, run: Path, row: str, dim: int, seed: int) -> dict[str, float]:
+    """Figures of another row's run: its mean with the base encoder, or its vectors cut to 50 dimensions."""
+    outcome(folder, OF_RUN[row], dim, seed)
+    source, suffix = folder_of(folder, OF_RUN[row], dim, seed), "" if row == MERGED else "_dim50"
+    if row == MERGED:
+        mtcl("merge", str(source), "base", "--weight", "0.5", "--out", str(run), unless=run)
+        mtcl("validate", "--ckpt", str(run), "--no_base", "--run_dir", str(run))
+    else:
+        mtcl("validate", "--ckpt", str(source), "--no_base", "--run_dir", str(run), "--model.eval_dims", "[50]")
     metrics = json.loads((run / "val.json").read_text())
     primary = {"storyline_social": "map", "interest_topics": "mrr"}
-    now = {task: metrics[task][primary.get(task, "ndcg@10")] for task in TASKS}
-    return {**now, **{name: value for name, value in source.items() if name.startswith("base ")}}
+    return {task: metrics[task][primary.get(task, "ndcg@10") + suffix] for task in TASKS}
 
 
 def mtcl(*arguments: str, unless: Path | None = None) -> None:
@@ -132,10 +146,10 @@ def mtcl(*arguments: str, unless: Path | None = None) -> None:
 def table(figures: dict[str, list[dict[str, float]]], *, title: str) -> str:
     """Markdown: a row a choice, a column a task, the difference of means to the first row last."""
     lines = [title, "", f"| | {' | '.join(TASKS)} | mean | against {PLAIN} |", "|---" * (len(TASKS) + 3) + "|"]
-    some = next(iter(figures.values()))
-    base = {task: statistics.mean(f[f"base {task}"] for f in some) for task in TASKS}
-    cells = [f"{value:.4f}" for value in (*base.values(), statistics.mean(base.values()))]
-    lines.append(f"| base encoder | {' | '.join(cells)} | |")
+    if PLAIN in figures:
+        base = {task: statistics.mean(f[f"base {task}"] for f in figures[PLAIN]) for task in TASKS}
+        cells = [f"{value:.4f}" for value in (*base.values(), statistics.mean(base.values()))]
+        lines.append(f"| base encoder | {' | '.join(cells)} | |")
     plain = [statistics.mean(f[task] for task in TASKS) for f in figures.get(PLAIN, [])]
     for row, runs in figures.items():
         means = [statistics.mean(f[task] for task in TASKS) for f in runs]

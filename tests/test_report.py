@@ -1,0 +1,44 @@
+"""What `mtcl fit` says at the end: a row a task, base beside now; without the base where it was not asked for.
+
+python -m pytest tests/test_report.py
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import ROOT, Run
+
+
+@pytest.mark.parametrize("with_base", [True, False])
+def test_fit_table(tmp_path: Path, tiny_model: Path, demo_root: Path, mtcl_command: Run, with_base: bool) -> None:
+    done = mtcl_command(
+        *(
+            "fit",
+            *([] if with_base else ["--no_base"]),
+            "--tasks_dir",
+            str(ROOT / "tasks" / "demo"),
+            "--run_dir",
+            "run",
+        ),
+        *("--tasks.interest.weight", "1", "--data.held_out", "[search]", "--data.root", str(demo_root)),
+        *("--model.encoder.name", str(tiny_model), "--data.max_length", "32", "--data.num_workers", "0"),
+        *("--trainer.max_steps", "2", "--trainer.enable_progress_bar", "false", "--trainer.precision", "32-true"),
+    )
+    assert done.returncode == 0, done.stderr
+    saved = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["mtcl"]
+    rows = {line.split()[1]: re.findall(r"[+-]?\d\.\d{4}", line) for line in done.stdout.splitlines() if "0." in line}
+    assert set(rows) == {"interest", "search", "val/mean", "val/held_out_mean"}
+    for name in ("interest", "search"):
+        now = saved["history"][2][name]
+        if with_base:
+            base = saved["base"][name]
+            assert rows[name] == [f"{base:.4f}", f"{now:.4f}", f"{now - base:+.4f}"]
+        else:
+            assert rows[name] == [f"{now:.4f}"]
+    assert ("step 0:" in done.stderr) is with_base
+    assert ("(base " in done.stderr.split("step 2 of 2: ")[1]) is with_base
