@@ -72,10 +72,7 @@ class MtclCLI(LightningCLI):
         )
         parser.link_arguments("tasks", "model.tasks")
         parser.link_arguments("tasks", "data.tasks")
-        parser.link_arguments("model.encoder.name", "data.model")
-        parser.link_arguments("model.encoder.revision", "data.revision")
-        parser.link_arguments("model.encoder.trust_remote_code", "data.trust_remote_code")
-        parser.link_arguments("model.encoder.tokens_per_chunk", "data.tokens_per_chunk")
+        parser.link_arguments("model.encoder", "data.encoder")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
 
     def instantiate_trainer(self, **options: Any) -> Trainer:

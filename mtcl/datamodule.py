@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as pl
+import numpy as np
 from torch.utils.data import DataLoader
 
-from mtcl.batch import StepBatch, StepDataset, TaskData
+from mtcl.batch import StepBatch, StepDataset, TaskData, join
 from mtcl.distributed import together, world
-from mtcl.encoder import DEFAULT_MODEL
+from mtcl.encoder import EncoderConfig
 from mtcl.errors import ConfigError
 from mtcl.evaluation import Pool
 from mtcl.hub import resolve_model
@@ -29,7 +30,7 @@ from mtcl.registry import discover
 from mtcl.store import Tokenizer, TokenStore, prepare
 from mtcl.task import Task, kind_of
 from mtcl.task_config import TaskConfig, schedule_of
-from mtcl.types import Kind
+from mtcl.types import Kind, Ragged
 
 log = logging.getLogger("mtcl")
 
@@ -40,9 +41,7 @@ class MtclDataModule(pl.LightningDataModule):
     Args:
         root: Folder with a sub-folder a task; the environment's MTCL_DATA if null.
         tasks: The run's tasks by name (set as the top-level key `tasks`).
-        model: Model whose tokenizer is used (set from model.encoder.name).
-        revision: Its revision on the Hub (set from model.encoder.revision).
-        trust_remote_code: Run tokenizer code from the repository (set from model.encoder.trust_remote_code).
+        encoder: Whose tokenizer reads the texts, and how much of them it takes at once (set from model.encoder).
         tasks_dir: More folders of task files, beside ./tasks and MTCL_TASKS_DIR.
         batch_size: Pairs a sub-batch, over all ranks, where the task gives none.
         max_length: Tokens a text is cut to where the task gives none.
@@ -53,7 +52,6 @@ class MtclDataModule(pl.LightningDataModule):
             still meets every other member.
         held_out: Tasks that are evaluated, apart from `val/mean`, and never trained; they need no training split.
         allow_leaks: Train although texts of held-out tasks occur among the training texts.
-        tokens_per_chunk: Set from model.encoder.tokens_per_chunk.
         num_workers: Worker processes that assemble batches.
         start_method: How workers start; the platform's own if null.
         cache: Folder of the token stores; MTCL_CACHE or ~/.cache/mtcl if null.
@@ -64,9 +62,7 @@ class MtclDataModule(pl.LightningDataModule):
         self,
         root: str | None = None,
         tasks: dict[str, TaskConfig] | None = None,
-        model: str = DEFAULT_MODEL,
-        revision: str | None = None,
-        trust_remote_code: bool = False,
+        encoder: EncoderConfig | None = None,
         tasks_dir: str | None = None,
         batch_size: int = 64,
         max_length: int = 128,
@@ -76,7 +72,6 @@ class MtclDataModule(pl.LightningDataModule):
         pairs_per_task: int | None = None,
         held_out: list[str] | None = None,
         allow_leaks: bool = False,
-        tokens_per_chunk: int = 2048,
         num_workers: int = 1,
         start_method: Literal["fork", "spawn", "forkserver"] | None = None,
         cache: str | None = None,
@@ -87,9 +82,8 @@ class MtclDataModule(pl.LightningDataModule):
         self.root = Path(named_root) if named_root else None
         self.cache = Path(cache or os.environ.get("MTCL_CACHE") or Path.home() / ".cache" / "mtcl")
         self.task_configs = tasks or {}
-        self.model, self.revision, self.trust_remote_code = model, revision, trust_remote_code
-        self.tasks_dir = tasks_dir
-        self.batch_size, self.max_length, self.tokens_per_chunk = batch_size, max_length, tokens_per_chunk
+        self.encoder_config, self.tasks_dir = encoder or EncoderConfig(), tasks_dir
+        self.batch_size, self.max_length = batch_size, max_length
         self.tasks_per_step, self.alpha, self.cap, self.seed = tasks_per_step, alpha, cap, seed
         self.pairs_per_task = pairs_per_task
         self.held_out, self.allow_leaks = tuple(held_out or ()), allow_leaks
@@ -180,12 +174,22 @@ class MtclDataModule(pl.LightningDataModule):
 
     def tokenizer(self) -> Tokenizer:
         """The encoder's tokenizer."""
-        folder = resolve_model(self.model, revision=self.revision)
-        return Tokenizer.load(folder, trust_remote_code=self.trust_remote_code)
+        folder = resolve_model(self.encoder_config.name, revision=self.encoder_config.revision)
+        return Tokenizer.load(folder, trust_remote_code=self.encoder_config.trust_remote_code)
 
     def store(self, name: str, split: str) -> TokenStore:
         """A task's store of a split. `setup` must have run."""
         return self._stores[name, split]
+
+    def sample(self, num_texts: int) -> Ragged:
+        """Tokens of about so many training texts, alike over tasks, which the seed chooses."""
+        generator = np.random.default_rng(self.seed)
+        share = -(-num_texts // len(self.tasks))
+
+        def some(tokens: Ragged) -> Ragged:
+            return tokens.take(np.sort(generator.choice(len(tokens), min(share, len(tokens)), replace=False)))
+
+        return join([some(self.store(name, "train").tokens) for name in self.tasks])
 
     @property
     def plan(self) -> Plan:
@@ -237,7 +241,8 @@ class MtclDataModule(pl.LightningDataModule):
             for name in self.tasks
         ]
         with together():
-            dataset = StepDataset(self.plan, tasks, rank=rank, world=ranks, tokens_per_chunk=self.tokens_per_chunk)
+            size = self.encoder_config.tokens_per_chunk
+            dataset = StepDataset(self.plan, tasks, rank=rank, world=ranks, tokens_per_chunk=size)
         return StepLoader(
             dataset,
             self,

@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import lightning.pytorch as pl
-import numpy as np
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
 from mtcl import board, continuation
-from mtcl.batch import StepBatch, join
+from mtcl.batch import StepBatch
 from mtcl.board import Board
 from mtcl.checkpoint import trained_of
 from mtcl.compat import set_batches_done
@@ -154,7 +153,8 @@ class MtclModule(pl.LightningModule):
             and world()[0] == 0
         ):
             self.encoder.to(self.trainer.strategy.root_device)  # Lightning moves the module only behind `setup`
-            self.encoder.init_projection_pca(self._backbone_embeddings(PCA_TEXTS))
+            texts = self.data.sample(PCA_TEXTS)
+            self.encoder.init_projection_pca(self._embed_with(self.encoder.without_projection(), texts))
         if self.base_projection is not None and self.encoder.projection is not None and not restored:
             self.base_projection.load_state_dict(self.encoder.projection.state_dict())
 
@@ -367,19 +367,6 @@ class MtclModule(pl.LightningModule):
 
     def _precision(self) -> AbstractContextManager[None]:
         return self.trainer.precision_plugin.forward_context()
-
-    def _backbone_embeddings(self, num_texts: int) -> Tensor:
-        """(T, H) embeddings before the projection of about `num_texts` training texts, alike over tasks."""
-        stores = [self.data.store(name, "train") for name in self.task_configs]
-        generator = np.random.default_rng(self.data.seed)
-        share = -(-num_texts // len(stores))
-        tokens = [
-            store.tokens.take(
-                np.sort(generator.choice(len(store.tokens), min(share, len(store.tokens)), replace=False))
-            )
-            for store in stores
-        ]
-        return self._embed_with(self.encoder.without_projection(), join(tokens))
 
     def _count(self, batch: StepBatch) -> None:
         throughput = self.board.throughput

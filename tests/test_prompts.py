@@ -70,9 +70,9 @@ def test_equal_texts_of_two_prompts_are_encoded_apart(tiny_model: Path, tmp_path
         assert len(StepDataset(plan, stores)[0].texts.place_T) == count
 
 
-def test_the_runs_prompt_wins_over_the_tasks(tmp_path: Path, tiny_model: Path) -> None:
+def test_the_runs_prompt_wins_over_the_tasks(tmp_path: Path) -> None:
     (tmp_path / "asked.py").write_text(FILE.format(title="Asked", name="asked", prompt="own: ", rows=ROWS))
-    options: dict[str, Any] = {"model": str(tiny_model), "tasks_dir": str(tmp_path), "batch_size": 2}
+    options: dict[str, Any] = {"tasks_dir": str(tmp_path), "batch_size": 2}
     given: dict[str | None, str] = {None: "own: ", "other: ": "other: ", "": ""}
     for configured, expected in given.items():
         data = MtclDataModule(tasks={"asked": TaskConfig(prompt=configured)}, **options)

@@ -66,17 +66,15 @@ def data_of(setting: Setting) -> Any:
     from mtcl.datamodule import MtclDataModule
     from mtcl.task_config import TaskConfig
 
-    options = {} if setting.tokens_per_chunk is None else {"tokens_per_chunk": setting.tokens_per_chunk}
     data = MtclDataModule(
         root=setting.root,
         tasks={name: TaskConfig() for name in setting.tasks},
-        model=setting.encoder,
+        encoder=encoder_config(setting),
         tasks_dir=setting.tasks_dir,
         batch_size=setting.batch * setting.ranks,
         max_length=setting.max_length,
         alpha=0.0,
         cache=f"{setting.folder}/cache",
-        **options,
     )
     data.setup("fit")
     return data
@@ -87,13 +85,14 @@ def steps_of(data: Any) -> Any:
     from mtcl.batch import StepDataset, TaskData
 
     tasks = [TaskData(data.store(name, "train")) for name in data.tasks]
-    return StepDataset(data.plan, tasks, tokens_per_chunk=data.tokens_per_chunk)
+    return StepDataset(data.plan, tasks, tokens_per_chunk=data.encoder_config.tokens_per_chunk)
 
 
 def encoder_config(setting: Setting) -> Any:
     from mtcl.encoder import EncoderConfig
 
-    return EncoderConfig(name=setting.encoder, dropout=setting.dropout, attention=setting.attention)
+    size = {} if setting.tokens_per_chunk is None else {"tokens_per_chunk": setting.tokens_per_chunk}
+    return EncoderConfig(name=setting.encoder, dropout=setting.dropout, attention=setting.attention, **size)
 
 
 def mtcl(setting: Setting) -> dict[str, float]:
