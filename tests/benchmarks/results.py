@@ -51,7 +51,13 @@ def public(folder: Path) -> None:
 
 def low_data(folder: Path) -> None:
     """Joint against single-task training."""
-    for name in ("transfer_public", "transfer_public_384", "transfer_public_turns", "transfer_public_scarce"):
+    for name in (
+        "transfer_public",
+        "transfer_public_384",
+        "transfer_public_turns",
+        "transfer_public_scarce",
+        "transfer_public_large",
+    ):
         mtcl("transfer", "--config", str(CONFIGS / f"{name}.yaml"), "--study_dir", str(folder / name))
 
 
