@@ -253,7 +253,12 @@ class MtclModule(pl.LightningModule):
         self._gradient_norm = nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val or math.inf)
 
     def on_train_batch_end(self, outputs: Any, batch: StepBatch, batch_idx: int) -> None:
-        if self.global_step % self._log_every == 0 and self.global_step != self._shown_at:
+        if self.global_step % self._log_every == 0:
+            self.show_training()
+
+    def show_training(self) -> None:
+        """Log the means since the last log point, once a step."""
+        if self.global_step != self._shown_at:
             self._shown_at = self.global_step
             shown = self.board.flush() | {
                 board.GRADIENT_NORM: float(self._gradient_norm),

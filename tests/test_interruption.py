@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.conftest import ROOT, Run
 from tests.test_distributed import RANKS
@@ -71,6 +72,9 @@ def test_stops_saved(
     step = torch.load(last, weights_only=True)["global_step"]
     assert step >= before
     assert f"stopped at step {step}; go on with: mtcl fit --resume runs/run" in errors
+    events = EventAccumulator(str(tmp_path / "runs" / "run"))
+    events.Reload()
+    assert events.Scalars("train/learning_rate")[-1].step == step, "the values up to the stop are shown"
 
 
 @pytest.mark.slow

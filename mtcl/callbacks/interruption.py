@@ -11,7 +11,7 @@ import signal
 import threading
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import torch
@@ -21,13 +21,16 @@ from mtcl.compat import is_accumulating, silence_sigterm_broadcast
 from mtcl.distributed import max_over_ranks
 from mtcl.types import LAST
 
+if TYPE_CHECKING:
+    from mtcl.module import MtclModule
+
 
 class Interrupted(SystemExit):
     """The run was told to stop and has saved its state. `code` is 128 + the signal's number, as shells have it."""
 
 
 class Interruption(Callback):
-    """Handlers are those of this process only while it trains."""
+    """Needs an `MtclModule`. Handlers are those of this process only while it trains."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / LAST
@@ -39,9 +42,7 @@ class Interruption(Callback):
             for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
                 signal.signal(number, self._note)
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *arguments: Any, **options: Any
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: MtclModule, *arguments: Any, **options: Any) -> None:  # type: ignore[override]
         several = trainer.world_size > 1
         every: int = trainer.log_every_n_steps if several else 1  # type: ignore[attr-defined]
         if is_accumulating(trainer) or trainer.global_step % every:
@@ -50,6 +51,7 @@ class Interruption(Callback):
             int(max_over_ranks(torch.tensor(self.received, device=pl_module.device))) if several else self.received
         )
         if received:
+            pl_module.show_training()
             trainer.save_checkpoint(self.path)
             raise Interrupted(128 + received)
 
