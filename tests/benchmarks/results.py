@@ -65,14 +65,13 @@ def held_out(folder: Path) -> None:
     """Tasks that were never trained, with and without the base encoder's weights mixed in; then few labels of one."""
     study = folder / "held_out"
     mtcl("transfer", "--config", str(CONFIGS / "transfer_held_out.yaml"), "--study_dir", str(study))
-    merged = folder / "held_out_merged"
-    if not merged.exists():
-        mtcl("merge", str(study / "runs" / "joint-1"), "base", "--weight", "0.5", "--out", str(merged))
-    encoders = {
-        "base": {"model": "sentence-transformers/all-MiniLM-L6-v2"},
-        "joint": {"run": str(study / "runs" / "joint-1")},
-        "joint, merged with base": {"run": str(merged)},
-    }
+    joint = str(study / "runs" / "joint-1")
+    encoders = {"base": {"model": "sentence-transformers/all-MiniLM-L6-v2"}, "joint": {"run": joint}}
+    for weight in ("0.7", "0.5"):
+        merged = folder / f"held_out_merged_{weight}"
+        if not merged.exists():
+            mtcl("merge", joint, "base", "--weight", weight, "--out", str(merged))
+        encoders[f"joint, {weight} with base"] = {"run": str(merged)}
     compare(folder / "held_out_merging", encoders, HELD_OUT)
 
 
