@@ -190,7 +190,8 @@ class MtclModule(pl.LightningModule):
                 f"tasks.{task}.loss: the teacher {name!r} has {teacher.encoder.dim} dimensions, the encoder "
                 f"{self.encoder.dim}: set model.encoder.dim, or take the teacher {BASE!r}"
             )
-        return vectors_file(self.data.store(task, "train"), teacher, self._embed_with)
+        precision = str(self.trainer.precision)
+        return vectors_file(self.data.store(task, "train"), teacher, self._embed_with, precision=precision)
 
     def on_train_start(self) -> None:
         self._shown_at = self.global_step

@@ -78,6 +78,27 @@ def test_stops_saved(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_validation_that_is_due_is_not_lost(
+    tiny_model: Path, demo_root: Path, cache: Path, tmp_path: Path, ranks: int
+) -> None:
+    """Every step is validated: the checkpoint of the stop has its own step's figures, and knows the best of them."""
+    changed = {**ENDLESS, **(RANKS if ranks > 1 else {}), "data.num_workers": 0}
+    changed |= {"trainer.val_check_interval": 1, "trainer.log_every_n_steps": 1, "checkpoint_every_n_steps": 1}
+    process = start(options(tiny_model, demo_root, "run", **changed), tmp_path, cache)
+    last = tmp_path / "runs" / "run" / "checkpoints" / "last.ckpt"
+    wait_for(last, process)
+    os.kill(process.pid, signal.SIGTERM)
+    process.communicate(timeout=60)
+    saved = torch.load(last, weights_only=True)
+    history = saved["mtcl"]["history"]
+    assert sorted(history) == list(range(1, saved["global_step"] + 1))
+    best = saved["callbacks"][next(key for key in saved["callbacks"] if "BestCheckpoint" in key)]
+    means = [sum(primary.values()) / len(primary) for primary in history.values()]
+    assert float(best["best_model_score"]) == pytest.approx(max(means), abs=1e-6)
+
+
+@pytest.mark.slow
 def test_killed_rank_ends_the_run(tiny_model: Path, demo_root: Path, cache: Path, tmp_path: Path) -> None:
     process = start(
         options(tiny_model, demo_root, "run", **{**ENDLESS, **RANKS, "data.num_workers": 0}), tmp_path, cache

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mtcl.callbacks.report import comparison
 from tests.conftest import ROOT, Run
 
 
@@ -42,3 +43,13 @@ def test_fit_table(tmp_path: Path, tiny_model: Path, demo_root: Path, mtcl_comma
             assert rows[name] == [f"{now:.4f}"]
     assert ("step 0:" in done.stderr) is with_base
     assert ("(base " in done.stderr.split("step 2 of 2: ")[1]) is with_base
+
+
+def test_means_are_compared_over_the_same_tasks() -> None:
+    values: dict[str, tuple[int, str, float | None, float]] = {"a": (1, "mrr", 0.2, 0.3), "b": (1, "mrr", None, 0.9)}
+    means = {group: comparison(values, title="", groups={"mean": tasks}) for group, tasks in GROUPS.items()}
+    cells = {group: [list(column.cells)[-1] for column in table.columns[3:]] for group, table in means.items()}
+    assert cells == {"both": ["", "0.6000", ""], "one": ["0.2000", "0.3000", "+0.1000"]}
+
+
+GROUPS = {"both": ["a", "b"], "one": ["a"]}

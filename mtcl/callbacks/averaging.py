@@ -19,7 +19,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import WeightAveraging
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from mtcl.compat import follow_weights
+from mtcl.compat import follow_weights, is_accumulating
 from mtcl.errors import ConfigError
 
 
@@ -53,7 +53,7 @@ class Averaging(WeightAveraging):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *arguments: Any, **options: Any
     ) -> None:
-        if trainer.global_step <= self.start_step:
+        if trainer.global_step <= self.start_step and not is_accumulating(trainer):
             follow_weights(self)
         super().on_train_batch_end(trainer, pl_module, *arguments, **options)
 

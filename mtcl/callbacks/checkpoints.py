@@ -1,7 +1,8 @@
 """Two checkpoints of a run: the best by `val/mean`, and the last to go on from.
 
 The last one is not written just before a validation that is due at the same step, but after it: Lightning would take
-that validation as done on resume, and it would be missing.
+that validation as done on resume, and it would be missing. All that write checkpoints are of Lightning's class
+`Checkpoint`, whose callbacks keep their order behind all others: the last one knows the best score of its step.
 """
 
 from __future__ import annotations
@@ -10,14 +11,26 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
 from mtcl.board import VAL_MEAN
 from mtcl.compat import is_accumulating, is_validation_due
 from mtcl.types import BEST, LAST
 
 
-class LastCheckpoint(Callback):
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps its best score where the run's folder was moved; Lightning forgets it there."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        def here(path: str) -> str:
+            return str(Path(str(self.dirpath)) / Path(path).name) if path else path
+
+        moved = {key: here(state_dict[key]) for key in ("best_model_path", "kth_best_model_path", "last_model_path")}
+        best_k = {here(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict({**state_dict, **moved, "best_k_models": best_k, "dirpath": self.dirpath})
+
+
+class LastCheckpoint(Checkpoint):
     """Writes `last.ckpt` every n optimizer steps and at the end."""
 
     def __init__(self, folder: Path, *, every_n_steps: int) -> None:
@@ -46,9 +59,9 @@ class LastCheckpoint(Callback):
         trainer.save_checkpoint(self.path)
 
 
-def checkpoints(folder: Path, *, every_n_steps: int) -> list[Callback]:
+def checkpoints(folder: Path, *, every_n_steps: int) -> list[Checkpoint]:
     """`best.ckpt` and `last.ckpt` in `folder`."""
-    best = ModelCheckpoint(
+    best = BestCheckpoint(
         dirpath=folder,
         filename=Path(BEST).stem,
         monitor=VAL_MEAN,

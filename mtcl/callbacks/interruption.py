@@ -1,4 +1,5 @@
-"""A run that is told to stop (SIGTERM, SIGUSR1, Ctrl-C) saves `last.ckpt` after the step at hand and leaves.
+"""A run that is told to stop (SIGTERM, SIGUSR1, Ctrl-C) saves `last.ckpt` after the step at hand and leaves; after the
+validation of that step where one is due, which would be missing on resume.
 
 Lightning's own handling hangs when SIGTERM reaches several ranks, as schedulers send it (Lightning issue 20806), and
 broadcasts in every step for it. Here each rank only notes the signal; ranks compare notes at log points, so a step
@@ -15,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Checkpoint
 
-from mtcl.compat import is_accumulating, silence_sigterm_broadcast
+from mtcl.compat import is_accumulating, is_validation_due, silence_sigterm_broadcast
 from mtcl.distributed import max_over_ranks
 from mtcl.types import LAST
 
@@ -29,12 +30,15 @@ class Interrupted(SystemExit):
     """The run was told to stop and has saved its state. `code` is 128 + the signal's number, as shells have it."""
 
 
-class Interruption(Callback):
-    """Needs an `MtclModule`. Handlers are those of this process only while it trains."""
+class Interruption(Checkpoint):
+    """Needs an `MtclModule`, and to stand behind others that write checkpoints.
+
+    Handlers are those of this process only while it trains.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / LAST
-        self.received = 0
+        self.received = self._leaving = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         silence_sigterm_broadcast(trainer)
@@ -47,13 +51,20 @@ class Interruption(Callback):
         every: int = trainer.log_every_n_steps if several else 1  # type: ignore[attr-defined]
         if is_accumulating(trainer) or trainer.global_step % every:
             return
-        received = (
+        self._leaving = (
             int(max_over_ranks(torch.tensor(self.received, device=pl_module.device))) if several else self.received
         )
-        if received:
-            pl_module.show_training()
-            trainer.save_checkpoint(self.path)
-            raise Interrupted(128 + received)
+        if self._leaving and not is_validation_due(trainer):
+            self._leave(trainer, pl_module)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: MtclModule) -> None:  # type: ignore[override]
+        if self._leaving:
+            self._leave(trainer, pl_module)
+
+    def _leave(self, trainer: pl.Trainer, pl_module: MtclModule) -> None:
+        pl_module.show_training()
+        trainer.save_checkpoint(self.path)
+        raise Interrupted(128 + self._leaving)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = number

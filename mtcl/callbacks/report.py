@@ -75,8 +75,9 @@ def comparison(
             table.add_row(name, f"{rows:,}", metric, *_figures(base, now))
         bases = [base for _, _, base, _ in map(values.__getitem__, names) if base is not None]
         nows = [now for _, _, _, now in map(values.__getitem__, names)]
+        of_all = sum(bases) / len(bases) if len(bases) == len(nows) else None
         table.add_section()
-        table.add_row(mean, "", "", *_figures(sum(bases) / len(bases) if bases else None, sum(nows) / len(nows)))
+        table.add_row(mean, "", "", *_figures(of_all, sum(nows) / len(nows)))
         table.add_section()
     return table
 
