@@ -5,8 +5,10 @@ python -m pytest tests/test_transfer.py     # -m "not slow" leaves out the study
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,12 +23,15 @@ import pytest
 
 from mtcl import MRR, NDCG
 from mtcl.errors import ConfigError, DataError
+from mtcl.registry import discover
 from mtcl.transfer import StudyConfig
 from mtcl.transfer.arms import Arm, StudyRun, arms_of, plan_of, runs_of
 from mtcl.transfer.config import KINDS
 from mtcl.transfer.findings import findings_of
 from mtcl.transfer.outcome import read_outcome
 from mtcl.transfer.report import markdown, write_report
+from mtcl.transfer.runs import Runs
+from mtcl.transfer.study import facts_of
 from tests.conftest import ROOT, Run
 
 PAIRS = {"a": 400, "b": 90, "c": 250, "z": 100}
@@ -110,6 +115,33 @@ def test_overrides_reach_their_arms() -> None:
     assert "h" not in {name for run in runs.values() for name in run.config["tasks"]}, "held out is never trained"
 
 
+def test_settings_of_a_task_reach_the_arms_that_train_it() -> None:
+    own = {"tasks": {"a": {"hard_negatives": 2}}}
+    runs = runs_by_name(study_of(arm_overrides={"joint": own, "single_data": own}))
+    assert runs["joint-1"].config["tasks"]["a"] == {"hard_negatives": 2}
+    assert runs["single_data-a-1"].config["tasks"] == {"a": {"hard_negatives": 2}}
+    assert list(runs["single_data-b-1"].config["tasks"]) == ["b"]
+
+
+def test_runs_of_other_data_or_another_split_are_refused(tmp_path: Path, demo_root: Path) -> None:
+    shutil.copytree(demo_root, tmp_path / "data")
+    study = StudyConfig(tasks={"interest": {}, "search": {}}, steps=2, arms=["joint"], seeds=[1])
+    run = runs_of(study, {"interest": 50, "search": 50})[0]
+    tasks = {name: discover()[name] for name in study.tasks}
+
+    def runs(study: StudyConfig) -> Runs:
+        return Runs(study, tmp_path / "study", [], facts_of(study, tasks, {"root": str(tmp_path / "data")}))
+
+    runs(study)._note(run, is_evaluated=True)
+    runs(study)._check_unchanged(run)
+    with pytest.raises(ConfigError, match="was made with another configuration, other data"):
+        runs(dataclasses.replace(study, split="validation"))._check_unchanged(run)
+    train = tmp_path / "data" / "search" / "train.parquet"
+    pq.write_table(pq.read_table(train).slice(1), train)
+    with pytest.raises(ConfigError, match="was made with another configuration, other data"):
+        runs(study)._check_unchanged(run)
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -125,6 +157,7 @@ def test_overrides_reach_their_arms() -> None:
         ({"seeds": [1, 1]}, "each once"),
         ({"split": "train"}, "test or validation"),
         ({"steps": 0}, "steps is 0"),
+        ({"overrides": {"tasks": {"b": {}}}}, "give a task's settings under `tasks`"),
     ],
 )
 def test_wrong_studies(changed: dict[str, Any], message: str) -> None:

@@ -117,6 +117,7 @@ def _run(study: StudyConfig, arm: Arm, seed: int, limit: int | None, num_pairs: 
     config["data"]["tasks_per_step"] = slots
     config = merge(config, {"trainer": {"max_steps": num_steps(study, arm, plan_of(config, num_pairs), joint)}})
     config = merge(config, study.arm_overrides.get(arm.kind, {}))
+    config["tasks"] = {name: config["tasks"][name] for name in trained_tasks(study, arm)}
     if arm.kind == "base":
         config = merge(config, {"model": {"encoder": {"dim": None}}})
     elif arm.kind == "base_pca":

@@ -33,7 +33,7 @@ class StudyConfig:
         margins: The margin of a task where it is another one.
         split: What is evaluated: test for the figures that are published, validation while a recipe is being sought.
         overrides: Any key of a run's configuration, for every arm.
-        arm_overrides: The same for one kind of arm, after `overrides`.
+        arm_overrides: The same for one kind of arm, after `overrides`; a task's settings hold where the arm trains it.
         keep_checkpoints: Kinds of arms whose best checkpoint is kept once it is evaluated.
     """
 
@@ -73,6 +73,10 @@ class StudyConfig:
         for name, settings in self.tasks.items():
             if (settings or {}).get("weight_schedule"):
                 raise ConfigError(f"tasks.{name}.weight_schedule: a study counts each task's steps, so give one weight")
+        if self.overrides.get("tasks"):
+            raise ConfigError(
+                f"overrides.tasks has {list(self.overrides['tasks'])}: give a task's settings under `tasks`"
+            )
         for name in chain(self.margins, *self.pairs):
             if name not in self.tasks:
                 raise ConfigError(f"{name!r} is none of the study's tasks{nearest(name, self.tasks)}")

@@ -46,11 +46,14 @@ class Stopped(SystemExit):
 
 @dataclass
 class Runs:
-    """The runs of one study folder. `places` are the environments of runs that go on at the same time."""
+    """The runs of one study folder. `places` are the environments of runs that go on at the same time, `facts` is what
+    their figures depend on beside their configurations.
+    """
 
     study: StudyConfig
     folder: Path
     places: list[Environment]
+    facts: dict[str, Any] = field(default_factory=dict)
     _active: set[subprocess.Popen[bytes]] = field(default_factory=set)
     _is_stopping: threading.Event = field(default_factory=threading.Event)
 
@@ -161,10 +164,15 @@ class Runs:
         self._config(run, "evaluate").write_text(yaml.safe_dump(evaluation, sort_keys=False), encoding="utf-8")
 
     def _check_unchanged(self, run: StudyRun) -> None:
-        if (found := self._state(run).get("config")) and found != _digest(run):
+        if (found := self._state(run).get("config")) and found != self._digest(run):
             raise ConfigError(
-                f"{self._run_folder(run)} was made with another configuration: give another --study_dir, or remove it"
+                f"{self._run_folder(run)} was made with another configuration, other data or to evaluate another split "
+                "or other tasks: give another --study_dir, or remove it"
             )
+
+    def _digest(self, run: StudyRun) -> str:
+        depends_on = [run.config, self.facts]
+        return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()[:16]
 
     def _run_folder(self, run: StudyRun) -> Path:
         return self.folder / "runs" / run.name
@@ -180,7 +188,7 @@ class Runs:
         path = self._run_folder(run) / "study.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_suffix(".new")
-        aside.write_text(json.dumps({"config": _digest(run), **state}))
+        aside.write_text(json.dumps({"config": self._digest(run), **state}))
         aside.replace(path)
 
 
@@ -197,7 +205,3 @@ def places_of(jobs: int | None) -> list[Environment]:
         return [{"CUDA_VISIBLE_DEVICES": devices[n % len(devices)]} for n in range(num_jobs)]
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // num_jobs))
     return [{"OMP_NUM_THREADS": threads}] * num_jobs
-
-
-def _digest(run: StudyRun) -> str:
-    return hashlib.sha256(json.dumps(run.config, sort_keys=True).encode()).hexdigest()[:16]

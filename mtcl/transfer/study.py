@@ -14,7 +14,7 @@ from mtcl.errors import ConfigError
 from mtcl.leaks import check_leaks
 from mtcl.pairs import PairTable
 from mtcl.registry import discover
-from mtcl.store import pairs_of
+from mtcl.store import pairs_fingerprint, pairs_of
 from mtcl.task import Task, errors_of
 from mtcl.transfer.arms import runs_of
 from mtcl.transfer.config import StudyConfig
@@ -39,7 +39,7 @@ def run_study(study: StudyConfig, folder: Path, *, jobs: int | None = None) -> P
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=0):
-            Runs(study, folder, places_of(jobs)).complete(runs)
+            Runs(study, folder, places_of(jobs), facts_of(study, tasks, data)).complete(runs)
             metrics = {name: task.metric for name, task in tasks.items()}
             return write_report(findings_of(read_outcome(study, folder, metrics, num_pairs)), folder / "report")
     except Timeout as error:
@@ -60,7 +60,24 @@ def _num_pairs(study: StudyConfig, tasks: Mapping[str, Task], data: Mapping[str,
     return {name: len(table.anchors) for name, table in tables.items()}
 
 
+def facts_of(study: StudyConfig, tasks: Mapping[str, Task], data: Mapping[str, Any]) -> dict[str, Any]:
+    """What the figures of runs depend on beside their configurations: the data, and what is evaluated."""
+    splits = {
+        name: [study.split] * (name in study.evaluated) + ["train"] * (name not in study.held_out) for name in tasks
+    }
+    return {
+        "split": study.split,
+        "evaluated": study.evaluated,
+        "pairs": {f"{n}/{s}": pairs_fingerprint(tasks[n], s, _root(data)) for n in tasks for s in splits[n]},
+        "environment": {name: value for name, value in os.environ.items() if name.startswith("MTCL_SET_")},
+    }
+
+
 def _pairs(task: Task, split: str, data: Mapping[str, Any]) -> PairTable:
-    root = data.get("root") or os.environ.get("MTCL_DATA")
     with errors_of(task, split):
-        return pairs_of(task, split, Path(root) if root else None)
+        return pairs_of(task, split, _root(data))
+
+
+def _root(data: Mapping[str, Any]) -> Path | None:
+    root = data.get("root") or os.environ.get("MTCL_DATA")
+    return Path(root) if root else None
