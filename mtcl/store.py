@@ -43,6 +43,8 @@ BATCH = 4096
 RAGGED = ("tokens", "keys", "groups", "negatives")
 COLUMNS = ("anchors", "positives", "queries", "candidates", "languages")
 ARRAYS = (*COLUMNS, "identity", "scores", "log_q_anchor", "log_q_positive")
+HASHED_ROWS = 4096
+"""Rows of a table that are hashed at once."""
 MAX_CHARACTERS = 100_000
 """Longer texts are cut before tokenisation: no encoder reads that far, and tokenizers take seconds for a megabyte."""
 log = logging.getLogger("mtcl")
@@ -206,10 +208,15 @@ def is_whole(folder: Path) -> bool:
 
 
 def _address(task: Task, split: str, root: Path | None, tokenizer: Tokenizer, max_length: int, prompt: str) -> str:
+    depends_on = [FORMAT, tokenizer.digest, max_length, pairs_fingerprint(task, split, root)] + [prompt] * bool(prompt)
+    return hashlib.sha256(json.dumps(depends_on).encode()).hexdigest()[:16]
+
+
+def pairs_fingerprint(task: Task, split: str, root: Path | None) -> str:
+    """Changes whenever the pairs of a task's split may have changed: its version, its declaration or its rows."""
     corpus = getattr(task.pairs, "corpus", None)
     splits = [split, corpus] if corpus and split != "train" else [split]
-    depends_on = [FORMAT, task.version, tokenizer.digest, max_length, _declaration(task.pairs)]
-    depends_on += [_data_fingerprint(task, name, root) for name in splits] + ([prompt] if prompt else [])
+    depends_on = [task.version, _declaration(task.pairs), *(_data_fingerprint(task, name, root) for name in splits)]
     return hashlib.sha256(json.dumps(depends_on).encode()).hexdigest()[:16]
 
 
@@ -220,9 +227,9 @@ def _declaration(pairs: Any) -> str:
 def _data_fingerprint(task: Task, split: str, root: Path | None) -> str:
     if isinstance(task.data, Source):
         return task.data.fingerprint(split, root)
-    digest = hashlib.sha256()
-    for row in as_table(task.data(split, root)).to_batches():
-        digest.update(row.serialize())
+    rows, digest = as_table(task.data(split, root)), hashlib.sha256()
+    for start in range(0, len(rows), HASHED_ROWS):  # of values: Arrow's bytes differ between equal tables
+        digest.update(repr(rows.slice(start, HASHED_ROWS).to_pydict()).encode())
     return digest.hexdigest()
 
 

@@ -56,12 +56,18 @@ class Teacher:
         return self.tokenizer([text[:MAX_CHARACTERS] for text in store.texts().take(rows).to_pylist()], longest)
 
 
-def vectors_file(store: TokenStore, teacher: Teacher, embed: Callable[[Encoder, Ragged], Tensor]) -> Path:
-    """The file (.npy) of the teacher's unit vectors (T, E), float32, in the order of the store's texts."""
+def vectors_file(
+    store: TokenStore, teacher: Teacher, embed: Callable[[Encoder, Ragged], Tensor], *, precision: str
+) -> Path:
+    """The file (.npy) of the teacher's unit vectors (T, E), float32, in the order of the store's texts.
+
+    `precision` is what `embed` computes in. Raises `OSError` where the disk has no room for the file.
+    """
     from filelock import FileLock
 
     read = "store" if teacher.tokenizer is None else teacher.tokenizer.digest[:8]
-    path = store.folder / f"teacher-{digest_of(teacher.encoder)}-{teacher.encoder.pooling}-{read}.npy"
+    name = f"teacher-{digest_of(teacher.encoder)}-{teacher.encoder.pooling}-{read}-{precision}.npy"
+    path = store.folder / name
     with FileLock(f"{path}.lock"):
         if not path.exists():
             for left_over in path.parent.glob(f".{path.name}.*"):
@@ -70,6 +76,9 @@ def vectors_file(store: TokenStore, teacher: Teacher, embed: Callable[[Encoder, 
             vectors_TE = np.lib.format.open_memmap(
                 aside, mode="w+", dtype=np.float32, shape=(len(store.tokens), teacher.encoder.dim)
             )
+            with aside.open("rb+") as file:
+                if hasattr(os, "posix_fallocate"):  # else a full disk is a SIGBUS
+                    os.posix_fallocate(file.fileno(), 0, aside.stat().st_size)
             for start in range(0, len(vectors_TE), BLOCK):
                 rows = np.arange(start, min(start + BLOCK, len(vectors_TE)))
                 vectors_TE[rows] = embed(teacher.encoder, teacher.tokens(store, rows)).float().numpy()

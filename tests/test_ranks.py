@@ -157,7 +157,7 @@ def teachers(stores: list[TokenStore], tiny_model: Path) -> list[Path]:
     torch.manual_seed(1)
     teacher = Teacher(Encoder.load(EncoderConfig(name=str(tiny_model), dim=8)))
     return [
-        vectors_file(s, teacher, lambda encoder, tokens: encoder.embed(tokens, tokens_per_chunk=96)) for s in stores
+        vectors_file(s, teacher, lambda e, tokens: e.embed(tokens, tokens_per_chunk=96), precision="32") for s in stores
     ]
 
 

@@ -11,10 +11,11 @@ import pickle
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from mtcl import MRR, Files, LabelText, Rows, Task
-from mtcl.store import MAX_CHARACTERS, Tokenizer, TokenStore, growing_array, is_whole, prepare
+from mtcl.store import MAX_CHARACTERS, Tokenizer, TokenStore, _data_fingerprint, growing_array, is_whole, prepare
 
 ROWS = [{"text": f"red dog {i}", "label": "post" if i % 2 else "news"} for i in range(20)]
 
@@ -103,6 +104,23 @@ def test_address_follows_what_the_store_depends_on(tokenizer: Tokenizer, tiny_mo
         build(task_of(), Tokenizer(tokenizer.backend, "another"), tmp_path).folder,
     ]
     assert len({first, *others}) == 6
+
+
+def test_rows_of_a_method_are_known_by_their_values() -> None:
+    """Equal tables differ in chunks and in bytes that no value uses."""
+    rows = pa.table({"id": range(5), "text": ["a", None, "c", "d", "e"], "tags": [["x"], [], None, ["y"], ["z"]]})
+    chunked = pa.concat_tables([rows.slice(0, 2), rows.slice(2)])
+    other = rows.slice(0, 4)
+
+    class Method(Task, abstract=True):
+        def __init__(self, rows: pa.Table) -> None:
+            self.rows = rows
+
+        def data(self, split: str, root: Path | None) -> pa.Table:
+            return self.rows
+
+    first, same, changed = (_data_fingerprint(Method(table), "train", None) for table in (rows, chunked, other))
+    assert first == same != changed
 
 
 @pytest.mark.parametrize("damage", ["truncated", "missing", "no meta", "half a meta"])

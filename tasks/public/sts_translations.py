@@ -27,10 +27,11 @@ class StsTranslations(Task):
         """A pair has one `pair_id` in all languages: each of its two sentences is joined with the English one."""
         rows = Files("sts_multilingual")(split, root)
         is_english = pc.equal(rows["lang"], "en")
-        english = rows.filter(is_english).select(["pair_id", "sentence1", "sentence2"])
-        joined = rows.filter(pc.invert(is_english)).join(english, "pair_id", right_suffix="_en", join_type="inner")
+        english, others = rows.filter(is_english), rows.filter(pc.invert(is_english))
+        places = pc.index_in(others["pair_id"], value_set=english["pair_id"])
+        others, english = others.filter(places.is_valid()), english.take(places.drop_null())
         sides = [
-            pa.table({"english": joined[f"{side}_en"], "translation": joined[side], "lang": joined["lang"]})
+            pa.table({"english": english[side], "translation": others[side], "lang": others["lang"]})
             for side in ("sentence1", "sentence2")
         ]
         return pa.concat_tables(sides)

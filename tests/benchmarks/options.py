@@ -77,7 +77,10 @@ def dataset_of(folder: Path, batch: int) -> StepDataset:
     data.setup("fit")
     teacher = Teacher(Encoder.load(EncoderConfig()))
     stores = [data.store(task, "train") for task in TASKS]
-    files = [vectors_file(s, teacher, lambda e, tokens: e.embed(tokens, tokens_per_chunk=2048)) for s in stores]
+    files = [
+        vectors_file(s, teacher, lambda e, tokens: e.embed(tokens, tokens_per_chunk=2048), precision="32")
+        for s in stores
+    ]
     return StepDataset(data.plan, [TaskData(s, 0, f) for s, f in zip(stores, files, strict=True)])
 
 
