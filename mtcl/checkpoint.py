@@ -28,7 +28,7 @@ PREFIX = "encoder."
 class TextEncoder:
     """The encoder of a checkpoint and the tokenizer it was trained with; texts are cut to `max_length` tokens.
 
-    `prompts` are those that the run's configuration gave to tasks, by name.
+    `prompts` and `lengths` are those that the run's configuration gave to tasks, by name.
     """
 
     encoder: Encoder
@@ -36,6 +36,7 @@ class TextEncoder:
     max_length: int
     tokens_per_chunk: int
     prompts: dict[str, str]
+    lengths: dict[str, int]
 
     @classmethod
     def load(cls, path: Path, *, device: str = "cpu") -> TextEncoder:
@@ -46,9 +47,9 @@ class TextEncoder:
         encoder = encoder_of(saved, settings)
         folder = resolve_model(settings.name, revision=settings.revision)
         tokenizer = Tokenizer.load(folder, trust_remote_code=settings.trust_remote_code)
-        prompts = {name: prompt for name, task in config["tasks"].items() if (prompt := task.get("prompt")) is not None}
+        prompts, lengths = given_to_tasks(config, "prompt"), given_to_tasks(config, "max_length")
         length, chunk = config["data"]["max_length"], settings.tokens_per_chunk
-        return cls(encoder.to(device).eval(), tokenizer, length, chunk, prompts)
+        return cls(encoder.to(device).eval(), tokenizer, length, chunk, prompts, lengths)
 
     @property
     def dim(self) -> int:
@@ -58,9 +59,13 @@ class TextEncoder:
         """What stood before the task's texts in training."""
         return self.prompts.get(task.name, task.prompt)
 
-    def __call__(self, texts: Sequence[str]) -> Tensor:
+    def length_of(self, task: Task) -> int:
+        """Tokens that the task's texts were cut to."""
+        return self.lengths.get(task.name, self.max_length)
+
+    def __call__(self, texts: Sequence[str], max_length: int | None = None) -> Tensor:
         """(T, D) float32 unit vectors on the CPU. Prompts are the caller's to put before the texts."""
-        tokens = self.tokenizer([text[:MAX_CHARACTERS] for text in texts], self.max_length)
+        tokens = self.tokenizer([text[:MAX_CHARACTERS] for text in texts], max_length or self.max_length)
         return self.encoder.embed(tokens, tokens_per_chunk=self.tokens_per_chunk)
 
 
@@ -93,6 +98,12 @@ def read(path: Path) -> dict[str, Any]:
 def config_of(saved: dict[str, Any]) -> dict[str, Any]:
     """The configuration that a checkpoint holds."""
     return dict(yaml.safe_load(saved["mtcl"]["config"]) or {})
+
+
+def given_to_tasks(config: dict[str, Any], key: str) -> dict[str, Any]:
+    """What a configuration sets under `tasks.NAME.KEY`, by name of the task."""
+    given = {name: (settings or {}).get(key) for name, settings in config["tasks"].items()}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def trained_of(saved: dict[str, Any]) -> set[str]:

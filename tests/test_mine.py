@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -214,6 +215,14 @@ def test_from_a_run_and_again(
         mine("search", out=demo_root)
     assert mine("search", more=("--overwrite",)).equals(first)
     assert mine("search", root="mined", out="again").equals(first)
+    shutil.copytree(demo_root, "newer")
+    with pytest.raises(ConfigError, match="of another data root: give another --out"):
+        mine("search", root="newer", more=("--overwrite",))
+    Path("disk").mkdir()
+    Path("linked").symlink_to("disk")
+    mine("search", out="linked")
+    assert Path("linked").is_symlink()
+    assert Path("disk/search/train.parquet").is_file()
     documents = set(pq.read_table(demo_root / "search" / "corpus.parquet")["text"].to_pylist())
     found = mine("search", out="corpus", more=("--candidates", "corpus"))["negatives"].to_pylist()
     assert {text for negatives in found for text in negatives} <= documents

@@ -5,6 +5,7 @@ python -m pytest tests/test_prompts.py
 
 from __future__ import annotations
 
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ import yaml
 from mtcl import MRR, LabelText, Rows, Task
 from mtcl.batch import StepDataset, TaskData
 from mtcl.checkpoint import TextEncoder
+from mtcl.commands.mine import load_encoder
 from mtcl.datamodule import MtclDataModule
 from mtcl.plan import Plan, PlanTask
+from mtcl.registry import discover
 from mtcl.store import Tokenizer, TokenStore, prepare
 from mtcl.task_config import TaskConfig
 from tests.conftest import Run
@@ -85,11 +88,22 @@ def test_a_run_with_prompts_is_compared_with_them_and_not_resumed_without(
 ) -> None:
     (tmp_path / "tasks").mkdir()
     (tmp_path / "tasks" / "asked.py").write_text(FILE.format(title="Asked", name="asked", prompt="own: ", rows=ROWS))
-    common = ["--tasks.asked.prompt", "asked: ", "--data.batch_size", "2", "--model.encoder.name", str(tiny_model)]
+    common = [
+        "--tasks.asked.prompt",
+        "asked: ",
+        "--tasks.asked.max_length",
+        "9",
+        "--data.batch_size",
+        "2",
+        "--model.encoder.name",
+        str(tiny_model),
+    ]
     fitted = mtcl_command("fit", "--run_dir", "run", *common, "--trainer.max_steps", "1")
     assert fitted.returncode == 0, fitted.stderr
     encoder = TextEncoder.load(tmp_path / "run")
-    assert encoder.prompts == {"asked": "asked: "}
+    assert (encoder.prompts, encoder.lengths) == ({"asked": "asked: "}, {"asked": 9})
+    mined_with = load_encoder(Namespace(ckpt=str(tmp_path / "run"), model=None), discover(tmp_path / "tasks")["asked"])
+    assert mined_with[2:] == (9, "asked: ")
     changed = mtcl_command("fit", "--resume", "run", "--tasks.asked.prompt", "", "--trainer.max_steps", "2")
     assert changed.returncode == 2
     assert "tasks.asked.prompt: only in the checkpoint" in changed.stderr
@@ -100,7 +114,8 @@ def test_a_run_with_prompts_is_compared_with_them_and_not_resumed_without(
     (tmp_path / "sitecustomize.py").write_text(
         "from mtcl.checkpoint import TextEncoder\n"
         "plain = TextEncoder.__call__\n"
-        f"def kept(self, texts):\n    open({str(seen)!r}, 'a').write('|'.join(texts))\n    return plain(self, texts)\n"
+        "def kept(self, texts, length):\n    assert length == 9\n"
+        f"    open({str(seen)!r}, 'a').write('|'.join(texts))\n    return plain(self, texts, length)\n"
         "TextEncoder.__call__ = kept\n"
     )
     done = mtcl_command("compare", "--config", "compare.yaml", "--out", "out", PYTHONPATH=str(tmp_path))

@@ -25,6 +25,7 @@ from mtcl.commands.mining_report import Report
 from mtcl.commands.run import quiet_libraries
 from mtcl.errors import ConfigError
 from mtcl.registry import discover
+from mtcl.sources import Files
 from mtcl.types import IntArray
 
 if TYPE_CHECKING:
@@ -54,10 +55,10 @@ def main(command: str, arguments: list[str]) -> int:
     task = _without_negatives(discover(options.tasks_dir)[options.task])
     quiet_libraries()
     rows = training_rows(task, root, column=options.column)
-    encoder, config, max_length = load_encoder(options)
+    encoder, config, max_length, prompt = load_encoder(options, task)
     folder = lay_out(Path(options.out), task, root, overwrite=options.overwrite)
 
-    miner = Miner(task, root, encoder, config, options.max_length or max_length, options)
+    miner = Miner(task, root, encoder, config, options.max_length or max_length, prompt, options)
     report = Report(task.name, options.ckpt or config.name, limits, miner.num_candidates)
     rows.write(folder / "train.parquet", miner.blocks(rows, limits, report))
     report.write(folder)
@@ -76,6 +77,7 @@ class Miner:
         encoder: Encoder,
         config: EncoderConfig,
         max_length: int,
+        prompt: str,
         options: argparse.Namespace,
     ) -> None:
         from mtcl.hub import resolve_model
@@ -96,7 +98,7 @@ class Miner:
                 tokenizer=tokenizer,
                 max_length=max_length,
                 cache=cache,
-                prompt=task.prompt,
+                prompt=prompt,
             )
 
         self._encoder, self._config, self._cache = encoder, config, cache / "embeddings"
@@ -177,8 +179,10 @@ class Miner:
         return embeddings_of(tokens, embed, folder, track=lambda shards: _track(shards, f"embed {what}"))
 
 
-def load_encoder(options: argparse.Namespace) -> tuple[Encoder, EncoderConfig, int]:
-    """The encoder to mine with, on the best device, its configuration, and the tokens that texts are cut to."""
+def load_encoder(options: argparse.Namespace, task: Task) -> tuple[Encoder, EncoderConfig, int, str]:
+    """The encoder to mine with, on the best device, its configuration, the tokens that the task's texts are cut to, and
+    what stands before them.
+    """
     import torch
 
     from mtcl import checkpoint
@@ -191,11 +195,12 @@ def load_encoder(options: argparse.Namespace) -> tuple[Encoder, EncoderConfig, i
         run = checkpoint.config_of(saved)
         config = checkpoint.encoder_config_of(run)
         encoder = checkpoint.encoder_of(saved, config)
-        max_length = (run["tasks"].get(options.task) or {}).get("max_length") or run["data"]["max_length"]
+        max_length = checkpoint.given_to_tasks(run, "max_length").get(task.name, run["data"]["max_length"])
+        prompt = checkpoint.given_to_tasks(run, "prompt").get(task.name, task.prompt)
     else:
         config = EncoderConfig(name=options.model, pooling=options.pooling) if options.model else EncoderConfig()
-        encoder, max_length = Encoder.load(config), MAX_LENGTH
-    return encoder.to("cuda" if torch.cuda.is_available() else "cpu"), config, max_length
+        encoder, max_length, prompt = Encoder.load(config), MAX_LENGTH, task.prompt
+    return encoder.to("cuda" if torch.cuda.is_available() else "cpu"), config, max_length, prompt
 
 
 def _indexed(embeddings: Embeddings, places: IntArray, keys: Ragged, kind: str) -> Candidates:
@@ -229,7 +234,8 @@ def _what_to_do(task: Task, options: argparse.Namespace) -> str:
     if not hasattr(task.pairs, "negatives"):
         return f"{kind.__name__} reads no negatives by itself: use the column {options.column!r} in a method `pairs`"
     return (
-        f'train on it: pairs = {kind.__name__}(..., negatives="{options.column}") in the task, '
+        f'train on it: pairs = {kind.__name__}(..., negatives="{options.column}")'
+        f"{'' if isinstance(task.data, Files) else f' and data = Files({task.name!r})'} in the task, "
         f"and --data.root {options.out}"
     )
 

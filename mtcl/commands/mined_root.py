@@ -28,15 +28,27 @@ def lay_out(out: Path, task: Task, root: Path | None, *, overwrite: bool) -> Pat
     if (folder / "train.parquet").exists() and not folder.is_symlink() and not overwrite:
         raise ConfigError(f"{folder / 'train.parquet'} exists: give another --out, or --overwrite")
     if root is not None and root.is_dir():
-        _link_all(root, out, Path(name).parts)
+        _check_links(root, out.resolve())
+        _link_all(root, out.resolve(), Path(name).parts, is_linked=isinstance(task.data, Files))
+    if folder.is_symlink():  # another task's mining linked it
+        folder.unlink()
     folder.mkdir(parents=True, exist_ok=True)
     if not isinstance(task.data, Files):
         _write_others(folder, task, root)
     return folder
 
 
-def _link_all(source: Path, target: Path, inside: tuple[str, ...]) -> None:
-    """Links in `target` to all entries of `source` but the one that leads `inside`, which is done likewise."""
+def _check_links(root: Path, out: Path) -> None:
+    """Raise `ConfigError` if an earlier command linked to another data root here."""
+    for link in sorted(path for path in out.rglob("*") if path.is_symlink()):
+        if link.resolve() != (root / link.relative_to(out)).resolve():
+            raise ConfigError(f"{link} leads to {link.resolve()}, of another data root: give another --out")
+
+
+def _link_all(source: Path, target: Path, inside: tuple[str, ...], *, is_linked: bool) -> None:
+    """Links in `target` to all entries of `source` but the one that leads `inside`, which is done likewise if
+    `is_linked`, and otherwise is for the caller to fill.
+    """
     if target.is_symlink():
         target.unlink()
     target.mkdir(parents=True, exist_ok=True)
@@ -51,8 +63,8 @@ def _link_all(source: Path, target: Path, inside: tuple[str, ...]) -> None:
             link.symlink_to(entry.resolve())
         except OSError:  # Windows without the privilege
             (shutil.copytree if entry.is_dir() else shutil.copy2)(entry, link)
-    if inside:
-        _link_all(source / inside[0], target / inside[0], inside[1:])
+    if inside and is_linked:
+        _link_all(source / inside[0], target / inside[0], inside[1:], is_linked=True)
 
 
 def _write_others(folder: Path, task: Task, root: Path | None) -> None:
