@@ -10,6 +10,7 @@ Every prompt type is encoded alike: the encoder knows no instructions.
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy.typing as npt
 import torch
 
 from mtcl.checkpoint import TextEncoder
+from mtcl.encoder import digest_of
 from mtcl.errors import ConfigError
 
 try:
@@ -46,9 +48,13 @@ class MtebEncoder(AbsEncoder):
 
     @classmethod
     def load(cls, path: Path, *, device: str | None = None) -> MtebEncoder:
-        """`path` is a run folder (its best checkpoint) or a .ckpt file; results are filed under mtcl/<its name>."""
-        where = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(TextEncoder.load(path, device=where), name=f"mtcl/{path.stem}")
+        """`path` is a run folder (its best checkpoint) or a .ckpt file. Results are filed under mtcl/<its name> and a
+        digest of the weights, for mteb takes stored results of the same name and revision for these.
+        """
+        encoder = TextEncoder.load(path, device=device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        facts = (digest_of(encoder.encoder), encoder.encoder.pooling, encoder.max_length)
+        revision = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+        return cls(encoder, name=f"mtcl/{path.name.removesuffix('.ckpt')}", revision=revision)
 
     def encode(self, inputs: Any, **options: Any) -> npt.NDArray[np.float32]:
         """`inputs` is mteb's loader of batches with a column `text`; (T, D) in their order."""

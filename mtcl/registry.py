@@ -55,7 +55,7 @@ class Registry:
         other = self.entries.get(entry.name)
         if other is None:
             self.entries[entry.name] = entry
-        elif not entry.is_reference:
+        elif entry.is_reference == other.is_reference:
             error = f"task name {entry.name!r} is taken twice: {other.origin} and {entry.origin}; rename one"
             self.entries[entry.name] = Entry(entry.name, other.origin, error=error)
 
@@ -70,11 +70,12 @@ def discover(tasks_dir: str | Path | None = None) -> Registry:
             folders.append(Path(given))
     entries: list[Entry] = []
     seen: set[Path] = set()
-    for folder, is_reference in [*((f, False) for f in folders), (reference_folder(), True)]:
+    reference = reference_folder().resolve()
+    for folder in [*folders, reference]:
         for path in sorted(folder.rglob("*.py")):
             if not path.name.startswith("_") and path.resolve() not in seen:
                 seen.add(path.resolve())
-                entries.append(_load_file(path, is_reference=is_reference))
+                entries.append(_load_file(path, is_reference=path.resolve().is_relative_to(reference)))
     packaged = [_load_entry_point(point) for point in sorted(importlib.metadata.entry_points(group=GROUP))]
     own = [e for e in entries if not e.is_reference]
     return Registry([*own, *packaged, *(e for e in entries if e.is_reference)])

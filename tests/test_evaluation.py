@@ -183,6 +183,22 @@ def test_geometry_is_as_its_authors_compute_it(
     assert fewer["uniformity"] != figures["uniformity"]
 
 
+def test_items_of_translations_weigh_languages_alike(tiny_model: Path, tmp_path: Path) -> None:
+    """Six pairs of one language, all found, and two of another, none: the mean is a half, also over items."""
+    rows = [{"source": x, "target": f"{x} job", "lang": "a" if n < 6 else "b"} for n, x in enumerate(LETTERS[:8])]
+    store = store_of(Parallel(language="lang"), rows, tiny_model, tmp_path, metric=BitextAccuracy(pool_size=2))
+    vectors_TD = torch.zeros(len(store.tokens), 8)
+    for n, (source, target) in enumerate(zip(store.anchors, store.positives, strict=True)):
+        vectors_TD[source, n] = 1
+        vectors_TD[target, n if n < 6 else 13 - n] = 1  # the last two are each other's
+    result = evaluate(
+        Pool("toy", store, BitextAccuracy(pool_size=2)), lambda texts: vectors_TD[torch.from_numpy(texts)]
+    )
+    assert (result.metrics["bitext_accuracy_a"], result.metrics["bitext_accuracy_b"]) == (1, 0)
+    assert result.primary == 0.5
+    assert result.items.scores.mean() == pytest.approx(0.5)
+
+
 @pytest.mark.parametrize("dim", [0, 32])
 def test_no_more_dimensions_than_there_are(tiny_model: Path, dim: int) -> None:
     with pytest.raises(ConfigError, match=rf"model\.eval_dims has {dim}: give 1 to 31, the encoder has 32"):

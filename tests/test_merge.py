@@ -14,6 +14,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mtcl.checkpoint import config_of
+from mtcl.commands.merge import checkpoint_of
 from mtcl.encoder import Encoder, EncoderConfig
 from mtcl.errors import ConfigError
 from mtcl.merge import Ingredient, State, merge
@@ -83,6 +85,20 @@ def run(tiny_model: Path, demo_root: Path, mtcl_command: Run) -> list[str]:
 
 def checkpoint(path: Path) -> dict[str, Any]:
     return dict(torch.load(path, weights_only=True))
+
+
+def test_what_another_source_trained_is_not_held_out() -> None:
+    def source(tasks: list[str], held_out: list[str]) -> dict[str, Any]:
+        config = {
+            "tasks": {n: {} for n in tasks},
+            "data": {"held_out": held_out},
+            "model": {"encoder": {"pooling": "cls"}},
+        }
+        return {"mtcl": {"config": json.dumps(config), "base": {}}, "pytorch-lightning_version": "2"}
+
+    merged = checkpoint_of({}, [source(["a"], ["b", "c"]), source(["b"], [])], {})
+    assert config_of(merged)["data"]["held_out"] == ["c"]
+    assert set(config_of(merged)["tasks"]) == {"a", "b"}
 
 
 @pytest.mark.slow

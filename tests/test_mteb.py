@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from scipy.stats import spearmanr
 
 from tests.conftest import WORDS, Run
@@ -61,6 +62,15 @@ def test_mteb_runs_a_checkpoint(tiny_model: Path, demo_root: Path, tmp_path: Pat
     assert isinstance(encoder, EncoderProtocol)
     result = mteb.evaluate(encoder, local_task(), cache=None, co2_tracker=False, show_progress_bar=False)
     assert result.model_name == "mtcl/run"
+    other = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)
+    other["state_dict"]["encoder.projection.weight"] += 1
+    (tmp_path / "other" / "run" / "checkpoints").mkdir(parents=True)
+    torch.save(other, tmp_path / "other" / "run" / "checkpoints" / "best.ckpt")
+    metas = [
+        MtebEncoder.load(tmp_path / run, device="cpu").mteb_model_meta for run in ("run", "run/../run", "other/run")
+    ]
+    assert [meta.name for meta in metas] == ["mtcl/run"] * 3
+    assert metas[0].revision == metas[1].revision != metas[2].revision, "stored results are taken by name and revision"
     one, two, score = (list(column) for column in zip(*PAIRS, strict=True))
     cosine = (encoder.model(one) * encoder.model(two)).sum(dim=1)
     assert encoder.model(one).shape[1] == 8

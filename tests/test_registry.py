@@ -103,6 +103,15 @@ def test_a_folder_named_twice_is_read_once(working_folder: Path, monkeypatch: py
     assert discover("tasks")["one"].name == "one"
 
 
+def test_a_users_task_replaces_a_reference_task_in_a_checkout_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(reference_folder().parent)
+    own = write_task(tmp_path / "own" / f"{PUBLIC[0].stem}.py")
+    found = discover(tmp_path / "own").entries[own.stem]
+    assert (found.origin, found.error) == (str(own), None)
+
+
 @pytest.mark.parametrize("by_environment", [True, False])
 def test_a_folder_that_is_none_is_an_error(by_environment: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if by_environment:

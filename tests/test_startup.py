@@ -20,7 +20,7 @@ from tests.conftest import ROOT
 from tests.test_registry import write_task
 
 MAX_S = 1.0
-FILES = 17
+FILES = 18
 HEAVY = {"torch", "lightning", "transformers", "datasets"}
 
 
@@ -75,3 +75,18 @@ def test_a_command_is_there_within_a_second(folder: Path, arguments: list[str]) 
     if "list" in arguments:
         assert len(done.stdout.splitlines()) == FILES
     assert statistics.median(seconds) < MAX_S, f"seconds: {seconds}"
+
+
+def test_a_reader_that_leaves_ends_a_command_in_silence(folder: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mtcl", "tasks", "list"],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.communicate(timeout=60)[1] == ""
+    assert process.returncode == 141

@@ -95,8 +95,10 @@ def checkpoint_of(state: State, sources: list[dict[str, Any]], merged: dict[str,
     for other, source in zip(reversed(configs), reversed(sources), strict=True):
         config["tasks"] = configuration.merge(config["tasks"], other["tasks"])
         base |= source["mtcl"]["base"]
-    text = yaml.safe_dump(config, sort_keys=False)
     trained = sorted(set[str]().union(*(trained_of(source) for source in sources)))
+    held_out = [name for name in config["data"].get("held_out") or () if name not in trained]
+    config["data"] = {**config["data"], "held_out": held_out or None}
+    text = yaml.safe_dump(config, sort_keys=False)
     return {
         "state_dict": state,
         "global_step": 0,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
+import itertools
 import json
 import logging
 import os
@@ -39,14 +41,34 @@ def main(command: str, arguments: list[str]) -> int:
     saved = read(checkpoint) if checkpoint else None
     below = config_of(saved) if saved and not (options.init_from and options.config) else None
     run_dir = run_folder(options, command, checkpoint)
+    try:
+        merged = configuration.load(options.config, below=below)
+        return run(command, options, rest, config=merged, saved=saved, checkpoint=checkpoint, run_dir=run_dir)
+    finally:
+        if not options.run_dir:  # a folder that was claimed and not used
+            with contextlib.suppress(OSError):
+                run_dir.rmdir()
+                run_dir.parent.rmdir()
+
+
+def run(
+    command: str,
+    options: argparse.Namespace,
+    rest: list[str],
+    *,
+    config: dict[str, Any],
+    saved: dict[str, Any] | None,
+    checkpoint: Path | None,
+    run_dir: Path,
+) -> int:
+    """Build what the configuration says, with the weights or the state of a checkpoint, and run the command."""
     if options.tasks_dir:
         rest += ["--data.tasks_dir", options.tasks_dir]
 
     from mtcl.cli import MtclCLI
 
-    merged = configuration.load(options.config, below=below)
     resume_step = saved["global_step"] + 1 if saved and options.resume else None
-    cli = MtclCLI(rest, config=merged, run_dir=run_dir, resume_step=resume_step)
+    cli = MtclCLI(rest, config=config, run_dir=run_dir, resume_step=resume_step)
     if not cli.model.task_configs:
         raise ConfigError("no task is configured: give --config FILE with tasks, or --tasks.NAME.weight 1")
     cli.model.config_text = cli.config_text()
@@ -114,12 +136,12 @@ def evaluate(cli: MtclCLI, command: str, *, with_base: bool) -> int:
 
     from mtcl.callbacks.report import results_table
 
-    run = cli.trainer.validate if command == "validate" else cli.trainer.test
-    run(cli.model, cli.datamodule, verbose=False)
+    pass_over = cli.trainer.validate if command == "validate" else cli.trainer.test
+    pass_over(cli.model, cli.datamodule, verbose=False)
     now, base = dict(cli.model.results), None
     if with_base:
         cli.model.back_to_base()
-        run(cli.model, cli.datamodule, verbose=False)
+        pass_over(cli.model, cli.datamodule, verbose=False)
         base = dict(cli.model.results)
     if cli.trainer.is_global_zero:
         split = "val" if command == "validate" else "test"
@@ -234,14 +256,16 @@ def _run_folder(options: argparse.Namespace, command: str, checkpoint: Path | No
             raise ConfigError(f"{chosen} holds a run: go on with --resume {chosen}, or give another --run_dir")
         return chosen
     if checkpoint and not options.init_from:
-        return checkpoint.parent.parent
+        is_in_run = checkpoint.parent.name == "checkpoints"
+        return checkpoint.parent.parent if is_in_run else checkpoint.with_suffix("")
     if "TORCHELASTIC_RUN_ID" in os.environ:
         raise ConfigError("under torchrun the processes cannot agree on a new run folder: give --run_dir")
     name = Path(options.config[0]).stem if options.config else "run"
-    number, chosen = 1, RUNS / name
-    while chosen.exists():
-        number += 1
-        chosen = RUNS / f"{name}-{number}"
+    for number in itertools.count(1):
+        chosen = RUNS / (name if number == 1 else f"{name}-{number}")
+        with contextlib.suppress(FileExistsError):
+            chosen.mkdir(parents=True)  # at once: another run may be looking for a name
+            break
     return chosen
 
 

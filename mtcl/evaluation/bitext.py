@@ -17,7 +17,10 @@ SEED = 0
 
 
 def evaluate(pool: Pool, vectors: Vectors) -> Result:
-    """Top-1 accuracy: macro mean over languages, each language's own, and the means of languages seen and unseen."""
+    """Top-1 accuracy: macro mean over languages, each language's own, and the means of languages seen and unseen.
+
+    An item's score is its hit, weighed so that the mean over items is the macro mean.
+    """
     store, metric = pool.store, pool.metric
     assert isinstance(metric, BitextAccuracy)
     by_language: dict[str, FloatArray] = {}
@@ -29,13 +32,14 @@ def evaluate(pool: Pool, vectors: Vectors) -> Result:
             kept += pools
     if not kept:
         raise DataError(f"task {pool.name!r}: no language of the pool has 2 pairs")
-    items, scores = np.concatenate(kept), np.concatenate(list(by_language.values()))
+    items = np.concatenate(kept)
+    weighed = [hits * (len(items) / len(by_language) / len(hits)) for hits in by_language.values()]
     means = {name: float(hits.mean()) for name, hits in by_language.items()}
     figures = {metric.name: float(np.mean(list(means.values())))}
     figures |= {f"{metric.name}_{name}": value for name, value in means.items()}
     for name, languages in _seen_and_unseen(pool, means).items():
         figures[f"{metric.name}_{name}"] = float(np.mean([means[language] for language in languages]))
-    single = Items(items, np.asarray(store.anchors)[items], (metric.name,), scores[:, None])
+    single = Items(items, np.asarray(store.anchors)[items], (metric.name,), np.concatenate(weighed)[:, None])
     return Result(pool.name, len(items), figures[metric.name], figures, single)
 
 

@@ -108,7 +108,13 @@ def trained(folder: Path, run: Path, row: str, dim: int, seed: int) -> dict[str,
     arguments = ["--resume", str(run)] if last.is_file() else ["--config", str(CONFIG), "--run_dir", str(run)]
     arguments += [f"--seed_everything={seed}", *ROWS[row], *([] if dim == FULL else [f"--model.encoder.dim={dim}"])]
     if row == MINED:
-        mtcl("mine", "job_search", "--out", str(folder / "mined"), unless=folder / "mined" / "job_search")
+        mtcl(
+            "mine",
+            "job_search",
+            "--out",
+            str(folder / "mined"),
+            unless=folder / "mined" / "job_search" / "train.parquet",
+        )
         override = folder / "mined_tasks"
         override.mkdir(exist_ok=True)
         source = (CONFIG.parents[1] / "tasks" / "public" / "job_search.py").read_text(encoding="utf-8")
@@ -128,7 +134,9 @@ def derived(folder: Path, run: Path, row: str, dim: int, seed: int) -> dict[str,
     outcome(folder, OF_RUN[row], dim, seed)
     source, suffix = folder_of(folder, OF_RUN[row], dim, seed), "" if row == MERGED else "_dim50"
     if row == MERGED:
-        mtcl("merge", str(source), "base", "--weight", "0.5", "--out", str(run), unless=run)
+        mtcl(
+            "merge", str(source), "base", "--weight", "0.5", "--out", str(run), unless=run / "checkpoints" / "best.ckpt"
+        )
         mtcl("validate", "--ckpt", str(run), "--no_base", "--run_dir", str(run))
     else:
         mtcl("validate", "--ckpt", str(source), "--no_base", "--run_dir", str(run), "--model.eval_dims", "[50]")

@@ -58,7 +58,8 @@ def scores(run: Path, options: argparse.Namespace, pairs: int, seed: int, start:
         config = run.with_suffix(".yaml")
         config.parent.mkdir(parents=True, exist_ok=True)
         config.write_text(yaml.safe_dump(configuration(options, pairs, seed)), encoding="utf-8")
-        mtcl("fit", "--config", str(config), "--run_dir", str(run), *(["--init_from", start] if start else []))
+        begun = ["--config", str(config), "--run_dir", str(run), *(["--init_from", start] if start else [])]
+        mtcl("fit", "--no_base", *(["--resume", str(run)] if (run / "checkpoints" / "last.ckpt").exists() else begun))
         mtcl("test", "--ckpt", str(run / "checkpoints" / "last.ckpt"), "--no_base", "--run_dir", str(run))
     return path
 

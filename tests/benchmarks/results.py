@@ -69,7 +69,7 @@ def held_out(folder: Path) -> None:
     encoders = {"base": {"model": "sentence-transformers/all-MiniLM-L6-v2"}, "joint": {"run": joint}}
     for weight in ("0.7", "0.5"):
         merged = folder / f"held_out_merged_{weight}"
-        if not merged.exists():
+        if not (merged / "checkpoints" / "best.ckpt").exists():
             mtcl("merge", joint, "base", "--weight", weight, "--out", str(merged))
         encoders[f"joint, {weight} with base"] = {"run": str(merged)}
     compare(folder / "held_out_merging", encoders, HELD_OUT)

@@ -1,0 +1,43 @@
+"""Where a run writes: names are claimed at once, nothing is left behind by what fails, files beside runs are no runs.
+
+python -m pytest tests/test_run_folder.py
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+
+from mtcl.commands.run import CHOSEN_RUN_DIR, main, run_folder
+from mtcl.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(CHOSEN_RUN_DIR, "")
+    return tmp_path
+
+
+def given(**changed: object) -> Namespace:
+    return Namespace(**{"run_dir": None, "init_from": None, "resume": None, "config": ["some/demo.yaml"]} | changed)
+
+
+def test_two_runs_that_start_together_have_two_folders() -> None:
+    found = [run_folder(given(), "fit", None) for _ in range(3)]
+    assert found == [Path("runs/demo"), Path("runs/demo-2"), Path("runs/demo-3")]
+    assert all(folder.is_dir() for folder in found)
+
+
+def test_what_fails_leaves_no_folder(working_folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml"):
+        main("fit", ["--config", "nowhere.yaml"])
+    assert list(working_folder.iterdir()) == []
+
+
+def test_a_checkpoint_beside_runs_has_a_folder_of_its_own() -> None:
+    in_run, alone = Path("runs/a/checkpoints/best.ckpt"), Path("merged/half.ckpt")
+    assert run_folder(given(config=[]), "test", in_run) == Path("runs/a")
+    assert run_folder(given(config=[]), "test", alone) == Path("merged/half")
