@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mtcl.errors import MtclError, TaskError, located
-from mtcl.metrics import Metric, suited
+from mtcl.metrics import BASES, Metric, suited
 from mtcl.pairs import Pairs
 from mtcl.sources import Source
 from mtcl.types import Kind
@@ -105,6 +105,8 @@ def problems_of(cls: type[Task]) -> list[str]:
     metric, pairs = getattr(cls, "metric", None), getattr(cls, "pairs", None)
     if isinstance(metric, Metric) and isinstance(pairs, Pairs) and pairs.kind not in metric.kinds:
         problems.append(f"metric {metric.name} does not fit {pairs.kind} pairs: {' or '.join(suited(pairs.kind))}")
+    elif isinstance(metric, Metric) and isinstance(pairs, Pairs) and not isinstance(metric, BASES[pairs.kind]):
+        problems.append(f"metric {metric.name} must derive from {BASES[pairs.kind].__name__} for {pairs.kind} pairs")
     own = getattr(cls, "name", None)
     if isinstance(own, str) and not NAME.fullmatch(own):
         problems.append(f"name {own!r} must be lower case letters, digits and underscores")

@@ -5,6 +5,7 @@ python -m pytest tests/test_evaluation.py
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,11 @@ from mtcl import (
     Task,
 )
 from mtcl.encoder import EncoderConfig
+from mtcl.errors import TaskError
 from mtcl.evaluation import Pool, evaluate
 from mtcl.module import MtclModule
 from mtcl.store import Tokenizer, TokenStore, prepare
-from mtcl.types import IntArray
+from mtcl.types import FloatArray, IntArray
 
 
 def store_of(
@@ -197,6 +199,18 @@ def test_items_of_translations_weigh_languages_alike(tiny_model: Path, tmp_path:
     assert (result.metrics["bitext_accuracy_a"], result.metrics["bitext_accuracy_b"]) == (1, 0)
     assert result.primary == 0.5
     assert result.items.scores.mean() == pytest.approx(0.5)
+
+
+def test_a_judge_of_pairs_that_raises_is_named(tiny_model: Path, tmp_path: Path) -> None:
+    class Brittle(Spearman):
+        def __call__(self, cosine_P: FloatArray, score_P: FloatArray) -> float:
+            raise ZeroDivisionError("nothing to divide")
+
+    store = store_of(Scored(), ROWS, tiny_model, tmp_path, metric=Spearman())
+    vectors_TD = F.normalize(torch.randn(len(store.tokens), 8, generator=torch.Generator().manual_seed(3)), dim=1)
+    pool = dataclasses.replace(Pool("toy", store, Spearman()), metric=Brittle())
+    with pytest.raises(TaskError, match=r"metric spearman: .*test_evaluation.py:\d+: ZeroDivisionError: nothing to"):
+        evaluate(pool, lambda texts: vectors_TD[torch.from_numpy(texts)])
 
 
 @pytest.mark.parametrize("dim", [0, 32])

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from mtcl import MRR, LabelText, Rows, Task, TaskError
+from mtcl.metrics import Metric
+from mtcl.types import Kind
 
 SAMPLE = [{"text": "a", "label": "b"}, {"text": "c", "label": "d"}]
 RIGHT: dict[str, Any] = {
@@ -131,6 +133,14 @@ def test_data_and_pairs_may_be_methods() -> None:
 )
 def test_a_method_of_another_signature_is_refused(name: str, method: object, call: str) -> None:
     assert f"{name} cannot be called as {call}: " in complaint(**{name: method})
+
+
+def test_a_metric_of_ones_own_derives_from_what_its_pairs_are_judged_by() -> None:
+    class Own(Metric):
+        kinds = frozenset({Kind.POSITIVE})
+        name = "own"
+
+    assert "metric own must derive from RankingMetric for positive pairs" in complaint(metric=Own())
 
 
 def test_a_metric_is_never_a_method() -> None:

@@ -8,6 +8,14 @@ from mtcl.types import Kind
 
 ALL = (NDCG, MRR, MAP, Recall, Accuracy, Spearman, AveragePrecision, RocAuc, BitextAccuracy)
 
+BASES: dict[Kind, type] = {
+    Kind.POSITIVE: RankingMetric,
+    Kind.PARALLEL: BitextAccuracy,
+    Kind.GRADED: PairMetric,
+    Kind.BINARY: PairMetric,
+}
+"""What a task's own metric derives from, by the kind of its pairs."""
+
 
 def suited(kind: Kind) -> list[str]:
     """Names of the metrics that judge pairs of this kind."""
@@ -15,6 +23,7 @@ def suited(kind: Kind) -> list[str]:
 
 
 __all__ = [
+    "BASES",
     "MAP",
     "MRR",
     "NDCG",
