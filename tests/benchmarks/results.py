@@ -82,8 +82,11 @@ def few_shot(folder: Path) -> None:
 
 
 def multilingual(folder: Path) -> None:
-    fit(folder / "multilingual", "multilingual")
-    mtcl("test", "--ckpt", str(folder / "multilingual"))
+    """Two runs: alignment, then likeness from its weights."""
+    aligned, likeness = folder / "multilingual", folder / "multilingual_likeness"
+    fit(aligned, "multilingual")
+    fit(likeness, "multilingual_likeness", "--init_from", str(aligned))
+    mtcl("test", "--ckpt", str(likeness))
 
 
 def ablations(folder: Path) -> None:
