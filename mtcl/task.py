@@ -103,10 +103,12 @@ def problems_of(cls: type[Task]) -> list[str]:
             problems.append(f"{name} must be {wanted}, not {value!r:.80}")
     problems += _unfit_methods(cls)
     metric, pairs = getattr(cls, "metric", None), getattr(cls, "pairs", None)
-    if isinstance(metric, Metric) and isinstance(pairs, Pairs) and pairs.kind not in metric.kinds:
-        problems.append(f"metric {metric.name} does not fit {pairs.kind} pairs: {' or '.join(suited(pairs.kind))}")
-    elif isinstance(metric, Metric) and isinstance(pairs, Pairs) and not isinstance(metric, BASES[pairs.kind]):
-        problems.append(f"metric {metric.name} must derive from {BASES[pairs.kind].__name__} for {pairs.kind} pairs")
+    if isinstance(metric, Metric) and isinstance(pairs, Pairs):
+        base = BASES[pairs.kind]
+        if pairs.kind not in metric.kinds:
+            problems.append(f"metric {metric.name} does not fit {pairs.kind} pairs: {' or '.join(suited(pairs.kind))}")
+        elif not isinstance(metric, base):
+            problems.append(f"metric {metric.name} must derive from {base.__name__} for {pairs.kind} pairs")
     own = getattr(cls, "name", None)
     if isinstance(own, str) and not NAME.fullmatch(own):
         problems.append(f"name {own!r} must be lower case letters, digits and underscores")

@@ -76,8 +76,8 @@ def vectors_file(
             vectors_TE = np.lib.format.open_memmap(
                 aside, mode="w+", dtype=np.float32, shape=(len(store.tokens), teacher.encoder.dim)
             )
-            with aside.open("rb+") as file:
-                if hasattr(os, "posix_fallocate"):  # else a full disk is a SIGBUS
+            if hasattr(os, "posix_fallocate"):  # else a full disk is a SIGBUS
+                with aside.open("rb+") as file:
                     os.posix_fallocate(file.fileno(), 0, aside.stat().st_size)
             for start in range(0, len(vectors_TE), BLOCK):
                 rows = np.arange(start, min(start + BLOCK, len(vectors_TE)))

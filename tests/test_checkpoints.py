@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
+from mtcl.callbacks import Interruption
 from mtcl.callbacks.checkpoints import BestCheckpoint, checkpoints
 
 
@@ -31,4 +32,5 @@ def test_the_best_score_goes_with_a_moved_folder(tmp_path: Path) -> None:
 
 
 def test_all_that_write_checkpoints_keep_their_order(tmp_path: Path) -> None:
-    assert all(isinstance(callback, Checkpoint) for callback in checkpoints(tmp_path, every_n_steps=1))
+    writers = [*checkpoints(tmp_path, every_n_steps=1), Interruption(tmp_path)]
+    assert all(isinstance(callback, Checkpoint) for callback in writers)

@@ -47,9 +47,7 @@ def test_fit_table(tmp_path: Path, tiny_model: Path, demo_root: Path, mtcl_comma
 
 def test_means_are_compared_over_the_same_tasks() -> None:
     values: dict[str, tuple[int, str, float | None, float]] = {"a": (1, "mrr", 0.2, 0.3), "b": (1, "mrr", None, 0.9)}
-    means = {group: comparison(values, title="", groups={"mean": tasks}) for group, tasks in GROUPS.items()}
+    groups = {"both": ["a", "b"], "one": ["a"]}
+    means = {group: comparison(values, title="", groups={"mean": tasks}) for group, tasks in groups.items()}
     cells = {group: [list(column.cells)[-1] for column in table.columns[3:]] for group, table in means.items()}
     assert cells == {"both": ["", "0.6000", ""], "one": ["0.2000", "0.3000", "+0.1000"]}
-
-
-GROUPS = {"both": ["a", "b"], "one": ["a"]}

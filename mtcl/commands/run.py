@@ -43,7 +43,7 @@ def main(command: str, arguments: list[str]) -> int:
     run_dir = run_folder(options, command, checkpoint)
     try:
         merged = configuration.load(options.config, below=below)
-        return run(command, options, rest, config=merged, saved=saved, checkpoint=checkpoint, run_dir=run_dir)
+        return carry_out(command, options, rest, config=merged, saved=saved, checkpoint=checkpoint, run_dir=run_dir)
     finally:
         if not options.run_dir:  # a folder that was claimed and not used
             with contextlib.suppress(OSError):
@@ -51,7 +51,7 @@ def main(command: str, arguments: list[str]) -> int:
                 run_dir.parent.rmdir()
 
 
-def run(
+def carry_out(
     command: str,
     options: argparse.Namespace,
     rest: list[str],
@@ -136,12 +136,12 @@ def evaluate(cli: MtclCLI, command: str, *, with_base: bool) -> int:
 
     from mtcl.callbacks.report import results_table
 
-    pass_over = cli.trainer.validate if command == "validate" else cli.trainer.test
-    pass_over(cli.model, cli.datamodule, verbose=False)
+    run = cli.trainer.validate if command == "validate" else cli.trainer.test
+    run(cli.model, cli.datamodule, verbose=False)
     now, base = dict(cli.model.results), None
     if with_base:
         cli.model.back_to_base()
-        pass_over(cli.model, cli.datamodule, verbose=False)
+        run(cli.model, cli.datamodule, verbose=False)
         base = dict(cli.model.results)
     if cli.trainer.is_global_zero:
         split = "val" if command == "validate" else "test"

@@ -170,13 +170,9 @@ def _scores(
     embed = encoder_of(spec, cache)
     found: dict[int, Scores] = {}
     for task, pool in zip(tasks, pools, strict=True):
-        texts = [spec.prefix + text for text in pool.store.texts().to_pylist()]
-        if isinstance(embed, TextEncoder):
-            prompt = embed.prompt_of(task)
-            texts = [spec.prefix + prompt + text for text in pool.store.texts().to_pylist()]
-            vectors_TD = embed(texts, embed.length_of(task))
-        else:
-            vectors_TD = embed(texts)
+        prompt = embed.prompt_of(task) if isinstance(embed, TextEncoder) else ""
+        texts = [spec.prefix + prompt + text for text in pool.store.texts().to_pylist()]
+        vectors_TD = embed(texts, embed.length_of(task)) if isinstance(embed, TextEncoder) else embed(texts)
         full = vectors_TD.shape[1]
         for dim in sorted({min(dim, full) for dim in (*dims, full)}):
             found.setdefault(dim, {})[pool.name] = _item_scores(pool, F.normalize(vectors_TD[:, :dim], dim=1))
