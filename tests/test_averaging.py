@@ -53,13 +53,15 @@ class Walk(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
+@pytest.mark.parametrize("accumulated", [1, 2])
 @pytest.mark.parametrize("start_step", [0, 3])
-def test_closed_form(start_step: int, tmp_path: Path) -> None:
+def test_closed_form(start_step: int, accumulated: int, tmp_path: Path) -> None:
     module = Walk()
     trainer = pl.Trainer(
         accelerator="cpu",
         max_steps=8,
-        val_check_interval=1,
+        accumulate_grad_batches=accumulated,
+        val_check_interval=accumulated,
         num_sanity_val_steps=0,
         logger=False,
         enable_checkpointing=False,
@@ -67,14 +69,15 @@ def test_closed_form(start_step: int, tmp_path: Path) -> None:
         enable_model_summary=False,
         callbacks=[Averaging(AveragingConfig(DECAY, start_step))],
     )
-    loader = DataLoader(list(range(8)))
+    loader = DataLoader(list(range(8 * accumulated)))
     trainer.fit(module, loader, DataLoader([0]))
     average, expected = 0.0, []
-    for step, weight in enumerate(module.trained, start=1):
+    trained = module.trained[accumulated - 1 :: accumulated]
+    for step, weight in enumerate(trained, start=1):
         average = weight if step <= max(1, start_step) else DECAY * average + (1 - DECAY) * weight
         expected.append(average)
     assert module.validated == pytest.approx(expected, rel=1e-6)
-    assert len(set(module.trained)) == 8
+    assert len(set(trained)) == 8
     assert module.weight.item() == pytest.approx(expected[-1], rel=1e-6), "the average is what fit leaves"
     assert module.positions.tolist() == list(range(8))
 

@@ -5,6 +5,8 @@ python -m pytest tests/test_teacher.py
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,11 @@ import pytest
 import torch
 
 from mtcl.checkpoint import TextEncoder, is_checkpoint
-from mtcl.store import TokenStore
-from tests.conftest import Run
+from mtcl.encoder import Encoder, EncoderConfig
+from mtcl.registry import discover
+from mtcl.store import Tokenizer, TokenStore, prepare
+from mtcl.teacher import Teacher, vectors_file
+from tests.conftest import ROOT, Run
 
 
 def test_what_is_a_run(tmp_path: Path) -> None:
@@ -46,3 +51,26 @@ def test_a_single_task_run_teaches_the_joint_one(
     texts = TokenStore.open(made.parent).texts().to_pylist()
     expected = TextEncoder.load(tmp_path / "alone")(texts)
     torch.testing.assert_close(torch.from_numpy(np.load(made)), expected, atol=1e-5, rtol=0)
+
+
+def test_a_full_disk_leaves_no_vectors(
+    tiny_model: Path, demo_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The room is asked for before the file is written; the next try makes it."""
+    tokenizer = Tokenizer.load(tiny_model)
+    task = discover(ROOT / "tasks" / "demo")["search"]
+    store = prepare(task, "validation", root=demo_root, tokenizer=tokenizer, max_length=16, cache=tmp_path)
+    teacher = Teacher(Encoder.load(EncoderConfig(name=str(tiny_model))))
+
+    def vectors() -> Path:
+        return vectors_file(store, teacher, lambda e, t: e.embed(t, tokens_per_chunk=512), precision="32-true")
+
+    def is_full(*arguments: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "posix_fallocate", is_full)
+        with pytest.raises(OSError, match="No space left"):
+            vectors()
+    assert list(store.folder.glob("teacher-*.npy")) == []
+    assert np.load(vectors()).shape == (len(store.tokens), 32)
