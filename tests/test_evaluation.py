@@ -103,6 +103,17 @@ def test_corpus_is_the_pool(tiny_model: Path, tmp_path: Path) -> None:
     assert result.primary == pytest.approx(1 / np.log2(4))
 
 
+def test_a_query_that_is_a_document_does_not_find_itself(tiny_model: Path, tmp_path: Path) -> None:
+    rows = [{"query": "a", "document": "b"}, {"query": "b", "document": "c"}, {"query": "d", "document": "d"}]
+    store = store_of(QueryDocument(), rows, tiny_model, tmp_path)
+    vectors = {"a": [1.0, 0.0], "b": [0.0, 1.0], "c": [0.9, 0.4], "d": [0.8, 0.6]}
+    result = evaluate(Pool("toy", store, MRR()), embed_as(store, vectors))
+    scores = dict(zip(result.items.items.tolist(), result.items.scores[:, 0].tolist(), strict=True))
+    found = {text: scores.get(number) for number, text in enumerate(store.texts().to_pylist())}
+    # candidates b, c, d; a: c d b; b, without itself: d c; d has nothing else to find: itself first
+    assert found == {"a": pytest.approx(1 / 3), "b": 0.5, "d": 1.0, "c": None}
+
+
 def test_blocks_change_nothing(tiny_model: Path, demo_root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mtcl.registry import discover
 

@@ -1,6 +1,7 @@
 """Each query ranks the whole pool of candidates (a corpus, all labels, all posts); relevant is what shares a key.
 
-Queries are split over ranks, each once. Letters: N queries of a block, C candidates, D dimensions, K ranks.
+A text that is query and candidate does not find itself, unless that is all there is to find (a post that reads like its
+label). Queries are split over ranks, each once. Letters: N queries of a block, C candidates, D dimensions, K ranks.
 """
 
 from __future__ import annotations
@@ -80,10 +81,11 @@ def _scores(
     for block in np.array_split(queries, max(1, -(-len(queries) // size))):
         relevant_NC = relevant(store.keys.take(block), carried)
         cosine_NC = vectors.of(block) @ candidates_CD.T
-        if store.exclude_self:
-            itself_NC = block[:, None] == candidates
-            relevant_NC &= ~itself_NC
-            cosine_NC[torch.from_numpy(itself_NC)] = -torch.inf
+        itself_NC = block[:, None] == candidates
+        if not store.exclude_self:
+            itself_NC &= (relevant_NC & ~itself_NC).any(axis=1, keepdims=True)
+        relevant_NC &= ~itself_NC
+        cosine_NC[torch.from_numpy(itself_NC)] = -torch.inf
         ranking_NK = cosine_NC.topk(depth, dim=1).indices.numpy()
         hits_NK = np.take_along_axis(relevant_NC, ranking_NK, axis=1)
         num_relevant_N = relevant_NC.sum(axis=1)
