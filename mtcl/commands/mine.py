@@ -7,12 +7,12 @@ that were read are never changed. Embeddings are cached in shards, so a killed c
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import hashlib
 import importlib.util
 import logging
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from mtcl.embeddings import Embeddings
     from mtcl.encoder import Encoder, EncoderConfig
     from mtcl.mine import Candidates, FloatArray, Limits
-    from mtcl.store import TokenStore
+    from mtcl.store import Tokenizer, TokenStore
     from mtcl.task import Task
     from mtcl.types import Ragged
 
@@ -55,11 +55,11 @@ def main(command: str, arguments: list[str]) -> int:
     task = _without_negatives(discover(options.tasks_dir)[options.task])
     quiet_libraries()
     rows = training_rows(task, root, column=options.column)
-    encoder, config, max_length, prompt = load_encoder(options, task)
+    reader = load_reader(options, task)
     folder = lay_out(Path(options.out), task, root, overwrite=options.overwrite)
 
-    miner = Miner(task, root, encoder, config, options.max_length or max_length, prompt, options)
-    report = Report(task.name, options.ckpt or config.name, limits, miner.num_candidates)
+    miner = Miner(task, root, reader, options)
+    report = Report(task.name, options.ckpt or reader.config.name, limits, miner.num_candidates)
     rows.write(folder / "train.parquet", miner.blocks(rows, limits, report))
     report.write(folder)
     print(report.text())
@@ -67,27 +67,34 @@ def main(command: str, arguments: list[str]) -> int:
     return 0
 
 
-class Miner:
-    """An encoder, the embeddings of a task's training texts, and an index of the candidates."""
+@dataclass(frozen=True)
+class Reader:
+    """How a task's texts become vectors: cut to `max_length` tokens, `prompt` before each."""
 
-    def __init__(
-        self,
-        task: Task,
-        root: Path | None,
-        encoder: Encoder,
-        config: EncoderConfig,
-        max_length: int,
-        prompt: str,
-        options: argparse.Namespace,
-    ) -> None:
+    encoder: Encoder
+    config: EncoderConfig
+    max_length: int
+    prompt: str
+
+    def tokenizer(self, task: str) -> Tokenizer:
+        """The encoder's own. Raises `ConfigError` where texts may be longer than the encoder reads."""
         from mtcl.hub import resolve_model
-        from mtcl.store import Tokenizer, prepare
+        from mtcl.store import Tokenizer
 
-        tokenizer = Tokenizer.load(
-            resolve_model(config.name, revision=config.revision), trust_remote_code=config.trust_remote_code
-        )
-        tokenizer.check_length(task.name, max_length)
-        encoder.check_length(task.name, max_length)
+        folder = resolve_model(self.config.name, revision=self.config.revision)
+        tokenizer = Tokenizer.load(folder, trust_remote_code=self.config.trust_remote_code)
+        tokenizer.check_length(task, self.max_length)
+        self.encoder.check_length(task, self.max_length)
+        return tokenizer
+
+
+class Miner:
+    """The embeddings of a task's training texts, and an index of the candidates."""
+
+    def __init__(self, task: Task, root: Path | None, reader: Reader, options: argparse.Namespace) -> None:
+        from mtcl.store import prepare
+
+        tokenizer = reader.tokenizer(task.name)
         cache = Path(options.cache or os.environ.get("MTCL_CACHE") or Path.home() / ".cache" / "mtcl")
 
         def store(split: str) -> TokenStore:
@@ -96,12 +103,12 @@ class Miner:
                 split,
                 root=root,
                 tokenizer=tokenizer,
-                max_length=max_length,
+                max_length=reader.max_length,
                 cache=cache,
-                prompt=prompt,
+                prompt=reader.prompt,
             )
 
-        self._encoder, self._config, self._cache = encoder, config, cache / "embeddings"
+        self._reader, self._cache = reader, cache / "embeddings"
         self.store = store("train")
         self.texts = self.store.texts()
         self.embeddings = self._embed(self.store, None, "training texts")
@@ -166,23 +173,22 @@ class Miner:
         from mtcl.embeddings import embeddings_of
         from mtcl.encoder import digest_of
 
-        device, precision = next(self._encoder.parameters()).device.type, best_precision()
-        facts = [store.folder.name, what, digest_of(self._encoder), self._config.pooling, precision]
+        encoder, config = self._reader.encoder, self._reader.config
+        device, precision = next(encoder.parameters()).device.type, best_precision()
+        facts = [store.folder.name, what, digest_of(encoder), config.pooling, precision]
         folder = self._cache / hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
         def embed(tokens: Ragged) -> torch.Tensor:
             with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16-mixed"):
-                return self._encoder.embed(tokens, tokens_per_chunk=self._config.tokens_per_chunk)
+                return encoder.embed(tokens, tokens_per_chunk=config.tokens_per_chunk)
 
         tokens = store.tokens if texts is None else store.tokens.take(texts)
         log.info("%s %s; embeddings in %s", f"{len(tokens):,}", what, folder)
         return embeddings_of(tokens, embed, folder, track=lambda shards: _track(shards, f"embed {what}"))
 
 
-def load_encoder(options: argparse.Namespace, task: Task) -> tuple[Encoder, EncoderConfig, int, str]:
-    """The encoder to mine with, on the best device, its configuration, the tokens that the task's texts are cut to, and
-    what stands before them.
-    """
+def load_reader(options: argparse.Namespace, task: Task) -> Reader:
+    """The encoder to mine with, on the best device, as its run read the task's texts."""
     import torch
 
     from mtcl import checkpoint
@@ -200,7 +206,8 @@ def load_encoder(options: argparse.Namespace, task: Task) -> tuple[Encoder, Enco
     else:
         config = EncoderConfig(name=options.model, pooling=options.pooling) if options.model else EncoderConfig()
         encoder, max_length, prompt = Encoder.load(config), MAX_LENGTH, task.prompt
-    return encoder.to("cuda" if torch.cuda.is_available() else "cpu"), config, max_length, prompt
+    encoder = encoder.to("cuda" if torch.cuda.is_available() else "cpu")
+    return Reader(encoder, config, options.max_length or max_length, prompt)
 
 
 def _indexed(embeddings: Embeddings, places: IntArray, keys: Ragged, kind: str) -> Candidates:
@@ -225,7 +232,7 @@ def _without_negatives(task: Task) -> Task:
     """The task as it pairs rows that have no negatives yet, and with nothing but real pairs where they are replaced."""
     pairs: Any = task.pairs
     if getattr(pairs, "negatives", ()):
-        task.pairs = cast("Any", dataclasses.replace(pairs, negatives=()))
+        task.pairs = cast("Any", replace(pairs, negatives=()))
     return task
 
 
