@@ -35,7 +35,14 @@ from mtcl.transfer.study import facts_of
 from tests.conftest import ROOT, Run
 
 PAIRS = {"a": 400, "b": 90, "c": 250, "z": 100}
-NEAR = {"joint": 0.5, "single_data": 0.45, "single_compute": 0.4, "base": 0.3, "base_pca": 0.2}
+NEAR = {
+    "joint": 0.5,
+    "joint_then_single": 0.52,
+    "single_data": 0.45,
+    "single_compute": 0.4,
+    "base": 0.3,
+    "base_pca": 0.2,
+}
 
 
 def study_of(**changed: Any) -> StudyConfig:
@@ -65,7 +72,7 @@ def stream(run: StudyRun, task: str) -> list[list[int]]:
 
 def test_every_arm_is_there_once() -> None:
     runs = runs_by_name(study_of())
-    assert len(runs) == 1 + 3 + 3 * (3 + 3 + 1 + 3 + 1 + 1)
+    assert len(runs) == 1 + 3 + 3 * (3 + 3 + 1 + 3 + 3 + 1 + 1)
     assert {"base", "base_pca-2", "single_data-b-3", "joint-1", "leave_one_out-a-2", "pairs-a+c-1", "control-3"} < set(
         runs
     )
@@ -80,7 +87,8 @@ def test_a_task_meets_the_same_pairs_in_the_same_order_in_every_arm(alpha: float
     runs = runs_by_name(study)
     joint = stream(runs["joint-1"], "a")
     assert joint
-    for name in ("single_data-a-1", "single_compute-a-1", "leave_one_out-b-1", "pairs-a+c-1", "control-1"):
+    alone = ("single_data-a-1", "single_compute-a-1", "joint_then_single-a-1")
+    for name in (*alone, "leave_one_out-b-1", "pairs-a+c-1", "control-1"):
         other = stream(runs[name], "a")
         shared = min(len(joint), len(other))
         assert other[:shared] == joint[:shared], name
@@ -103,6 +111,18 @@ def test_shares_of_the_joint_run_are_kept() -> None:
         own = len(stream(uneven["joint-1"], task))
         assert uneven[f"single_data-{task}-1"].config["trainer"]["max_steps"] == pytest.approx(own, abs=1)
         assert uneven[f"single_compute-{task}-1"].config["trainer"]["max_steps"] == 20
+
+
+def test_a_task_that_goes_on_alone_starts_from_the_joint_run_of_its_seed_and_data() -> None:
+    runs = runs_by_name(study_of(pairs_per_task=[50, None]))
+    started = {name: run.start for name, run in runs.items() if run.start}
+    assert started == {
+        f"joint_then_single-{task}-{level}-{seed}": f"joint-{level}-{seed}"
+        for task in "abc"
+        for level in ("50", "all")
+        for seed in (1, 2, 3)
+    }
+    assert runs["joint_then_single-a-50-1"].config == runs["single_data-a-50-1"].config
 
 
 def test_overrides_reach_their_arms() -> None:
@@ -154,6 +174,8 @@ def test_runs_of_other_data_or_another_split_are_refused(tmp_path: Path, demo_ro
         ({"pairs": [["a", "a"]]}, "two different tasks"),
         ({"margins": {"d": 0.1}}, "'d' is none of the study's tasks"),
         ({"overrides": {}}, "PCA to how many dimensions"),
+        ({"arms": ["base", "joint_then_single"]}, "starts from the joint arm's weights: add it to arms"),
+        ({"keep_checkpoints": []}, "starts from the joint arm's weights: add it to keep_checkpoints"),
         ({"seeds": [1, 1]}, "each once"),
         ({"split": "train"}, "test or validation"),
         ({"steps": 0}, "steps is 0"),
@@ -200,9 +222,11 @@ def test_findings_are_what_the_scores_say(scored: tuple[StudyConfig, Path]) -> N
         gains = by_title[f"joint against {kind}"].gains
         assert [gain.against for gain in gains] == [f"{kind}-{task}" for task in "abc"]
         assert all(gain.interval.mean == pytest.approx(NEAR["joint"] - NEAR[kind], abs=0.01) for gain in gains)
-    assert level.claim is not None
-    assert level.claim.is_no_task_worse
-    assert level.claim.is_mean_better
+    tuned = by_title["joint, then each task alone, against the better single arm"]
+    assert all(gain.interval.mean == pytest.approx(0.07, abs=0.01) for gain in tuned.gains)
+    for comparison in level.comparisons:
+        assert (comparison.claim is not None) == (comparison in (single, tuned)), comparison.title
+        assert comparison.claim is None or (comparison.claim.is_no_task_worse and comparison.claim.is_mean_better)
     assert by_title["held out: joint against base"].gains[0].interval.mean == pytest.approx(0.2, abs=0.01)
     assert level.given["a"]["c"].low > 0.02
     assert abs(level.given["b"]["c"].mean) < 0.02
@@ -216,7 +240,7 @@ def test_a_margin_decides_the_claim(tmp_path: Path) -> None:
         path = tmp_path / "runs" / f"joint-{seed}" / "scores" / "test" / "b.parquet"
         table = pq.read_table(path)
         pq.write_table(table.set_column(1, "mrr", pa.array(table["mrr"].to_numpy() - 0.05)), path)
-    claim = findings_of(read_outcome(study, tmp_path, METRICS, PAIRS)).levels[0].claim
+    claim = findings_of(read_outcome(study, tmp_path, METRICS, PAIRS)).levels[0].comparisons[0].claim
     assert claim is not None
     assert claim.failing == ("b",)
     assert not claim.is_no_task_worse
@@ -259,7 +283,7 @@ STUDY = """
 tasks: {{search: {{}}, interest: {{}}}}
 seeds: [1]
 steps: 60
-arms: [base, single_data, joint]
+arms: [base, single_data, joint, joint_then_single]
 held_out: [hashtag]
 overrides:
   model: {{encoder: {{name: {model}}}, optimizer: {{lr: 0.001}}}}
@@ -296,7 +320,7 @@ def test_killed_twice_gives_the_same_report(
     for name in ("report.md", "report.json"):
         assert (tmp_path / "killed/report" / name).read_bytes() == (tmp_path / "whole/report" / name).read_bytes()
     again = mtcl_command("transfer", "--config", "s.yaml", "--study_dir", "killed", timeout_s=60)
-    assert "4 runs, 4 of them done" in again.stderr
+    assert "6 runs, 6 of them done" in again.stderr
     changed = mtcl_command("transfer", "--config", "s.yaml", "--study_dir", "killed", "--steps", "61")
     assert changed.returncode == 2
     assert "made with another configuration" in changed.stderr
@@ -311,7 +335,7 @@ def test_a_failing_run_is_named_and_the_others_are_kept(
     (tmp_path / "s.yaml").write_text(text + "arm_overrides: {joint: {data: {batch_size: 1}}}\n")
     failed = mtcl_command("transfer", "--config", "s.yaml", "--study_dir", "study", "--jobs", "2", timeout_s=200)
     assert failed.returncode == 2
-    assert "1 of 4 runs failed" in failed.stderr
+    assert "1 of 6 runs failed" in failed.stderr
     assert "run joint-1 ended with code 2: mtcl: ConfigError:" in failed.stderr
     assert "negatives need at least 2" in failed.stderr
     for task in ("search", "interest", "hashtag"):

@@ -6,6 +6,7 @@ shows is the same one in any arm that gets as far. What differs is how many ther
     joint            N steps of K sub-batches
     single_data      the task's own sub-batches of the joint run, one a step
     single_compute   N steps of K sub-batches, all of the task
+    joint_then_...   what single_data does, from the joint run's weights
     leave_one_out,   the others' sub-batches of the joint run; steps follow
     pairs, control
 """
@@ -17,7 +18,7 @@ from typing import Any
 
 from mtcl.config import merge
 from mtcl.plan import Plan, PlanTask
-from mtcl.transfer.config import StudyConfig
+from mtcl.transfer.config import OF_ONE_TASK, StudyConfig
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,16 @@ class Arm:
 
 @dataclass(frozen=True)
 class StudyRun:
-    """One run of the study. `config` is of `mtcl fit` (of `mtcl test` where nothing is trained)."""
+    """One run of the study. `config` is of `mtcl fit` (of `mtcl test` where nothing is trained); `start` names the run
+    whose weights it begins with, "" for the base encoder.
+    """
 
     arm: Arm
     seed: int
     num_pairs: int | None
     name: str
     config: dict[str, Any]
+    start: str = ""
 
     @property
     def is_trained(self) -> bool:
@@ -49,8 +53,7 @@ class StudyRun:
 def arms_of(study: StudyConfig) -> list[Arm]:
     """The arms in the order of the report."""
     subjects = {
-        "single_data": list(study.tasks),
-        "single_compute": list(study.tasks),
+        **{kind: list(study.tasks) for kind in OF_ONE_TASK},
         "leave_one_out": list(study.tasks) if len(study.tasks) > 2 else [],
         "pairs": ["+".join(pair) for pair in study.pairs],
     }
@@ -59,7 +62,7 @@ def arms_of(study: StudyConfig) -> list[Arm]:
 
 def trained_tasks(study: StudyConfig, arm: Arm) -> list[str]:
     """The tasks that an arm trains; for a base arm those whose texts a PCA may see."""
-    if arm.kind.startswith("single"):
+    if arm.kind in OF_ONE_TASK:
         return [arm.subject]
     if arm.kind == "leave_one_out":
         return [name for name in study.tasks if name != arm.subject]
@@ -122,7 +125,8 @@ def _run(study: StudyConfig, arm: Arm, seed: int, limit: int | None, num_pairs: 
         config = merge(config, {"model": {"encoder": {"dim": None}}})
     elif arm.kind == "base_pca":
         config = merge(config, {"model": {"encoder": {"dim": study.dim, "projection": "pca"}}})
-    return StudyRun(arm, seed, limit, run_name(study, arm, seed, limit), config)
+    start = run_name(study, Arm("joint"), seed, limit) if arm.kind == "joint_then_single" else ""
+    return StudyRun(arm, seed, limit, run_name(study, arm, seed, limit), config, start)
 
 
 def _settings(study: StudyConfig, tasks: list[str], seed: int, limit: int | None) -> dict[str, Any]:

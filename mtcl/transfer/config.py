@@ -8,11 +8,22 @@ from typing import Any
 
 from mtcl.errors import ConfigError, nearest
 
-KINDS = ("base", "base_pca", "single_data", "single_compute", "joint", "leave_one_out", "pairs", "control")
+KINDS = (
+    "base",
+    "base_pca",
+    "single_data",
+    "single_compute",
+    "joint",
+    "joint_then_single",
+    "leave_one_out",
+    "pairs",
+    "control",
+)
 """Arms: the base encoder; the base with PCA to `model.encoder.dim`; each task alone on as many of its own pairs as the
-joint run shows it; each task alone for as many steps and pairs as the joint run has in all; all tasks; all but one; the
-`pairs` of tasks; all and the unrelated task `control`."""
+joint run shows it; each task alone for as many steps and pairs as the joint run has in all; all tasks; each task alone
+from the joint run's weights; all tasks but one; the `pairs` of tasks; all and the unrelated task `control`."""
 SINGLE = ("single_data", "single_compute")
+OF_ONE_TASK = (*SINGLE, "joint_then_single")
 
 
 @dataclass(frozen=True)
@@ -89,6 +100,10 @@ class StudyConfig:
         for arm, key in (("control", self.control), ("pairs", self.pairs)):
             if arm in self.arms and not key:
                 raise ConfigError(f"arm {arm!r} needs the key {arm!r}")
+        if "joint_then_single" in self.arms:
+            for key, arms in (("arms", self.arms), ("keep_checkpoints", self.keep_checkpoints)):
+                if "joint" not in arms:
+                    raise ConfigError(f"arm 'joint_then_single' starts from the joint arm's weights: add it to {key}")
         if "base_pca" in self.arms and self.dim is None:
             raise ConfigError("arm 'base_pca' needs overrides.model.encoder.dim: PCA to how many dimensions?")
 

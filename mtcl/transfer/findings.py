@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mtcl.statistics import Interval, bootstrap, macro_bootstrap, on_every_task
 from mtcl.transfer.arms import Arm, arms_of
@@ -25,22 +25,25 @@ class Gain:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Gains by task and of the macro mean. `title` says which arm against which."""
-
-    title: str
-    gains: tuple[Gain, ...]
-    macro: Interval
-
-
-@dataclass(frozen=True)
 class Claim:
-    """Joint training against the better single arm: not worse on every task by its margin, and better in the mean."""
+    """An arm against the better single arm: not worse on every task by its margin, and better in the mean."""
 
     margins: dict[str, float]
     failing: tuple[str, ...]
     is_no_task_worse: bool
     is_mean_better: bool
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Gains by task and of the macro mean. `title` says which arm against which; a claim is made of all tasks trained
+    jointly against the better single arms.
+    """
+
+    title: str
+    gains: tuple[Gain, ...]
+    macro: Interval
+    claim: Claim | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,6 @@ class LevelFindings:
     """
 
     num_pairs: Level
-    claim: Claim | None
     comparisons: tuple[Comparison, ...]
     matrix: dict[str, dict[str, float]]
     given: dict[str, dict[str, Interval]]
@@ -84,41 +86,43 @@ def findings_of(outcome: Outcome) -> Findings:
     )
 
 
-def compare(outcome: Outcome, level: Level, title: str, ours: Arm, against: Mapping[str, Arm]) -> Comparison:
-    """An arm against another, given by task: it may be a different one for each."""
+def compare(
+    outcome: Outcome, level: Level, title: str, ours: Mapping[str, Arm], against: Mapping[str, Arm]
+) -> Comparison:
+    """Arms against others, both given by task: they may be different ones for each."""
     gains, differences = [], []
     for task, arm in against.items():
-        mine, other = outcome.of(ours, level, task), outcome.of(arm, level, task)
+        mine, other = outcome.of(ours[task], level, task), outcome.of(arm, level, task)
         differences.append(mine.minus(other))
         gains.append(Gain(task, mine.mean, str(arm), other.mean, bootstrap(differences[-1])))
     return Comparison(title, tuple(gains), macro_bootstrap(differences))
 
 
 def _level(outcome: Outcome, level: Level) -> LevelFindings:
-    comparisons = _comparisons(outcome, level)
     arms, evaluated = arms_of(outcome.study), outcome.study.evaluated
     return LevelFindings(
         num_pairs=level,
-        claim=_claim(outcome, comparisons[0]) if _has_claim(outcome) else None,
-        comparisons=tuple(comparisons),
+        comparisons=tuple(_comparisons(outcome, level)),
         matrix={str(arm): {task: outcome.of(arm, level, task).mean for task in evaluated} for arm in arms},
         given=_given(outcome, level),
     )
 
 
-def _has_claim(outcome: Outcome) -> bool:
-    return outcome.has("joint") and (outcome.has("single_data") or outcome.has("single_compute"))
-
-
 def _comparisons(outcome: Outcome, level: Level) -> list[Comparison]:
     study, found = outcome.study, []
+    tuned = {task: Arm("joint_then_single", task) for task in study.tasks}
+    has_single = any(outcome.has(kind) for kind in SINGLE)
+    single = {task: outcome.better_single(task, level) for task in study.tasks} if has_single else {}
 
-    def add(title: str, ours: Arm, against: Mapping[str, Arm]) -> None:
-        if against and all(outcome.has(arm.kind) for arm in (ours, *against.values())):
-            found.append(compare(outcome, level, title, ours, against))
+    def add(title: str, ours: Arm | Mapping[str, Arm], against: Mapping[str, Arm], *, claims: bool = False) -> None:
+        mine = dict.fromkeys(against, ours) if isinstance(ours, Arm) else ours
+        if against and all(outcome.has(arm.kind) for arm in (*mine.values(), *against.values())):
+            comparison = compare(outcome, level, title, mine, against)
+            found.append(replace(comparison, claim=_claim(outcome, comparison)) if claims else comparison)
 
-    single = {task: outcome.better_single(task, level) for task in study.tasks} if _has_claim(outcome) else {}
-    add("joint against the better single arm", JOINT, single)
+    add("joint against the better single arm", JOINT, single, claims=True)
+    add("joint, then each task alone, against the better single arm", tuned, single, claims=True)
+    add("joint, then each task alone, against joint", tuned, dict.fromkeys(study.tasks, JOINT))
     for kind in SINGLE if all(outcome.has(kind) for kind in SINGLE) else ():
         add(f"joint against {kind}", JOINT, {task: Arm(kind, task) for task in study.tasks})
     add("joint against base", JOINT, dict.fromkeys(study.tasks, BASE))

@@ -13,7 +13,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-CURVES = {"joint": "joint", "single_data": "single, equal own data", "single_compute": "single, equal compute"}
+CURVES = {
+    "joint": "joint",
+    "joint_then_single": "joint, then the task alone",
+    "single_data": "single, equal own data",
+    "single_compute": "single, equal compute",
+}
 
 
 def plots_of(findings: Findings) -> dict[str, Figure]:

@@ -56,9 +56,11 @@ def level_name(level: LevelFindings) -> str:
 
 
 def _level(level: LevelFindings) -> list[str]:
-    parts = [_claim(level.claim)] if level.claim else []
+    parts = []
     for comparison in level.comparisons:
-        parts += [f"### {comparison.title[0].upper()}{comparison.title[1:]}\n", _comparison(comparison)]
+        parts.append(f"### {comparison.title[0].upper()}{comparison.title[1:]}\n")
+        parts += [_claim(comparison.claim)] if comparison.claim else []
+        parts.append(_comparison(comparison))
     tasks = list(next(iter(level.matrix.values()))) if level.matrix else []
     rows = [[arm, *(f"{scores[task]:.4f}" for task in tasks)] for arm, scores in level.matrix.items()]
     parts += ["### Every arm on every task\n", _table(["arm", *tasks], rows)]

@@ -65,19 +65,20 @@ class Runs:
             self._write_configs(run)
             self._check_unchanged(run)
         missing = [run for run in runs if not self._state(run).get("is_evaluated")]
-        log.info("%d runs, %d of them done", len(runs), len(runs) - len(missing))
+        done, failures = len(runs) - len(missing), list[str]()
+        log.info("%d runs, %d of them done", len(runs), done)
         free: queue.Queue[Environment] = queue.Queue()
         for place in self.places:
             free.put(place)
-        failures = []
         with ThreadPoolExecutor(len(self.places)) as pool:
-            futures = {pool.submit(self._complete, run, free): run for run in missing}
             try:
-                for done, future in enumerate(as_completed(futures), len(runs) - len(missing) + 1):
-                    log.info(
-                        "%d/%d %s: %s", done, len(runs), futures[future].name, future.exception() or future.result()
-                    )
-                    failures += [str(error)] if (error := future.exception()) else []
+                for is_later in (False, True):  # runs that start from another's weights come behind it
+                    wave = [run for run in missing if bool(run.start) == is_later and not failures]
+                    futures = {pool.submit(self._complete, run, free): run for run in wave}
+                    for future in as_completed(futures):
+                        done, error = done + 1, future.exception()
+                        log.info("%d/%d %s: %s", done, len(runs), futures[future].name, error or future.result())
+                        failures += [str(error)] if error else []
             except BaseException:
                 self._stop()
                 raise
@@ -106,7 +107,8 @@ class Runs:
         if folder.exists():  # stopped before its first checkpoint: nothing to go on from
             shutil.rmtree(folder)
         self._note(run)
-        return ["fit", "--no_base", "--config", str(self._config(run)), "--run_dir", str(folder)]
+        start = ["--init_from", str(self.folder / "runs" / run.start)] if run.start else []
+        return ["fit", "--no_base", "--config", str(self._config(run)), "--run_dir", str(folder), *start]
 
     def _evaluate_arguments(self, run: StudyRun) -> list[str]:
         verb, folder, config = VERBS[self.study.split], str(self._run_folder(run)), str(self._config(run, "evaluate"))
