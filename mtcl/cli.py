@@ -77,10 +77,11 @@ class MtclCLI(LightningCLI):
 
     def instantiate_trainer(self, **options: Any) -> Trainer:
         folder = self.run_dir
+        if (every := self._get(self.config, "checkpoint_every_n_steps")) < 1:
+            raise ConfigError(f"checkpoint_every_n_steps is {every}: give at least 1")
         extra: list[Any] = [Averaging(self.averaging)] if self.averaging else []
         extra += [Record(folder), Report()]
         if self._get(self.config, "trainer.enable_checkpointing") is not False:
-            every = self._get(self.config, "checkpoint_every_n_steps")
             extra += [*checkpoints(folder / "checkpoints", every_n_steps=every), Interruption(folder / "checkpoints")]
         if self._get(self.config, "trainer.enable_progress_bar") is not False:
             extra.append(Progress())

@@ -17,6 +17,14 @@ from mtcl.errors import ConfigError, nearest, root_cause
 def load(paths: list[str], *, below: dict[str, Any] | None = None) -> dict[str, Any]:
     """The merged content of YAML files, on top of `below` (the configuration of a checkpoint)."""
     merged = read(paths, below=below)
+    if odd := [key for key in merged if not isinstance(key, str)]:
+        raise ConfigError(f"the configuration has the key {odd[0]!r}: keys are names, put it in quotes if it is one")
+    seed = merged.get("seed_everything")
+    if isinstance(seed, int) and not isinstance(seed, bool) and not 0 <= seed < 1 << 32:
+        raise ConfigError(f"seed_everything is {seed}: give 0 to {(1 << 32) - 1}")
+    for section in ("model", "data", "trainer"):
+        if not isinstance(values := merged.get(section) or {}, dict):
+            raise ConfigError(f"{section} is {values!r}: give keys with values, or leave it out")
     tasks = merged.get("tasks") or {}
     if not isinstance(tasks, dict):
         raise ConfigError(f"tasks is {tasks!r}: give names with settings, for example `tasks: {{search: {{}}}}`")
@@ -60,11 +68,20 @@ class _Loader(yaml.SafeLoader):
     """Refuses a key given twice, of which YAML would silently take the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for (key_node, _), key in zip(node.value, keys, strict=True):
+        given = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        keys = [self.construct_object(key, deep=True) for key in given]
+        for key_node, key in zip(given, keys, strict=True):
             if keys.count(key) > 1:
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
         return super().construct_mapping(node, deep=deep)
+
+
+def _holds_itself(value: Any, *, inside: tuple[int, ...] = ()) -> bool:
+    """Whether a mapping or list is a part of itself, as a recursive anchor makes it."""
+    if id(value) in inside:
+        return True
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(_holds_itself(part, inside=(*inside, id(value))) for part in parts)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -82,6 +99,8 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: not valid YAML: {root_cause(error)}") from error
     if content is None:
         return {}
+    if _holds_itself(content):
+        raise ConfigError(f"{path}: an anchor (&) stands inside of itself (*): write the value out")
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: a configuration is a mapping of keys to values, not {type(content).__name__}")
     return content

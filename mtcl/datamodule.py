@@ -87,6 +87,8 @@ class MtclDataModule(pl.LightningDataModule):
         self.tasks_per_step, self.alpha, self.cap, self.seed = tasks_per_step, alpha, cap, seed
         self.pairs_per_task = pairs_per_task
         self.held_out, self.allow_leaks = tuple(held_out or ()), allow_leaks
+        if num_workers < 0:
+            raise ConfigError(f"data.num_workers is {num_workers}: give 0 or more")
         self.num_workers, self.start_method = num_workers, start_method
         self.position = 0
         self._plan: Plan | None = None
@@ -234,7 +236,8 @@ class MtclDataModule(pl.LightningDataModule):
         num_steps = self.trainer.max_steps * accumulate
         num_left = num_steps - self.trainer.global_step * accumulate
         with together():
-            check_validation_interval(self.trainer.val_check_interval, num_steps)
+            every = self.trainer.check_val_every_n_epoch
+            check_validation_interval(self.trainer.val_check_interval, num_steps, epochs=every)
         rank, ranks = self.trainer.global_rank, self.trainer.world_size
         tasks = [
             TaskData(self.store(name, "train"), self.task_configs[name].hard_negatives, self.teachers.get(name))

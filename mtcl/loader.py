@@ -70,8 +70,12 @@ class _Numbers(Dataset[int]):
         return index
 
 
-def check_validation_interval(interval: object, num_steps: int) -> None:
+def check_validation_interval(interval: object, num_steps: int, *, epochs: int | None = 1) -> None:
     """`interval` counts batches, or is a share of the run. Raises `ConfigError` if the run would never be validated."""
+    if epochs is not None and epochs > 1:
+        raise ConfigError(
+            f"trainer.check_val_every_n_epoch is {epochs}, but a run is one epoch: give trainer.val_check_interval"
+        )
     if not isinstance(interval, int | float) or math.isinf(interval):
         return
     if isinstance(interval, float):

@@ -200,10 +200,11 @@ class MtclModule(pl.LightningModule):
                 logger.experiment.add_custom_scalars(board.layout(self.board.tasks))
         missing = [pool for pool in self.data.pools("validation") if pool.name not in self.base]
         if missing and self.with_base:
-            with self._as_base() if self.global_step else nullcontext():
+            is_base = self.global_step == 0 and not self.weights_from_checkpoint
+            with nullcontext() if is_base else self._as_base():
                 results = {pool.name: self._evaluate(pool) for pool in missing}
             self.base |= primary_of(results)
-            if self.global_step == 0:
+            if is_base:
                 self._show("val", results)
 
     def on_train_batch_start(self, batch: StepBatch, batch_idx: int) -> None:
@@ -254,7 +255,7 @@ class MtclModule(pl.LightningModule):
         self._gradient_norm = nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val or math.inf)
 
     def on_train_batch_end(self, outputs: Any, batch: StepBatch, batch_idx: int) -> None:
-        if self.global_step % self._log_every == 0:
+        if self._log_every and self.global_step % self._log_every == 0:
             self.show_training()
 
     def show_training(self) -> None:
@@ -275,6 +276,8 @@ class MtclModule(pl.LightningModule):
         self.results[pool.name] = self._evaluate(pool)
 
     def on_validation_epoch_end(self) -> None:
+        if self.trainer.sanity_checking:  # some of the tasks
+            return
         primary = primary_of(self.results)
         self.log(board.VAL_MEAN, self.means("val", primary)[board.VAL_MEAN], logger=False, sync_dist=True)
         self.history[self.global_step] = primary

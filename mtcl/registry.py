@@ -49,7 +49,10 @@ class Registry:
         entry = self.entries[name]
         if entry.task is None:
             raise TaskError(f"task {name!r} cannot be loaded: {entry.error}")
-        return entry.task()
+        try:
+            return entry.task()
+        except Exception as error:  # a task's own __init__ is foreign code
+            raise TaskError(f"task {name!r} cannot be made: {located(error, Path(entry.origin))}") from error
 
     def _add(self, entry: Entry) -> None:
         other = self.entries.get(entry.name)
@@ -73,7 +76,8 @@ def discover(tasks_dir: str | Path | None = None) -> Registry:
     reference = reference_folder().resolve()
     for folder in [*folders, reference]:
         for path in sorted(folder.rglob("*.py")):
-            if not path.name.startswith("_") and path.resolve() not in seen:
+            is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+            if not is_hidden and not path.is_dir() and not path.name.startswith("_") and path.resolve() not in seen:
                 seen.add(path.resolve())
                 entries.append(_load_file(path, is_reference=path.resolve().is_relative_to(reference)))
     packaged = [_load_entry_point(point) for point in sorted(importlib.metadata.entry_points(group=GROUP))]

@@ -46,7 +46,9 @@ class Files(Source):
         paths = [path for path in self.paths(split, root) if not _is_empty(path)]
         if not paths:
             raise DataError(f"no rows in {', '.join(map(str, self.paths(split, root)))}")
-        return _read(FORMATS[paths[0].suffix], data_files=[str(p) for p in paths], what=str(paths[0]))
+        format_, files = FORMATS[paths[0].suffix], [str(p) for p in paths]
+        options: dict[str, Any] = {"keep_default_na": False, "na_values": [""]} if format_ == "csv" else {}
+        return _read(format_, data_files=files, what=files[0], digest=_digest_files(paths), **options)
 
     def fingerprint(self, split: str, root: Path | None) -> str:
         return _digest_files(self.paths(split, root))
@@ -93,7 +95,8 @@ class Hub(Source):
         revision = None if Path(self.repository).is_dir() else self.revision
         name = self.splits.get(split, split)
         what = f"{self.repository}@{self.revision} split {name!r}"
-        return _read(self.repository, name=self.config, split=name, revision=revision, what=what)
+        digest = self.fingerprint(split, root) if revision is None else ""
+        return _read(self.repository, name=self.config, split=name, revision=revision, what=what, digest=digest)
 
     def fingerprint(self, split: str, root: Path | None) -> str:
         folder = Path(self.repository)
@@ -159,8 +162,14 @@ def _is_empty(path: Path) -> bool:
         return len(list(lines)) < (2 if path.suffix == ".csv" else 1)
 
 
-def _read(path: str, *, what: str, split: str = "train", **options: Any) -> pa.Table:
+def _read(path: str, *, what: str, split: str = "train", digest: str, **options: Any) -> pa.Table:
+    """Rows through `datasets`, whose cache knows a file by its path and time of change: local files, by `digest`, get a
+    folder of it for each content.
+    """
     import datasets
+
+    if digest:
+        options["cache_dir"] = str(Path(datasets.config.HF_DATASETS_CACHE) / f"mtcl-{digest[:16]}")
 
     bars = datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()

@@ -105,7 +105,9 @@ def problems_of(cls: type[Task]) -> list[str]:
     metric, pairs = getattr(cls, "metric", None), getattr(cls, "pairs", None)
     if isinstance(metric, Metric) and isinstance(pairs, Pairs):
         base = BASES[pairs.kind]
-        if pairs.kind not in metric.kinds:
+        if not isinstance(metric.name, str):
+            problems.append(f"metric {type(metric).__name__} has a method `name`: put @property before it")
+        elif pairs.kind not in metric.kinds:
             problems.append(f"metric {metric.name} does not fit {pairs.kind} pairs: {' or '.join(suited(pairs.kind))}")
         elif not isinstance(metric, base):
             problems.append(f"metric {metric.name} must derive from {base.__name__} for {pairs.kind} pairs")

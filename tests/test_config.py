@@ -128,12 +128,21 @@ def test_files_win_over_the_configuration_of_a_checkpoint(tmp_path: Path) -> Non
         ("tasks: search", r"tasks is 'search': give names with settings"),
         ("tasks: {null: {}}", r"tasks has the name None, which YAML does not read as text: put it in quotes"),
         ("tasks: {on: {}}", r"tasks has the name True"),
+        ("1:", r"the configuration has the key 1: keys are names"),
+        ("trainer: 5", r"trainer is 5: give keys with values"),
+        ("seed_everything: -1", r"seed_everything is -1: give 0 to "),
+        ("model: &a {encoder: *a}", r"0\.yaml: an anchor \(&\) stands inside of itself"),
     ],
 )
 def test_what_is_no_configuration_is_told_with_its_place(tmp_path: Path, text: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told) as error:
         load(tmp_path, text)
     assert "\n" not in str(error.value)
+
+
+def test_a_merge_key_takes_over_an_anchor(tmp_path: Path) -> None:
+    text = "tasks:\n  a: &x {weight: 1, batch_size: 4}\n  b:\n    <<: *x\n    batch_size: 8\n"
+    assert load(tmp_path, text)["tasks"]["b"] == {"weight": 1, "batch_size": 8}
 
 
 def test_a_missing_file_is_told_the_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

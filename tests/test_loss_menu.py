@@ -328,3 +328,18 @@ def test_bad_options_are_refused(make: Callable[[], Any], message: str) -> None:
 def test_rows_are_cut_whole() -> None:
     rows = rows_of(unit(4, 3), torch.arange(4)[:, None], unit(4, 2))[slice(1, 3)]
     assert [len(x) for x in (rows.vectors_ND, rows.keys_NK, rows.log_q_N, rows.teacher_NE) if x is not None] == [2] * 4
+
+
+def test_what_is_learned_comes_back_from_its_bounds() -> None:
+    """A step that carries a temperature or a scale past its bound does not end its learning."""
+    for loss, learned, past, bound in (
+        (PairBCE(scale=100.0), "log_scale", 5.0, math.log(100)),
+        (InfoNCE(0.005, learn_temperature=True), "log_temperature", -6.0, math.log(0.005)),
+    ):
+        parameter = loss.get_parameter(learned)
+        with torch.no_grad():
+            parameter.fill_(past)
+        loss.temperature.backward()
+        assert parameter.item() == pytest.approx(bound)
+        assert parameter.grad is not None
+        assert parameter.grad.item() != 0

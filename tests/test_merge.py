@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtcl.checkpoint import config_of
-from mtcl.commands.merge import checkpoint_of
+from mtcl.commands.merge import check_one_base, checkpoint_of
 from mtcl.encoder import Encoder, EncoderConfig
 from mtcl.errors import ConfigError
 from mtcl.merge import Ingredient, State, merge
@@ -101,6 +101,16 @@ def test_what_another_source_trained_is_not_held_out() -> None:
     assert set(config_of(merged)["tasks"]) == {"a", "b"}
 
 
+def test_runs_of_different_bases_have_no_mean() -> None:
+    runs = {
+        name: {"mtcl": {"facts": {"model.encoder": {"weights": weights}}}}
+        for name, weights in zip("ab", "xy", strict=True)
+    }
+    with pytest.raises(ConfigError, match="'a' and 'b' began from different base encoders"):
+        check_one_base(runs)
+    check_one_base({"a": runs["a"], "merged": {"mtcl": {"base_weights": "x"}}, "old": {"mtcl": {}}})
+
+
 @pytest.mark.slow
 def test_command(run: list[str], tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_command: Run) -> None:
     """Of two runs and the base; judged, used as a start, refused as a run to go on with."""
@@ -116,6 +126,7 @@ def test_command(run: list[str], tiny_model: Path, demo_root: Path, tmp_path: Pa
     parts = [one["state_dict"][f"encoder.{name}"], other["state_dict"][f"encoder.{name}"], base[name]]
     expected = sum(part * weight for part, weight in zip(parts, (0.5, 0.3, 0.2), strict=True))
     torch.testing.assert_close(soup["state_dict"][f"encoder.{name}"], expected)
+    assert soup["mtcl"]["base_weights"] == one["mtcl"]["facts"]["model.encoder"]["weights"]
     assert soup["mtcl"]["merged"] == {"runs/a": 0.5, "runs/b": 0.3, "base": 0.2}
 
     done = mtcl_command("test", "--ckpt", "soup")

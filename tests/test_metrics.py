@@ -36,6 +36,11 @@ def test_equal_to_torchmetrics(metric: Metric, reference, num_candidates: int) -
     np.testing.assert_allclose(metric(hits, relevant.sum(dim=1).numpy()), expected, atol=1e-6)
 
 
+def test_the_first_hit_is_looked_for_in_the_whole_ranking() -> None:
+    with pytest.raises(TypeError, match="depth"):
+        MRR(depth=1)  # type: ignore[call-arg]
+
+
 def test_k_must_be_positive() -> None:
     with pytest.raises(TaskError, match="k=0"):
         NDCG(k=0)

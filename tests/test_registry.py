@@ -126,6 +126,28 @@ def test_files_that_begin_with_an_underscore_are_no_tasks(working_folder: Path) 
     assert own(discover()) == {"one"}
 
 
+def test_hidden_folders_and_folders_named_as_files_hold_no_tasks(working_folder: Path) -> None:
+    write_task(working_folder / "tasks" / ".ipynb_checkpoints" / "a-checkpoint.py")
+    (working_folder / "tasks" / "b.py").mkdir()
+    assert not {"a-checkpoint", "b"} & discover().entries.keys()
+
+
+def test_a_task_that_cannot_be_made_says_so(working_folder: Path) -> None:
+    write_task(
+        working_folder / "tasks" / "made.py", body="\n    def __init__(self, root):\n        self._root = root\n"
+    )
+    with pytest.raises(TaskError, match=r"task 'made' cannot be made: .*missing 1 required positional argument"):
+        discover()["made"]
+
+
+def test_a_metric_whose_name_is_a_method_is_told(working_folder: Path) -> None:
+    path = write_task(working_folder / "tasks" / "named.py")
+    own = "class Own(MRR):\n    def name(self):\n        return 'own'\n\n\nclass Something"
+    path.write_text(path.read_text().replace("class Something", own).replace("metric = MRR()", "metric = Own()"))
+    with pytest.raises(TaskError, match=r"metric Own has a method `name`: put @property before it"):
+        discover()["named"]
+
+
 def test_a_syntax_error_is_told_by_file_and_line_and_isolated(working_folder: Path) -> None:
     write_task(working_folder / "tasks" / "good.py")
     write_task(working_folder / "tasks" / "typo.py", body="    version = = 2\n")

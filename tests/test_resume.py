@@ -156,3 +156,22 @@ def test_test_and_predict_from_a_run_folder(unbroken: Path, tmp_path: Path, mtcl
     table = pq.read_table(tmp_path / "out" / "embeddings" / "search.parquet")
     assert table.schema.names == ["text", "embedding"]
     assert len(table["embedding"][0]) == 32
+
+
+@pytest.mark.slow
+def test_a_run_from_another_s_weights_is_compared_with_the_base_encoder(
+    tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_command: Run
+) -> None:
+    """With what `mtcl validate` calls the base too; and a check of a few batches before the first step is no figure."""
+    short = {"trainer.max_steps": 4, "trainer.val_check_interval": 2, "data.num_workers": 0}
+    done = mtcl_command("fit", *options(tiny_model, demo_root, "a", **short))
+    assert done.returncode == 0, done.stderr
+    short["trainer.num_sanity_val_steps"] = 1
+    done = mtcl_command("fit", "--init_from", "runs/a", *options(tiny_model, demo_root, "b", **short))
+    assert done.returncode == 0, done.stderr
+    first, second = (
+        torch.load(tmp_path / f"runs/{run}/checkpoints/last.ckpt", weights_only=True)["mtcl"] for run in "ab"
+    )
+    assert second["base"] == first["base"]
+    assert list(second["history"]) == [2, 4]
+    assert all(len(primary) == 3 for primary in second["history"].values())

@@ -89,6 +89,22 @@ def test_new_rows_under_an_old_name_are_read(folder: Path) -> None:
     assert Files("topic")("train", folder.parent).to_pylist()[-1] == {"text": "new", "label": "new"}
 
 
+def test_new_rows_are_read_where_the_file_says_the_same_time(folder: Path) -> None:
+    """As copies and unpacked archives may leave it."""
+    for text in ("old", "new"):
+        write_jsonl(folder, "train", [{"text": text, "label": "x"}])
+        os.utime(folder / "train.jsonl", (1_500_000_000, 1_500_000_000))
+        assert Files("topic")("train", folder.parent)["text"].to_pylist() == [text]
+
+
+def test_words_that_pandas_takes_for_none_are_words_in_csv(folder: Path) -> None:
+    (folder / "train.csv").write_text("text,label\nNA,null\nnone,\n")
+    assert Files("topic")("train", folder.parent).to_pylist() == [
+        {"text": "NA", "label": "null"},
+        {"text": "none", "label": None},
+    ]
+
+
 def test_a_shard_without_rows_is_passed_over(folder: Path) -> None:
     write_shards(folder, "train", ROWS)
     pq.write_table(pa.Table.from_pylist(ROWS)[:0], folder / "train" / "part-3.parquet")

@@ -30,7 +30,7 @@ from mtcl.transfer.config import KINDS
 from mtcl.transfer.findings import findings_of
 from mtcl.transfer.outcome import read_outcome
 from mtcl.transfer.report import markdown, write_report
-from mtcl.transfer.runs import Runs
+from mtcl.transfer.runs import RunError, Runs, places_of
 from mtcl.transfer.study import facts_of
 from tests.conftest import ROOT, Run
 
@@ -125,6 +125,52 @@ def test_a_task_that_goes_on_alone_starts_from_the_joint_run_of_its_seed_and_dat
     assert runs["joint_then_single-a-50-1"].config == runs["single_data-a-50-1"].config
 
 
+def test_arms_meet_what_the_joint_run_really_shows() -> None:
+    """Its own overrides count."""
+    turns = {"data": {"tasks_per_step": 1}, "trainer": {"max_steps": 30}}
+    runs = runs_by_name(study_of(arm_overrides={"joint": turns}, control=None, arms=["single_data", "joint"]))
+    assert {len(stream(runs[f"single_data-{task}-1"], task)) for task in "abc"} == {10}
+    assert {len(stream(runs["joint-1"], task)) for task in "abc"} == {10}
+
+
+def test_what_starts_from_a_joint_run_depends_on_its_configuration(tmp_path: Path) -> None:
+    def digests(**changed: Any) -> dict[str, str]:
+        study = study_of(**changed)
+        return {name: Runs(study, tmp_path, [])._digest(run) for name, run in runs_by_name(study).items()}
+
+    before = digests()
+    after = digests(arm_overrides={"joint": {"model": {"optimizer": {"lr": 1.0}}}})
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {name for name in before if name.startswith("joint")}
+
+
+def test_only_what_starts_from_a_failed_run_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = study_of(seeds=[1], arms=["single_data", "joint", "joint_then_single"], control=None, held_out=[])
+    began: list[str] = []
+    broken = {"single_data-a-1"}
+
+    def process(runs: Runs, run: StudyRun, commands: list[list[str]], place: dict[str, str]) -> None:
+        began.append(run.name)
+        if run.name in broken:
+            raise RunError("it failed")
+        (tmp_path / "runs" / run.name / "checkpoints").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "runs" / run.name / "checkpoints" / "best.ckpt").touch()
+
+    monkeypatch.setattr(Runs, "_process", process)
+    for name, then in (("single_data-a-1", 3), ("joint-1", 0)):
+        broken = {name}
+        shutil.rmtree(tmp_path / "runs", ignore_errors=True)
+        began.clear()
+        with pytest.raises(RunError, match="1 of 7 runs failed"):
+            Runs(study, tmp_path, [{}]).complete(runs_of(study, PAIRS))
+        assert sum(name.startswith("joint_then_single") for name in began) == then
+    broken = set()
+    shutil.rmtree(tmp_path / "runs" / "joint-1" / "checkpoints", ignore_errors=True)
+    Runs(study, tmp_path, [{}])._note(runs_by_name(study)["joint-1"], is_evaluated=True)
+    with pytest.raises(RunError, match="joint-1 has no checkpoint any more: remove that folder"):
+        Runs(study, tmp_path, [{}]).complete(runs_of(study, PAIRS))
+
+
 def test_overrides_reach_their_arms() -> None:
     study = study_of(arm_overrides={"joint": {"model": {"optimizer": {"lr": 1e-3}}}})
     runs = runs_by_name(study)
@@ -179,6 +225,10 @@ def test_runs_of_other_data_or_another_split_are_refused(tmp_path: Path, demo_ro
         ({"seeds": [1, 1]}, "each once"),
         ({"split": "train"}, "test or validation"),
         ({"steps": 0}, "steps is 0"),
+        ({"margin": -0.1}, "a margin is -0.1: give 0 or more"),
+        ({"arm_overrides": {"joint": None}}, "the overrides of joint hold None"),
+        ({"arm_overrides": {"joint": {"data": None}}}, "the overrides of joint hold None"),
+        ({"arm_overrides": {"joint": {"tasks": {"a": None}}}}, "the overrides of joint set the task 'a' to None"),
         ({"overrides": {"tasks": {"b": {}}}}, "give a task's settings under `tasks`"),
     ],
 )
@@ -269,6 +319,11 @@ def test_the_report_holds_every_figure(scored: tuple[StudyConfig, Path]) -> None
     assert "gains-50" in events.Tags()["images"]
 
 
+def test_no_jobs_at_all_are_an_error() -> None:
+    with pytest.raises(ConfigError, match="--jobs is 0: give at least 1"):
+        places_of(0)
+
+
 def test_arms_of_other_items_are_refused(scored: tuple[StudyConfig, Path]) -> None:
     study, folder = scored
     path = folder / "runs" / "joint-50-2" / "scores" / "test" / "c.parquet"
@@ -332,12 +387,12 @@ def test_a_failing_run_is_named_and_the_others_are_kept(
     tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_command: Run
 ) -> None:
     text = STUDY.format(model=tiny_model, root=demo_root).replace("steps: 60", "steps: 4").replace("30", "4")
-    (tmp_path / "s.yaml").write_text(text + "arm_overrides: {joint: {data: {batch_size: 1}}}\n")
+    (tmp_path / "s.yaml").write_text(text + "arm_overrides: {joint: {model: {optimizer: {warmup_steps: 99}}}}\n")
     failed = mtcl_command("transfer", "--config", "s.yaml", "--study_dir", "study", "--jobs", "2", timeout_s=200)
     assert failed.returncode == 2
     assert "1 of 6 runs failed" in failed.stderr
     assert "run joint-1 ended with code 2: mtcl: ConfigError:" in failed.stderr
-    assert "negatives need at least 2" in failed.stderr
+    assert "model.optimizer.warmup_steps is 99" in failed.stderr
     for task in ("search", "interest", "hashtag"):
         assert (tmp_path / f"study/runs/single_data-search-1/scores/test/{task}.parquet").exists()
     assert "Traceback" not in failed.stderr

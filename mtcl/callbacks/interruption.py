@@ -48,7 +48,7 @@ class Interruption(Checkpoint):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: MtclModule, *arguments: Any, **options: Any) -> None:  # type: ignore[override]
         several = trainer.world_size > 1
-        every: int = trainer.log_every_n_steps if several else 1  # type: ignore[attr-defined]
+        every: int = (trainer.log_every_n_steps or 1) if several else 1  # type: ignore[attr-defined]
         if is_accumulating(trainer) or trainer.global_step % every:
             return
         self._leaving = (

@@ -28,6 +28,7 @@ def main(command: str, arguments: list[str]) -> int:
     from mtcl.merge import Ingredient, merge
 
     saved = {name: checkpoint.read(checkpoint.find(Path(name))) for name in options.checkpoints if name != BASE}
+    check_one_base(saved)
     first = next(iter(saved.values()))
     states = {name: content["state_dict"] for name, content in saved.items()}
     if BASE in options.checkpoints:
@@ -39,6 +40,24 @@ def main(command: str, arguments: list[str]) -> int:
     write_whole(content, path, advice="give another --out")
     print(f"written {path}; judge it with: mtcl test --ckpt {options.out}")
     return 0
+
+
+def base_of(saved: dict[str, Any]) -> str | None:
+    """The fingerprint of the base encoder that a checkpoint's run, or the runs that it was merged from, began with."""
+    content = saved["mtcl"]
+    facts = content.get("facts") or {}
+    found: str | None = content.get("base_weights") or (facts.get("model.encoder") or {}).get("weights")
+    return found
+
+
+def check_one_base(saved: dict[str, dict[str, Any]]) -> None:
+    """Raise `ConfigError` for checkpoints of different base encoders, whose weights have no common meaning."""
+    bases = {name: base for name, content in saved.items() if (base := base_of(content))}
+    first = next(iter(bases), None)
+    if odd := [name for name, base in bases.items() if first and base != bases[first]]:
+        raise ConfigError(
+            f"{first!r} and {odd[0]!r} began from different base encoders: a mean of weights needs a common origin"
+        )
 
 
 def weights_of(options: argparse.Namespace) -> list[float]:
@@ -103,7 +122,14 @@ def checkpoint_of(state: State, sources: list[dict[str, Any]], merged: dict[str,
         "state_dict": state,
         "global_step": 0,
         "pytorch-lightning_version": sources[0]["pytorch-lightning_version"],
-        "mtcl": {"base": base, "history": {}, "config": text, "merged": merged, "trained_before": trained},
+        "mtcl": {
+            "base": base,
+            "history": {},
+            "config": text,
+            "merged": merged,
+            "trained_before": trained,
+            "base_weights": base_of(sources[0]),
+        },
     }
 
 

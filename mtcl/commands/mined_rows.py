@@ -12,7 +12,7 @@ import numpy as np
 
 from mtcl.errors import TaskError
 from mtcl.pairs import Cluster, Duplicates, LabelText, Pairs, Parallel, QueryDocument, Tags
-from mtcl.pairs.columns import id_column, text_column, typed_column
+from mtcl.pairs.columns import id_column, is_list, text_column, typed_column
 from mtcl.pairs.keys import index_in
 from mtcl.sources import as_table
 from mtcl.store import TokenStore
@@ -61,10 +61,9 @@ class MinedRows:
         return anchors, group(rows, found[rows, columns], num_rows=len(anchors))
 
     def _tagged(self, pairs: Tags, texts: pa.Array) -> tuple[IntArray, Ragged]:
-        import pyarrow as pa
         import pyarrow.compute as pc
 
-        column = typed_column(self.table, pairs.tags, pa.types.is_list, "a list of strings")
+        column = typed_column(self.table, pairs.tags, is_list, "a list of strings")
         anchors = index_in(text_column(self.table, pairs.text), texts)
         owners, tags = np.asarray(pc.list_parent_indices(column)), index_in(pc.list_flatten(column), texts)
         return anchors, group(owners[tags >= 0], tags[tags >= 0], num_rows=len(anchors))

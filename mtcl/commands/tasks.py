@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from mtcl.commands.arguments import Parser
 from mtcl.errors import ConfigError, TaskError
 from mtcl.pairs.table import DRAWN
-from mtcl.registry import Registry, discover
+from mtcl.registry import Registry, discover, reference_folder
 from mtcl.task import NAME, Task, errors_of
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def examples(table: PairTable, count: int = 3) -> list[str]:
         if table.groups is not None:
             members = table.groups[positive]
             anchor = members[0] if anchor == DRAWN else anchor
-            positive = next(member for member in members if member != anchor)
+            positive = next((member for member in members if member != anchor), anchor)
         lines.append(f"{table.texts[int(anchor)].as_py()[:70]!r} -> {table.texts[int(positive)].as_py()[:70]!r}")
     return lines
 
@@ -142,6 +142,11 @@ def new(name: str) -> int:
     path = Path("tasks") / f"{name}.py"
     if path.exists():
         raise ConfigError(f"{path} exists: choose another name, or edit it")
+    reference = reference_folder()
+    if path.parent.resolve() == reference.resolve() and (taken := sorted(reference.rglob(path.name))):
+        raise ConfigError(f"{taken[0]} is a reference task of that name: choose another")
+    if path.parent.exists() and not path.parent.is_dir():
+        raise ConfigError(f"{str(path.parent)!r} is no folder: rename it, tasks are looked for there")
     path.parent.mkdir(exist_ok=True)
     class_name = "".join(part.capitalize() for part in name.split("_"))
     path.write_text(TEMPLATE.format(name=name, class_name=class_name), encoding="utf-8")

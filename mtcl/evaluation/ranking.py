@@ -98,7 +98,7 @@ def _scores(
 def _judge(metric: RankingMetric, hits_NK: BoolArray, num_relevant_N: npt.NDArray[np.int64]) -> FloatArray:
     """(N,) scores; a task's own metric is foreign code, so what goes wrong in it is told with its place."""
     try:
-        scores_N = metric(hits_NK, num_relevant_N)
+        scores_N = metric(hits_NK[:, : metric.depth], num_relevant_N)
     except Exception as error:
         raise TaskError(f"metric {metric.name}: {located(error, Path(inspect.getfile(type(metric))))}") from error
     if np.shape(scores_N) != num_relevant_N.shape:

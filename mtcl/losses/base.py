@@ -22,6 +22,13 @@ SCORES_PER_BLOCK = 1 << 21
 """A loss never holds more scores than these at a time: 8 MiB in float32, a few times that with intermediates."""
 
 
+def within(learned: Tensor, low: float, high: float) -> Tensor:
+    """What is learned, put back to its bounds where a step has carried it past them, so that its gradient lives on."""
+    with torch.no_grad():
+        learned.clamp_(low, high)
+    return learned
+
+
 @dataclass(frozen=True)
 class Embedded:
     """Texts as unit vectors, with what travels with them: keys padded with 0, the log of how often each is

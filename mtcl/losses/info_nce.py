@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mtcl.errors import ConfigError
-from mtcl.losses.base import Embedded, Loss, View, by_blocks, cosines
+from mtcl.losses.base import Embedded, Loss, View, by_blocks, cosines, within
 from mtcl.relation import LEFT_OUT, NEGATIVE, POSITIVE, relation
 from mtcl.types import Kind
 
@@ -67,7 +67,7 @@ class InfoNCE(Loss):
 
     @property
     def temperature(self) -> Tensor:
-        return self.log_temperature.exp().clamp(MIN_TEMPERATURE, MAX_TEMPERATURE)
+        return within(self.log_temperature, math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE)).exp()
 
     def forward(self, view: View) -> Tensor:
         hard = [] if view.negatives is None else [view.negatives.all]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtcl.errors import ConfigError
-from mtcl.losses.base import Embedded, Loss, View, by_blocks, cosines, pair_cosines
+from mtcl.losses.base import Embedded, Loss, View, by_blocks, cosines, pair_cosines, within
 from mtcl.relation import LEFT_OUT, POSITIVE, relation
 from mtcl.types import Kind
 
@@ -41,7 +41,7 @@ class PairBCE(Loss):
 
     @property
     def scale(self) -> Tensor:
-        return self.log_scale.exp().clamp(max=100.0)
+        return within(self.log_scale, -math.inf, math.log(100)).exp()
 
     def forward(self, view: View) -> Tensor:
         if view.scores_C is not None:

@@ -7,7 +7,7 @@ and takes about 80 times as long. Letters: N queries, K ranks looked at.
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -84,7 +84,7 @@ class Accuracy(AtK):
 class MRR(RankingMetric):
     """Reciprocal rank of the first relevant candidate, over the whole ranking."""
 
-    depth: int | None = None
+    depth: int | None = field(default=None, init=False)
 
     @property
     def name(self) -> str:
@@ -99,7 +99,7 @@ class MRR(RankingMetric):
 class MAP(RankingMetric):
     """Mean over the relevant candidates of the precision at their rank (average precision), over the whole ranking."""
 
-    depth: int | None = None
+    depth: int | None = field(default=None, init=False)
 
     @property
     def name(self) -> str:

@@ -97,7 +97,7 @@ def negatives_column(rows: pa.Table, names: str | tuple[str, ...]) -> tuple[pa.A
     for name in names:
         column = typed_column(rows, name, _is_text_or_texts, "text or lists of texts")
         owner = pa.array(np.arange(len(rows)))
-        if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        if is_list(column.type):
             owner, column = pc.list_parent_indices(column).cast(pa.int64()), pc.list_flatten(column)
         column = column.cast(pa.large_string())
         given = pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(column), ""), False)
@@ -106,12 +106,19 @@ def negatives_column(rows: pa.Table, names: str | tuple[str, ...]) -> tuple[pa.A
     return pa.concat_arrays(texts), np.concatenate(owners)
 
 
+def is_list(kind: Any) -> bool:
+    """Whether an Arrow type is one of lists of any length."""
+    import pyarrow as pa
+
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+
+
 def _is_text_or_texts(kind: Any) -> bool:
     import pyarrow as pa
 
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+    if is_list(kind):
         kind = kind.value_type
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind))
 
 
 def typed_column(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from mtcl.errors import TaskError
 from mtcl.pairs.base import Pairs
-from mtcl.pairs.columns import clean, negatives_column, text_column, typed_column
+from mtcl.pairs.columns import clean, is_list, negatives_column, text_column, typed_column
 from mtcl.pairs.table import By, PairTable, label_table
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Tags(Pairs):
         import pyarrow.compute as pc
 
         rows, skipped = clean(rows, self.text)
-        column = typed_column(rows, self.tags, _is_list, "a list of strings")
+        column = typed_column(rows, self.tags, is_list, "a list of strings")
         owner = pc.list_parent_indices(column)
         flat = pa.table({"text": pc.take(text_column(rows, self.text), owner), "tag": pc.list_flatten(column)})
         pairs, empty_tags = clean(flat, "text", "tag")
@@ -65,12 +65,6 @@ class Tags(Pairs):
             skipped = {**skipped, f"no {self.tags}": untagged}
         skipped = {**skipped, **{f"tag: {reason}": count for reason, count in empty_tags.items()}}
         return label_table(text_column(pairs, "text"), text_column(pairs, "tag"), by=self.by, skipped=skipped)
-
-
-def _is_list(kind: Any) -> bool:
-    import pyarrow as pa
-
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 
 def check_by(by: By, owner: str) -> None:

@@ -35,7 +35,7 @@ class Arm:
 @dataclass(frozen=True)
 class StudyRun:
     """One run of the study. `config` is of `mtcl fit` (of `mtcl test` where nothing is trained); `start` names the run
-    whose weights it begins with, "" for the base encoder.
+    whose weights it begins with, "" for the base encoder, and `start_config` is that run's.
     """
 
     arm: Arm
@@ -44,6 +44,7 @@ class StudyRun:
     name: str
     config: dict[str, Any]
     start: str = ""
+    start_config: dict[str, Any] | None = None
 
     @property
     def is_trained(self) -> bool:
@@ -91,12 +92,12 @@ def run_name(study: StudyConfig, arm: Arm, seed: int, limit: int | None) -> str:
     return f"{arm}{level}-{seed}"
 
 
-def num_steps(study: StudyConfig, arm: Arm, plan: Plan, joint: Plan) -> int:
+def num_steps(study: StudyConfig, arm: Arm, plan: Plan, joint: Plan, *, joint_steps: int) -> int:
     """Optimizer steps of an arm, such that it meets its share of the joint run's sub-batches."""
     if arm.kind in ("joint", "single_compute"):
-        return study.steps
+        return joint_steps
     own = [task.name for task in plan.tasks if task.name in study.tasks]
-    wanted = sum(_share(joint, name) for name in own) * joint.num_slots * study.steps
+    wanted = sum(_share(joint, name) for name in own) * joint.num_slots * joint_steps
     return max(1, round(wanted / (plan.num_slots * sum(_share(plan, name) for name in own))))
 
 
@@ -112,21 +113,34 @@ def plan_of(config: dict[str, Any], num_pairs: dict[str, int], *, seed: int = 0)
 
 
 def _run(study: StudyConfig, arm: Arm, seed: int, limit: int | None, num_pairs: dict[str, int]) -> StudyRun:
-    joint = plan_of(_settings(study, list(study.tasks), seed, limit), num_pairs)
+    joint_config = _joint_config(study, seed, limit)
+    joint = plan_of(joint_config, num_pairs)
     config = _settings(study, trained_tasks(study, arm), seed, limit)
     slots = joint.num_slots if arm.kind == "single_compute" else min(joint.num_slots, len(config["tasks"]))
     if arm.kind == "control":
         slots = joint.num_slots + 1
     config["data"]["tasks_per_step"] = slots
-    config = merge(config, {"trainer": {"max_steps": num_steps(study, arm, plan_of(config, num_pairs), joint)}})
+    joint_steps = joint_config["trainer"]["max_steps"]
+    steps = num_steps(study, arm, plan_of(config, num_pairs), joint, joint_steps=joint_steps)
+    config = merge(config, {"trainer": {"max_steps": steps}})
     config = merge(config, study.arm_overrides.get(arm.kind, {}))
     config["tasks"] = {name: config["tasks"][name] for name in trained_tasks(study, arm)}
     if arm.kind == "base":
         config = merge(config, {"model": {"encoder": {"dim": None}}})
     elif arm.kind == "base_pca":
         config = merge(config, {"model": {"encoder": {"dim": study.dim, "projection": "pca"}}})
-    start = run_name(study, Arm("joint"), seed, limit) if arm.kind == "joint_then_single" else ""
-    return StudyRun(arm, seed, limit, run_name(study, arm, seed, limit), config, start)
+    name = run_name(study, arm, seed, limit)
+    if arm.kind != "joint_then_single":
+        return StudyRun(arm, seed, limit, name, config)
+    return StudyRun(arm, seed, limit, name, config, run_name(study, Arm("joint"), seed, limit), joint_config)
+
+
+def _joint_config(study: StudyConfig, seed: int, limit: int | None) -> dict[str, Any]:
+    """The joint run's configuration, which says what the other arms are to meet."""
+    tasks = list(study.tasks)
+    config = merge(_settings(study, tasks, seed, limit), {"trainer": {"max_steps": study.steps}})
+    config = merge(config, study.arm_overrides.get("joint", {}))
+    return {**config, "tasks": {name: config["tasks"][name] for name in tasks}}
 
 
 def _settings(study: StudyConfig, tasks: list[str], seed: int, limit: int | None) -> dict[str, Any]:

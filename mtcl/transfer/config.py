@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -73,12 +74,29 @@ class StudyConfig:
             raise ConfigError(f"seeds is {self.seeds}: give at least one, each once")
         if self.split not in ("test", "validation"):
             raise ConfigError(f"split is {self.split!r}: give test or validation")
+        for margin in (self.margin, *self.margins.values()):
+            if not 0 <= margin < math.inf:
+                raise ConfigError(f"a margin is {margin}: give 0 or more, in units of the task's metric")
+        for arm, settings in (("all arms", self.overrides), *self.arm_overrides.items()):
+            self._check_settings(arm, settings)
         if not self.pairs_per_task:
             raise ConfigError("pairs_per_task is empty: give [null] for all pairs")
         for kind in chain(self.arms, self.arm_overrides, self.keep_checkpoints):
             if kind not in KINDS:
                 raise ConfigError(f"unknown arm {kind!r}{nearest(kind, KINDS)}")
         self._check_tasks()
+
+    def _check_settings(self, arm: str, settings: Any) -> None:
+        """Overrides are parts of a run's configuration: keys with values, in sections."""
+        sections = ("model", "data", "trainer", "tasks")
+        parts = [settings[name] for name in sections if name in settings] if isinstance(settings, dict) else []
+        if odd_parts := [part for part in (settings, *parts) if not isinstance(part, dict)]:
+            raise ConfigError(f"the overrides of {arm} hold {odd_parts[0]!r}: give keys with values, or leave it out")
+        tasks = settings.get("tasks", {})
+        if odd := [
+            name for name in tasks if name not in {*self.tasks, self.control} or not isinstance(tasks[name], dict)
+        ]:
+            raise ConfigError(f"the overrides of {arm} set the task {odd[0]!r} to {tasks[odd[0]]!r}: give settings")
 
     def _check_tasks(self) -> None:
         for name, settings in self.tasks.items():

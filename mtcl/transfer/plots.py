@@ -28,7 +28,7 @@ def plots_of(findings: Findings) -> dict[str, Figure]:
         suffix = "" if len(findings.levels) == 1 else f"-{level.num_pairs or 'all'}"
         if level.comparisons:
             figures[f"gains{suffix}"] = gains_plot(level.comparisons)
-        if reference(level):
+        if reference(level) and len(level.matrix) > 1:
             figures[f"matrix{suffix}"] = matrix_plot(level)
     if len(findings.levels) > 1:
         figures["curves"] = curves_plot(findings)

@@ -25,9 +25,9 @@ ONE_SEED = "With one seed the intervals say what other items would give, and not
 
 def write_report(findings: Findings, folder: Path) -> Path:
     """Write report.md, report.json, plots and TensorBoard events; an earlier report is replaced."""
+    plots = plots_of(findings)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    plots = plots_of(findings)
     for name, figure in plots.items():
         figure.savefig(folder / f"{name}.png", dpi=100)
     text = markdown(findings, images=list(plots))

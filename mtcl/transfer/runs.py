@@ -29,7 +29,7 @@ from mtcl.config import merge
 from mtcl.errors import ConfigError, MtclError
 from mtcl.transfer.arms import StudyRun
 from mtcl.transfer.config import StudyConfig
-from mtcl.types import LAST
+from mtcl.types import BEST, LAST
 
 log = logging.getLogger("mtcl")
 VERBS = {"test": "test", "validation": "validate"}
@@ -65,7 +65,7 @@ class Runs:
             self._write_configs(run)
             self._check_unchanged(run)
         missing = [run for run in runs if not self._state(run).get("is_evaluated")]
-        done, failures = len(runs) - len(missing), list[str]()
+        done, failures = len(runs) - len(missing), dict[str, str]()
         log.info("%d runs, %d of them done", len(runs), done)
         free: queue.Queue[Environment] = queue.Queue()
         for place in self.places:
@@ -73,18 +73,19 @@ class Runs:
         with ThreadPoolExecutor(len(self.places)) as pool:
             try:
                 for is_later in (False, True):  # runs that start from another's weights come behind it
-                    wave = [run for run in missing if bool(run.start) == is_later and not failures]
+                    wave = [run for run in missing if bool(run.start) == is_later and run.start not in failures]
                     futures = {pool.submit(self._complete, run, free): run for run in wave}
                     for future in as_completed(futures):
                         done, error = done + 1, future.exception()
                         log.info("%d/%d %s: %s", done, len(runs), futures[future].name, error or future.result())
-                        failures += [str(error)] if error else []
+                        failures |= {futures[future].name: str(error)} if error else {}
             except BaseException:
                 self._stop()
                 raise
         if failures:
             raise RunError(
-                f"{len(failures)} of {len(runs)} runs failed; give the same command again to retry: {failures[0]}"
+                f"{len(failures)} of {len(runs)} runs failed; give the same command again to retry: "
+                f"{next(iter(failures.values()))}"
             )
 
     def _complete(self, run: StudyRun, free: queue.Queue[Environment]) -> str:
@@ -108,6 +109,8 @@ class Runs:
             shutil.rmtree(folder)
         self._note(run)
         start = ["--init_from", str(self.folder / "runs" / run.start)] if run.start else []
+        if run.start and not (self.folder / "runs" / run.start / "checkpoints" / BEST).exists():
+            raise ConfigError(f"{start[1]} has no checkpoint any more: remove that folder, and it is made again")
         return ["fit", "--no_base", "--config", str(self._config(run)), "--run_dir", str(folder), *start]
 
     def _evaluate_arguments(self, run: StudyRun) -> list[str]:
@@ -173,7 +176,7 @@ class Runs:
             )
 
     def _digest(self, run: StudyRun) -> str:
-        depends_on = [run.config, self.facts]
+        depends_on = [run.config, self.facts, *([run.start_config] if run.start else [])]
         return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()[:16]
 
     def _run_folder(self, run: StudyRun) -> Path:
@@ -200,7 +203,7 @@ def places_of(jobs: int | None) -> list[Environment]:
 
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     devices = visible.split(",") if visible else [str(n) for n in range(torch.cuda.device_count())]
-    num_jobs = jobs or max(1, len(devices) if torch.cuda.is_available() else 1)
+    num_jobs = max(1, len(devices) if torch.cuda.is_available() else 1) if jobs is None else jobs
     if num_jobs < 1:
         raise ConfigError(f"--jobs is {jobs}: give at least 1")
     if torch.cuda.is_available():
