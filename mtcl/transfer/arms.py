@@ -92,12 +92,12 @@ def run_name(study: StudyConfig, arm: Arm, seed: int, limit: int | None) -> str:
     return f"{arm}{level}-{seed}"
 
 
-def num_steps(study: StudyConfig, arm: Arm, plan: Plan, joint: Plan, *, joint_steps: int) -> int:
+def num_steps(study: StudyConfig, arm: Arm, plan: Plan, joint: Plan) -> int:
     """Optimizer steps of an arm, such that it meets its share of the joint run's sub-batches."""
     if arm.kind in ("joint", "single_compute"):
-        return joint_steps
+        return study.joint_steps
     own = [task.name for task in plan.tasks if task.name in study.tasks]
-    wanted = sum(_share(joint, name) for name in own) * joint.num_slots * joint_steps
+    wanted = sum(_share(joint, name) for name in own) * joint.num_slots * study.joint_steps
     return max(1, round(wanted / (plan.num_slots * sum(_share(plan, name) for name in own))))
 
 
@@ -120,9 +120,7 @@ def _run(study: StudyConfig, arm: Arm, seed: int, limit: int | None, num_pairs: 
     if arm.kind == "control":
         slots = joint.num_slots + 1
     config["data"]["tasks_per_step"] = slots
-    joint_steps = joint_config["trainer"]["max_steps"]
-    steps = num_steps(study, arm, plan_of(config, num_pairs), joint, joint_steps=joint_steps)
-    config = merge(config, {"trainer": {"max_steps": steps}})
+    config = merge(config, {"trainer": {"max_steps": num_steps(study, arm, plan_of(config, num_pairs), joint)}})
     config = merge(config, study.arm_overrides.get(arm.kind, {}))
     config["tasks"] = {name: config["tasks"][name] for name in trained_tasks(study, arm)}
     if arm.kind == "base":

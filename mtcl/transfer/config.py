@@ -133,6 +133,13 @@ class StudyConfig:
         return dim
 
     @property
+    def joint_steps(self) -> int:
+        """Optimizer steps of the joint arm, which its own overrides may change."""
+        trainer = self.arm_overrides.get("joint", {}).get("trainer", {})
+        steps: int = trainer.get("max_steps", self.steps)
+        return steps
+
+    @property
     def evaluated(self) -> list[str]:
         """Tasks that every arm is evaluated on."""
         return [*self.tasks, *self.held_out]

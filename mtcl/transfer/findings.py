@@ -80,7 +80,7 @@ def findings_of(outcome: Outcome) -> Findings:
         held_out={name: outcome.metrics[name].name for name in study.held_out},
         num_train_pairs=dict(outcome.num_pairs),
         seeds=list(study.seeds),
-        steps=study.steps,
+        steps=study.joint_steps,
         split=study.split,
         levels=tuple(_level(outcome, level) for level in study.pairs_per_task),
     )
