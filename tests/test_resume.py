@@ -132,13 +132,16 @@ def test_another_plan_is_refused(unbroken: Path, mtcl_command: Run) -> None:
 @pytest.mark.slow
 def test_init_from_takes_weights_only(unbroken: Path, tmp_path: Path, mtcl_command: Run) -> None:
     """A given value is not overridden by the checkpoint; the run begins at step 0 with the trained encoder."""
-    done = mtcl_command("fit", "--init_from", str(unbroken), "--trainer.max_steps", "90", "--run_dir", "runs/next")
+    still = ["--model.optimizer.lr", "0", "--model.optimizer.head_lr", "0"]
+    more = ["--trainer.max_steps", "90", "--run_dir", "runs/next"]
+    done = mtcl_command("fit", "--init_from", str(unbroken), *more, *still)
     assert done.returncode == 0, done.stderr
     assert "step 90 of 90" in done.stderr
     saved = torch.load(tmp_path / "runs" / "next" / "checkpoints" / "best.ckpt", weights_only=True)
     assert saved["global_step"] == 90
     best = torch.load(unbroken / "checkpoints" / "best.ckpt", weights_only=True)
-    assert saved["mtcl"]["base"] == pytest.approx(best["mtcl"]["history"][best["global_step"]])
+    assert saved["mtcl"]["base"] == best["mtcl"]["base"]
+    assert saved["mtcl"]["history"][90] == pytest.approx(best["mtcl"]["history"][best["global_step"]])
 
 
 @pytest.mark.slow
