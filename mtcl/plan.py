@@ -26,6 +26,7 @@ from mtcl.mixture import Cycle, Phase, phases_of
 from mtcl.types import IntArray, Ragged
 
 UIntArray = npt.NDArray[np.uint64]
+MAX_BATCH = 1 << 31
 
 
 @dataclass(frozen=True)
@@ -83,18 +84,20 @@ class Plan:
         if self.tasks_per_step is not None and self.tasks_per_step < 1:
             raise ConfigError(f"data.tasks_per_step is {self.tasks_per_step}: give at least 1, or null for all tasks")
         for task in self.tasks:
-            if task.weight <= 0:
+            if not 0 < task.weight < math.inf:
                 raise ConfigError(
                     f"tasks.{task.name}.weight is {task.weight}: give a positive weight, or null for the task"
                 )
             for step, weight in task.schedule:
-                if step < 1 or weight < 0:
+                if step < 1 or not 0 <= weight < math.inf:
                     raise ConfigError(
                         f"tasks.{task.name}.weight_schedule has weight {weight} from step {step} on: give steps of at "
                         "least 1 and weights of 0 or more"
                     )
             if task.batch_size < 2:
                 raise ConfigError(f"tasks.{task.name}.batch_size is {task.batch_size}: negatives need at least 2")
+            if task.batch_size > MAX_BATCH:
+                raise ConfigError(f"tasks.{task.name}.batch_size is {task.batch_size}: give at most {MAX_BATCH:,}")
             if task.limit is not None and task.limit < 2:
                 raise ConfigError(f"data.pairs_per_task is {task.limit}: give at least 2 pairs, or null for all")
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from mtcl.errors import ConfigError
 from mtcl.losses import Loss
 
-MAX_PAIRS = 1 << 31
-
 
 @dataclass
 class TaskConfig:
@@ -37,10 +35,6 @@ class TaskConfig:
     hard_negatives: int = 1
 
     def __post_init__(self) -> None:
-        if not 0 <= self.weight < math.inf:
-            raise ConfigError(f"a task's weight is {self.weight}: give 0 or more")
-        if self.batch_size is not None and not 0 < self.batch_size < MAX_PAIRS:
-            raise ConfigError(f"a task's batch_size is {self.batch_size}: give 1 to {MAX_PAIRS - 1:,} pairs")
         if self.hard_negatives < 0:
             raise ConfigError(f"a task's hard_negatives is {self.hard_negatives}: give 0 or more")
         if not 0 <= self.loss_weight < math.inf:

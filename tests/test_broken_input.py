@@ -448,8 +448,11 @@ def test_resume_and_init_from_exclude_each_other(fails: Fails) -> None:
         ("trainer: {val_check_interval: 9}", "trainer.val_check_interval is 9, but the run has 1 batches"),
         ("trainer: {check_val_every_n_epoch: 2}", "trainer.check_val_every_n_epoch is 2, but a run is one epoch"),
         ("checkpoint_every_n_steps: 0", "checkpoint_every_n_steps is 0: give at least 1"),
-        ("tasks: {topic: {weight: .nan}}", "a task's weight is nan: give 0 or more"),
-        ("tasks: {topic: {batch_size: 100000000000000000000}}", "a task's batch_size is 100000000000000000000: give 1"),
+        ("tasks: {topic: {weight: .nan}}", "tasks.topic.weight is nan: give a positive weight"),
+        (
+            "tasks: {topic: {batch_size: 10000000000}}",
+            "tasks.topic.batch_size is 10000000000: give at most 2,147,483,648",
+        ),
         ("data: {num_workers: -1}", "data.num_workers is -1: give 0 or more"),
     ],
 )

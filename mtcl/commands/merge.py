@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,12 +53,12 @@ def base_of(saved: dict[str, Any]) -> str | None:
 
 def check_one_base(saved: dict[str, dict[str, Any]]) -> None:
     """Raise `ConfigError` for checkpoints of different base encoders, whose weights have no common meaning."""
-    bases = {name: base for name, content in saved.items() if (base := base_of(content))}
-    first = next(iter(bases), None)
-    if odd := [name for name, base in bases.items() if first and base != bases[first]]:
-        raise ConfigError(
-            f"{first!r} and {odd[0]!r} began from different base encoders: a mean of weights needs a common origin"
-        )
+    known = [(name, base) for name, content in saved.items() if (base := base_of(content))]
+    for (one, base), (other, another) in pairwise(known):
+        if base != another:
+            raise ConfigError(
+                f"{one!r} and {other!r} began from different base encoders: a mean of weights needs a common origin"
+            )
 
 
 def weights_of(options: argparse.Namespace) -> list[float]:
