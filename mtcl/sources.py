@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -38,11 +38,24 @@ class Source(ABC):
 
 @dataclass(frozen=True)
 class Files(Source):
-    """`<root>/<folder>/<split>.parquet`, `.jsonl` or `.csv`, or a folder `<split>/` of Parquet shards."""
+    """`<root>/<folder>/<split>.parquet`, `.jsonl` or `.csv`, or a folder `<split>/` of Parquet shards.
+
+    `where` keeps the rows that have one of the given values in each of its columns, for example
+    `{"lang": ["spa", "por"]}`: several tasks can share a table. Each value must occur in the training split; a corpus
+    without such a column is kept whole.
+    """
 
     folder: str
+    where: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     def __call__(self, split: str, root: Path | None) -> pa.Table:
+        rows = self._rows(split, root)
+        for column, values in self.where.items():
+            if column in rows.column_names or split != "corpus":
+                rows = _having(rows, column, values, f"{split} of {self.folder!r}", is_strict=split == "train")
+        return rows
+
+    def _rows(self, split: str, root: Path | None) -> pa.Table:
         paths = [path for path in self.paths(split, root) if not _is_empty(path)]
         if not paths:
             raise DataError(f"no rows in {', '.join(map(str, self.paths(split, root)))}")
@@ -51,7 +64,8 @@ class Files(Source):
         return _read(format_, data_files=files, what=files[0], digest=_digest_files(paths), **options)
 
     def fingerprint(self, split: str, root: Path | None) -> str:
-        return _digest_files(self.paths(split, root))
+        where = json.dumps({name: list(values) for name, values in self.where.items()}) if self.where else ""
+        return _digest_files(self.paths(split, root)) + where
 
     def paths(self, split: str, root: Path | None) -> list[Path]:
         """The files of a split, sorted. Raises `DataError` with what there is instead."""
@@ -145,6 +159,30 @@ def as_table(rows: Any) -> pa.Table:
                 f"rows cannot be read as a table: {root_cause(error)}; give dicts with equal keys"
             ) from error
     raise DataError(f"data must give a pyarrow.Table, a datasets.Dataset or dicts, not {type(rows).__name__}")
+
+
+def _having(rows: pa.Table, column: str, values: Sequence[Any], what: str, *, is_strict: bool) -> pa.Table:
+    """The rows with one of `values` in `column`. Raises `DataError`, with what the column holds instead, if there is no
+    such row, or none for one of the values if `is_strict`.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if column not in rows.column_names:
+        raise DataError(f"{what} has no column {column!r} to keep rows by{nearest(column, rows.column_names)}")
+    if isinstance(values, str):
+        raise DataError(f"where gives {values!r} for {column!r}: give a list of values")
+    found = rows[column]
+    try:
+        kept = rows.filter(pc.is_in(found, value_set=pa.array(list(values)).cast(found.type)))
+    except (pa.ArrowException, TypeError) as error:
+        raise DataError(f"{column!r} of {what} cannot be compared with {list(values)}: {root_cause(error)}") from error
+    there = set(kept[column].unique().to_pylist())
+    missing = [value for value in values if value not in there]
+    if missing and (is_strict or not there):
+        others = [str(value) for value in found.unique().to_pylist()]
+        raise DataError(f"no row of {what} has {column} {missing[0]!r}{nearest(str(missing[0]), others)}")
+    return kept
 
 
 def _is_empty(path: Path) -> bool:

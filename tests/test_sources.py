@@ -298,3 +298,33 @@ def test_rows_that_make_no_table_are_told(given: list[object]) -> None:
 def test_no_rows_at_all_are_told() -> None:
     with pytest.raises(DataError, match=r"^data gave no rows$"):
         as_table([])
+
+
+def test_where_keeps_the_rows_with_one_of_the_values(folder: Path) -> None:
+    rows = [{"text": f"post {n}", "lang": ["de", "fr", "es"][n % 3], "year": 2020 + n % 2} for n in range(12)]
+    write_parquet(folder, "train", rows)
+    write_parquet(folder, "validation", [row for row in rows if row["lang"] != "es"])
+    write_parquet(folder, "corpus", [{"text": "a document"}])
+    source = Files("topic", where={"lang": ["de", "es"], "year": [2020]})
+    wanted = [row for row in rows if row["lang"] in ("de", "es") and row["year"] == 2020]
+    assert source("train", folder.parent).to_pylist() == wanted
+    assert {row["lang"] for row in source("validation", folder.parent).to_pylist()} == {"de"}
+    assert source("corpus", folder.parent).to_pylist() == [{"text": "a document"}]
+    plain, other = Files("topic"), Files("topic", where={"lang": ["de"], "year": [2020]})
+    prints = [one.fingerprint("train", folder.parent) for one in (source, plain, other)]
+    assert len(set(prints)) == 3
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ({"language": ["de"]}, "train of 'topic' has no column 'language' to keep rows by; did you mean 'lang'?"),
+        ({"lang": ["de", "frr"]}, "no row of train of 'topic' has lang 'frr'; did you mean 'fr'?"),
+        ({"lang": "de"}, "where gives 'de' for 'lang': give a list of values"),
+        ({"year": ["new"]}, "'year' of train of 'topic' cannot be compared with ['new']"),
+    ],
+)
+def test_where_that_fits_no_row_is_told(folder: Path, where: dict[str, Any], message: str) -> None:
+    write_parquet(folder, "train", [{"text": f"post {n}", "lang": "de" if n else "fr", "year": n} for n in range(3)])
+    with pytest.raises(DataError, match=re.escape(message)):
+        Files("topic", where=where)("train", folder.parent)
