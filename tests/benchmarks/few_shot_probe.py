@@ -1,0 +1,92 @@
+"""A vertical team with few labels and a frozen encoder: a linear classifier on a co-trained run's embeddings and on the
+base encoder's.
+
+    MTCL_DATA=... python -m tests.benchmarks.few_shot_probe --start STUDY/runs/joint-{seed} [--task interest_topics]
+
+The task must be a label task that the checkpoints never trained. Examples are drawn from its training split, ten times
+for each seed, alike for both encoders; an item of the test split scores the share of draws in which it is right. The
+classifier is scikit-learn's logistic regression as MTEB uses it. Nothing of it is tuned.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.linear_model import LogisticRegression
+
+from mtcl.checkpoint import TextEncoder
+from mtcl.encoder import Encoder, EncoderConfig
+from mtcl.hub import resolve_model
+from mtcl.registry import discover
+from mtcl.statistics import Differences, bootstrap
+from mtcl.store import Tokenizer
+
+DRAWS = 10
+POOL = 256
+"""Training rows a label that draws are made from, the first ones: fewer texts to embed."""
+Texts = npt.NDArray[np.str_]
+Vectors = npt.NDArray[np.float32]
+Shares = npt.NDArray[np.float64]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--start", required=True, help="the co-trained run; {seed} is put in")
+    parser.add_argument("--task", default="interest_topics")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--examples", type=int, nargs="+", default=[4, 16, 64], help="examples a label")
+    options = parser.parse_args()
+    runs = {seed: options.start.format(seed=seed) for seed in options.seeds}
+    if len(set(runs.values())) < len(runs):
+        parser.error(f"--start {options.start} names one run for all seeds: put {{seed}} in")
+    (texts, labels), (test_texts, test_labels) = rows(options.task, "train"), rows(options.task, "test")
+    shown = np.concatenate([np.flatnonzero(labels == label)[:POOL] for label in np.unique(labels)])
+    texts, labels = texts[shown], labels[shown]
+    if (fewest := np.unique(labels, return_counts=True)[1].min()) < max(options.examples):
+        parser.error(f"--examples {max(options.examples)}: a label of {options.task} has only {fewest} training rows")
+    vectors = {
+        seed: (encoder(list(texts)).numpy(), encoder(list(test_texts)).numpy())
+        for seed, encoder in {0: base_encoder(), **{s: TextEncoder.load(Path(run)) for s, run in runs.items()}}.items()
+    }
+    print(f"| examples a label | {options.task} accuracy, base | co-trained run | difference |")
+    print("|---|---|---|---|")
+    for examples in options.examples:
+        base, ours = (
+            np.stack([accuracy(vectors[which], labels, test_labels, examples, seed) for seed, which in pairs])
+            for pairs in ([(seed, 0) for seed in options.seeds], [(seed, seed) for seed in options.seeds])
+        )
+        gain = bootstrap(Differences.between(ours, base))
+        print(f"| {examples} | {base.mean():.4f} | {ours.mean():.4f} | {gain} |", flush=True)
+
+
+def rows(task: str, split: str) -> tuple[Texts, Texts]:
+    """Texts and labels of a split."""
+    plugin = discover()[task]
+    table = plugin.data(split, Path(os.environ["MTCL_DATA"]))
+    return np.array(table[plugin.pairs.text].to_pylist()), np.array(table[plugin.pairs.label].to_pylist())
+
+
+def base_encoder() -> TextEncoder:
+    config = EncoderConfig()
+    tokenizer = Tokenizer.load(resolve_model(config.name))
+    return TextEncoder(Encoder.load(config).eval(), tokenizer, 64, config.tokens_per_chunk, {}, {})
+
+
+def accuracy(vectors: tuple[Vectors, Vectors], labels: Texts, test_labels: Texts, examples: int, seed: int) -> Shares:
+    """The share of draws in which each test item is given its label."""
+    train_ND, test_ND = vectors
+    right = np.zeros(len(test_labels))
+    for draw in range(DRAWS):
+        order = np.random.default_rng([seed, draw]).permutation(len(labels))
+        shown = np.concatenate([order[labels[order] == label][:examples] for label in np.unique(labels)])
+        classifier = LogisticRegression(max_iter=100).fit(train_ND[shown], labels[shown])
+        right += classifier.predict(test_ND) == test_labels
+    return right / DRAWS
+
+
+if __name__ == "__main__":
+    main()
