@@ -13,7 +13,7 @@ class SentencesOthers(Task):
     pairs = Parallel(source="text_en", target="text_xx", language="lang")
     metric = BitextAccuracy(pool_size=100)
     sample = [
-        {"text_en": "The door is open.", "text_xx": "Kapı açık.", "lang": "tur"},
+        {"text_en": "The house is far away.", "text_xx": "Ev uzakta.", "lang": "tur"},
         {"text_en": "I am tired.", "text_xx": "Fáradt vagyok.", "lang": "hun"},
         {"text_en": "I like trains.", "text_xx": "Trenleri severim.", "lang": "tur"},
         {"text_en": "Bring me something to eat.", "text_xx": "Hozz nekem valamit enni.", "lang": "hun"},
