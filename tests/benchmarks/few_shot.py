@@ -1,6 +1,7 @@
 """A vertical team with few labels: fine-tuning from a co-trained checkpoint against fine-tuning from the base encoder.
 
     MTCL_DATA=... python -m tests.benchmarks.few_shot FOLDER --start STUDY/runs/joint-{seed} [--task interest_topics]
+    ... --task sentences_romance --labels 1 --pairs 32 128 512 --lr 4e-4      a task without labels: pairs in all
 
 The task must be one that the checkpoints never trained. `{seed}` stands for the seed of the few-shot run too. Every run
 takes the same pairs, order and steps in both arms; test split. A run that is done is not run again.
@@ -13,6 +14,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -21,8 +23,8 @@ from mtcl.item_scores import ItemScores, read_scores
 from mtcl.registry import discover
 from mtcl.statistics import Differences, bootstrap
 
-STEPS = {4: 16, 16: 48, 64: 120}
-"""Optimizer steps by pairs a label."""
+STEPS = [16, 48, 120]
+"""Optimizer steps, for the least pairs first."""
 BATCH = 32
 
 
@@ -31,47 +33,48 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--start", required=True, help="the co-trained run; {seed} is put in")
     parser.add_argument("--task", default="interest_topics")
-    parser.add_argument("--labels", type=int, default=31)
+    parser.add_argument("--labels", type=int, default=31, help="what --pairs is multiplied with")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--pairs", type=int, nargs="+", default=list(STEPS), choices=list(STEPS), help="pairs a label")
+    parser.add_argument("--pairs", type=int, nargs=len(STEPS), default=[4, 16, 64], help="pairs a label")
+    parser.add_argument("--lr", type=float, default=5.0e-5)
     options = parser.parse_args()
     metric = discover()[options.task].metric
     print(f"| pairs a label | {options.task} {metric.name} from base | from the co-trained run | difference |")
     print("|---|---|---|---|")
     starts = {"base": None, "joint": options.start}
-    for pairs in options.pairs:
+    for pairs, steps in zip(options.pairs, STEPS, strict=True):
         found: dict[str, list[ItemScores]] = {name: [] for name in starts}
         for seed in options.seeds:
             for name, start in starts.items():
                 run = options.folder / f"{name}-{pairs}-{seed}"
-                path = scores(run, options, pairs, seed, start and start.format(seed=seed))
+                path = scores(run, configuration(options, pairs, steps, seed), start and start.format(seed=seed))
                 found[name].append(read_scores(path, metric))
         base, joint = (np.stack([one.scores_I for one in found[name]]) for name in starts)
         gain = bootstrap(Differences(joint - base, found["base"][0].clusters_I))
         print(f"| {pairs} | {base.mean():.4f} | {joint.mean():.4f} | {gain} |", flush=True)
 
 
-def scores(run: Path, options: argparse.Namespace, pairs: int, seed: int, start: str | None) -> Path:
+def scores(run: Path, settings: dict[str, Any], start: str | None) -> Path:
     """The file of the test items' scores; trains first."""
-    path = run / "scores" / "test" / f"{options.task}.parquet"
+    (task,) = settings["tasks"]
+    path = run / "scores" / "test" / f"{task}.parquet"
     if not path.is_file():
         config = run.with_suffix(".yaml")
         config.parent.mkdir(parents=True, exist_ok=True)
-        config.write_text(yaml.safe_dump(configuration(options, pairs, seed)), encoding="utf-8")
+        config.write_text(yaml.safe_dump(settings), encoding="utf-8")
         begun = ["--config", str(config), "--run_dir", str(run), *(["--init_from", start] if start else [])]
         mtcl("fit", "--no_base", *(["--resume", str(run)] if (run / "checkpoints" / "last.ckpt").exists() else begun))
         mtcl("test", "--ckpt", str(run / "checkpoints" / "last.ckpt"), "--no_base", "--run_dir", str(run))
     return path
 
 
-def configuration(options: argparse.Namespace, pairs: int, seed: int) -> dict[str, object]:
-    steps = STEPS[pairs]
+def configuration(options: argparse.Namespace, pairs: int, steps: int, seed: int) -> dict[str, Any]:
     return {
         "seed_everything": seed,
         "tasks": {options.task: {}},
         "model": {
             "encoder": {"name": "sentence-transformers/all-MiniLM-L6-v2"},
-            "optimizer": {"lr": 5.0e-5, "warmup_steps": steps // 10},
+            "optimizer": {"lr": options.lr, "warmup_steps": steps // 10},
         },
         "data": {
             "batch_size": BATCH,
