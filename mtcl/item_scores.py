@@ -2,7 +2,8 @@
 
 Ranking and translation metrics are means over items. Those of judged pairs (Spearman, average precision) are not: each
 item's score is its jackknife pseudo-value there, n * metric - (n - 1) * metric without it (Tukey 1958), whose mean and
-spread are the metric's to first order. Many items are left out in blocks, which stand as clusters.
+spread are the metric's to first order; the metric of several languages is their mean. Many items are left out in
+blocks, which stand as clusters.
 """
 
 from __future__ import annotations
@@ -55,19 +56,24 @@ def _scores_of(columns: Mapping[str, npt.NDArray[Any]], metric: Metric, *, where
     if metric.name in columns:
         return ItemScores(columns["item"], columns.get("cluster"), columns[metric.name].astype(np.float64))
     if isinstance(metric, PairMetric) and {"cosine", "score"} <= columns.keys():
-        clusters_I, scores_I = _pseudo_values(metric, columns["cosine"], columns["score"])
+        language_I = columns.get("language", np.zeros(len(columns["item"])))
+        clusters_I, scores_I = _pseudo_values(metric, columns["cosine"], columns["score"], language_I)
         return ItemScores(columns["item"], clusters_I, scores_I)
     raise DataError(f"{where} has no scores of {metric.name!r}{nearest(metric.name, columns)}")
 
 
 def _pseudo_values(
-    metric: PairMetric, cosine_I: FloatArray, score_I: FloatArray
+    metric: PairMetric, cosine_I: FloatArray, score_I: FloatArray, language_I: FloatArray
 ) -> tuple[IntArray, npt.NDArray[np.float64]]:
-    """Each item's block, and the pseudo-value of that block."""
+    """Each item's block, and the pseudo-value of that block; the metric is the mean over languages."""
     blocks_I = np.arange(len(cosine_I)) % min(MOST_BLOCKS, len(cosine_I))
     num_blocks = int(blocks_I.max()) + 1
-    whole = metric(cosine_I, score_I)
-    without_B = np.array(
-        [metric(cosine_I[blocks_I != b], score_I[blocks_I != b]) for b in range(num_blocks)], dtype=np.float64
-    )
+
+    def of(kept_I: npt.NDArray[np.bool_]) -> float:
+        rows_of_languages = [kept_I & (language_I == language) for language in np.unique(language_I)]
+        found = np.array([metric(cosine_I[rows], score_I[rows]) for rows in rows_of_languages])
+        return float(found[~np.isnan(found)].mean()) if not np.isnan(found).all() else float("nan")
+
+    whole = of(np.ones(len(blocks_I), dtype=np.bool_))
+    without_B = np.array([of(blocks_I != block) for block in range(num_blocks)])
     return blocks_I, (num_blocks * whole - (num_blocks - 1) * without_B)[blocks_I]

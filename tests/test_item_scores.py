@@ -50,6 +50,19 @@ def test_pseudo_values_have_the_metrics_mean_and_spread(num_pairs: int) -> None:
     assert interval.high - interval.low == pytest.approx(np.subtract(*np.quantile(draws, [0.975, 0.025])), rel=0.15)
 
 
+def test_several_languages_weigh_alike_as_in_the_evaluation() -> None:
+    """The second language has other cosines and a tenth of the pairs: over both together the correlation is another."""
+    many, few = judged(1000, noise=0.5), judged(100, noise=2.0)
+    scores = np.concatenate([many.scores, few.scores + np.array([5.0, -5.0])])
+    language = np.repeat([0.0, 1.0], [1000, 100])
+    numbers = np.arange(1100)
+    items = Items(numbers, numbers, ("cosine", "score", "language"), np.column_stack([scores, language]))
+    found = scores_of(items, Spearman(), where="here")
+    wanted = np.mean([Spearman()(*one.scores.T) for one in (many, few)])
+    assert found.scores_I.mean() == pytest.approx(wanted, abs=0.02)
+    assert abs(Spearman()(*scores.T) - wanted) > 0.1
+
+
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no scores can be read from"):
         read_scores(tmp_path / "none.parquet", MRR())

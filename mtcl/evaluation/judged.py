@@ -37,8 +37,11 @@ def evaluate(pool: Pool, vectors: Vectors) -> Result:
             raise DataError(f"task {pool.name!r}: all scores of the pool are alike, so {name} has no value")
         figures[name] = sum(known.values()) / len(known)
         figures |= {f"{name}_{g}": value for g, value in known.items() if g}
+    columns = {"cosine": cosine_P, "score": scores_P}
+    if store.languages is not None:
+        columns["language"] = np.asarray(store.languages, dtype=np.float64)
     items = np.arange(len(scores_P))
-    single = Items(items, items, ("cosine", "score"), np.stack([cosine_P, scores_P], axis=1))
+    single = Items(items, items, tuple(columns), np.stack(list(columns.values()), axis=1))
     return Result(pool.name, len(items), figures[primary.name], figures, single)
 
 
