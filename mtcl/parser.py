@@ -73,15 +73,17 @@ class MtclParser(LightningArgumentParser):
         return [f"--{names[name]}={value}" for name, value in sorted(given.items())]
 
 
-def _check_empty(config: dict[str, Any], keys: list[str]) -> None:
-    """Raise `ConfigError` for an unknown key without a value, which jsonargparse passes over."""
-    empty = {name for name, value in config.items() if not value}
-    for section in ("model", "data", "trainer"):
-        if isinstance(values := config.get(section), dict):
-            empty |= {f"{section}.{name}" for name, value in values.items() if not value}
-    for name in sorted(empty):
-        if name not in keys and not any(key.startswith(f"{name}.") for key in keys):
-            close = nearest(name, {".".join(key.split(".")[: name.count(".") + 1]) for key in keys})
+def _check_empty(config: dict[str, Any], keys: list[str], group: str = "") -> None:
+    """Raise `ConfigError` for an unknown key without a value, which jsonargparse passes over; `group` is where in the
+    configuration we are, with its dot.
+    """
+    for key, value in sorted(config.items()):
+        name = f"{group}{key}"
+        is_group = any(known.startswith(f"{name}.") and not known.endswith(".help") for known in keys)
+        if is_group and isinstance(value, dict):
+            _check_empty(value, keys, f"{name}.")
+        elif not value and not is_group and name not in keys:
+            close = nearest(name, {".".join(known.split(".")[: name.count(".") + 1]) for known in keys})
             raise ConfigError(f"unknown key {name!r}{close}")
 
 

@@ -275,6 +275,7 @@ def test_an_odd_row_is_counted_and_the_run_goes_on(
         ("modle: {}", "modle", "model"),
         ("model: {optimzer: {}}", "model.optimzer", "model.optimizer"),
         ("data: {rot: null}", "data.rot", "data.root"),
+        ("model: {encoder: {poolling: {}}}", "model.encoder.poolling", "model.encoder.pooling"),
         ("model: {encoder: {poolling: mean}}", "model.encoder.poolling", "model.encoder.pooling"),
         ("model: {optimzer: {lr: 1}}", "model.optimzer.lr", "model.optimizer.lr"),
         ("tasks: {topic: {batchsize: 3}}", "batchsize", "batch_size"),

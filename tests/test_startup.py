@@ -20,7 +20,7 @@ from tests.conftest import ROOT
 from tests.test_registry import write_task
 
 MAX_S = 1.0
-FILES = 18
+FILES = 24
 HEAVY = {"torch", "lightning", "transformers", "datasets"}
 
 
