@@ -57,6 +57,7 @@ def low_data(folder: Path) -> None:
         "transfer_public_turns",
         "transfer_public_scarce",
         "transfer_public_large",
+        "transfer_languages",
     ):
         mtcl("transfer", "--config", str(CONFIGS / f"{name}.yaml"), "--study_dir", str(folder / name))
 
@@ -81,6 +82,16 @@ def few_shot(folder: Path) -> None:
     (folder / "few_shot.md").write_text(report, encoding="utf-8")
 
 
+def languages_held_out(folder: Path) -> None:
+    """A group of languages that was never trained, then few pairs of it."""
+    study = folder / "languages_held_out"
+    mtcl("transfer", "--config", str(CONFIGS / "transfer_languages_held_out.yaml"), "--study_dir", str(study))
+    few = ["--task", "sentences_romance", "--labels", "1", "--pairs", "32", "128", "512", "--lr", "4e-4"]
+    start = str(study / "runs" / "joint-{seed}")
+    report = run("tests.benchmarks.few_shot", str(folder / "few_pairs"), "--start", start, *few)
+    (folder / "few_pairs.md").write_text(report, encoding="utf-8")
+
+
 def multilingual(folder: Path) -> None:
     """Two runs: alignment, then likeness from its weights."""
     aligned, likeness = folder / "multilingual", folder / "multilingual_likeness"
@@ -94,7 +105,7 @@ def ablations(folder: Path) -> None:
 
 
 STEPS: dict[str, Callable[[Path], None]] = {
-    step.__name__: step for step in (public, low_data, held_out, few_shot, multilingual, ablations)
+    step.__name__: step for step in (public, low_data, held_out, few_shot, languages_held_out, multilingual, ablations)
 }
 
 
