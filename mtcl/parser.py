@@ -77,7 +77,7 @@ def _check_empty(config: dict[str, Any], keys: list[str], group: str = "") -> No
     """Raise `ConfigError` for an unknown key without a value, which jsonargparse passes over; `group` is where in the
     configuration we are, with its dot.
     """
-    for key, value in sorted(config.items()):
+    for key, value in config.items():
         name = f"{group}{key}"
         is_group = any(known.startswith(f"{name}.") and not known.endswith(".help") for known in keys)
         if is_group and isinstance(value, dict):

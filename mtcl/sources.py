@@ -64,7 +64,8 @@ class Files(Source):
         return _read(format_, data_files=files, what=files[0], digest=_digest_files(paths), **options)
 
     def fingerprint(self, split: str, root: Path | None) -> str:
-        where = json.dumps({name: list(values) for name, values in self.where.items()}) if self.where else ""
+        given = {name: list(values) for name, values in self.where.items()}
+        where = json.dumps(given, default=str) if given else ""
         return _digest_files(self.paths(split, root)) + where
 
     def paths(self, split: str, root: Path | None) -> list[Path]:

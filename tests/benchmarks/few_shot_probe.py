@@ -48,16 +48,18 @@ def main() -> None:
     texts, labels = texts[shown], labels[shown]
     if (fewest := np.unique(labels, return_counts=True)[1].min()) < max(options.examples):
         parser.error(f"--examples {max(options.examples)}: a label of {options.task} has only {fewest} training rows")
-    vectors = {
-        seed: (encoder(list(texts)).numpy(), encoder(list(test_texts)).numpy())
-        for seed, encoder in {0: base_encoder(), **{s: TextEncoder.load(Path(run)) for s, run in runs.items()}}.items()
-    }
+    encoders = {seed: TextEncoder.load(Path(run)) for seed, run in runs.items()}
+
+    def embedded(encoder: TextEncoder) -> tuple[Vectors, Vectors]:
+        return encoder(list(texts)).numpy(), encoder(list(test_texts)).numpy()
+
+    base_vectors, run_vectors = embedded(base_encoder()), {seed: embedded(one) for seed, one in encoders.items()}
     print(f"| examples a label | {options.task} accuracy, base | co-trained run | difference |")
     print("|---|---|---|---|")
     for examples in options.examples:
         base, ours = (
-            np.stack([accuracy(vectors[which], labels, test_labels, examples, seed) for seed, which in pairs])
-            for pairs in ([(seed, 0) for seed in options.seeds], [(seed, seed) for seed in options.seeds])
+            np.stack([accuracy(vectors[seed], labels, test_labels, examples, seed) for seed in options.seeds])
+            for vectors in (dict.fromkeys(options.seeds, base_vectors), run_vectors)
         )
         gain = bootstrap(Differences.between(ours, base))
         print(f"| {examples} | {base.mean():.4f} | {ours.mean():.4f} | {gain} |", flush=True)
