@@ -31,7 +31,9 @@ COMMON = {
     "data.num_workers": 0,
 }
 BRITTLE = '''
+import atexit
 import os
+import time
 
 from mtcl import MRR, Files, LabelText, Task
 
@@ -54,6 +56,16 @@ class Interest(Task):
     pairs = LabelText(text="text", label="topic")
     metric = Brittle()
     sample = [{"text": "a", "topic": "b"}]
+
+
+if "BRITTLE_END" in os.environ:
+    class AbortsWhenPythonIsClearedUp:
+        def __del__(self, abort=os.abort):
+            abort()
+
+    never_freed = AbortsWhenPythonIsClearedUp()
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        atexit.register(time.sleep, float(os.environ["BRITTLE_END"]))
 '''
 
 
@@ -87,7 +99,7 @@ def test_a_metric_that_raises(
     changed = {**COMMON, "tasks.brittle.weight": 1, **(RANKS if ranks > 1 else {})}
     ended = mtcl_command("fit", *options(tiny_model, demo_root, "run", **changed), BRITTLE_ON=on)
     assert ended.returncode == 2
-    place = f"{Path('tasks') / 'brittle.py'}:13: ZeroDivisionError: nothing to divide"
+    place = f"{Path('tasks') / 'brittle.py'}:15: ZeroDivisionError: nothing to divide"
     who = "rank 1: " if on == "1" else ""
     assert lines_of(ended) == [f"mtcl: TaskError: {who}task 'brittle', metric mrr: {tmp_path / place}"]
     last = tmp_path / "runs" / "run" / "checkpoints" / "last.ckpt"
@@ -95,6 +107,18 @@ def test_a_metric_that_raises(
     done = mtcl_command("fit", "--resume", "runs/run")
     assert done.returncode == 0, done.stderr
     assert f"step {STEPS} of {STEPS}" in done.stderr
+
+
+@pytest.mark.slow
+def test_ranks_end_in_order(tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_command: Run) -> None:
+    """The first rank is slow to end: the launcher, which looks every 5 s, must not see another one's failure before;
+    and what goes wrong while Python is cleared up must not change the exit code."""
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "brittle.py").write_text(BRITTLE)
+    changed = {**COMMON, "tasks.brittle.weight": 1, **RANKS}
+    ended = mtcl_command("fit", *options(tiny_model, demo_root, "run", **changed), BRITTLE_ON="all", BRITTLE_END="6")
+    assert ended.returncode == 2
+    assert len(lines_of(ended)) == 1
 
 
 @pytest.mark.slow
