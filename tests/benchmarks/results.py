@@ -58,6 +58,7 @@ def low_data(folder: Path) -> None:
         "transfer_public_scarce",
         "transfer_public_large",
         "transfer_languages",
+        "transfer_languages_large",
     ):
         mtcl("transfer", "--config", str(CONFIGS / f"{name}.yaml"), "--study_dir", str(folder / name))
 
@@ -87,6 +88,7 @@ def languages_held_out(folder: Path) -> None:
     study = folder / "languages_held_out"
     mtcl("transfer", "--config", str(CONFIGS / "transfer_languages_held_out.yaml"), "--study_dir", str(study))
     few = ["--task", "sentences_romance", "--labels", "1", "--pairs", "32", "128", "512", "--lr", "4e-4"]
+    few += ["--seeds", "1", "2", "3", "4", "5"]
     start = str(study / "runs" / "joint-{seed}")
     report = run("tests.benchmarks.few_shot", str(folder / "few_pairs"), "--start", start, *few)
     (folder / "few_pairs.md").write_text(report, encoding="utf-8")
