@@ -147,7 +147,7 @@ class TokenStore:
         return len(self.anchors)
 
     def texts(self) -> pa.LargeStringArray:
-        """The distinct texts themselves, memory-mapped: for people, never for training."""
+        """The distinct texts themselves, memory-mapped: for people, teachers and searches; steps read tokens."""
         import pyarrow as pa
 
         return pa.ipc.open_file(pa.memory_map(str(self.folder / "texts.arrow"))).read_all()["text"].combine_chunks()

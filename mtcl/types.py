@@ -1,4 +1,4 @@
-"""Values that several layers share: integer arrays, ragged arrays, keys.
+"""Values that several layers share: arrays, ragged arrays, kinds of pairs, names of checkpoints.
 
 Shape letters used across the package: N anchors, C candidates, D dimensions, L tokens of a text, T distinct texts,
 K keys, P pairs, S total of a ragged array.
