@@ -1,9 +1,9 @@
 """Scores of single items, as an evaluation wrote them, in the form that arms are compared in.
 
 Ranking and translation metrics are means over items. Those of judged pairs (Spearman, average precision) are not: each
-item's score is its jackknife pseudo-value there, n * metric - (n - 1) * metric without it (Tukey 1958), whose mean and
-spread are the metric's to first order; the metric of several languages is their mean. Many items are left out in
-blocks, which stand as clusters.
+item's score is its jackknife pseudo-value there, metric + (n - 1) * (metric - metric without it) (Tukey 1958), whose
+mean and spread are the metric's to first order; the metric of several languages is their mean. Items of one cluster are
+left out together, many clusters in blocks, which stand as clusters then; for m items the factor is (n - m) / m.
 """
 
 from __future__ import annotations
@@ -57,23 +57,34 @@ def _scores_of(columns: Mapping[str, npt.NDArray[Any]], metric: Metric, *, where
         return ItemScores(columns["item"], columns.get("cluster"), columns[metric.name].astype(np.float64))
     if isinstance(metric, PairMetric) and {"cosine", "score"} <= columns.keys():
         language_I = columns.get("language", np.zeros(len(columns["item"])))
-        clusters_I, scores_I = _pseudo_values(metric, columns["cosine"], columns["score"], language_I)
-        return ItemScores(columns["item"], clusters_I, scores_I)
+        units_I = np.unique(columns.get("cluster", columns["item"]), return_inverse=True)[1]
+        blocks_I = units_I % MOST_BLOCKS
+        scores_I = _pseudo_values(metric, columns["cosine"], columns["score"], language_I, blocks_I)
+        return ItemScores(columns["item"], blocks_I, scores_I)
     raise DataError(f"{where} has no scores of {metric.name!r}{nearest(metric.name, columns)}")
 
 
 def _pseudo_values(
-    metric: PairMetric, cosine_I: FloatArray, score_I: FloatArray, language_I: FloatArray
-) -> tuple[IntArray, npt.NDArray[np.float64]]:
-    """Each item's block, and the pseudo-value of that block; the metric is the mean over languages."""
-    blocks_I = np.arange(len(cosine_I)) % min(MOST_BLOCKS, len(cosine_I))
-    num_blocks = int(blocks_I.max()) + 1
+    metric: PairMetric, cosine_I: FloatArray, score_I: FloatArray, language_I: FloatArray, blocks_I: IntArray
+) -> npt.NDArray[np.float64]:
+    """The pseudo-value of each item's block; the metric is the mean over the languages in which it has a value.
 
-    def of(kept_I: npt.NDArray[np.bool_]) -> float:
-        rows_of_languages = [kept_I & (language_I == language) for language in np.unique(language_I)]
-        found = np.array([metric(cosine_I[rows], score_I[rows]) for rows in rows_of_languages])
-        return float(found[~np.isnan(found)].mean()) if not np.isnan(found).all() else float("nan")
-
-    whole = of(np.ones(len(blocks_I), dtype=np.bool_))
-    without_B = np.array([of(blocks_I != block) for block in range(num_blocks)])
-    return blocks_I, (num_blocks * whole - (num_blocks - 1) * without_B)[blocks_I]
+    Where a block's absence leaves a language without a value, that language counts as if the block were there.
+    """
+    num_items, sizes_B = len(blocks_I), np.bincount(blocks_I)
+    places = [np.flatnonzero(language_I == language) for language in np.unique(language_I)]
+    whole_L = np.array([metric(cosine_I[rows], score_I[rows]) for rows in places])
+    places = [rows for rows, value in zip(places, whole_L, strict=True) if not np.isnan(value)]
+    whole_L = whole_L[~np.isnan(whole_L)]
+    if not places:
+        return np.full(num_items, np.nan)
+    without_BL = np.tile(whole_L, (len(sizes_B), 1))
+    for number, rows in enumerate(places):
+        for block in np.unique(blocks_I[rows]):
+            kept = rows[blocks_I[rows] != block]
+            value = metric(cosine_I[kept], score_I[kept]) if len(kept) else float("nan")
+            if not np.isnan(value):
+                without_BL[block, number] = value
+    factor_B = (num_items - sizes_B) / np.maximum(sizes_B, 1)
+    values_B: npt.NDArray[np.float64] = whole_L.mean() + factor_B * (whole_L - without_BL).mean(axis=1)
+    return values_B[blocks_I]

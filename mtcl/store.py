@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from transformers import PreTrainedTokenizerBase
 
-FORMAT = 4
+FORMAT = 5
 BATCH = 4096
 RAGGED = ("tokens", "keys", "groups", "negatives")
 COLUMNS = ("anchors", "positives", "queries", "candidates", "languages")
@@ -117,6 +117,7 @@ class TokenStore:
     kind: Kind
     max_keys: int
     exclude_self: bool
+    tied: bool
     skipped: dict[str, int]
     num_cut: int
 
@@ -137,7 +138,7 @@ class TokenStore:
             **{name: array(name) for name in ARRAYS},
             kind=Kind(meta["kind"]),
             language_names=tuple(meta["language_names"]),
-            **{name: meta[name] for name in ("max_keys", "exclude_self", "skipped", "num_cut")},
+            **{name: meta[name] for name in ("max_keys", "exclude_self", "tied", "skipped", "num_cut")},
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -250,6 +251,7 @@ def _build(folder: Path, table: PairTable, tokenizer: Tokenizer, max_length: int
         "language_names": table.language_names,
         "max_keys": int(table.keys.lengths().max()),
         "exclude_self": table.exclude_self,
+        "tied": table.tied,
         "skipped": table.skipped,
         "num_cut": num_cut,
         "sizes": {path.name: path.stat().st_size for path in sorted(aside.iterdir())},

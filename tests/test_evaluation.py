@@ -103,6 +103,30 @@ def test_corpus_is_the_pool(tiny_model: Path, tmp_path: Path) -> None:
     assert result.primary == pytest.approx(1 / np.log2(4))
 
 
+def test_what_belongs_together_is_one_cluster_of_items(tiny_model: Path, tmp_path: Path) -> None:
+    """Queries of one document and the translations of one judged pair do, posts of one label do not."""
+    rows: list[dict[str, Any]]
+    rows = [{"query": q, "document": d} for q, d in (("a", "red"), ("b", "red"), ("c", "blue"), ("d", "green"))]
+    assert clusters_of(QueryDocument(), MRR(), rows, tiny_model, tmp_path) == [0, 0, 1, 2]
+    labels = [{"text": row["query"], "label": row["document"]} for row in rows]
+    assert clusters_of(LabelText(), MRR(), labels, tiny_model, tmp_path) == [0, 1, 2, 3]
+    pairs = [
+        {"first": f, "second": s, "score": x, "id": n}
+        for f, s, x, n in (("a", "b", 0.1, 7), ("c", "d", 0.9, 8), ("e", "f", 0.2, 7), ("g", "h", 0.5, 9))
+    ]
+    assert clusters_of(Scored(group="id"), Spearman(), pairs, tiny_model, tmp_path) == [0, 1, 0, 2]
+    assert clusters_of(Scored(), Spearman(), pairs, tiny_model, tmp_path) == [0, 1, 2, 3]
+
+
+def clusters_of(pairing: Pairs, metric: Metric, rows: list[dict[str, Any]], model: Path, cache: Path) -> list[int]:
+    """Each item's cluster, numbered in the order of the items."""
+    store = store_of(pairing, rows, model, cache, metric=metric)
+    generator = np.random.default_rng(0)
+    vectors = {text: generator.normal(size=4).tolist() for text in store.texts().to_pylist()}
+    found = evaluate(Pool("toy", store, metric), embed_as(store, vectors)).items.clusters.tolist()
+    return [list(dict.fromkeys(found)).index(cluster) for cluster in found]
+
+
 def test_a_query_that_is_a_document_does_not_find_itself(tiny_model: Path, tmp_path: Path) -> None:
     rows = [{"query": "a", "document": "b"}, {"query": "b", "document": "c"}, {"query": "d", "document": "d"}]
     store = store_of(QueryDocument(), rows, tiny_model, tmp_path)

@@ -37,7 +37,7 @@ def test_a_file_holds_what_the_evaluation_found(tmp_path: Path) -> None:
     assert np.array_equal(scores_of(items, MRR(), where="here").scores_I, found.scores_I)
 
 
-@pytest.mark.parametrize("num_pairs", [300, 2000])
+@pytest.mark.parametrize("num_pairs", [300, 600, 750, 2000])
 def test_pseudo_values_have_the_metrics_mean_and_spread(num_pairs: int) -> None:
     """The interval's width is that of resampling the pairs themselves, the correlation computed anew each time."""
     items = judged(num_pairs)
@@ -61,6 +61,29 @@ def test_several_languages_weigh_alike_as_in_the_evaluation() -> None:
     wanted = np.mean([Spearman()(*one.scores.T) for one in (many, few)])
     assert found.scores_I.mean() == pytest.approx(wanted, abs=0.02)
     assert abs(Spearman()(*scores.T) - wanted) > 0.1
+
+
+@pytest.mark.parametrize("num_few", [2, 3, 5])
+def test_a_language_of_few_pairs_stays_in_the_mean(num_few: int) -> None:
+    """Without one of its pairs it may have no value: that must not throw it out of the mean of that turn."""
+    many, few = judged(300), judged(num_few, noise=0.1)
+    scores, language = np.concatenate([many.scores, few.scores]), np.repeat([0.0, 1.0], [300, num_few])
+    scores[300:, 1] = np.arange(num_few) == 0  # one of them is right: without it all scores are alike
+    numbers = np.arange(len(scores))
+    items = Items(numbers, numbers, ("cosine", "score", "language"), np.column_stack([scores, language]))
+    wanted = np.mean([Spearman()(*scores[:300].T), Spearman()(*scores[300:].T)])
+    assert scores_of(items, Spearman(), where="here").scores_I.mean() == pytest.approx(wanted, abs=0.1)
+
+
+def test_what_belongs_together_is_left_out_together() -> None:
+    """Ten copies of each pair bring no more certainty than one."""
+    once = judged(120)
+    clusters = np.repeat(np.arange(120), 10)
+    copies = Items(np.arange(1200), clusters, once.names, np.repeat(once.scores, 10, axis=0))
+    one, ten = (scores_of(items, Spearman(), where="here") for items in (once, copies))
+    assert ten.scores_I[::10] == pytest.approx(one.scores_I, abs=0.02 * one.scores_I.std())
+    widths = [i.high - i.low for i in (bootstrap(Differences(s.scores_I[None], s.clusters_I)) for s in (one, ten))]
+    assert widths[1] == pytest.approx(widths[0], rel=0.05)
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:

@@ -22,6 +22,9 @@ SETTINGS = [
     Setting(5, 100, 0.1, 0.5, "hits"),
     Setting(5, 100, 1.0, 0.0),
     Setting(5, 100, 0.03, 0.5, cluster_size=4),
+    Setting(1, 100, 0.0, 0.0, cluster_size=16),
+    Setting(1, 100, 0.0, 0.0, cluster_size=25),
+    Setting(3, 100, 0.0, 0.5, cluster_size=16),
 ]
 
 

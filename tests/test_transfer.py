@@ -31,7 +31,7 @@ from mtcl.transfer.findings import findings_of
 from mtcl.transfer.outcome import read_outcome
 from mtcl.transfer.report import markdown, write_report
 from mtcl.transfer.runs import RunError, Runs, places_of
-from mtcl.transfer.study import facts_of
+from mtcl.transfer.study import facts_of, run_study
 from tests.conftest import ROOT, Run
 
 PAIRS = {"a": 400, "b": 90, "c": 250, "z": 100}
@@ -102,7 +102,10 @@ def test_shares_of_the_joint_run_are_kept() -> None:
     steps = {name: run.config["trainer"]["max_steps"] for name, run in runs.items() if run.is_trained}
     assert set(steps.values()) == {20}, "with equal shares every arm has the joint run's steps"
     assert {len(stream(runs[f"{arm}-1"], "b")) for arm in ("joint", "single_data-b", "control")} == {20}
-    assert len(stream(runs["single_compute-b-1"], "b")) == 60
+    compute = {name: sum(map(len, stream(runs[f"single_compute-{name}-1"], name))) for name in "abc"}
+    shown = sum(len(pairs) for task in "abc" for pairs in stream(runs["joint-1"], task))
+    assert compute == {"a": 24 * 20, "b": 24 * 20, "c": 24 * 20}, "whole sub-batches, of 8 or 6 pairs"
+    assert shown == 22 * 20
     data = {"batch_size": 8, "tasks_per_step": 1, "alpha": 1.0}
     uneven = runs_by_name(
         study_of(overrides={"data": data}, arms=["joint", "single_data", "single_compute"], control=None)
@@ -131,6 +134,15 @@ def test_arms_meet_what_the_joint_run_really_shows() -> None:
     runs = runs_by_name(study_of(arm_overrides={"joint": turns}, control=None, arms=["single_data", "joint"]))
     assert {len(stream(runs[f"single_data-{task}-1"], task)) for task in "abc"} == {10}
     assert {len(stream(runs["joint-1"], task)) for task in "abc"} == {10}
+
+
+def test_a_control_takes_turns_where_the_joint_run_does() -> None:
+    """Its one more task must not change how many share a step: each has as many steps as in the joint run."""
+    turns = {"data": {"batch_size": 8, "tasks_per_step": 1}, "model": {"encoder": {"dim": 8}}}
+    runs = runs_by_name(study_of(overrides=turns, steps=30))
+    assert runs["control-1"].config["data"]["tasks_per_step"] == 1
+    assert runs["control-1"].config["trainer"]["max_steps"] == 40
+    assert {len(stream(runs["control-1"], task)) for task in "abcz"} == {10}
 
 
 def test_what_starts_from_a_joint_run_depends_on_its_configuration(tmp_path: Path) -> None:
@@ -200,12 +212,43 @@ def test_runs_of_other_data_or_another_split_are_refused(tmp_path: Path, demo_ro
 
     runs(study)._note(run, is_evaluated=True)
     runs(study)._check_unchanged(run)
+    (tmp_path / "study" / "configs").mkdir()
+    runs(study)._write_configs(run)
+    written = runs(study)._config(run).read_text()
     with pytest.raises(ConfigError, match="was made with another configuration, other data"):
         runs(dataclasses.replace(study, split="validation"))._check_unchanged(run)
-    train = tmp_path / "data" / "search" / "train.parquet"
-    pq.write_table(pq.read_table(train).slice(1), train)
+    for split in ("validation", "train"):
+        path = tmp_path / "data" / "search" / f"{split}.parquet"
+        whole = pq.read_table(path)
+        pq.write_table(whole.slice(1), path)
+        with pytest.raises(ConfigError, match="was made with another configuration, other data"):
+            runs(study)._check_unchanged(run)
+        pq.write_table(whole, path)
+    other = dataclasses.replace(run, config={**run.config, "trainer": {"max_steps": 99}})
     with pytest.raises(ConfigError, match="was made with another configuration, other data"):
-        runs(study)._check_unchanged(run)
+        runs(study).complete([other])
+    assert runs(study)._config(run).read_text() == written, "a refused command leaves the record of the runs as it was"
+
+
+def test_another_base_encoder_under_the_same_name_is_noticed(tmp_path: Path, tiny_model: Path) -> None:
+    shutil.copytree(tiny_model, tmp_path / "model")
+    study = study_of(held_out=[], overrides={"model": {"encoder": {"name": str(tmp_path / "model"), "dim": 8}}})
+    before = facts_of(study, {}, {})
+    with (tmp_path / "model" / "model.safetensors").open("r+b") as file:
+        file.seek(-4, os.SEEK_END)
+        file.write(b"1234")
+    assert facts_of(study, {}, {})["base"] != before["base"]
+
+
+def test_what_gives_no_interval_is_said_before_the_runs(tmp_path: Path, demo_root: Path) -> None:
+    shutil.copytree(demo_root, tmp_path / "data")
+    path = tmp_path / "data" / "storyline" / "test.parquet"
+    rows = pq.read_table(path)
+    pq.write_table(rows.filter(pa.compute.equal(rows["story"], rows["story"][0])), path)
+    settings = {"data": {"root": str(tmp_path / "data")}, "model": {"encoder": {"dim": 8}}}
+    study = StudyConfig(tasks={"storyline": {}, "search": {}}, steps=2, arms=["joint"], seeds=[1], overrides=settings)
+    with pytest.raises(DataError, match=r"task 'storyline', test: all \d+ items belong together"):
+        run_study(study, tmp_path / "study")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import numpy as np
 
 from mtcl.errors import DataError, TaskError, located
 from mtcl.evaluation.pool import Items, Pool, Result, Vectors
+from mtcl.evaluation.relevance import components
 from mtcl.metrics import AveragePrecision, PairMetric, RocAuc, Spearman
 from mtcl.types import FloatArray, Kind
 
@@ -41,7 +42,8 @@ def evaluate(pool: Pool, vectors: Vectors) -> Result:
     if store.languages is not None:
         columns["language"] = np.asarray(store.languages, dtype=np.float64)
     items = np.arange(len(scores_P))
-    single = Items(items, items, tuple(columns), np.stack(list(columns.values()), axis=1))
+    clusters = components(store.keys.take(store.anchors)) if store.tied else items
+    single = Items(items, clusters, tuple(columns), np.stack(list(columns.values()), axis=1))
     return Result(pool.name, len(items), figures[primary.name], figures, single)
 
 

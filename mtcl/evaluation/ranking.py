@@ -56,7 +56,7 @@ def evaluate(pool: Pool, vectors: Vectors) -> Result:
     order = found
     items, scores = items[order], scores[order]
     means = dict(zip(metrics, scores.mean(axis=0).tolist(), strict=True))
-    clusters = components(store.keys.take(items)) if store.exclude_self else items
+    clusters = components(store.keys.take(items)) if store.tied else items
     return Result(pool.name, len(items), means[primary.name], means, Items(items, clusters, tuple(metrics), scores))
 
 

@@ -64,6 +64,7 @@ class Duplicates(Pairs):
             candidates=pa.concat_arrays([anchors, positives]),
             negatives=negatives_column(rows, self.negatives),
             exclude_self=True,
+            tied=True,
             skipped=skipped,
         )
 

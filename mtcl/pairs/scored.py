@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from mtcl.errors import DataError, TaskError
 from mtcl.pairs.base import Pairs
 from mtcl.pairs.columns import clean, id_column, number_column, text_column
+from mtcl.pairs.keys import Links
 from mtcl.pairs.table import PairTable, pair_table
 from mtcl.types import FloatArray, Kind
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 class Scored(Pairs):
     """Two texts and a graded score between `low` and `high`; evaluation compares the order of scores with cosines.
 
-    `language` names a column: then each language is evaluated by itself.
+    `language` names a column: then each language is evaluated by itself. `group` names a column of ids of what belongs
+    together, as a pair and its translations: intervals take those for one observation.
     """
 
     kind: ClassVar[Kind] = Kind.GRADED
@@ -29,6 +31,7 @@ class Scored(Pairs):
     low: float = 0.0
     high: float = 1.0
     language: str | None = None
+    group: str | None = None
 
     def __post_init__(self) -> None:
         if not self.low < self.high:
@@ -43,17 +46,21 @@ class Scored(Pairs):
                 f"column {self.score!r}: {len(outside):,} of {len(scores):,} scores are outside of {self.low:g} to "
                 f"{self.high:g} (the first is {outside[0]:g}): give low and high, or leave those rows out"
             )
-        return _judged(self, rows, (scores - self.low) / (self.high - self.low), self.language, skipped)
+        return _judged(self, rows, (scores - self.low) / (self.high - self.low), skipped)
 
 
 @dataclass(frozen=True)
 class Labelled(Pairs):
-    """Two texts and whether they belong together (1) or not (0); evaluation is that of a detector of the ones."""
+    """Two texts and whether they belong together (1) or not (0); evaluation is that of a detector of the ones.
+
+    `group` as in `Scored`.
+    """
 
     kind: ClassVar[Kind] = Kind.BINARY
     first: str = "first"
     second: str = "second"
     label: str = "label"
+    group: str | None = None
 
     def __call__(self, rows: pa.Table, corpus: pa.Table | None = None) -> PairTable:
         rows, skipped = clean(rows, self.first, self.second)
@@ -64,14 +71,24 @@ class Labelled(Pairs):
                 f"column {self.label!r}: {len(other):,} of {len(labels):,} labels are neither 0 nor 1 (the first is "
                 f"{other[0]:g}): for degrees use Scored"
             )
-        return _judged(self, rows, labels, None, skipped)
+        return _judged(self, rows, labels, skipped)
 
 
-def _judged(
-    pairs: Scored | Labelled, rows: pa.Table, scores: FloatArray, language: str | None, skipped: dict[str, int]
-) -> PairTable:
+def _judged(pairs: Scored | Labelled, rows: pa.Table, scores: FloatArray, skipped: dict[str, int]) -> PairTable:
     first, second = text_column(rows, pairs.first), text_column(rows, pairs.second)
-    languages = id_column(rows, language) if language else None
+    language = getattr(pairs, "language", None)
+    links: list[Links] = []
+    if pairs.group:
+        groups = id_column(rows, pairs.group)
+        links = [Links(first, groups), Links(second, groups)]
     return pair_table(
-        first, second, candidates=second, kind=pairs.kind, scores=scores, languages=languages, skipped=skipped
+        first,
+        second,
+        candidates=second,
+        kind=pairs.kind,
+        links=links,
+        scores=scores,
+        languages=id_column(rows, language) if language else None,
+        tied=bool(links),
+        skipped=skipped,
     )

@@ -42,4 +42,6 @@ class QueryDocument(Pairs):
             if self.document_id:
                 links.append(Links(searched, id_column(corpus, self.document_id)))
         negatives = negatives_column(rows, self.negatives)
-        return pair_table(queries, documents, links=links, candidates=searched, negatives=negatives, skipped=skipped)
+        return pair_table(
+            queries, documents, links=links, candidates=searched, negatives=negatives, tied=True, skipped=skipped
+        )

@@ -28,7 +28,9 @@ class PairTable:
     `positives` holds text indices, or group indices where `groups` is given: then the positive is a member of the group
     other than the anchor, drawn afresh in each epoch. `negatives` has a row of text indices for each pair. `scores`
     (P,) are 0 to 1, `languages` (P,) index `language_names`. `queries` search `candidates` in evaluation; with
-    `exclude_self` a query never finds itself. `skipped` counts the rows left out, by reason.
+    `exclude_self` a query never finds itself. With `tied` what shares a key is no independent observation: queries of
+    one document, posts of one story (labels, which all posts share, tie nothing). `skipped` counts the rows left out,
+    by reason.
     """
 
     texts: pa.LargeStringArray
@@ -44,6 +46,7 @@ class PairTable:
     languages: IntArray | None = None
     language_names: tuple[str, ...] = ()
     exclude_self: bool = False
+    tied: bool = False
     skipped: dict[str, int] = field(default_factory=dict)
 
 
@@ -59,6 +62,7 @@ def pair_table(
     languages: pa.Array | None = None,
     queries: tuple[pa.Array, pa.Array] | None = None,
     exclude_self: bool = False,
+    tied: bool = False,
     skipped: dict[str, int] | None = None,
 ) -> PairTable:
     """Distinct texts, pairs without repetition, and keys, from string columns of equal length.
@@ -95,6 +99,7 @@ def pair_table(
         languages=None if languages is None else language_ids[keep],
         language_names=() if language_names is None else tuple(language_names.to_pylist()),
         exclude_self=exclude_self,
+        tied=tied,
         skipped=skipped,
     )
 
@@ -126,6 +131,7 @@ def cluster_table(
         candidates=np.arange(len(texts)),
         groups=groups,
         exclude_self=True,
+        tied=True,
         skipped=skipped,
     )
 

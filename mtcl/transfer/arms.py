@@ -5,7 +5,7 @@ shows is the same one in any arm that gets as far. What differs is how many ther
 
     joint            N steps of K sub-batches
     single_data      the task's own sub-batches of the joint run, one a step
-    single_compute   N steps of K sub-batches, all of the task
+    single_compute   N steps of at least as many pairs as the joint run's, all of the task
     joint_then_...   what single_data does, from the joint run's weights
     leave_one_out,   the others' sub-batches of the joint run; steps follow
     pairs, control
@@ -13,6 +13,7 @@ shows is the same one in any arm that gets as far. What differs is how many ther
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,10 +117,7 @@ def _run(study: StudyConfig, arm: Arm, seed: int, limit: int | None, num_pairs: 
     joint_config = _joint_config(study, seed, limit)
     joint = plan_of(joint_config, num_pairs)
     config = _settings(study, trained_tasks(study, arm), seed, limit)
-    slots = joint.num_slots if arm.kind == "single_compute" else min(joint.num_slots, len(config["tasks"]))
-    if arm.kind == "control":
-        slots = joint.num_slots + 1
-    config["data"]["tasks_per_step"] = slots
+    config["data"]["tasks_per_step"] = _num_slots(study, arm, joint)
     config = merge(config, {"trainer": {"max_steps": num_steps(study, arm, plan_of(config, num_pairs), joint)}})
     config = merge(config, study.arm_overrides.get(arm.kind, {}))
     config["tasks"] = {name: config["tasks"][name] for name in trained_tasks(study, arm)}
@@ -131,6 +129,17 @@ def _run(study: StudyConfig, arm: Arm, seed: int, limit: int | None, num_pairs: 
     if arm.kind != "joint_then_single":
         return StudyRun(arm, seed, limit, name, config)
     return StudyRun(arm, seed, limit, name, config, run_name(study, Arm("joint"), seed, limit), joint_config)
+
+
+def _num_slots(study: StudyConfig, arm: Arm, joint: Plan) -> int:
+    """Sub-batches in a batch of the arm."""
+    if arm.kind == "single_compute":
+        (own,) = [task.batch_size for task in joint.tasks if task.name == arm.subject]
+        pairs = joint.num_slots * sum(_share(joint, task.name) * task.batch_size for task in joint.tasks)
+        return max(1, math.ceil(round(pairs / own, 9)))
+    if arm.kind == "control" and joint.num_slots == len(study.tasks):
+        return joint.num_slots + 1
+    return min(joint.num_slots, len(trained_tasks(study, arm)))
 
 
 def _joint_config(study: StudyConfig, seed: int, limit: int | None) -> dict[str, Any]:

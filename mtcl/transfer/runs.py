@@ -62,8 +62,9 @@ class Runs:
         for sub_folder in ("configs", "logs", "runs"):
             (self.folder / sub_folder).mkdir(parents=True, exist_ok=True)
         for run in runs:
-            self._write_configs(run)
             self._check_unchanged(run)
+        for run in runs:
+            self._write_configs(run)
         missing = [run for run in runs if not self._state(run).get("is_evaluated")]
         done, failures = len(runs) - len(missing), dict[str, str]()
         log.info("%d runs, %d of them done", len(runs), done)
@@ -171,8 +172,8 @@ class Runs:
     def _check_unchanged(self, run: StudyRun) -> None:
         if (found := self._state(run).get("config")) and found != self._digest(run):
             raise ConfigError(
-                f"{self._run_folder(run)} was made with another configuration, other data or to evaluate another split "
-                "or other tasks: give another --study_dir, or remove it"
+                f"{self._run_folder(run)} was made with another configuration, other data, another base encoder, or to "
+                "evaluate another split or other tasks: give another --study_dir, or remove it"
             )
 
     def _digest(self, run: StudyRun) -> str:

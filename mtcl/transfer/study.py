@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from collections.abc import Mapping
@@ -10,7 +11,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from mtcl.errors import ConfigError
+from mtcl.encoder import DEFAULT_MODEL
+from mtcl.errors import ConfigError, DataError
+from mtcl.evaluation.relevance import components
+from mtcl.hub import resolve_model
 from mtcl.leaks import check_leaks
 from mtcl.pairs import PairTable
 from mtcl.registry import discover
@@ -23,6 +27,7 @@ from mtcl.transfer.outcome import read_outcome
 from mtcl.transfer.plots import new_figure
 from mtcl.transfer.report import write_report
 from mtcl.transfer.runs import Runs, places_of
+from mtcl.types import Kind
 
 log = logging.getLogger("mtcl")
 
@@ -35,6 +40,7 @@ def run_study(study: StudyConfig, folder: Path, *, jobs: int | None = None) -> P
     chosen = [*study.evaluated, *([study.control] if study.control else [])]
     tasks: dict[str, Task] = {name: registry[name] for name in chosen}
     num_pairs = _num_pairs(study, tasks, data)
+    _check_units(study, tasks, data)
     runs = runs_of(study, num_pairs)
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -60,17 +66,45 @@ def _num_pairs(study: StudyConfig, tasks: Mapping[str, Task], data: Mapping[str,
     return {name: len(table.anchors) for name, table in tables.items()}
 
 
+def _check_units(study: StudyConfig, tasks: Mapping[str, Task], data: Mapping[str, Any]) -> None:
+    """Raise `DataError` before the runs where no interval could be told after them."""
+    for name in study.evaluated:
+        table = _pairs(tasks[name], study.split, data)
+        asked = table.queries if table.kind == Kind.POSITIVE else table.anchors
+        if table.tied and len(asked) and components(table.keys.take(asked)).max() == 0:
+            raise DataError(
+                f"task {name!r}, {study.split}: all {len(asked):,} items belong together (one document, story or "
+                "group), so nothing can be said of others: give rows of at least two"
+            )
+
+
 def facts_of(study: StudyConfig, tasks: Mapping[str, Task], data: Mapping[str, Any]) -> dict[str, Any]:
-    """What the figures of runs depend on beside their configurations: the data, and what is evaluated."""
+    """What the figures of runs depend on beside their configurations: the data, what is evaluated, the base encoder.
+
+    The validation split counts where a task is trained, for it chooses the best checkpoint.
+    """
     splits = {
-        name: [study.split] * (name in study.evaluated) + ["train"] * (name not in study.held_out) for name in tasks
+        name: {*[study.split] * (name in study.evaluated), *["train", "validation"] * (name not in study.held_out)}
+        for name in tasks
     }
     return {
         "split": study.split,
         "evaluated": study.evaluated,
-        "pairs": {f"{n}/{s}": pairs_fingerprint(tasks[n], s, _root(data)) for n in tasks for s in splits[n]},
+        "pairs": {f"{n}/{s}": pairs_fingerprint(tasks[n], s, _root(data)) for n in tasks for s in sorted(splits[n])},
+        "base": _base_weights(study),
         "environment": {name: value for name, value in os.environ.items() if name.startswith("MTCL_SET_")},
     }
+
+
+def _base_weights(study: StudyConfig) -> dict[str, str]:
+    """Digests of the base encoder's files of weights."""
+    given: Mapping[str, Any] = (study.overrides.get("model") or {}).get("encoder") or {}
+    folder = resolve_model(given.get("name") or DEFAULT_MODEL, revision=given.get("revision"))
+    digests = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests
 
 
 def _pairs(task: Task, split: str, data: Mapping[str, Any]) -> PairTable:

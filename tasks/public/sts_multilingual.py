@@ -10,11 +10,11 @@ class StsMultilingual(Task):
     owner = "@mtcl"
     license = "CC BY-SA 4.0 (scores; texts each under the licence of its source)"
     data = Files("sts_multilingual")
-    pairs = Scored(first="sentence1", second="sentence2", score="score", language="lang")
+    pairs = Scored(first="sentence1", second="sentence2", score="score", language="lang", group="pair_id")
     metric = Spearman()
     sample = [
-        {"sentence1": "A plane is taking off.", "sentence2": "An air plane is taking off.", "score": 1.0, "lang": "en"},
-        {"sentence1": "A man is smoking.", "sentence2": "A man is skating.", "score": 0.1, "lang": "en"},
-        {"sentence1": "Ein Mann isst Brot.", "sentence2": "Ein Mann isst.", "score": 0.7, "lang": "de"},
-        {"sentence1": "Eine Frau tanzt.", "sentence2": "Ein Hund schläft.", "score": 0.0, "lang": "de"},
+        {"sentence1": "A plane flies.", "sentence2": "An air plane flies.", "score": 1.0, "lang": "en", "pair_id": 1},
+        {"sentence1": "A man smokes.", "sentence2": "A man is skating.", "score": 0.1, "lang": "en", "pair_id": 2},
+        {"sentence1": "Ein Mann isst Brot.", "sentence2": "Ein Mann isst.", "score": 0.7, "lang": "de", "pair_id": 3},
+        {"sentence1": "Eine Frau tanzt.", "sentence2": "Ein Hund schläft.", "score": 0.0, "lang": "de", "pair_id": 4},
     ]

@@ -43,7 +43,11 @@ class Rates:
 
 
 def grid() -> Iterator[Setting]:
-    for seeds in (3, 5):
+    for seeds in (1, 3, 5):
+        if seeds == 1:  # its interval does not speak of other seeds
+            for cluster_size in (1, 4, 10, 16, 25):
+                yield Setting(1, 100, 0.0, 0.0, cluster_size=cluster_size)
+            continue
         for items in (100, 500):
             for shared in (0.0, 0.5, 0.9):
                 for seed_variance in (0.0, 1 / items, 3 / items, 10 / items, 1.0):
@@ -51,8 +55,9 @@ def grid() -> Iterator[Setting]:
             for kind in ("skewed", "hits"):
                 for seed_variance in (0.0, 3 / items):
                     yield Setting(seeds, items, seed_variance, 0.5, kind)
-            for seed_variance in (0.0, 3 / items):
-                yield Setting(seeds, items, seed_variance, 0.5, cluster_size=4)
+            for cluster_size in (4, items // 10, items // 6):
+                for seed_variance in (0.0, 3 / items):
+                    yield Setting(seeds, items, seed_variance, 0.5, cluster_size=cluster_size)
 
 
 def simulate(setting: Setting, generator: np.random.Generator) -> Differences:

@@ -1,4 +1,4 @@
-"""What docs/results.md reports, but for its tables of one seed, one step after the other; what is done is not done again.
+"""What docs/results.md reports, but for tables of one seed, a step after the other; what is done is not done again.
 
     MTCL_DATA=... python -m tests.benchmarks.results FOLDER [--steps public held_out ...]
 
