@@ -20,16 +20,18 @@ from mtcl.packing import Packed, pack
 from mtcl.pairs.table import DRAWN
 from mtcl.plan import Draw, Plan, draw_members, draw_negatives, draw_positives, mix, stream_key
 from mtcl.store import TokenStore
-from mtcl.types import FloatArray, IntArray, Ragged
+from mtcl.types import FloatArray, IntArray, Ragged, offsets_of
 
 SECOND_VIEW = np.int64(0x5851F42D4C957F2D)
 """Added to the identity of a positive that is its own anchor: it is encoded again, with a dropout mask of its own."""
+AS_KEY = np.int64(0x2545F4914F6CDD1D)
+"""Added to a text's identity where it is a key, so that it is another one than those of texts and ids."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """This rank's texts in one role: indices (n,) into the step's distinct texts, keys (n, K) padded with 0, the log of
-    how often each is drawn (n,), and vectors of a teacher (n, E).
+    """This rank's texts in one role: indices (n,) into the step's distinct texts, keys (n, K) padded with 0 (K is the
+    same on all ranks), the log of how often each is drawn (n,), and vectors of a teacher (n, E).
     """
 
     texts_N: Tensor
@@ -115,10 +117,9 @@ class StepDataset(Dataset[StepBatch]):
         return StepBatch(step, packed, tuple(parts), len(identity))
 
     def _rows(self, draw: Draw) -> _Rows:
-        """This rank's rows of a draw."""
-        task, share = self.tasks[draw.task], len(draw.pairs) // self.world
-        store, mine = task.store, slice(self.rank * share, (self.rank + 1) * share)
-        pairs, epochs = draw.pairs[mine], draw.epochs[mine]
+        """This rank's rows of a draw. All ranks' texts are looked up, for they decide which keys have a meaning."""
+        task, pairs, epochs = self.tasks[draw.task], draw.pairs, draw.epochs
+        store = task.store
         anchors, positives = store.anchors[pairs], store.positives[pairs]
         seed = np.uint64(stream_key(self.plan.seed, self.plan.tasks[draw.task].name, "positives"))
         bits = mix(mix(pairs.astype(np.uint64) ^ seed) + epochs.astype(np.uint64))
@@ -128,21 +129,57 @@ class StepDataset(Dataset[StepBatch]):
         texts: tuple[IntArray, ...] = (anchors, positives)
         if store.negatives is not None and task.num_negatives:
             texts += (draw_negatives(store.negatives, pairs, positives, count=task.num_negatives, bits=bits),)
-        return _Rows(draw.task, texts, None if store.scores is None else store.scores[pairs])
+        share = len(pairs) // self.world
+        mine = slice(self.rank * share, (self.rank + 1) * share)
+        keys = tuple(_part(keys_NK, self.rank, self.world) for keys_NK in keys_of_draw(store, texts))
+        texts = tuple(_part(text_N, self.rank, self.world) for text_N in texts)
+        return _Rows(draw.task, texts, keys, None if store.scores is None else store.scores[pairs[mine]])
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """Text indices of a task's store, by role."""
+    """Text indices of a task's store, and keys of these texts, by role."""
 
     task: int
     texts: tuple[IntArray, ...]
+    keys: tuple[npt.NDArray[np.int64], ...]
     scores: FloatArray | None
 
     def identity(self, store: TokenStore) -> npt.NDArray[np.int64]:
         anchors, positives, *negatives = (np.array(store.identity[texts]) for texts in self.texts)
         positives[self.texts[0] == self.texts[1]] += SECOND_VIEW
         return np.concatenate([anchors, positives, *negatives])
+
+
+def _part(rows: npt.NDArray[Any], rank: int, world: int) -> npt.NDArray[Any]:
+    """A rank's rows of a column; hard negatives are several a pair."""
+    share = len(rows) // world
+    return rows[rank * share : (rank + 1) * share]
+
+
+def keys_of_draw(store: TokenStore, texts: tuple[IntArray, ...]) -> tuple[npt.NDArray[np.int64], ...]:
+    """(n, K) keys of a draw's texts by role: those of the store that at least two of its distinct texts carry, so that
+    a text of many thousand known positives costs no more than another; and identities.
+
+    Texts of equal tokens (accents and emoji that the vocabulary does not know, a common beginning of `max_length`) have
+    one embedding, so they are never negatives of each other, nor of what the other is paired with: each text carries
+    its identity, a pair both of them.
+    """
+    distinct, place = np.unique(np.concatenate(texts), return_inverse=True)
+    keys = store.keys.take(distinct)
+    _, of_key, count = np.unique(keys.values, return_inverse=True, return_counts=True)
+    is_shared = count[of_key] > 1
+    owner = np.repeat(np.arange(len(distinct)), keys.lengths())[is_shared]
+    shared = Ragged(offsets_of(np.bincount(owner, minlength=len(distinct))), keys.values[is_shared])
+    width = int(shared.lengths().max())
+    shared_TK = shared.padded(width, 0)
+    identity_T = np.array(store.identity[distinct]) + AS_KEY
+    identity_T[identity_T == 0] = 1
+    roles = np.split(place, np.cumsum([len(role) for role in texts])[:-1])
+    pair_N2 = np.stack([identity_T[roles[0]], identity_T[roles[1]]], axis=1)
+    found = [np.concatenate([shared_TK[role], pair_N2], axis=1) for role in roles[:2]]
+    found += [np.concatenate([shared_TK[role], identity_T[role][:, None]], axis=1) for role in roles[2:]]
+    return tuple(found)
 
 
 def _sub_batch(rows: _Rows, task: TaskData, merged: IntArray) -> SubBatch:
@@ -154,7 +191,7 @@ def _sub_batch(rows: _Rows, task: TaskData, merged: IntArray) -> SubBatch:
         columns.append(
             Column(
                 texts_N=torch.from_numpy(merged[start : start + len(texts)]),
-                keys_NK=torch.from_numpy(store.keys.take(texts).padded(store.max_keys, 0)),
+                keys_NK=torch.from_numpy(rows.keys[role]),
                 log_q_N=torch.from_numpy(log_q[texts]),
                 teacher_NE=None if teacher is None else torch.from_numpy(teacher[texts]),
             )

@@ -77,6 +77,7 @@ class MtclCLI(LightningCLI):
 
     def instantiate_trainer(self, **options: Any) -> Trainer:
         folder = self.run_dir
+        self._check_trainer()
         if (every := self._get(self.config, "checkpoint_every_n_steps")) < 1:
             raise ConfigError(f"checkpoint_every_n_steps is {every}: give at least 1")
         extra: list[Any] = [Averaging(self.averaging)] if self.averaging else []
@@ -100,6 +101,21 @@ class MtclCLI(LightningCLI):
         if any(True for head in (self.model.losses, self.model.weighting) for _ in head.parameters()):
             allow_unused_parameters(trainer)
         return trainer
+
+    def _check_trainer(self) -> None:
+        """Raise `ConfigError` for values of Lightning's that would go wrong, or mean something else, here."""
+        for name in ("limit_val_batches", "limit_test_batches", "limit_predict_batches"):
+            value = self._get(self.config, f"trainer.{name}")
+            if value and (isinstance(value, int) or value != 1.0):
+                raise ConfigError(
+                    f"trainer.{name} is {value}: a batch is a whole task there, and tasks would be missing without a "
+                    "word; give 0 or 1.0, and null for a task that is not wanted"
+                )
+        if self._get(self.config, "trainer.overfit_batches"):
+            raise ConfigError("trainer.overfit_batches has no meaning here: give data.pairs_per_task for few pairs")
+        precision = self._get(self.config, "trainer.precision")
+        if precision in ("16-true", "bf16-true", "64-true"):
+            raise ConfigError(f"trainer.precision is {precision}: give bf16-mixed, 16-mixed or 32-true")
 
     @property
     def averaging(self) -> AveragingConfig | None:

@@ -298,7 +298,7 @@ def load_backbone(folder: Path, config: EncoderConfig) -> nn.Module:
 
 def _set_dropout(settings: Any, probability: float) -> None:
     for name, value in list(vars(settings).items()):
-        if ("dropout" in name or name.endswith("_pdrop")) and isinstance(value, float):
+        if ("dropout" in name or name.endswith("_pdrop")) and type(value) in (int, float):
             setattr(settings, name, probability)
 
 

@@ -35,6 +35,12 @@ class RankError(MtclError):
     """Another process of the run has ended, and this one cannot go on without it."""
 
 
+class DivergedError(MtclError):
+    """Weights or gradients are not finite any more."""
+
+    advice = "training has diverged; start again from an earlier checkpoint, with a lower learning rate"
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint to append to a message: `; did you mean 'x'?`, else the known names, else nothing."""
     names = sorted(known)

@@ -29,7 +29,7 @@ from mtcl.compat import set_batches_done
 from mtcl.datamodule import MtclDataModule
 from mtcl.distributed import of_all_ranks, together, world
 from mtcl.encoder import Encoder, EncoderConfig, digest_of
-from mtcl.errors import ConfigError
+from mtcl.errors import ConfigError, DivergedError
 from mtcl.evaluation import Pool, Result, evaluate, primary_of
 from mtcl.evaluation.groups import check_installed
 from mtcl.losses import Loss, default_loss
@@ -88,7 +88,7 @@ class MtclModule(pl.LightningModule):
             deepcopy(self.encoder.projection).requires_grad_(False) if self.encoder.projection else None
         )
         """The projection before training, kept so that a checkpoint can be compared with the base encoder."""
-        if taken := [name for name in self.task_configs if hasattr(nn.ModuleDict, name)]:
+        if taken := [name for name in self.task_configs if hasattr(nn.ModuleDict(), name)]:
             raise ConfigError(f"task name {taken[0]!r} is one that torch keeps for itself: rename the task")
         self.losses = nn.ModuleDict({n: config.loss for n, config in self.task_configs.items() if config.loss})
         self.weighting = weighting or Mean()
@@ -262,8 +262,11 @@ class MtclModule(pl.LightningModule):
         """Log the means since the last log point, once a step."""
         if self.global_step != self._shown_at:
             self._shown_at = self.global_step
+            norm = float(self._gradient_norm)
+            if not math.isfinite(norm) and self.trainer.precision != "16-mixed":  # there scaled losses may overflow
+                raise DivergedError(f"the gradient's norm is {norm} at step {self.global_step}: {DivergedError.advice}")
             shown = self.board.flush() | {
-                board.GRADIENT_NORM: float(self._gradient_norm),
+                board.GRADIENT_NORM: norm,
                 board.LEARNING_RATE: self.trainer.optimizers[0].param_groups[0]["lr"],
             }
             self._log(shown)
@@ -389,7 +392,8 @@ class MtclModule(pl.LightningModule):
         shown = {board.eval_tag(split, m, r.name): value for r in results.values() for m, value in r.metrics.items()}
         shown |= self.means(split, primary_of(results))
         if split == "val" and self.base.keys() >= results.keys():
-            shown[board.VAL_GAIN] = shown[board.VAL_MEAN] - self.means("val", self.base)[board.VAL_MEAN]
+            base = {name: self.base[name] for name in results}
+            shown[board.VAL_GAIN] = shown[board.VAL_MEAN] - self.means("val", base)[board.VAL_MEAN]
         self._log(shown)
 
     def means(self, split: str, primary: Mapping[str, float]) -> dict[str, float]:

@@ -79,7 +79,7 @@ def _check_empty(config: dict[str, Any], keys: list[str], group: str = "") -> No
     """
     for key, value in config.items():
         name = f"{group}{key}"
-        is_group = any(known.startswith(f"{name}.") and not known.endswith(".help") for known in keys)
+        is_group = any(known.startswith(f"{name}.") for known in keys)
         if is_group and isinstance(value, dict):
             _check_empty(value, keys, f"{name}.")
         elif not value and not is_group and name not in keys:
@@ -89,7 +89,7 @@ def _check_empty(config: dict[str, Any], keys: list[str], group: str = "") -> No
 
 def _keys(parser: LightningArgumentParser) -> Iterator[str]:
     for action in parser._actions:
-        if action.dest not in ("help", "==SUPPRESS=="):
+        if action.dest not in ("help", "==SUPPRESS==") and not action.dest.endswith(".help"):
             yield action.dest
 
 

@@ -115,7 +115,6 @@ class TokenStore:
     languages: IntArray | None
     language_names: tuple[str, ...]
     kind: Kind
-    max_keys: int
     exclude_self: bool
     tied: bool
     skipped: dict[str, int]
@@ -138,7 +137,7 @@ class TokenStore:
             **{name: array(name) for name in ARRAYS},
             kind=Kind(meta["kind"]),
             language_names=tuple(meta["language_names"]),
-            **{name: meta[name] for name in ("max_keys", "exclude_self", "tied", "skipped", "num_cut")},
+            **{name: meta[name] for name in ("exclude_self", "tied", "skipped", "num_cut")},
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -249,7 +248,6 @@ def _build(folder: Path, table: PairTable, tokenizer: Tokenizer, max_length: int
     meta = {
         "kind": table.kind,
         "language_names": table.language_names,
-        "max_keys": int(table.keys.lengths().max()),
         "exclude_self": table.exclude_self,
         "tied": table.tied,
         "skipped": table.skipped,

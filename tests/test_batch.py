@@ -12,11 +12,14 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from mtcl import QueryDocument
 from mtcl.batch import StepBatch, StepDataset, TaskData
 from mtcl.errors import ConfigError
 from mtcl.plan import Plan, PlanTask
 from mtcl.registry import discover
+from mtcl.relation import shares_key
 from mtcl.store import Tokenizer, TokenStore, prepare
+from tests.test_kinds import store_of
 
 NAMES = ("interest", "storyline", "search", "hashtag")
 
@@ -99,13 +102,53 @@ def test_equal_texts_are_encoded_once(stores: list[TokenStore]) -> None:
     assert len(batch.texts.place_T) == len(texts) < batch.num_texts == sum(2 * len(p) for p in batch.parts)
 
 
-def test_keys_are_those_of_the_texts(stores: list[TokenStore]) -> None:
+def test_keys_relate_what_the_store_relates(stores: list[TokenStore]) -> None:
+    """Whichever keys are left out of a batch, couples that share one are those of the whole store."""
     plan = plan_of(stores)
-    batch = StepDataset(plan, data_of(stores))[5]
-    for part, draw in zip(batch.parts, plan.draws(5), strict=True):
-        store = stores[part.task]
-        for row, pair in zip(part.columns[0].keys_NK, draw.pairs, strict=True):
-            assert set(row[row != 0].tolist()) == set(store.keys[store.anchors[pair]].tolist())
+    dataset = StepDataset(plan, data_of(stores))
+    for step in range(5):
+        for part, draw in zip(dataset[step].parts, plan.draws(step), strict=True):
+            store, (anchors, positives) = stores[part.task], part.columns
+            texts = dataset._rows(draw).texts
+            keys = [[set(store.keys[i].tolist()) for i in role] for role in texts]
+            identity = [store.identity[role].tolist() for role in texts]
+            pair = [{a, p} for a, p in zip(*identity, strict=True)]
+            related = shares_key(anchors.keys_NK, positives.keys_NK)
+            expected = [
+                [bool(one & other) or bool(pair[n] & pair[c]) for c, other in enumerate(keys[1])]
+                for n, one in enumerate(keys[0])
+            ]
+            assert related.tolist() == expected
+
+
+def test_a_text_of_many_positives_costs_no_more_than_another(tiny_model: Path, tmp_path: Path) -> None:
+    rows = [
+        {"query": "a" if n < 90 else f"b {n}", "document": f"dog {n // 26} {'abcdefghijklmnopqrstuvwxyz'[n % 26]}"}
+        for n in range(100)
+    ]
+    store = store_of(QueryDocument(), rows, tiny_model, tmp_path)
+    assert store.keys.lengths().max() > 90
+    (part,) = StepDataset(Plan((PlanTask("toy", 100, 16),)), data_of([store]))[0].parts
+    anchors, positives = part.columns
+    assert anchors.keys_NK.shape[1] <= 2 + 16
+    hub = torch.tensor([pair < 90 for pair in Plan((PlanTask("toy", 100, 16),)).draws(0)[0].pairs.tolist()])
+    assert shares_key(anchors.keys_NK, positives.keys_NK)[hub][:, hub].all()
+
+
+def test_texts_of_equal_tokens_are_never_negatives_of_each_other(tiny_model: Path, tmp_path: Path) -> None:
+    """Emoji that the vocabulary does not know, and what stands behind the maximal length, the encoder does not see."""
+    rows = [
+        {"query": "red", "document": "dog \N{PARTY POPPER}"},
+        {"query": "blue", "document": "dog \N{ROCKET}"},
+        {"query": "green", "document": " ".join("cat" for _ in range(30)) + " one"},
+        {"query": "bird", "document": " ".join("cat" for _ in range(30)) + " two"},
+    ]
+    store = store_of(QueryDocument(), rows, tiny_model, tmp_path)
+    plan = Plan((PlanTask("toy", 4, 4),))
+    (part,) = StepDataset(plan, data_of([store]))[0].parts
+    order = np.argsort(plan.draws(0)[0].pairs)
+    related = shares_key(part.columns[0].keys_NK[order], part.columns[1].keys_NK[order])
+    assert related.tolist() == torch.block_diag(torch.ones(2, 2), torch.ones(2, 2)).bool().tolist()
 
 
 def test_batch_moves_whole(stores: list[TokenStore]) -> None:

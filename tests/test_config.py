@@ -6,6 +6,7 @@ python -m pytest tests/test_config.py
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,12 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from mtcl import ConfigError, config
+from mtcl.encoder import Encoder, EncoderConfig
+from mtcl.module import MtclModule
+from mtcl.task_config import TaskConfig
 from tests.conftest import Run
 
 PLAIN = st.none() | st.integers() | st.text(max_size=3) | st.lists(st.integers(), max_size=3)
@@ -197,6 +202,37 @@ def test_a_variable_of_a_nested_key(tiny_model: Path, tmp_path: Path, monkeypatc
     monkeypatch.setenv("MTCL_SET_MODEL__ENCODER__NAME", "no/where")
     with pytest.raises(ConfigError, match=r"^model 'no/where' is no folder"):
         steps(tiny_model, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("limit_val_batches", "2", "a batch is a whole task there"),
+        ("limit_test_batches", "0.5", "a batch is a whole task there"),
+        ("overfit_batches", "4", "give data.pairs_per_task"),
+        ("precision", "bf16-true", "give bf16-mixed, 16-mixed or 32-true"),
+    ],
+)
+def test_values_of_lightning_that_mean_something_else_here_are_refused(
+    key: str, value: str, message: str, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"MTCL_SET_TRAINER__{key.upper()}", value)
+    with pytest.raises(ConfigError, match=message):
+        steps(tiny_model, tmp_path)
+
+
+def test_a_task_name_that_torch_keeps_for_itself_is_refused(tiny_model: Path) -> None:
+    for name in ("training", "keys"):
+        with pytest.raises(ConfigError, match=f"task name '{name}' is one that torch keeps for itself"):
+            MtclModule(tasks={name: TaskConfig()}, encoder=EncoderConfig(name=str(tiny_model)))
+
+
+def test_dropout_is_set_where_the_model_s_own_is_a_whole_number(tiny_model: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_model, tmp_path / "model")
+    path = tmp_path / "model" / "config.json"
+    path.write_text(path.read_text().replace('_dropout_prob": 0.1', '_dropout_prob": 0'))
+    backbone = Encoder.load(EncoderConfig(name=str(tmp_path / "model"), dropout=0.3)).backbone
+    assert {module.p for module in backbone.modules() if isinstance(module, nn.Dropout)} == {0.3}
 
 
 @pytest.mark.slow

@@ -265,3 +265,21 @@ def test_nothing_to_find_is_an_error(tiny_model: Path, tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match="no query of the pool has a relevant candidate"):
         evaluate(Pool("toy", store, MRR()), embed_as(store, {"q": [1.0], "a": [1.0], "b": [1.0]}))
+
+
+class Fragile(Spearman):
+    name = "fragile"
+
+    def __call__(self, cosine_P: FloatArray, score_P: FloatArray) -> float:
+        raise ZeroDivisionError("nothing to divide")
+
+
+def test_what_goes_wrong_in_a_metric_of_judged_pairs_is_told_with_task_and_place(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    rows = [{"first": f, "second": s, "score": x} for f, s, x in (("a", "b", 0.1), ("c", "d", 0.9))]
+    store = store_of(Scored(), rows, tiny_model, tmp_path, metric=Fragile())
+    vectors = {text: [1.0, float(n)] for n, text in enumerate("abcd")}
+    message = r"task 'toy', metric fragile: .*test_evaluation.py:\d+: ZeroDivisionError: nothing to divide"
+    with pytest.raises(TaskError, match=message):
+        evaluate(Pool("toy", store, Fragile()), embed_as(store, vectors))

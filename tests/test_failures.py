@@ -18,6 +18,7 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 
 from mtcl import DataError
 from mtcl.checkpoint_file import WholeFile
+from mtcl.errors import DivergedError
 from tests.conftest import ROOT, Run
 from tests.test_distributed import RANKS
 from tests.test_resume import options, weights
@@ -107,6 +108,21 @@ def test_a_metric_that_raises(
     done = mtcl_command("fit", "--resume", "runs/run")
     assert done.returncode == 0, done.stderr
     assert f"step {STEPS} of {STEPS}" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_run_that_diverges_is_stopped(tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_command: Run) -> None:
+    """Rankings of vectors that are not numbers would have figures as well."""
+    changed = {**COMMON, "model.optimizer.lr": 1e30, "trainer.log_every_n_steps": 1}
+    ended = mtcl_command("fit", *options(tiny_model, demo_root, "run", **changed))
+    assert ended.returncode == 2
+    (line,) = lines_of(ended)
+    assert "DivergedError: the gradient's norm is nan at step" in line
+    late = {**changed, "trainer.log_every_n_steps": 1000, "checkpoint_every_n_steps": 1000}
+    ended = mtcl_command("fit", *options(tiny_model, demo_root, "late", **late))
+    assert ended.returncode == 2
+    assert lines_of(ended) == [f"mtcl: DivergedError: embeddings are not finite: {DivergedError.advice}"]
+    assert not (tmp_path / "runs" / "late" / "checkpoints" / "best.ckpt").exists()
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mtcl.errors import ConfigError
 from mtcl.weighting import GradientWeighting, Mean, Uncertainty, Weighting, cosines, gramian_of
-from mtcl.weighting.gramian import CLASSES
+from mtcl.weighting.gramian import CLASSES, Method
 
 TASKS = ["jobs", "news", "search"]
 ALL: dict[str, Callable[[], Weighting]] = {
@@ -148,3 +148,17 @@ def test_under_autocast(method: str) -> None:
         assert gramian_of(losses, list(layer.parameters())).dtype == torch.float32
         made(method)(losses, list(layer.parameters())).backward()
     assert layer.weight.grad is not None
+
+
+@pytest.mark.parametrize("method", ["mgda", "aligned_mtl"])
+def test_a_step_of_tasks_without_weight_counts_them_alike(method: Method) -> None:
+    """A method may have given 0, or less, to just those that a later step holds."""
+    needs(method)
+    weighting = GradientWeighting(method, every_n_steps=100)
+    weighting.start(TASKS)
+    weighting.micro_step += 1
+    weighting.weights_K.copy_(torch.tensor([0.0, 3.0, -0.01]))
+    shared = nn.Parameter(torch.ones(2))
+    for tasks in (["jobs"], ["news"], ["jobs", "search"]):
+        losses = {task: shared.square().sum() for task in tasks}
+        assert float(weighting(losses, [shared]).detach()) == pytest.approx(2.0 * len(tasks))

@@ -35,6 +35,7 @@ def main(command: str, arguments: list[str]) -> int:
         _parser(command).print_help()
         print("\nand every key of a configuration:\n")
     quiet_libraries()
+    allow_open_files()
     from mtcl.checkpoint import config_of, read
 
     checkpoint = find_checkpoint(options)
@@ -267,6 +268,15 @@ def _run_folder(options: argparse.Namespace, command: str, checkpoint: Path | No
             chosen.mkdir(parents=True)  # at once: another run may be looking for a name
             break
     return chosen
+
+
+def allow_open_files() -> None:
+    """As many as the system lets us: each tensor that a worker hands over, and each file of a store, holds one."""
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def quiet_libraries() -> None:

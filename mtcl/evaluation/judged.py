@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import math
-from pathlib import Path
 
 import numpy as np
 
-from mtcl.errors import DataError, TaskError, located
-from mtcl.evaluation.pool import Items, Pool, Result, Vectors
+from mtcl.distributed import together
+from mtcl.errors import DataError
+from mtcl.evaluation.pool import Items, Pool, Result, Vectors, judge, named
 from mtcl.evaluation.relevance import components
 from mtcl.metrics import AveragePrecision, PairMetric, RocAuc, Spearman
 from mtcl.types import FloatArray, Kind
@@ -32,7 +31,8 @@ def evaluate(pool: Pool, vectors: Vectors) -> Result:
         groups = {name: np.flatnonzero(store.languages == n) for n, name in enumerate(store.language_names)}
     figures: dict[str, float] = {}
     for name, metric in metrics.items():
-        of_group = {g: _judge(metric, cosine_P[rows], scores_P[rows]) for g, rows in groups.items()}
+        with together(), named(pool.name):
+            of_group = {g: float(judge(metric, cosine_P[rows], scores_P[rows])) for g, rows in groups.items()}
         known = {g: value for g, value in of_group.items() if not math.isnan(value)}
         if not known:
             raise DataError(f"task {pool.name!r}: all scores of the pool are alike, so {name} has no value")
@@ -45,11 +45,3 @@ def evaluate(pool: Pool, vectors: Vectors) -> Result:
     clusters = components(store.keys.take(store.anchors)) if store.tied else items
     single = Items(items, clusters, tuple(columns), np.stack(list(columns.values()), axis=1))
     return Result(pool.name, len(items), figures[primary.name], figures, single)
-
-
-def _judge(metric: PairMetric, cosine_P: FloatArray, scores_P: FloatArray) -> float:
-    """The figure; a task's own metric is foreign code, so what goes wrong in it is told with its place."""
-    try:
-        return float(metric(cosine_P, scores_P))
-    except Exception as error:
-        raise TaskError(f"metric {metric.name}: {located(error, Path(inspect.getfile(type(metric))))}") from error

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mtcl.distributed import gather_varying, world
+from mtcl.distributed import gather_varying, together, world
+from mtcl.errors import DivergedError, MtclError, TaskError, located
 from mtcl.metrics import Metric
 from mtcl.store import TokenStore
 from mtcl.types import FloatArray, IntArray, Kind
@@ -75,6 +78,23 @@ class Result:
     items: Items
 
 
+@contextmanager
+def named(task: str) -> Iterator[None]:
+    """Errors inside say which task they are of."""
+    try:
+        yield
+    except MtclError as error:
+        raise type(error)(f"task {task!r}, {error}") from error
+
+
+def judge(metric: Any, *values: npt.NDArray[Any]) -> Any:
+    """What the metric gives; a task's own is foreign code, so what goes wrong in it is told with its place."""
+    try:
+        return metric(*values)
+    except Exception as error:
+        raise TaskError(f"metric {metric.name}: {located(error, Path(inspect.getfile(type(metric))))}") from error
+
+
 def primary_of(results: Mapping[str, Result]) -> dict[str, float]:
     """Primary metrics by task."""
     return {name: result.primary for name, result in results.items()}
@@ -99,7 +119,10 @@ class Vectors:
 def embed_shared(texts: IntArray, embed: Embed) -> Vectors:
     """Vectors of sorted distinct texts, each embedded by one rank, alike on all ranks."""
     rank, ranks = world()
-    mine_nD = embed(texts[rank::ranks])
+    with together():
+        mine_nD = embed(texts[rank::ranks])
+        if not torch.isfinite(mine_nD).all():
+            raise DivergedError(f"embeddings are not finite: {DivergedError.advice}")
     if ranks == 1:
         return Vectors(texts, mine_nD)
     places = np.concatenate([np.arange(rank, len(texts), ranks) for rank in range(ranks)])

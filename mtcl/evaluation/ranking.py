@@ -6,11 +6,7 @@ label). Queries are split over ranks, each once. Letters: N queries of a block, 
 
 from __future__ import annotations
 
-import inspect
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +14,8 @@ import numpy.typing as npt
 import torch
 
 from mtcl.distributed import gather_varying, together, world
-from mtcl.errors import DataError, MtclError, TaskError, located
-from mtcl.evaluation.pool import Items, Pool, Result, Vectors
+from mtcl.errors import DataError, TaskError
+from mtcl.evaluation.pool import Items, Pool, Result, Vectors, judge, named
 from mtcl.evaluation.relevance import carried_by, components, relevant
 from mtcl.metrics import MRR, NDCG, Accuracy, RankingMetric, Recall
 from mtcl.store import TokenStore
@@ -40,7 +36,7 @@ def evaluate(pool: Pool, vectors: Vectors) -> Result:
     metrics = {metric.name: metric for metric in (*COMMON, primary)}
     rank, ranks = world()
     mine = np.asarray(store.queries)[rank::ranks]
-    with together(), _named(pool.name):
+    with together(), named(pool.name):
         scores = _scores(vectors, mine, store, list(metrics.values()))
     scores = gather_varying(torch.from_numpy(scores)).numpy()
     items = gather_varying(torch.from_numpy(mine.astype(np.int64))).numpy()
@@ -58,14 +54,6 @@ def evaluate(pool: Pool, vectors: Vectors) -> Result:
     means = dict(zip(metrics, scores.mean(axis=0).tolist(), strict=True))
     clusters = components(store.keys.take(items)) if store.tied else items
     return Result(pool.name, len(items), means[primary.name], means, Items(items, clusters, tuple(metrics), scores))
-
-
-@contextmanager
-def _named(task: str) -> Iterator[None]:
-    try:
-        yield
-    except MtclError as error:
-        raise type(error)(f"task {task!r}, {error}") from error
 
 
 def _scores(
@@ -96,11 +84,8 @@ def _scores(
 
 
 def _judge(metric: RankingMetric, hits_NK: BoolArray, num_relevant_N: npt.NDArray[np.int64]) -> FloatArray:
-    """(N,) scores; a task's own metric is foreign code, so what goes wrong in it is told with its place."""
-    try:
-        scores_N = metric(hits_NK[:, : metric.depth], num_relevant_N)
-    except Exception as error:
-        raise TaskError(f"metric {metric.name}: {located(error, Path(inspect.getfile(type(metric))))}") from error
+    """(N,) scores."""
+    scores_N: FloatArray = judge(metric, hits_NK[:, : metric.depth], num_relevant_N)
     if np.shape(scores_N) != num_relevant_N.shape:
         raise TaskError(f"metric {metric.name} gave {np.shape(scores_N)} scores for {len(num_relevant_N)} queries")
     return scores_N

@@ -54,14 +54,14 @@ def _is_blank(texts: pa.Array) -> pa.BooleanArray:
     return pc.fill_null(pc.equal(pc.utf8_trim_whitespace(texts.cast(pa.large_string())), ""), False)
 
 
-def id_column(rows: pa.Table, name: str) -> pa.StringArray:
+def id_column(rows: pa.Table, name: str) -> pa.LargeStringArray:
     """A column of ids (strings or integers) as strings; a null id is an error, for it would tie strangers together."""
     import pyarrow as pa
 
     def is_id(kind: pa.DataType) -> bool:
         return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind))
 
-    column = typed_column(rows, name, is_id, "text or integers").cast(pa.string())
+    column = typed_column(rows, name, is_id, "text or integers", as_type=pa.large_string())
     if column.null_count:
         raise DataError(f"column {name!r} has {column.null_count} null ids: give each row an id or leave the row out")
     return column
@@ -124,11 +124,25 @@ def _is_text_or_texts(kind: Any) -> bool:
 def typed_column(
     rows: pa.Table, name: str, accepts: Any, wanted: str, *, as_type: pa.DataType | None = None
 ) -> pa.Array:
-    """A column as one array, cast to `as_type`. `accepts` takes the Arrow type."""
+    """A column as one array, cast to `as_type`, else strings to large ones, which do not end at 2 GiB. `accepts` takes
+    the Arrow type.
+    """
+    import pyarrow as pa
+
     column = _column(rows, name, accepts, wanted)
     if as_type is not None:
         column = column.cast(as_type)
+    elif is_list(column.type):
+        column = column.cast(pa.large_list(_large(column.type.value_type)))
+    else:
+        column = column.cast(_large(column.type))
     return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+
+
+def _large(kind: pa.DataType) -> pa.DataType:
+    import pyarrow as pa
+
+    return pa.large_string() if pa.types.is_string(kind) else kind
 
 
 def _column(rows: pa.Table, name: str, accepts: Any, wanted: str) -> pa.ChunkedArray:

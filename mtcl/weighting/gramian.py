@@ -26,6 +26,9 @@ CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
     "aligned_mtl": ("AlignedMTLWeighting", {}),
 }
 
+LEAST_MEAN = 0.1
+"""Of a step's kept weights, which have a mean of 1 over the tasks they were computed for."""
+
 
 class GradientWeighting(Weighting):
     """A gradient method's weights, scaled to a mean of 1 over the step's tasks.
@@ -63,6 +66,8 @@ class GradientWeighting(Weighting):
                 self.weights_K[places] = found_K / found_K.mean()
         self.micro_step += 1
         weights = self.weights_K[places]
+        if len(losses) == 1 or weights.mean() < LEAST_MEAN:  # kept weights are of a step with other tasks
+            weights = torch.ones_like(weights)
         return (weights / weights.mean() * torch.stack(list(losses.values()))).sum()
 
 
