@@ -16,10 +16,11 @@ Fault = int | str
 
 
 class EmbeddingServer:
-    """`embed` gives vectors of texts. Each of `faults` spoils one request, in turn. `requests` are the bodies seen."""
+    """`embed` gives vectors of texts. Each of `faults` spoils one request, in turn. `requests` are the bodies
+    seen; a batch with a text of more than `most_characters` is refused."""
 
     def __init__(self, embed: Callable[[Sequence[str]], list[list[float]]]) -> None:
-        self.embed, self.faults = embed, deque[Fault]()
+        self.embed, self.faults, self.most_characters = embed, deque[Fault](), 10_000
         self.requests: list[dict[str, Any]] = []
         self.times: list[float] = []
         owner = self
@@ -49,6 +50,9 @@ class EmbeddingServer:
     def answer(self, handler: BaseHTTPRequestHandler, body: dict[str, Any], fault: Fault | None) -> None:
         if isinstance(fault, int):
             send(handler, fault, json.dumps({"error": {"message": f"injected {fault}"}}), retry_after=0.05)
+            return
+        if max(map(len, body["input"])) > self.most_characters:
+            send(handler, 400, json.dumps({"error": {"message": "maximum context length"}}))
             return
         if fault == "slow":
             time.sleep(1.5)

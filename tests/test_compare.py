@@ -128,8 +128,24 @@ def test_no_server_is_one_error(tmp_path: Path) -> None:
 
 def test_a_key_is_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    endpoint = Endpoint(EncoderSpec(endpoint="m"), VectorCache(tmp_path / "v", "m"))
     with pytest.raises(ConfigError, match="set the environment variable OPENAI_API_KEY"):
-        Endpoint(EncoderSpec(endpoint="m"), VectorCache(tmp_path / "v", "m"))
+        endpoint.embed(["a"])
+    endpoint.cache.put({"a": np.ones(2, dtype=np.float32)})
+    assert endpoint.embed(["a"]).tolist() == [[1.0, 1.0]], "what is known needs no key"
+
+
+def test_a_text_that_is_too_long_is_named_and_the_others_are_kept(server: EmbeddingServer, tmp_path: Path) -> None:
+    server.most_characters = 50
+    texts = [f"red dog {n}" for n in range(9)]
+    texts[5] = "one very long post " * 10
+    endpoint = endpoint_at(server, tmp_path, batch_size=4)
+    with pytest.raises(EndpointError, match=r"a text of 190 characters \('one very long.*give max_characters"):
+        endpoint.embed(texts)
+    assert endpoint.missing(texts) == [texts[5], *texts[6:]]
+    spec = EncoderSpec(endpoint="m", base_url=server.url, prefix="query: ", max_characters=50)
+    assert len(spec.as_sent(texts[5])) == 50
+    assert spec.as_sent("a", "jobs: ") == "query: jobs: a"
 
 
 @pytest.mark.parametrize("values", [{}, {"run": "a", "model": "b"}, {"model": "b", "batch_size": 0}])

@@ -23,11 +23,11 @@ from tests.test_resume import options, weights
 ENDLESS = {"trainer.max_steps": 100_000, "trainer.val_check_interval": 100_000, "trainer.log_every_n_steps": 5}
 
 
-def start(arguments: list[str], folder: Path, cache: Path) -> subprocess.Popen[str]:
+def start(arguments: list[str], folder: Path, cache: Path, command: str = "fit") -> subprocess.Popen[str]:
     environment = os.environ | {"MTCL_CACHE": str(cache), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "mtcl", "fit", *arguments]
+    words = [sys.executable, "-m", "mtcl", command, *arguments]
     return subprocess.Popen(
-        command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+        words, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
 
 
@@ -96,6 +96,47 @@ def test_a_validation_that_is_due_is_not_lost(
     best = saved["callbacks"][next(key for key in saved["callbacks"] if "BestCheckpoint" in key)]
     means = [sum(primary.values()) / len(primary) for primary in history.values()]
     assert float(best["best_model_score"]) == pytest.approx(max(means), abs=1e-6)
+
+
+SLOW = '''
+import time
+from pathlib import Path
+
+from mtcl import MRR, Files, LabelText, Task
+
+
+class Slow(MRR):
+    def __call__(self, hits_NK, num_relevant_N):
+        Path("judging").touch()
+        time.sleep(2)
+        return super().__call__(hits_NK, num_relevant_N)
+
+
+class Interest(Task):
+    """A post -> its topic."""
+
+    name = "slow"
+    data = Files("interest")
+    pairs = LabelText(text="text", label="topic")
+    metric = Slow()
+    sample = [{"text": "a", "topic": "b"}]
+'''
+
+
+@pytest.mark.slow
+def test_an_evaluation_that_is_stopped_is_no_success(
+    tiny_model: Path, demo_root: Path, cache: Path, tmp_path: Path
+) -> None:
+    """A study takes a code of 0 for a run that is done."""
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "slow.py").write_text(SLOW)
+    given = ["--run_dir", "runs/run", "--model.encoder.name", str(tiny_model), "--data.root", str(demo_root)]
+    tasks = ["--tasks.slow.weight", "1", "--tasks.search.weight", "1"]
+    process = start([*given, *tasks], tmp_path, cache, "test")
+    wait_for(tmp_path / "judging", process)
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait(60) == 128 + signal.SIGTERM
+    assert not (tmp_path / "runs" / "run" / "test.json").exists()
 
 
 @pytest.mark.slow

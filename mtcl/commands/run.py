@@ -9,6 +9,7 @@ import itertools
 import json
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,6 +82,7 @@ def carry_out(
     encoder = cli.model.encoder_config
     cli.datamodule.starts_projection = encoder.dim is not None and encoder.projection == "pca" and not saved
     from lightning.fabric.utilities.exceptions import MisconfigurationException
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
 
     try:
         if command == "fit":
@@ -92,6 +94,8 @@ def carry_out(
         )
     except MisconfigurationException as error:
         raise ConfigError(" ".join(str(error).split())) from error
+    except SIGTERMException:  # an exit without a code, which would pass for success
+        return 128 + signal.SIGTERM
 
 
 def fit(cli: MtclCLI, *, resume: Path | None) -> int:

@@ -171,7 +171,7 @@ def _scores(
     found: dict[int, Scores] = {}
     for task, pool in zip(tasks, pools, strict=True):
         prompt = embed.prompt_of(task) if isinstance(embed, TextEncoder) else ""
-        texts = [spec.prefix + prompt + text for text in pool.store.texts().to_pylist()]
+        texts = [spec.as_sent(text, prompt) for text in pool.store.texts().to_pylist()]
         vectors_TD = embed(texts, embed.length_of(task)) if isinstance(embed, TextEncoder) else embed(texts)
         full = vectors_TD.shape[1]
         for dim in sorted({min(dim, full) for dim in (*dims, full)}):
@@ -199,8 +199,10 @@ def _announce(config: CompareConfig, pools: Sequence[Pool], tokenizer: Tokenizer
     total = 0
     for name, spec in config.encoders.items():
         if spec.endpoint:
-            texts = [spec.prefix + text for pool in pools for text in pool.store.texts().to_pylist()]
-            missing = endpoint_of(spec, cache).missing(texts)
+            texts = [spec.as_sent(text) for pool in pools for text in pool.store.texts().to_pylist()]
+            endpoint = endpoint_of(spec, cache)
+            if missing := endpoint.missing(texts):
+                endpoint.check_key()
             num_tokens = sum(len(ids) for ids in tokenizer.backend(missing)["input_ids"]) if missing else 0
             total += num_tokens
             log.info(

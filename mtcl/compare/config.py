@@ -24,6 +24,7 @@ class EncoderSpec:
         timeout_s: Seconds to wait for an answer.
         max_retries: Times that a request is repeated after a time-out, a refusal for its pace or a fault of the server.
         prefix: Put before every text, for models that were trained with one.
+        max_characters: Cut longer texts: endpoints refuse what their model cannot read, where local encoders cut it.
     """
 
     run: str | None = None
@@ -37,6 +38,7 @@ class EncoderSpec:
     timeout_s: float = 60
     max_retries: int = 6
     prefix: str = ""
+    max_characters: int | None = None
 
     def __post_init__(self) -> None:
         given = [name for name in ("run", "model", "endpoint") if getattr(self, name)]
@@ -46,6 +48,12 @@ class EncoderSpec:
             raise ConfigError(
                 f"{self.run or self.model or self.endpoint}: give positive batch_size and requests_per_minute"
             )
+        if self.max_characters is not None and self.max_characters < 1:
+            raise ConfigError(f"max_characters is {self.max_characters}: give at least 1, or null to cut nothing")
+
+    def as_sent(self, text: str, prompt: str = "") -> str:
+        """The text as the encoder gets it."""
+        return (self.prefix + prompt + text)[: self.max_characters]
 
 
 @dataclass(frozen=True)

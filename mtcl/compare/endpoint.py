@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,10 @@ OPENAI_URL = "https://api.openai.com/v1"
 
 class EndpointError(MtclError):
     """An embedding endpoint gave no usable answer."""
+
+
+class _RefusedError(Exception):
+    """The server does not take what was sent: one text is enough for it, such as one that is too long."""
 
 
 class _BrokenAnswerError(Exception):
@@ -51,13 +56,10 @@ class Endpoint:
             import openai
         except ImportError as error:
             raise ConfigError("endpoints need the openai client: pip install 'mtcl[compare]'") from error
-        key = os.environ.get(self.spec.api_key_env)
-        if key is None and self.spec.base_url is None:
-            raise ConfigError(f"no key for {OPENAI_URL}: set the environment variable {self.spec.api_key_env}")
         self._errors: Any = openai
         self._client = openai.OpenAI(
             base_url=self.spec.base_url or OPENAI_URL,
-            api_key=key or "none",
+            api_key=os.environ.get(self.spec.api_key_env) or "none",
             timeout=self.spec.timeout_s,
             max_retries=self.spec.max_retries,
         )
@@ -67,12 +69,34 @@ class Endpoint:
         known = self.cache.get(texts)
         return [text for text in dict.fromkeys(texts) if text not in known]
 
+    def check_key(self) -> None:
+        """Raise `ConfigError` where OpenAI would be asked without a key."""
+        if self.spec.base_url is None and not os.environ.get(self.spec.api_key_env):
+            raise ConfigError(f"no key for {OPENAI_URL}: set the environment variable {self.spec.api_key_env}")
+
     def embed(self, texts: Sequence[str]) -> Vector:
         """(T, D) vectors of the texts, in their order. Raises `EndpointError`; what was answered before is kept."""
-        for batch in _batches(self.missing(texts), self.spec.batch_size):
-            self.cache.put(dict(zip(batch, self._answer(batch), strict=True)))
+        missing = self.missing(texts)
+        if missing:
+            self.check_key()
+        for batch in _batches(missing, self.spec.batch_size):
+            self._keep_vectors_of(batch)
         known = self.cache.get(texts)
         return np.stack([known[text] for text in texts])
+
+    def _keep_vectors_of(self, batch: list[str]) -> None:
+        """Ask for a batch; halves of a refused one lead to the text that is to blame, in a handful of requests."""
+        try:
+            self.cache.put(dict(zip(batch, self._answer(batch), strict=True)))
+        except _RefusedError as error:
+            if len(batch) == 1:
+                text = textwrap.shorten(batch[0], 60, placeholder=" ...")
+                raise EndpointError(
+                    f"{self._name} refused a text of {len(batch[0]):,} characters ({text!r}): {error}; if it is too "
+                    "long, give max_characters"
+                ) from error
+            for half in (batch[: len(batch) // 2], batch[len(batch) // 2 :]):
+                self._keep_vectors_of(half)
 
     def _answer(self, batch: list[str]) -> Vector:
         for attempt in range(BROKEN_RETRIES + 1):
@@ -85,6 +109,8 @@ class Endpoint:
                 time.sleep(min(0.5 * 2**attempt, 8.0))
             except self._errors.APIStatusError as error:
                 message = " ".join(str(error).split())[:300]
+                if error.status_code in (400, 413, 422):
+                    raise _RefusedError(message) from error
                 raise EndpointError(f"{self._name} refused {len(batch)} texts: {message}") from error
             except self._errors.APIError as error:
                 raise EndpointError(f"{self._name} does not answer ({root_cause(error)}): check base_url") from error
