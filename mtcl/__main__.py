@@ -6,6 +6,7 @@ Errors that are the user's to mend are shown as one line, with exit code 2; `--d
 from __future__ import annotations
 
 import atexit
+import errno
 import importlib
 import os
 import sys
@@ -24,6 +25,8 @@ COMMANDS = {
     "demo": ("mtcl.commands.demo", "write a generated corpus to try mtcl with"),
 }
 
+OF_THE_SYSTEM = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENOSPC, errno.EDQUOT}
+"""Errors of files that are the user's to mend: permissions, a file where a folder should be, a full disk."""
 PATIENCE_S = 10.0
 
 
@@ -53,6 +56,11 @@ def main(argv: list[str] | None = None) -> int:
             raise
         if not (error.on_all_ranks and os.environ.get("LOCAL_RANK", "0") != "0"):
             print(f"mtcl: {type(error).__name__}: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if debug or error.errno not in OF_THE_SYSTEM:
+            raise
+        print(f"mtcl: {error.strerror}: {error.filename or error}", file=sys.stderr)
         return 2
 
 

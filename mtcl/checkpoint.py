@@ -111,6 +111,14 @@ def trained_of(saved: dict[str, Any]) -> set[str]:
     return {*config_of(saved)["tasks"], *saved["mtcl"].get("trained_before", ())}  # earlier versions did not know
 
 
+def base_weights_of(saved: dict[str, Any]) -> str | None:
+    """The fingerprint of the base encoder that a checkpoint's run, or the runs that it was merged from, began with."""
+    content = saved["mtcl"]
+    facts = content.get("facts") or {}
+    found: str | None = content.get("base_weights") or (facts.get("model.encoder") or {}).get("weights")
+    return found
+
+
 def encoder_config_of(config: dict[str, Any]) -> EncoderConfig:
     """The encoder's part of a run's configuration, not compiled: that is worth its minute in training only."""
     known = {field.name for field in fields(EncoderConfig)} - {"compile"}

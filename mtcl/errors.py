@@ -71,8 +71,12 @@ def located(error: BaseException, path: Path) -> str:
         elsewhere = error.filename is not None and Path(error.filename).resolve() != path.resolve()
         line = f":{error.lineno}" if error.lineno else ""
         return f"{error.filename if elsewhere else path}{line}: {type(error).__name__}: {error.msg}"
-    lines = [
-        f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).resolve() == path.resolve()
-    ]
+    lines = lines_in(path, error)
     place = f"{path}:{lines[-1]}" if lines else str(path)
     return f"{place}: {type(error).__name__}: {error}"
+
+
+def lines_in(path: Path, error: BaseException) -> list[int | None]:
+    """The lines of the file that the error went through."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return [frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()]

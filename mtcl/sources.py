@@ -7,6 +7,7 @@ for every format); what it cannot read becomes one `DataError` that names the fi
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 from abc import ABC, abstractmethod
@@ -60,7 +61,10 @@ class Files(Source):
         if not paths:
             raise DataError(f"no rows in {', '.join(map(str, self.paths(split, root)))}")
         format_, files = FORMATS[paths[0].suffix], [str(p) for p in paths]
-        options: dict[str, Any] = {"keep_default_na": False, "na_values": [""]} if format_ == "csv" else {}
+        options: dict[str, Any] = {}
+        if format_ == "csv":
+            options = {"keep_default_na": False, "na_values": [""]}
+            _check_csv(paths[0])
         return _read(format_, data_files=files, what=files[0], digest=_digest_files(paths), **options)
 
     def fingerprint(self, split: str, root: Path | None) -> str:
@@ -184,6 +188,16 @@ def _having(rows: pa.Table, column: str, values: Sequence[Any], what: str, *, is
         others = [str(value) for value in found.unique().to_pylist()]
         raise DataError(f"no row of {what} has {column} {missing[0]!r}{nearest(str(missing[0]), others)}")
     return kept
+
+
+def _check_csv(path: Path) -> None:
+    """Raise `DataError` where the first row has more fields than the header: pandas would make the first an index."""
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+        header, row = islice((fields for fields in csv.reader(file) if fields), 2)
+    if len(row) > len(header):
+        raise DataError(
+            f"{path}: the first row has {len(row)} fields, the header {len(header)}: quote texts with commas"
+        )
 
 
 def _is_empty(path: Path) -> bool:

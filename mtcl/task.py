@@ -16,7 +16,7 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from mtcl.errors import MtclError, TaskError, located
+from mtcl.errors import DataError, MtclError, TaskError, lines_in, located
 from mtcl.metrics import BASES, Metric, suited
 from mtcl.pairs import Pairs
 from mtcl.sources import Source
@@ -67,7 +67,10 @@ def errors_of(task: Task, what: str) -> Iterator[None]:
     except MtclError as error:
         raise type(error)(f"task {task.name!r}, {what}: {error}") from error
     except Exception as error:
-        reason = located(error, Path(inspect.getfile(type(task))))
+        path = Path(inspect.getfile(type(task)))
+        if isinstance(error, OSError) and not lines_in(path, error):  # of a file of ours or of the data
+            raise DataError(f"task {task.name!r}, {what}: {error}") from error
+        reason = located(error, path)
         raise TaskError(f"task {task.name!r}, {what}: {reason}") from error
 
 

@@ -229,6 +229,12 @@ def test_broken_data(fails: Fails, good: str, kind: str) -> None:
         assert told.endswith(": ") or message == f"DataError: {told}"
 
 
+def test_a_destination_that_is_a_file(fails: Fails, good: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert fails("demo", "file").startswith("Not a directory: file")
+    assert fails("fit", "--config", good, "--run_dir", "file/run").startswith("Not a directory: ")
+
+
 def test_a_missing_split(fails: Fails, good: str) -> None:
     Path("data", "topic", "validation.parquet").unlink()
     message = fails("fit", "-c", good)

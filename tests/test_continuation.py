@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import BertConfig, BertModel
 
 from mtcl import ConfigError
 from mtcl.continuation import ANEW, check, check_trained
@@ -194,3 +195,23 @@ def test_allow_changes_belongs_to_resume(mtcl_command: Run) -> None:
     refused = mtcl_command("fit", "--allow_changes")
     assert refused.returncode == 2
     assert "--allow_changes has a meaning with --resume only" in refused.stderr
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_another_base_encoder_is_refused(
+    tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_command: Run
+) -> None:
+    """It would be compared with what it did not begin from."""
+    done = mtcl_command(
+        "fit", "--no_base", *options(tiny_model, demo_root, "run", **{**COMMON, "trainer.max_steps": 2})
+    )
+    assert done.returncode == 0, done.stderr
+    torch.manual_seed(1)
+    model = BertModel(BertConfig.from_pretrained(tiny_model), add_pooling_layer=False)
+    shutil.copytree(tiny_model, tmp_path / "other")
+    model.save_pretrained(tmp_path / "other")
+    for command in (["test", "--ckpt", "runs/run"], ["fit", "--init_from", "runs/run", "--run_dir", "runs/next"]):
+        ended = mtcl_command(*command, "--model.encoder.name", str(tmp_path / "other"))
+        assert ended.returncode == 2
+        assert "whose weights are not those that the checkpoint began from" in ended.stderr
+    assert mtcl_command("test", "--ckpt", "runs/run").returncode == 0

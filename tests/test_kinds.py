@@ -253,3 +253,12 @@ def test_rows_of_one_pair_bring_all_their_negatives() -> None:
 def test_one_post_a_label_can_be_evaluated(tiny_model: Path, tmp_path: Path) -> None:
     rows = [{"text": "a", "label": "red"}, {"text": "b", "label": "blue"}]
     assert len(store_of(LabelText(by="example"), rows, tiny_model, tmp_path, "validation").queries) == 2
+
+
+def test_a_couple_with_two_scores_is_told() -> None:
+    """One of them has to give way; which one is no secret."""
+    rows = [{"first": "a", "second": "b", "score": x} for x in (0.0, 0.0, 1.0)]
+    table = table_of(Scored(), rows)
+    assert table.scores is not None
+    assert table.scores.tolist() == [0.0]
+    assert table.skipped == {"duplicate pair": 1, "duplicate pair with another score": 1}

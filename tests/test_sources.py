@@ -17,7 +17,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from mtcl import DataError, Files, Hub, Rows
+from mtcl import DataError, Files, Hub, QueryDocument, Rows
 from mtcl.sources import as_table
 
 ROWS = [{"text": f"post {n}, with a comma", "label": f"label {n % 3}"} for n in range(7)]
@@ -103,6 +103,21 @@ def test_words_that_pandas_takes_for_none_are_words_in_csv(folder: Path) -> None
         {"text": "NA", "label": "null"},
         {"text": "none", "label": None},
     ]
+
+
+def test_a_csv_row_of_more_fields_than_the_header_is_no_index(folder: Path) -> None:
+    (folder / "train.csv").write_text("query,document\nq,d, and more\nr,e, and more\n")
+    with pytest.raises(
+        DataError, match=r"train\.csv: the first row has 3 fields, the header 2: quote texts with commas"
+    ):
+        Files("topic")("train", folder.parent)
+
+
+def test_a_file_of_another_encoding_is_named_by_its_column(folder: Path) -> None:
+    (folder / "train.jsonl").write_bytes('{"query": "Köln", "document": "d"}\n'.encode("latin-1"))
+    rows = Files("topic")("train", folder.parent)
+    with pytest.raises(DataError, match=r"column 'query' cannot be read .*: is the file saved as UTF-8\?"):
+        QueryDocument()(rows)
 
 
 def test_a_shard_without_rows_is_passed_over(folder: Path) -> None:

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mtcl import MRR, NDCG
+from mtcl.commands.arguments import parse
 from mtcl.errors import ConfigError, DataError
 from mtcl.registry import discover
 from mtcl.transfer import StudyConfig
@@ -272,6 +273,7 @@ def test_what_gives_no_interval_is_said_before_the_runs(tmp_path: Path, demo_roo
         ({"arm_overrides": {"joint": None}}, "the overrides of joint hold None"),
         ({"arm_overrides": {"joint": {"data": None}}}, "the overrides of joint hold None"),
         ({"arm_overrides": {"joint": {"tasks": {"a": None}}}}, "the overrides of joint set the task 'a' to None"),
+        ({"overrides": {"trainer": {"max_steps": 7}}}, "so give `steps`"),
         ({"overrides": {"tasks": {"b": {}}}}, "give a task's settings under `tasks`"),
     ],
 )
@@ -360,6 +362,21 @@ def test_the_report_holds_every_figure(scored: tuple[StudyConfig, Path]) -> None
     shown = events.Scalars("joint_against_the_better_single_arm/macro_mean/mean")
     assert [event.step for event in shown] == [50, 90, 0]
     assert "gains-50" in events.Tags()["images"]
+
+
+def test_keys_on_the_command_line_merge_with_those_of_the_file() -> None:
+    """`--overrides.data.root` must not drop what else the file overrides."""
+    content: dict[str, Any] = {"tasks": {"a": {}, "b": {"weight": 2}}, "steps": 3, "arms": ["joint"]}
+    content["overrides"] = {"data": {"batch_size": 8}}
+    arguments = ["--overrides.data.root", "x", "--overrides.model.optimizer.lr=1e-4", "--steps", "5"]
+    arguments += ["--arm_overrides.joint.trainer.max_steps", "9", "--tasks.b.batch_size=4"]
+    study = parse(StudyConfig, content, arguments)
+    assert study.overrides == {"data": {"batch_size": 8, "root": "x"}, "model": {"optimizer": {"lr": 1e-4}}}
+    assert study.tasks == {"a": {}, "b": {"weight": 2, "batch_size": 4}}
+    assert study.arm_overrides == {"joint": {"trainer": {"max_steps": 9}}}
+    assert study.steps == 5
+    with pytest.raises(ConfigError, match=r"--overrides\.data\.root has no value"):
+        parse(StudyConfig, content, ["--overrides.data.root"])
 
 
 def test_no_jobs_at_all_are_an_error() -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, get_origin, get_type_hints
 
 import yaml
 
+from mtcl.config import merge
 from mtcl.errors import ConfigError
 
 Config = TypeVar("Config")
@@ -29,6 +30,38 @@ def parse(kind: type[Config], content: dict[str, Any], arguments: list[str]) -> 
     parser = MtclParser(env_prefix=f"MTCL_{kind.__name__.removesuffix('Config').upper()}")
     parser.add_argument("--config", action="config", help="YAML file; several merge key by key, later ones win.")
     parser.add_class_arguments(kind, as_group=False)
+    content, arguments = _below_dicts(kind, content, arguments)
     text = yaml.safe_dump(content, sort_keys=False)
     values = parser.instantiate_classes(parser.parse_args([f"--config={text}", *arguments]))
     return kind(**{key: value for key, value in values.as_dict().items() if key != "config"})
+
+
+def _below_dicts(kind: type, content: dict[str, Any], arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """Arguments as `--overrides.data.root X` merged into the content; the parser would replace the dict they are in."""
+    dicts = {name for name, hint in get_type_hints(kind).items() if get_origin(hint) is dict}
+    rest: list[str] = []
+    given = iter(arguments)
+    for argument in given:
+        key, is_joined, value = argument.removeprefix("--").partition("=")
+        first, *below = key.split(".")
+        if not (argument.startswith("--") and below and first in dicts):
+            rest.append(argument)
+            continue
+        if not is_joined and (value := next(given, "")) == "":
+            raise ConfigError(f"{argument} has no value: give one")
+        nested: Any = _value(value)
+        for name in reversed(below):
+            nested = {name: nested}
+        content = merge(content, {first: nested})
+    return content, rest
+
+
+def _value(text: str) -> Any:
+    """A value as YAML has it; 1e-4 is a number too, as in the configuration of a run."""
+    try:
+        value = yaml.safe_load(text)
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+    except yaml.YAMLError:
+        return text

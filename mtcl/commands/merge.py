@@ -43,17 +43,11 @@ def main(command: str, arguments: list[str]) -> int:
     return 0
 
 
-def base_of(saved: dict[str, Any]) -> str | None:
-    """The fingerprint of the base encoder that a checkpoint's run, or the runs that it was merged from, began with."""
-    content = saved["mtcl"]
-    facts = content.get("facts") or {}
-    found: str | None = content.get("base_weights") or (facts.get("model.encoder") or {}).get("weights")
-    return found
-
-
 def check_one_base(saved: dict[str, dict[str, Any]]) -> None:
     """Raise `ConfigError` for checkpoints of different base encoders, whose weights have no common meaning."""
-    known = [(name, base) for name, content in saved.items() if (base := base_of(content))]
+    from mtcl.checkpoint import base_weights_of
+
+    known = [(name, base) for name, content in saved.items() if (base := base_weights_of(content))]
     for (one, base), (other, another) in pairwise(known):
         if base != another:
             raise ConfigError(
@@ -105,7 +99,7 @@ def checkpoint_of(state: State, sources: list[dict[str, Any]], merged: dict[str,
     """
     import yaml
 
-    from mtcl.checkpoint import config_of, trained_of
+    from mtcl.checkpoint import base_weights_of, config_of, trained_of
 
     configs = [config_of(source) for source in sources]
     if len(poolings := {config["model"]["encoder"]["pooling"] for config in configs}) > 1:
@@ -129,7 +123,7 @@ def checkpoint_of(state: State, sources: list[dict[str, Any]], merged: dict[str,
             "config": text,
             "merged": merged,
             "trained_before": trained,
-            "base_weights": base_of(sources[0]),
+            "base_weights": base_weights_of(sources[0]),
         },
     }
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mtcl.errors import TaskError
+from mtcl.errors import ConfigError, TaskError
 from mtcl.pairs import Cluster, Duplicates, LabelText, Pairs, Parallel, QueryDocument, Tags
 from mtcl.pairs.columns import id_column, is_list, text_column, typed_column
 from mtcl.pairs.keys import index_in
@@ -107,5 +107,7 @@ def training_rows(task: Task, root: Path | None, *, column: str) -> MinedRows:
     with errors_of(task, "train"):
         table = as_table(task.data("train", root))
     if column in table.column_names:
+        if not is_list(table.schema.field(column).type):
+            raise ConfigError(f"--column {column} is a column of the rows that holds no mined negatives: give another")
         table = table.drop_columns([column])
     return MinedRows(table, task.pairs, column)

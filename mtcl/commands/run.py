@@ -228,7 +228,7 @@ def load_weights(cli: MtclCLI, saved: dict[str, Any]) -> None:
 
     Raises `ConfigError` if the checkpoint is of another encoder.
     """
-    from mtcl.checkpoint import trained_of
+    from mtcl.checkpoint import base_weights_of, trained_of
     from mtcl.continuation import check_dim, check_never_trained
 
     cli.model.trained_before = trained_of(saved)
@@ -239,6 +239,11 @@ def load_weights(cli: MtclCLI, saved: dict[str, Any]) -> None:
     shapes = [{k: v.shape for k, v in s.items() if k.startswith("encoder.")} for s in (state, own)]
     if shapes[0] != shapes[1]:
         raise ConfigError("the checkpoint's encoder is another one than model.encoder.name: give the same")
+    if (began := base_weights_of(saved)) and began != cli.model.base_weights and cli.model.with_base:
+        raise ConfigError(
+            f"model.encoder.name is {cli.model.encoder_config.name!r}, whose weights are not those that the checkpoint "
+            "began from: give the encoder it was trained from, or --no_base"
+        )
     wanted = {k: v for k, v in state.items() if k in own and not k.startswith("weighting.")}
     cli.model.load_state_dict(wanted, strict=False)
     cli.model.weights_from_checkpoint = True

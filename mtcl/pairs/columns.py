@@ -158,6 +158,10 @@ def _column(rows: pa.Table, name: str, accepts: Any, wanted: str) -> pa.ChunkedA
         column = column.cast(column.type.value_type)
     if not accepts(column.type):
         raise DataError(f"column {name!r} holds {column.type}, not {wanted}")
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise DataError(f"column {name!r} cannot be read ({error}): is the file saved as UTF-8?") from error
     return column
 
 

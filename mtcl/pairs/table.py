@@ -81,7 +81,9 @@ def pair_table(
     language_ids = index_in(languages, language_names) if languages is not None else np.zeros_like(anchor_ids)
     first_of = first_of_equals(language_ids, positive_ids, anchor_ids)
     keep = np.flatnonzero(first_of == np.arange(len(first_of)))
-    count(skipped, "duplicate pair", len(anchor_ids) - len(keep))
+    is_other = scores != scores[first_of] if scores is not None else np.zeros(len(first_of), dtype=bool)
+    count(skipped, "duplicate pair", len(anchor_ids) - len(keep) - int(is_other.sum()))
+    count(skipped, "duplicate pair with another score", int(is_other.sum()))
     hard = None
     if negatives is not None and len(negatives[0]):
         owner = first_of[negatives[1]]

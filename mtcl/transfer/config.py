@@ -99,6 +99,10 @@ class StudyConfig:
             raise ConfigError(f"the overrides of {arm} set the task {odd[0]!r} to {tasks[odd[0]]!r}: give settings")
 
     def _check_tasks(self) -> None:
+        if (self.overrides.get("trainer") or {}).get("max_steps") is not None:
+            raise ConfigError(
+                "overrides.trainer.max_steps: a study counts its arms' steps from the joint arm's, so give `steps`"
+            )
         for name, settings in self.tasks.items():
             if (settings or {}).get("weight_schedule"):
                 raise ConfigError(f"tasks.{name}.weight_schedule: a study counts each task's steps, so give one weight")
