@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from mtcl.callbacks import Averaging, AveragingConfig, Interruption, Progress, R
 from mtcl.checkpoint_file import WholeFile
 from mtcl.compat import allow_unused_parameters
 from mtcl.datamodule import MtclDataModule
-from mtcl.errors import ConfigError
+from mtcl.errors import ConfigError, nearest
 from mtcl.module import MtclModule
 from mtcl.parser import MtclParser
 from mtcl.task_config import TaskConfig
@@ -37,6 +38,7 @@ class MtclCLI(LightningCLI):
         self, arguments: list[str], *, config: dict[str, Any], run_dir: Path, resume_step: int | None = None
     ) -> None:
         self.run_dir, self.resume_step = run_dir, resume_step
+        check_keys_of_tasks(config.get("tasks") or {})
         with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as merged:
             yaml.safe_dump(config, merged, sort_keys=False)
             merged.flush()
@@ -129,6 +131,15 @@ class MtclCLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """Lightning would let hyper-parameters of a checkpoint override given values (Lightning issue 21455)."""
+
+
+def check_keys_of_tasks(tasks: dict[str, Any]) -> None:
+    """Raise `ConfigError` for an unknown key of a task: the parser would not say of which."""
+    known = [field.name for field in fields(TaskConfig)]
+    for name, settings in tasks.items():
+        for key in settings if isinstance(settings, dict) else ():
+            if str(key).partition(".")[0] not in known:
+                raise ConfigError(f"tasks.{name}: unknown key {key!r}{nearest(str(key), known)}")
 
 
 def trainer_defaults() -> dict[str, Any]:

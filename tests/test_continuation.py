@@ -202,9 +202,8 @@ def test_a_checkpoint_of_another_base_encoder_is_refused(
     tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_command: Run
 ) -> None:
     """It would be compared with what it did not begin from."""
-    done = mtcl_command(
-        "fit", "--no_base", *options(tiny_model, demo_root, "run", **{**COMMON, "trainer.max_steps": 2})
-    )
+    short = {**COMMON, "trainer.max_steps": 2, "trainer.val_check_interval": 2}
+    done = mtcl_command("fit", "--no_base", *options(tiny_model, demo_root, "run", **short))
     assert done.returncode == 0, done.stderr
     torch.manual_seed(1)
     model = BertModel(BertConfig.from_pretrained(tiny_model), add_pooling_layer=False)

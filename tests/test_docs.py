@@ -5,6 +5,8 @@ python -m pytest tests/test_docs.py
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import re
 from pathlib import Path
 
@@ -43,6 +45,18 @@ def test_all_losses_are_in_the_table() -> None:
         for name in mtcl.losses.__all__
         if isinstance(v := getattr(mtcl.losses, name), type) and issubclass(v, base) and v is not base
     }
+
+
+def test_columns_of_pairs_are_those_of_the_classes() -> None:
+    (block,) = re.findall(r"```python\n(QueryDocument.*?)```", PAGE, flags=re.S)
+    for line in block.strip().splitlines():
+        name, given = re.fullmatch(r"(\w+)\((.*)\)", line).groups()  # type: ignore[union-attr]
+        made = getattr(mtcl, name)
+        fields = ", ".join(
+            f"{f.name}={json.dumps(d) if isinstance(d := f.default, str) else d}" for f in dataclasses.fields(made)
+        )
+        assert given == fields
+    assert {line.partition("(")[0] for line in block.strip().splitlines()} == first_column("Kinds of pairs")
 
 
 def test_kinds_in_the_table_are_those_of_the_classes() -> None:

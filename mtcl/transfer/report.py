@@ -89,7 +89,7 @@ def _comparison(comparison: Comparison) -> str:
         for gain in comparison.gains
     ]
     rows.append(["**macro mean**", "", "", "", *_interval(comparison.macro)])
-    return _table(["task", "against", "theirs", "ours", "difference", "interval", "items"], rows)
+    return _table(["task", "against", "theirs", "ours", "difference", "interval", "independent items"], rows)
 
 
 def _interval(interval: Interval) -> list[str]:

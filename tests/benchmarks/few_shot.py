@@ -58,10 +58,14 @@ def scores(run: Path, settings: dict[str, Any], start: str | None) -> Path:
     """The file of the test items' scores; trains first."""
     (task,) = settings["tasks"]
     path = run / "scores" / "test" / f"{task}.parquet"
+    config, made_of = run.with_suffix(".yaml"), yaml.safe_dump({**settings, "start": start})
+    note = run.with_suffix(".made_of")
+    if note.is_file() and note.read_text(encoding="utf-8") != made_of:
+        raise SystemExit(f"{run} was made with other options ({note}): give another folder, or remove it")
     if not path.is_file():
-        config = run.with_suffix(".yaml")
         config.parent.mkdir(parents=True, exist_ok=True)
         config.write_text(yaml.safe_dump(settings), encoding="utf-8")
+        note.write_text(made_of, encoding="utf-8")
         begun = ["--config", str(config), "--run_dir", str(run), *(["--init_from", start] if start else [])]
         mtcl("fit", "--no_base", *(["--resume", str(run)] if (run / "checkpoints" / "last.ckpt").exists() else begun))
         mtcl("test", "--ckpt", str(run / "checkpoints" / "last.ckpt"), "--no_base", "--run_dir", str(run))
