@@ -25,11 +25,11 @@ from mtcl.evaluation import Pool
 from mtcl.hub import resolve_model
 from mtcl.leaks import check_leaks
 from mtcl.loader import StepLoader, check_validation_interval, pool_numbers
-from mtcl.plan import Plan, PlanTask
+from mtcl.plan import Plan
 from mtcl.registry import discover
 from mtcl.store import Tokenizer, TokenStore, prepare
 from mtcl.task import Task, kind_of
-from mtcl.task_config import TaskConfig, schedule_of
+from mtcl.task_config import MixtureConfig, TaskConfig
 from mtcl.types import Kind, Ragged
 
 log = logging.getLogger("mtcl")
@@ -64,12 +64,12 @@ class MtclDataModule(pl.LightningDataModule):
         tasks: dict[str, TaskConfig] | None = None,
         encoder: EncoderConfig | None = None,
         tasks_dir: str | None = None,
-        batch_size: int = 64,
+        batch_size: int = MixtureConfig.batch_size,
         max_length: int = 128,
-        tasks_per_step: int | None = None,
-        alpha: float = 0.5,
-        cap: int | None = None,
-        pairs_per_task: int | None = None,
+        tasks_per_step: int | None = MixtureConfig.tasks_per_step,
+        alpha: float = MixtureConfig.alpha,
+        cap: int | None = MixtureConfig.cap,
+        pairs_per_task: int | None = MixtureConfig.pairs_per_task,
         held_out: list[str] | None = None,
         allow_leaks: bool = False,
         num_workers: int = 1,
@@ -83,9 +83,8 @@ class MtclDataModule(pl.LightningDataModule):
         self.cache = Path(cache or os.environ.get("MTCL_CACHE") or Path.home() / ".cache" / "mtcl")
         self.task_configs = tasks or {}
         self.encoder_config, self.tasks_dir = encoder or EncoderConfig(), tasks_dir
-        self.batch_size, self.max_length = batch_size, max_length
-        self.tasks_per_step, self.alpha, self.cap, self.seed = tasks_per_step, alpha, cap, seed
-        self.pairs_per_task = pairs_per_task
+        self.mixture = MixtureConfig(batch_size, tasks_per_step, alpha, cap, pairs_per_task)
+        self.max_length, self.seed = max_length, seed
         self.held_out, self.allow_leaks = tuple(held_out or ()), allow_leaks
         if num_workers < 0:
             raise ConfigError(f"data.num_workers is {num_workers}: give 0 or more")
@@ -98,11 +97,7 @@ class MtclDataModule(pl.LightningDataModule):
         """Files of teachers' vectors by task, set by the module before training."""
         self._stores: dict[tuple[str, str], TokenStore] = {}
         if self.task_configs:  # a dry run of the plan's own checks, before the minutes that stores may take
-            sizes = [
-                PlanTask(n, 1, self._batch_size_of(n), c.weight, pairs_per_task, schedule_of(c))
-                for n, c in self.task_configs.items()
-            ]
-            _ = Plan(tuple(sizes), seed, alpha, cap, tasks_per_step).phases
+            _ = self.mixture.plan(self.task_configs, dict.fromkeys(self.task_configs, 1), seed=seed).phases
         if both := [name for name in self.held_out if name in self.task_configs]:
             raise ConfigError(f"data.held_out has {both[0]!r}, which `tasks` trains: give it one role")
         registry = discover(tasks_dir)
@@ -170,10 +165,6 @@ class MtclDataModule(pl.LightningDataModule):
         own = self.task_configs[name].prompt if name in self.task_configs else None
         return self.evaluated[name].prompt if own is None else own
 
-    def _batch_size_of(self, name: str) -> int:
-        own = self.task_configs[name].batch_size
-        return self.batch_size if own is None else own
-
     def tokenizer(self) -> Tokenizer:
         """The encoder's tokenizer."""
         folder = resolve_model(self.encoder_config.name, revision=self.encoder_config.revision)
@@ -197,20 +188,16 @@ class MtclDataModule(pl.LightningDataModule):
     def plan(self) -> Plan:
         """The plan of the training tasks, in the order of the configuration."""
         if self._plan is None:
-            tasks = []
-            for name, config in self.task_configs.items():
-                batch_size = self._batch_size_of(name)
-                num_pairs = len(self.store(name, "train"))
-                task = PlanTask(name, num_pairs, batch_size, config.weight, self.pairs_per_task, schedule_of(config))
-                if task.num_used < batch_size:
+            num_pairs = {name: len(self.store(name, "train")) for name in self.task_configs}
+            self._plan = self.mixture.plan(self.task_configs, num_pairs, seed=self.seed)
+            for task in self._plan.tasks:
+                if task.num_used < task.batch_size:
                     log.warning(
                         "task %r has %d pairs, fewer than its batch size %d: pairs repeat in a batch",
-                        name,
+                        task.name,
                         task.num_used,
-                        batch_size,
+                        task.batch_size,
                     )
-                tasks.append(task)
-            self._plan = Plan(tuple(tasks), self.seed, self.alpha, self.cap, self.tasks_per_step)
         return self._plan
 
     def pools(self, split: str) -> list[Pool]:

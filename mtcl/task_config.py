@@ -1,17 +1,19 @@
-"""A task's settings in a run, as the configuration gives them under `tasks.NAME`."""
+"""What a configuration says of its tasks and their mixture, and the plan that follows from it."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mtcl.errors import ConfigError
 from mtcl.losses import Loss
+from mtcl.plan import Plan, PlanTask
 
 
 @dataclass
 class TaskConfig:
-    """A task's part in a run; what is null is taken from the run.
+    """A task's part in a run, `tasks.NAME`; what is null is taken from the run.
 
     Attributes:
         weight: Multiplies the task's share of the steps.
@@ -41,6 +43,27 @@ class TaskConfig:
             raise ConfigError(f"a task's loss_weight is {self.loss_weight}: give 0 or more")
 
 
-def schedule_of(config: TaskConfig) -> tuple[tuple[int, float], ...]:
-    """The task's weights by step, in order."""
-    return tuple(sorted(config.weight_schedule.items()))
+@dataclass(frozen=True)
+class MixtureConfig:
+    """The part of `data` that decides the plan, with the defaults of runs and of a study's arms."""
+
+    batch_size: int = 64
+    tasks_per_step: int | None = None
+    alpha: float = 0.5
+    cap: int | None = None
+    pairs_per_task: int | None = None
+
+    def plan(self, tasks: Mapping[str, TaskConfig], num_pairs: Mapping[str, int], *, seed: int) -> Plan:
+        """The plan of the tasks, in their order. Raises `ConfigError` for values that make none."""
+        planned = tuple(
+            PlanTask(
+                name=name,
+                num_pairs=num_pairs[name],
+                batch_size=self.batch_size if task.batch_size is None else task.batch_size,
+                weight=task.weight,
+                limit=self.pairs_per_task,
+                schedule=tuple(sorted(task.weight_schedule.items())),
+            )
+            for name, task in tasks.items()
+        )
+        return Plan(planned, seed, self.alpha, self.cap, self.tasks_per_step)

@@ -18,6 +18,11 @@ class Progress(RichProgressBar):
         """Lightning would say `Epoch 0/-2`: a mixture has steps, no epochs (private name, see `mtcl.compat`)."""
         return "train"
 
+    @property
+    def total_train_batches(self) -> int:
+        """All of the run: the loader of a resumed one holds what is left, while batches are counted from the start."""
+        return int(self.trainer.max_steps * self.trainer.accumulate_grad_batches)
+
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         shown_by = cast(Board, pl_module.board)
         latest = shown_by.latest

@@ -14,11 +14,12 @@ shows is the same one in any arm that gets as far. What differs is how many ther
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from mtcl.config import merge
-from mtcl.plan import Plan, PlanTask
+from mtcl.plan import Plan
+from mtcl.task_config import MixtureConfig, TaskConfig
 from mtcl.transfer.config import OF_ONE_TASK, StudyConfig
 
 
@@ -105,12 +106,14 @@ def num_steps(study: StudyConfig, arm: Arm, plan: Plan, joint: Plan) -> int:
 def plan_of(config: dict[str, Any], num_pairs: dict[str, int], *, seed: int = 0) -> Plan:
     """The plan that a run of this configuration follows."""
     data = config.get("data") or {}
-    limit, size = data.get("pairs_per_task"), data.get("batch_size", 64)
-    tasks = []
-    for name, settings in config["tasks"].items():
-        own = settings or {}
-        tasks.append(PlanTask(name, num_pairs[name], own.get("batch_size") or size, own.get("weight", 1.0), limit))
-    return Plan(tuple(tasks), seed, data.get("alpha", 0.5), data.get("cap"), data.get("tasks_per_step"))
+    mixture = MixtureConfig(**{field.name: data[field.name] for field in fields(MixtureConfig) if field.name in data})
+    tasks = {name: _plan_settings(settings or {}) for name, settings in config["tasks"].items()}
+    return mixture.plan(tasks, num_pairs, seed=seed)
+
+
+def _plan_settings(settings: dict[str, Any]) -> TaskConfig:
+    """What of a task's settings the plan needs; the others are not made into objects."""
+    return TaskConfig(**{key: settings[key] for key in ("batch_size", "weight") if key in settings})
 
 
 def _run(study: StudyConfig, arm: Arm, seed: int, limit: int | None, num_pairs: dict[str, int]) -> StudyRun:
