@@ -8,8 +8,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -104,3 +107,35 @@ def test_weightings_are_named() -> None:
 def test_a_paused_task_has_no_slot() -> None:
     """As the page says of weight 0."""
     assert Cycle((0.0, 1.0)).per_cycle.tolist()[0] == 0
+
+
+@pytest.mark.slow
+def test_the_readme_adds_a_task(mtcl_command: Run, demo_root: Path, tiny_model: Path, tmp_path: Path) -> None:
+    """Its task file, its configuration and its commands, in the order in which a reader comes to them."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8").split("## Add a task")[1].split("\n## ")[0]
+    (file,) = re.findall(r"```python\n(.*?)```", readme, flags=re.S)
+    (run,) = re.findall(r"```yaml\n(.*?)```", readme, flags=re.S)
+    commands = [
+        line.removeprefix("mtcl ").split()
+        for block in re.findall(r"```bash\n(.*?)```", readme, flags=re.S)
+        for line in block.strip().splitlines()
+    ]
+    assert [command[0] for command in commands] == ["tasks", "tasks", "fit"]
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    shutil.copytree(demo_root, tmp_path / "data" / "demo")
+    (tmp_path / "data" / "demo" / "careers").mkdir()
+    rows = [{"query": f"dog {n}", "positive": f"cat {n % 9}", "doc_id": str(n % 9)} for n in range(80)]
+    for split in ("train", "validation", "test"):
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / "data" / "demo" / "careers" / f"{split}.parquet")
+    (tmp_path / "my_run.yaml").write_text(run)
+    new, check, fit = commands
+    assert mtcl_command(*new).returncode == 0
+    (tmp_path / "tasks" / "careers.py").write_text(file)
+    checked = mtcl_command(*check)
+    assert checked.returncode == 0, checked.stderr
+    small = {"model.encoder.name": tiny_model, "trainer.max_steps": 2, "trainer.val_check_interval": 2}
+    small["model.optimizer.warmup_steps"] = 0
+    done = mtcl_command(*fit, *(word for key, value in small.items() for word in (f"--{key}", str(value))))
+    assert done.returncode == 0, done.stderr
+    assert "careers" in done.stdout
+    assert "translation" not in done.stdout
