@@ -235,6 +235,15 @@ def test_a_destination_that_is_a_file(fails: Fails, good: str, tmp_path: Path) -
     assert fails("fit", "--config", good, "--run_dir", "file/run").startswith("Not a directory: ")
 
 
+def test_the_check_counts_what_training_has_seen(capsys: pytest.CaptureFixture[str]) -> None:
+    """All splits hold the same rows here."""
+    assert main(["tasks", "check", "topic", "--data.root", "data"]) == 0
+    assert capsys.readouterr().out.count("12 of 12 queries are training texts too") == 2
+    put(validation=[{**row, "text": f"other {n}"} for n, row in enumerate(ROWS)])
+    assert main(["tasks", "check", "topic", "--data.root", "data"]) == 0
+    assert capsys.readouterr().out.count("queries are training texts too") == 1
+
+
 def test_a_missing_split(fails: Fails, good: str) -> None:
     Path("data", "topic", "validation.parquet").unlink()
     message = fails("fit", "-c", good)

@@ -104,12 +104,15 @@ def check(task: Task, root: Path | None) -> int:
         if not isinstance(table, PairTable):
             raise TaskError(f"pairs must give a PairTable, not {type(table).__name__}: use mtcl.pair_table")
         print(f"sample: {describe(table)}")
+    tables = {}
     for split in ("train", "validation", "test"):
         with errors_of(task, split):
-            table = pairs_of(task, split, root)
+            tables[split] = table = pairs_of(task, split, root)
         print(f"{split}: {describe(table)}")
         if split == "train":
             print("\n".join(f"    {line}" for line in examples(table)))
+        elif seen := num_seen(table, tables["train"]):
+            print(f"    {seen:,} of {len(table.queries):,} queries are training texts too: what is seen is no test")
     print(f"task {task.name!r} is ready: add it to a configuration under `tasks:`")
     return 0
 
@@ -119,6 +122,15 @@ def describe(table: PairTable) -> str:
     left_out = ", ".join(f"{count:,} {reason}" for reason, count in table.skipped.items())
     words = f"{len(table.anchors):,} pairs, {len(table.texts):,} distinct texts, {len(table.candidates):,} candidates"
     return words + (f"; left out: {left_out}" if left_out else "")
+
+
+def num_seen(table: PairTable, train: PairTable) -> int:
+    """Queries of a split that are anchors of the training split."""
+    import numpy as np
+    import pyarrow.compute as pc
+
+    known = train.texts.take(np.unique(train.anchors[train.anchors != DRAWN]))
+    return int(pc.sum(pc.is_in(table.texts.take(table.queries), value_set=known)).as_py() or 0)
 
 
 def examples(table: PairTable, count: int = 3) -> list[str]:
