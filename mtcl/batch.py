@@ -129,11 +129,14 @@ class StepDataset(Dataset[StepBatch]):
         texts: tuple[IntArray, ...] = (anchors, positives)
         if store.negatives is not None and task.num_negatives:
             texts += (draw_negatives(store.negatives, pairs, positives, count=task.num_negatives, bits=bits),)
-        share = len(pairs) // self.world
-        mine = slice(self.rank * share, (self.rank + 1) * share)
-        keys = tuple(_part(keys_NK, self.rank, self.world) for keys_NK in keys_of_draw(store, texts))
-        texts = tuple(_part(text_N, self.rank, self.world) for text_N in texts)
-        return _Rows(draw.task, texts, keys, None if store.scores is None else store.scores[pairs[mine]])
+        keys = tuple(self._mine(keys_NK) for keys_NK in keys_of_draw(store, texts))
+        scores = None if store.scores is None else self._mine(store.scores[pairs])
+        return _Rows(draw.task, tuple(self._mine(text_N) for text_N in texts), keys, scores)
+
+    def _mine(self, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """This rank's rows of a column of all ranks; hard negatives are several a pair."""
+        share = len(rows) // self.world
+        return rows[self.rank * share : (self.rank + 1) * share]
 
 
 @dataclass(frozen=True)
@@ -151,12 +154,6 @@ class _Rows:
         return np.concatenate([anchors, positives, *negatives])
 
 
-def _part(rows: npt.NDArray[Any], rank: int, world: int) -> npt.NDArray[Any]:
-    """A rank's rows of a column; hard negatives are several a pair."""
-    share = len(rows) // world
-    return rows[rank * share : (rank + 1) * share]
-
-
 def keys_of_draw(store: TokenStore, texts: tuple[IntArray, ...]) -> tuple[npt.NDArray[np.int64], ...]:
     """(n, K) keys of a draw's texts by role: those of the store that at least two of its distinct texts carry, so that
     a text of many thousand known positives costs no more than another; and identities.
@@ -170,9 +167,8 @@ def keys_of_draw(store: TokenStore, texts: tuple[IntArray, ...]) -> tuple[npt.ND
     _, of_key, count = np.unique(keys.values, return_inverse=True, return_counts=True)
     is_shared = count[of_key] > 1
     owner = np.repeat(np.arange(len(distinct)), keys.lengths())[is_shared]
-    shared = Ragged(offsets_of(np.bincount(owner, minlength=len(distinct))), keys.values[is_shared])
-    width = int(shared.lengths().max())
-    shared_TK = shared.padded(width, 0)
+    lengths = np.bincount(owner, minlength=len(distinct))
+    shared_TK = Ragged(offsets_of(lengths), keys.values[is_shared]).padded(int(lengths.max()), 0)
     identity_T = np.array(store.identity[distinct]) + AS_KEY
     identity_T[identity_T == 0] = 1
     roles = np.split(place, np.cumsum([len(role) for role in texts])[:-1])
