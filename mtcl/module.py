@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import replace
@@ -391,14 +391,17 @@ class MtclModule(pl.LightningModule):
     def _show(self, split: str, results: dict[str, Result]) -> None:
         shown = {board.eval_tag(split, m, r.name): value for r in results.values() for m, value in r.metrics.items()}
         shown |= self.means(split, primary_of(results))
-        if split == "val" and self.base.keys() >= results.keys():
-            base = {name: self.base[name] for name in results}
-            shown[board.VAL_GAIN] = shown[board.VAL_MEAN] - self.means("val", base)[board.VAL_MEAN]
+        if split == "val" and (base := self.base_means(results)):
+            shown[board.VAL_GAIN] = shown[board.VAL_MEAN] - base[board.VAL_MEAN]
         self._log(shown)
 
     def means(self, split: str, primary: Mapping[str, float]) -> dict[str, float]:
         """Macro means of primary metrics by tag, of trained and of held-out tasks."""
         return board.means(split, primary, self.data.held_out)
+
+    def base_means(self, tasks: Iterable[str]) -> dict[str, float]:
+        """The same of the base encoder on validation over these tasks; nothing if it was not evaluated on all."""
+        return self.means("val", {name: self.base[name] for name in tasks}) if {*tasks} <= self.base.keys() else {}
 
     def _log(self, shown: dict[str, float]) -> None:
         for logger in self.trainer.loggers:

@@ -65,12 +65,12 @@ class Files(Source):
         if format_ == "csv":
             options = {"keep_default_na": False, "na_values": [""]}
             _check_csv(paths[0])
-        return _read(format_, data_files=files, what=files[0], digest=_digest_files(paths), **options)
+        return _read(format_, data_files=files, what=files[0], digest=digest_files(paths), **options)
 
     def fingerprint(self, split: str, root: Path | None) -> str:
         given = {name: list(values) for name, values in self.where.items()}
         where = json.dumps(given, default=str) if given else ""
-        return _digest_files(self.paths(split, root)) + where
+        return digest_files(self.paths(split, root)) + where
 
     def paths(self, split: str, root: Path | None) -> list[Path]:
         """The files of a split, sorted. Raises `DataError` with what there is instead."""
@@ -120,7 +120,7 @@ class Hub(Source):
     def fingerprint(self, split: str, root: Path | None) -> str:
         folder = Path(self.repository)
         if folder.is_dir():
-            return _digest_files(sorted(p for p in folder.rglob("*") if p.is_file()))
+            return digest_files(sorted(p for p in folder.rglob("*") if p.is_file()))
         return f"{self.repository}@{self.revision}:{self.config}:{self.splits.get(split, split)}"
 
 
@@ -236,7 +236,8 @@ def _read(path: str, *, what: str, split: str = "train", digest: str, **options:
     return rows.with_format("arrow")[:]
 
 
-def _digest_files(paths: list[Path]) -> str:
+def digest_files(paths: list[Path]) -> str:
+    """SHA-256 over the files' contents."""
     whole = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:

@@ -15,6 +15,17 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 WORDS = [*"abcdefghijklmnopqrstuvwxyz", "red", "green", "blue", "dog", "cat", "bird", "post", "job", "news", "query"]
+INTEREST = '''
+class Interest(Task):
+    """A post -> its topic."""
+
+    name = "{name}"
+    data = Files("interest")
+    pairs = LabelText(text="text", label="topic")
+    metric = {metric}()
+    sample = [{{"text": "a", "topic": "b"}}]
+'''
+"""The end of a file with a task on the posts of the demo corpus."""
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 

@@ -305,6 +305,11 @@ def test_a_misspelt_key_is_told_the_nearest(fails: Fails, good: str, text: str, 
     assert f"unknown key {unknown!r}; did you mean {right!r}" in message
 
 
+def test_a_misspelt_key_of_a_task_is_told_with_the_task(fails: Fails, good: str) -> None:
+    message = fails(*with_keys(good, "tasks: {topic: {wieght: 2}}"))
+    assert message == "ConfigError: tasks.topic: unknown key 'wieght'; did you mean 'weight'?"
+
+
 @pytest.mark.parametrize("arguments", [["--trainer.max_step", "3"], ["--trainer.max_step=3"], ["--trainer.mx_steps=3"]])
 def test_a_misspelt_option_is_told_the_nearest_and_never_taken_for_it(
     fails: Fails, good: str, arguments: list[str]

@@ -19,7 +19,7 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 from mtcl import DataError
 from mtcl.checkpoint_file import WholeFile
 from mtcl.errors import DivergedError
-from tests.conftest import ROOT, Run
+from tests.conftest import INTEREST, ROOT, Run
 from tests.test_distributed import RANKS
 from tests.test_resume import options, weights
 
@@ -31,7 +31,7 @@ COMMON = {
     "checkpoint_every_n_steps": 10,
     "data.num_workers": 0,
 }
-BRITTLE = '''
+BRITTLE = """
 import atexit
 import os
 import time
@@ -48,16 +48,9 @@ class Brittle(MRR):
             raise ZeroDivisionError("nothing to divide")
         return super().__call__(hits_NK, num_relevant_N)
 
-
-class Interest(Task):
-    """A post -> its topic."""
-
-    name = "brittle"
-    data = Files("interest")
-    pairs = LabelText(text="text", label="topic")
-    metric = Brittle()
-    sample = [{"text": "a", "topic": "b"}]
-
+"""
+BRITTLE += INTEREST.format(name="brittle", metric="Brittle")
+BRITTLE += """
 
 if "BRITTLE_END" in os.environ:
     class AbortsWhenPythonIsClearedUp:
@@ -67,7 +60,7 @@ if "BRITTLE_END" in os.environ:
     never_freed = AbortsWhenPythonIsClearedUp()
     if os.environ.get("LOCAL_RANK", "0") == "0":
         atexit.register(time.sleep, float(os.environ["BRITTLE_END"]))
-'''
+"""
 
 
 def lines_of(run: subprocess.CompletedProcess[str]) -> list[str]:

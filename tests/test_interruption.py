@@ -16,7 +16,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.conftest import ROOT, Run
+from tests.conftest import INTEREST, ROOT, Run
 from tests.test_distributed import RANKS
 from tests.test_resume import options, weights
 
@@ -98,7 +98,7 @@ def test_a_validation_that_is_due_is_not_lost(
     assert float(best["best_model_score"]) == pytest.approx(max(means), abs=1e-6)
 
 
-SLOW = '''
+SLOW = """
 import time
 from pathlib import Path
 
@@ -111,16 +111,8 @@ class Slow(MRR):
         time.sleep(2)
         return super().__call__(hits_NK, num_relevant_N)
 
-
-class Interest(Task):
-    """A post -> its topic."""
-
-    name = "slow"
-    data = Files("interest")
-    pairs = LabelText(text="text", label="topic")
-    metric = Slow()
-    sample = [{"text": "a", "topic": "b"}]
-'''
+"""
+SLOW += INTEREST.format(name="slow", metric="Slow")
 
 
 @pytest.mark.slow

@@ -29,10 +29,9 @@ class Report(Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: MtclModule) -> None:  # type: ignore[override]
         if trainer.is_global_zero and trainer.state.fn == "fit" and not trainer.sanity_checking:
-            results, base = primary_of(pl_module.results), pl_module.base
-            now = pl_module.means("val", results)
-            known = pl_module.means("val", {n: base[n] for n in results}) if base.keys() >= results.keys() else {}
-            against = {tag: f" (base {now[tag] - mean:+.4f})" for tag, mean in known.items()}
+            now = pl_module.means("val", primary_of(pl_module.results))
+            base = pl_module.base_means(pl_module.results)
+            against = {tag: f" (base {now[tag] - mean:+.4f})" for tag, mean in base.items()}
             said = ", ".join(f"{tag} {mean:.4f}{against.get(tag, '')}" for tag, mean in now.items())
             log.info("step %d of %d: %s", trainer.global_step, trainer.max_steps, said)
 

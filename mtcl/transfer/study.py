@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from mtcl.hub import resolve_model
 from mtcl.leaks import check_leaks
 from mtcl.pairs import PairTable
 from mtcl.registry import discover
+from mtcl.sources import digest_files
 from mtcl.store import pairs_fingerprint, pairs_of
 from mtcl.task import Task, errors_of
 from mtcl.transfer.arms import runs_of
@@ -30,6 +31,8 @@ from mtcl.transfer.runs import Runs, places_of
 from mtcl.types import Kind
 
 log = logging.getLogger("mtcl")
+Tables = Callable[[str, str], PairTable]
+"""The pairs of a task's split, each read once."""
 
 
 def run_study(study: StudyConfig, folder: Path, *, jobs: int | None = None) -> Path:
@@ -39,8 +42,10 @@ def run_study(study: StudyConfig, folder: Path, *, jobs: int | None = None) -> P
     registry = discover(data.get("tasks_dir"))
     chosen = [*study.evaluated, *([study.control] if study.control else [])]
     tasks: dict[str, Task] = {name: registry[name] for name in chosen}
-    num_pairs = _num_pairs(study, tasks, data)
-    _check_units(study, tasks, data)
+    tables = cache(lambda name, split: _pairs(tasks[name], split, data))
+    num_pairs = _num_pairs(study, list(tasks), tables)
+    _check_units(study, tables)
+    tables.cache_clear()
     runs = runs_of(study, num_pairs)
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -54,22 +59,22 @@ def run_study(study: StudyConfig, folder: Path, *, jobs: int | None = None) -> P
         ) from error
 
 
-def _num_pairs(study: StudyConfig, tasks: Mapping[str, Task], data: Mapping[str, Any]) -> dict[str, int]:
+def _num_pairs(study: StudyConfig, tasks: list[str], tables: Tables) -> dict[str, int]:
     """Training pairs of each task. Raises `DataError` if held-out texts occur among them, unless that is allowed."""
-    tables = {name: _pairs(task, "train", data) for name, task in tasks.items() if name not in study.held_out}
+    trained = {name: tables(name, "train") for name in tasks if name not in study.held_out}
     if study.held_out:
         check_leaks(
-            {n: [_pairs(tasks[n], split, data).texts for split in ("validation", "test")] for n in study.held_out},
-            {name: table.keys.values for name, table in tables.items()},
+            {name: [tables(name, split).texts for split in ("validation", "test")] for name in study.held_out},
+            {name: table.keys.values for name, table in trained.items()},
             allow=study.allow_leaks,
         )
-    return {name: len(table.anchors) for name, table in tables.items()}
+    return {name: len(table.anchors) for name, table in trained.items()}
 
 
-def _check_units(study: StudyConfig, tasks: Mapping[str, Task], data: Mapping[str, Any]) -> None:
+def _check_units(study: StudyConfig, tables: Tables) -> None:
     """Raise `DataError` before the runs where no interval could be told after them."""
     for name in study.evaluated:
-        table = _pairs(tasks[name], study.split, data)
+        table = tables(name, study.split)
         asked = table.queries if table.kind == Kind.POSITIVE else table.anchors
         if table.tied and len(asked) and components(table.keys.take(asked)).max() == 0:
             raise DataError(
@@ -96,15 +101,11 @@ def facts_of(study: StudyConfig, tasks: Mapping[str, Task], data: Mapping[str, A
     }
 
 
-def _base_weights(study: StudyConfig) -> dict[str, str]:
-    """Digests of the base encoder's files of weights."""
+def _base_weights(study: StudyConfig) -> str:
+    """A digest of the base encoder's files of weights."""
     given: Mapping[str, Any] = (study.overrides.get("model") or {}).get("encoder") or {}
     folder = resolve_model(given.get("name") or DEFAULT_MODEL, revision=given.get("revision"))
-    digests = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return digests
+    return digest_files(sorted(folder.glob("*.safetensors")))
 
 
 def _pairs(task: Task, split: str, data: Mapping[str, Any]) -> PairTable:
