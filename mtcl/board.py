@@ -125,6 +125,13 @@ class Board:
         self._clear()
         return shown
 
+    def pause(self) -> None:
+        """Stop the clock of throughput, for a validation."""
+        self._paused_at = time.perf_counter()
+
+    def go_on(self) -> None:
+        self._since += time.perf_counter() - self._paused_at
+
     def _clear(self) -> None:
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}

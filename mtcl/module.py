@@ -273,12 +273,14 @@ class MtclModule(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self.results = {}
+        self.board.pause()
 
     def validation_step(self, batch: int, batch_idx: int) -> None:
         pool = self.data.pools("validation")[batch]
         self.results[pool.name] = self._evaluate(pool)
 
     def on_validation_epoch_end(self) -> None:
+        self.board.go_on()
         if self.trainer.sanity_checking:  # some of the tasks
             return
         primary = primary_of(self.results)

@@ -66,3 +66,17 @@ def test_no_tag_is_written_elsewhere() -> None:
     others = [p for p in Path(ROOT / "mtcl").rglob("*.py") if p.name != "board.py" and "demo" not in p.parts]
     found = [f"{p.name}: {line.strip()}" for p in others for line in p.read_text().splitlines() if literal.search(line)]
     assert found == []
+
+
+def test_a_validation_does_not_count_as_training_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(board.time, "perf_counter", lambda: now)
+    shown = Board(["a"])
+    shown.throughput.tokens = shown.throughput.padded = shown.throughput.pairs = 60
+    shown.throughput.texts = shown.throughput.distinct = 60
+    now = 101.0
+    shown.pause()
+    now = 150.0
+    shown.go_on()
+    now = 152.0
+    assert shown.flush()[board.PAIRS_PER_S] == pytest.approx(60 / 3)

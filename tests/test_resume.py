@@ -18,6 +18,8 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from mtcl.__main__ import main
+from mtcl.checkpoint_file import WholeFile
 from tests.conftest import ROOT, Run
 
 STEPS = 240
@@ -119,6 +121,29 @@ def test_sigkill_and_resume(
         "config.resume-2.yaml",
         "config.yaml",
     ]
+
+
+def test_each_checkpoint_has_its_steps_on_disk(
+    tiny_model: Path, demo_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the moment at which a checkpoint is written: what a run that goes on from it will not show again."""
+    found: dict[int, tuple[int, bool]] = {}
+    write = WholeFile.save_checkpoint
+
+    def save(self: WholeFile, checkpoint: dict[str, Any], path: Path, storage_options: Any = None) -> None:
+        if Path(path).name == "last.ckpt":
+            shown = losses(tmp_path / "runs" / "run")
+            step = checkpoint["global_step"]
+            trained = max(s for tag, steps in shown.items() if tag.startswith("train_loss/") for s in steps)
+            found[step] = (trained, step in shown.get("val/mean", {}))
+        write(self, checkpoint, path, storage_options)
+
+    monkeypatch.setattr(WholeFile, "save_checkpoint", save)
+    monkeypatch.chdir(tmp_path)
+    steps = {"trainer.max_steps": 15, "checkpoint_every_n_steps": 5, "trainer.val_check_interval": 10}
+    changed = {**steps, "trainer.log_every_n_steps": 4, "data.num_workers": 0}
+    assert main(["fit", *options(tiny_model, demo_root, "run", **changed)]) == 0
+    assert found == {5: (5, False), 10: (10, True), 15: (15, False)}
 
 
 @pytest.mark.slow

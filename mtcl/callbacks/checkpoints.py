@@ -8,7 +8,7 @@ that validation as done on resume, and it would be missing. All that write check
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
@@ -16,6 +16,20 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from mtcl.board import VAL_MEAN
 from mtcl.compat import is_accumulating, is_validation_due
 from mtcl.types import BEST, LAST
+
+if TYPE_CHECKING:
+    from mtcl.module import MtclModule
+
+
+def save_shown(trainer: pl.Trainer, module: MtclModule, path: Path) -> None:
+    """Write the run's state to `path`, once its charts are on disk up to this step: a run that goes on from the state
+    does not show earlier steps again. All ranks call it together.
+    """
+    if trainer.log_every_n_steps:  # type: ignore[attr-defined]
+        module.show_training()
+        for logger in trainer.loggers:
+            logger.save()
+    trainer.save_checkpoint(path)
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -31,32 +45,32 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class LastCheckpoint(Checkpoint):
-    """Writes `last.ckpt` every n optimizer steps and at the end."""
+    """Writes `last.ckpt` every n optimizer steps and at the end; each is a log point too. Needs an `MtclModule`."""
 
     def __init__(self, folder: Path, *, every_n_steps: int) -> None:
         self.path, self.every_n_steps = folder / LAST, every_n_steps
         self._is_due = False
         self._saved_at = -1
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *arguments: Any, **options: Any) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: MtclModule, *arguments: Any, **options: Any) -> None:  # type: ignore[override]
         if is_accumulating(trainer):
             return
         self._is_due |= trainer.global_step % self.every_n_steps == 0 or trainer.global_step == trainer.max_steps
         if self._is_due and not is_validation_due(trainer):
-            self._save(trainer)
+            self._save(trainer, pl_module)
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: MtclModule) -> None:  # type: ignore[override]
         if self._is_due and trainer.state.fn == "fit":
-            self._save(trainer)
+            self._save(trainer, pl_module)
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_end(self, trainer: pl.Trainer, pl_module: MtclModule) -> None:  # type: ignore[override]
         """Also where `max_time` or early stopping ended the run."""
         if self._saved_at != trainer.global_step:
-            self._save(trainer)
+            self._save(trainer, pl_module)
 
-    def _save(self, trainer: pl.Trainer) -> None:
+    def _save(self, trainer: pl.Trainer, module: MtclModule) -> None:
         self._is_due, self._saved_at = False, trainer.global_step
-        trainer.save_checkpoint(self.path)
+        save_shown(trainer, module, self.path)
 
 
 def checkpoints(folder: Path, *, every_n_steps: int) -> list[Checkpoint]:

@@ -18,6 +18,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
+from mtcl.callbacks.checkpoints import save_shown
 from mtcl.compat import is_accumulating, is_validation_due, silence_sigterm_broadcast
 from mtcl.distributed import max_over_ranks
 from mtcl.types import LAST
@@ -62,8 +63,7 @@ class Interruption(Checkpoint):
             self._leave(trainer, pl_module)
 
     def _leave(self, trainer: pl.Trainer, pl_module: MtclModule) -> None:
-        pl_module.show_training()
-        trainer.save_checkpoint(self.path)
+        save_shown(trainer, pl_module, self.path)
         raise Interrupted(128 + self._leaving)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
