@@ -6,7 +6,7 @@ Weights only; nothing in the file is executed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ PREFIX = "encoder."
 
 @dataclass(frozen=True)
 class TextEncoder:
-    """The encoder of a checkpoint and the tokenizer it was trained with; texts are cut to `max_length` tokens.
+    """An encoder with its tokenizer; texts are cut to `max_length` tokens.
 
     `prompts` and `lengths` are those that the run's configuration gave to tasks, by name.
     """
@@ -35,21 +35,29 @@ class TextEncoder:
     tokenizer: Tokenizer
     max_length: int
     tokens_per_chunk: int
-    prompts: dict[str, str]
-    lengths: dict[str, int]
+    prompts: dict[str, str] = field(default_factory=dict)
+    lengths: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: Path, *, device: str = "cpu") -> TextEncoder:
-        """`path` is a run folder (its best checkpoint) or a .ckpt file."""
+        """As trained: `path` is a run folder (its best checkpoint) or a .ckpt file."""
         saved = read(find(path))
         config = config_of(saved)
         settings = encoder_config_of(config)
-        encoder = encoder_of(saved, settings)
-        folder = resolve_model(settings.name, revision=settings.revision)
-        tokenizer = Tokenizer.load(folder, trust_remote_code=settings.trust_remote_code)
-        prompts, lengths = given_to_tasks(config, "prompt"), given_to_tasks(config, "max_length")
-        length, chunk = config["data"]["max_length"], settings.tokens_per_chunk
-        return cls(encoder.to(device).eval(), tokenizer, length, chunk, prompts, lengths)
+        return cls(
+            encoder_of(saved, settings).to(device).eval(),
+            tokenizer_of(settings),
+            config["data"]["max_length"],
+            settings.tokens_per_chunk,
+            given_to_tasks(config, "prompt"),
+            given_to_tasks(config, "max_length"),
+        )
+
+    @classmethod
+    def base(cls, settings: EncoderConfig, *, max_length: int, device: str = "cpu") -> TextEncoder:
+        """As others trained it."""
+        encoder = Encoder.load(settings).to(device).eval()
+        return cls(encoder, tokenizer_of(settings), max_length, settings.tokens_per_chunk)
 
     @property
     def dim(self) -> int:
@@ -121,8 +129,14 @@ def base_weights_of(saved: dict[str, Any]) -> str | None:
 
 def encoder_config_of(config: dict[str, Any]) -> EncoderConfig:
     """The encoder's part of a run's configuration, not compiled: that is worth its minute in training only."""
-    known = {field.name for field in fields(EncoderConfig)} - {"compile"}
+    known = {one.name for one in fields(EncoderConfig)} - {"compile"}
     return EncoderConfig(**{name: value for name, value in config["model"]["encoder"].items() if name in known})
+
+
+def tokenizer_of(config: EncoderConfig) -> Tokenizer:
+    """The encoder's own."""
+    folder = resolve_model(config.name, revision=config.revision)
+    return Tokenizer.load(folder, trust_remote_code=config.trust_remote_code)
 
 
 def encoder_of(saved: dict[str, Any], config: EncoderConfig) -> Encoder:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtcl.checkpoint import TextEncoder, is_checkpoint
+from mtcl.checkpoint import TextEncoder, is_checkpoint, tokenizer_of
 from mtcl.encoder import Encoder, EncoderConfig, digest_of, pooling_of
 from mtcl.hub import resolve_model
 from mtcl.store import MAX_CHARACTERS, Tokenizer, TokenStore
@@ -45,8 +45,7 @@ class Teacher:
             return cls(run.encoder, None if run.tokenizer.digest == own_tokenizer else run.tokenizer)
         folder = resolve_model(name)
         config = replace(like, name=name, revision=None, dim=None, pooling=pooling_of(folder) or like.pooling)
-        tokenizer = Tokenizer.load(folder, trust_remote_code=config.trust_remote_code)
-        return cls(Encoder.load(config).to(device), tokenizer)
+        return cls(Encoder.load(config).to(device), tokenizer_of(config))
 
     def tokens(self, store: TokenStore, rows: IntArray) -> Ragged:
         """The texts `rows` of a store as the teacher reads them."""

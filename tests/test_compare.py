@@ -16,9 +16,10 @@ import pytest
 import torch
 import yaml
 
-from mtcl.compare.comparison import rows_of, table
+from mtcl.compare.comparison import rows_of
 from mtcl.compare.config import CompareConfig, EncoderSpec
 from mtcl.compare.endpoint import Endpoint, EndpointError, model_key
+from mtcl.compare.report import table
 from mtcl.compare.vectors import VectorCache
 from mtcl.errors import ConfigError
 from mtcl.item_scores import ItemScores

@@ -5,7 +5,6 @@ python -m pytest tests/test_prompts.py
 
 from __future__ import annotations
 
-from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ import yaml
 from mtcl import MRR, LabelText, Rows, Task
 from mtcl.batch import StepDataset, TaskData
 from mtcl.checkpoint import TextEncoder
-from mtcl.commands.mine import load_reader
 from mtcl.datamodule import MtclDataModule
 from mtcl.plan import Plan, PlanTask
 from mtcl.registry import discover
@@ -103,8 +101,7 @@ def test_a_run_with_prompts_is_compared_with_them_and_not_resumed_without(
     encoder = TextEncoder.load(tmp_path / "run")
     assert (encoder.prompts, encoder.lengths) == ({"asked": "asked: "}, {"asked": 9})
     asked = discover(tmp_path / "tasks")["asked"]
-    reader = load_reader(Namespace(ckpt=str(tmp_path / "run"), model=None, max_length=None), asked)
-    assert (reader.max_length, reader.prompt) == (9, "asked: ")
+    assert (encoder.length_of(asked), encoder.prompt_of(asked)) == (9, "asked: ")
     changed = mtcl_command("fit", "--resume", "run", "--tasks.asked.prompt", "", "--trainer.max_steps", "2")
     assert changed.returncode == 2
     assert "tasks.asked.prompt: only in the checkpoint" in changed.stderr

@@ -12,7 +12,7 @@ import importlib.util
 import logging
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -31,10 +31,10 @@ from mtcl.types import IntArray
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from mtcl.checkpoint import TextEncoder
     from mtcl.embeddings import Embeddings
-    from mtcl.encoder import Encoder, EncoderConfig
     from mtcl.mine import Candidates, FloatArray, Limits
-    from mtcl.store import Tokenizer, TokenStore
+    from mtcl.store import TokenStore
     from mtcl.task import Task
     from mtcl.types import Ragged
 
@@ -48,6 +48,7 @@ def main(command: str, arguments: list[str]) -> int:
     options = _parser(command).parse_args(arguments)
     if importlib.util.find_spec("faiss") is None:
         raise ConfigError("mtcl mine needs FAISS, which is not installed: pip install 'mtcl[mine]'")
+    from mtcl.encoder import DEFAULT_MODEL
     from mtcl.mine import Limits
 
     limits = Limits(options.num, tuple(options.ranks), options.below)
@@ -55,11 +56,11 @@ def main(command: str, arguments: list[str]) -> int:
     task = _without_negatives(discover(options.tasks_dir)[options.task])
     quiet_libraries()
     rows = training_rows(task, root, column=options.column)
-    reader = load_reader(options, task)
+    encoder = encoder_of(options)
     folder = lay_out(Path(options.out), task, root, overwrite=options.overwrite)
 
-    miner = Miner(task, root, reader, options)
-    report = Report(task.name, options.ckpt or reader.config.name, limits, miner.num_candidates)
+    miner = Miner(task, root, encoder, options)
+    report = Report(task.name, options.ckpt or options.model or DEFAULT_MODEL, limits, miner.num_candidates)
     rows.write(folder / "train.parquet", miner.blocks(rows, limits, report))
     report.write(folder)
     print(report.text())
@@ -67,34 +68,15 @@ def main(command: str, arguments: list[str]) -> int:
     return 0
 
 
-@dataclass(frozen=True)
-class Reader:
-    """How a task's texts become vectors: cut to `max_length` tokens, `prompt` before each."""
-
-    encoder: Encoder
-    config: EncoderConfig
-    max_length: int
-    prompt: str
-
-    def tokenizer(self, task: str) -> Tokenizer:
-        """The encoder's own. Raises `ConfigError` where texts may be longer than the encoder reads."""
-        from mtcl.hub import resolve_model
-        from mtcl.store import Tokenizer
-
-        folder = resolve_model(self.config.name, revision=self.config.revision)
-        tokenizer = Tokenizer.load(folder, trust_remote_code=self.config.trust_remote_code)
-        tokenizer.check_length(task, self.max_length)
-        self.encoder.check_length(task, self.max_length)
-        return tokenizer
-
-
 class Miner:
     """The embeddings of a task's training texts, and an index of the candidates."""
 
-    def __init__(self, task: Task, root: Path | None, reader: Reader, options: argparse.Namespace) -> None:
+    def __init__(self, task: Task, root: Path | None, encoder: TextEncoder, options: argparse.Namespace) -> None:
         from mtcl.store import prepare
 
-        tokenizer = reader.tokenizer(task.name)
+        max_length = options.max_length or encoder.length_of(task)
+        encoder.tokenizer.check_length(task.name, max_length)
+        encoder.encoder.check_length(task.name, max_length)
         cache = Path(options.cache or os.environ.get("MTCL_CACHE") or Path.home() / ".cache" / "mtcl")
 
         def store(split: str) -> TokenStore:
@@ -102,13 +84,13 @@ class Miner:
                 task,
                 split,
                 root=root,
-                tokenizer=tokenizer,
-                max_length=reader.max_length,
+                tokenizer=encoder.tokenizer,
+                max_length=max_length,
                 cache=cache,
-                prompt=reader.prompt,
+                prompt=encoder.prompt_of(task),
             )
 
-        self._reader, self._cache = reader, cache / "embeddings"
+        self._encoder, self._cache = encoder, cache / "embeddings"
         self.store = store("train")
         self.texts = self.store.texts()
         self.embeddings = self._embed(self.store, None, "training texts")
@@ -173,41 +155,34 @@ class Miner:
         from mtcl.embeddings import embeddings_of
         from mtcl.encoder import digest_of
 
-        encoder, config = self._reader.encoder, self._reader.config
-        device, precision = next(encoder.parameters()).device.type, best_precision()
-        facts = [store.folder.name, what, digest_of(encoder), config.pooling, precision]
+        encoder, precision = self._encoder.encoder, best_precision()
+        device = next(encoder.parameters()).device.type
+        facts = [store.folder.name, what, digest_of(encoder), encoder.pooling, precision]
         folder = self._cache / hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
         def embed(tokens: Ragged) -> torch.Tensor:
             with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16-mixed"):
-                return encoder.embed(tokens, tokens_per_chunk=config.tokens_per_chunk)
+                return encoder.embed(tokens, tokens_per_chunk=self._encoder.tokens_per_chunk)
 
         tokens = store.tokens if texts is None else store.tokens.take(texts)
         log.info("%s %s; embeddings in %s", f"{len(tokens):,}", what, folder)
         return embeddings_of(tokens, embed, folder, track=lambda shards: _track(shards, f"embed {what}"))
 
 
-def load_reader(options: argparse.Namespace, task: Task) -> Reader:
-    """The encoder to mine with, on the best device, as its run read the task's texts."""
+def encoder_of(options: argparse.Namespace) -> TextEncoder:
+    """The encoder to mine with, on the best device."""
     import torch
 
-    from mtcl import checkpoint
-    from mtcl.encoder import Encoder, EncoderConfig
+    from mtcl.checkpoint import TextEncoder
+    from mtcl.encoder import EncoderConfig
 
     if options.ckpt and options.model:
         raise ConfigError("--ckpt and --model exclude each other: a checkpoint knows its encoder")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     if options.ckpt:
-        saved = checkpoint.read(checkpoint.find(Path(options.ckpt)))
-        run = checkpoint.config_of(saved)
-        config = checkpoint.encoder_config_of(run)
-        encoder = checkpoint.encoder_of(saved, config)
-        max_length = checkpoint.given_to_tasks(run, "max_length").get(task.name, run["data"]["max_length"])
-        prompt = checkpoint.given_to_tasks(run, "prompt").get(task.name, task.prompt)
-    else:
-        config = EncoderConfig(name=options.model, pooling=options.pooling) if options.model else EncoderConfig()
-        encoder, max_length, prompt = Encoder.load(config), MAX_LENGTH, task.prompt
-    encoder = encoder.to("cuda" if torch.cuda.is_available() else "cpu")
-    return Reader(encoder, config, options.max_length or max_length, prompt)
+        return TextEncoder.load(Path(options.ckpt), device=device)
+    config = EncoderConfig(name=options.model, pooling=options.pooling) if options.model else EncoderConfig()
+    return TextEncoder.base(config, max_length=MAX_LENGTH, device=device)
 
 
 def _indexed(embeddings: Embeddings, places: IntArray, keys: Ragged, kind: str) -> Candidates:

@@ -1,4 +1,4 @@
-"""A comparison from its configuration to a table and a plot.
+"""A comparison from its configuration to the figures of every encoder.
 
 Every encoder sees the same texts and is scored on the same items, so differences are paired item by item; intervals
 say what other items of the same kind would give.
@@ -6,13 +6,10 @@ say what other items of the same kind would give.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mtcl.checkpoint import TextEncoder
+from mtcl.compare import report
 from mtcl.compare.config import CompareConfig, EncoderSpec
 from mtcl.compare.encoders import encoder_of, endpoint_of
 from mtcl.errors import ConfigError
@@ -27,31 +25,14 @@ from mtcl.evaluation import Pool, evaluate
 from mtcl.hub import resolve_model
 from mtcl.item_scores import ItemScores, scores_of
 from mtcl.registry import discover
-from mtcl.statistics import Differences, Interval, bootstrap, macro_bootstrap
+from mtcl.statistics import Differences, bootstrap, macro_bootstrap
 from mtcl.store import Tokenizer, prepare
 from mtcl.task import Task
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 log = logging.getLogger("mtcl")
 Scores = dict[str, ItemScores]
 """Scores of the primary metric by task."""
-BYTES_PER_VALUE = 4
 MAX_LENGTH = 128
-
-
-@dataclass(frozen=True)
-class Row:
-    """An encoder at one number of dimensions; `gains` and `macro_gain` are over the first encoder at its widest."""
-
-    encoder: str
-    dim: int
-    num_bytes: int
-    by_task: dict[str, Interval]
-    macro: Interval
-    gains: dict[str, Interval]
-    macro_gain: Interval
 
 
 def run_comparison(config: CompareConfig, folder: Path) -> Path:
@@ -66,20 +47,20 @@ def run_comparison(config: CompareConfig, folder: Path) -> Path:
     for name, spec in config.encoders.items():
         scores |= {(name, dim): found for dim, found in _scores(spec, tasks, pools, config.dims, cache).items()}
         log.info("%s: done", name)
-    return write_table(rows_of(scores), {pool.name: pool.metric.name for pool in pools}, folder)
+    return report.write(rows_of(scores), {pool.name: pool.metric.name for pool in pools}, folder)
 
 
-def rows_of(scores: dict[tuple[str, int], Scores]) -> list[Row]:
+def rows_of(scores: dict[tuple[str, int], Scores]) -> list[report.Row]:
     """A row for each encoder and dimension; the first encoder's widest is what others are held to."""
     first = scores[max(key for key in scores if key[0] == next(iter(scores))[0])]
     rows = []
     for (name, dim), found in scores.items():
         against = {task: _differences(own, first[task]) for task, own in found.items()}
         rows.append(
-            Row(
+            report.Row(
                 encoder=name,
                 dim=dim,
-                num_bytes=dim * BYTES_PER_VALUE,
+                num_bytes=dim * report.BYTES_PER_VALUE,
                 by_task={task: bootstrap(_differences(own)) for task, own in found.items()},
                 macro=macro_bootstrap([_differences(own) for own in found.values()]),
                 gains={task: bootstrap(differences) for task, differences in against.items()},
@@ -93,71 +74,6 @@ def _differences(ours: ItemScores, theirs: ItemScores | None = None) -> Differen
     """Of one "seed": an encoder as it is; without `theirs` the scores themselves."""
     scores_I = ours.scores_I if theirs is None else ours.scores_I - theirs.scores_I
     return Differences(scores_I[None], ours.clusters_I)
-
-
-def write_table(rows: Sequence[Row], metrics: dict[str, str], folder: Path) -> Path:
-    """compare.md, compare.json and, where matplotlib is, compare.png; the path of the first."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "compare.json").write_text(json.dumps([asdict(row) for row in rows], indent=1), encoding="utf-8")
-    text = table(rows, metrics)
-    try:
-        plot(rows).savefig(folder / "compare.png", dpi=120)
-        text += "\n![quality against size](compare.png)\n"
-    except ImportError:
-        log.warning("no plot: matplotlib is not installed (pip install 'mtcl[study]')")
-    path = folder / "compare.md"
-    path.write_text(text, encoding="utf-8")
-    return path
-
-
-def table(rows: Sequence[Row], metrics: dict[str, str]) -> str:
-    """Markdown: the figures, then the differences to the first encoder; brackets hold 95 % intervals over items."""
-    tasks = [f"{task} ({metric})" for task, metric in metrics.items()]
-    figures = [["encoder", "dimensions", "bytes", *tasks, "macro mean"]]
-    gains = [["encoder", "dimensions", *tasks, "macro mean"]]
-    first = max((row for row in rows if row.encoder == rows[0].encoder), key=lambda row: row.dim)
-    for row in rows:
-        levels = [_level(row.by_task[task]) for task in metrics]
-        figures.append([row.encoder, f"{row.dim:,}", f"{row.num_bytes:,}", *levels, _level(row.macro)])
-        if row is not first:
-            gains.append([row.encoder, f"{row.dim:,}", *(str(row.gains[t]) for t in metrics), str(row.macro_gain)])
-    text = _markdown(figures)
-    if len(gains) > 1:
-        text += f"\nMinus {first.encoder} at {first.dim:,} dimensions, item by item:\n\n{_markdown(gains)}"
-    return text
-
-
-def _markdown(lines: list[list[str]]) -> str:
-    heading, *rest = lines
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [heading, ["---"] * len(heading), *rest]) + "\n"
-
-
-def plot(rows: Sequence[Row]) -> Figure:
-    """Macro mean with its interval against dimensions, and bytes of a float32 vector above."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    panel = figure.subplots()
-    for name in dict.fromkeys(row.encoder for row in rows):
-        own = sorted((row for row in rows if row.encoder == name), key=lambda row: row.dim)
-        means = np.array([row.macro.mean for row in own])
-        ends = np.abs(np.array([[row.macro.low, row.macro.high] for row in own]).T - means)
-        panel.errorbar([row.dim for row in own], means, yerr=ends, marker="o", capsize=3, label=name)
-    panel.set_xscale("log", base=2)
-    panel.set_xlabel("dimensions")
-    panel.set_ylabel("macro mean, with 95 % interval")
-    above = panel.secondary_xaxis("top", functions=(_bytes_of, _dims_of))
-    above.set_xlabel("bytes a vector (float32)")
-    panel.legend(fontsize=8)
-    return figure
-
-
-def _bytes_of(dims: Any) -> Any:
-    return dims * BYTES_PER_VALUE
-
-
-def _dims_of(num_bytes: Any) -> Any:
-    return num_bytes / BYTES_PER_VALUE
 
 
 def _scores(
@@ -216,7 +132,3 @@ def _announce(config: CompareConfig, pools: Sequence[Pool], tokenizer: Tokenizer
         raise ConfigError(
             f"{total:,} tokens would be sent, max_tokens is {config.max_tokens:,}: raise it or take fewer"
         )
-
-
-def _level(interval: Interval) -> str:
-    return f"{interval.mean:.4f} [{interval.low:.4f}, {interval.high:.4f}]"

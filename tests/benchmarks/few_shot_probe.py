@@ -19,11 +19,9 @@ import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 
 from mtcl.checkpoint import TextEncoder
-from mtcl.encoder import Encoder, EncoderConfig
-from mtcl.hub import resolve_model
+from mtcl.encoder import EncoderConfig
 from mtcl.registry import discover
 from mtcl.statistics import Differences, bootstrap
-from mtcl.store import Tokenizer
 
 DRAWS = 10
 POOL = 256
@@ -73,9 +71,7 @@ def rows(task: str, split: str) -> tuple[Texts, Texts]:
 
 
 def base_encoder() -> TextEncoder:
-    config = EncoderConfig()
-    tokenizer = Tokenizer.load(resolve_model(config.name))
-    return TextEncoder(Encoder.load(config).eval(), tokenizer, 64, config.tokens_per_chunk, {}, {})
+    return TextEncoder.base(EncoderConfig(), max_length=64)
 
 
 def accuracy(vectors: tuple[Vectors, Vectors], labels: Texts, test_labels: Texts, examples: int, seed: int) -> Shares:
