@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mtcl.commands.run import CHOSEN_RUN_DIR, main, run_folder
+from mtcl.commands.run import main
+from mtcl.commands.run_folder import CHOSEN_RUN_DIR, run_folder
 from mtcl.errors import ConfigError
 
 

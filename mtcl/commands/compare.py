@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mtcl import config as configuration
 from mtcl.commands.arguments import Parser, parse
-from mtcl.commands.run import quiet_libraries
+from mtcl.commands.process import quiet_libraries
 from mtcl.errors import ConfigError
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mtcl import config as configuration
 from mtcl.commands.arguments import Parser
-from mtcl.commands.run import quiet_libraries
+from mtcl.commands.process import quiet_libraries
 from mtcl.errors import ConfigError
 from mtcl.types import BEST
 

@@ -22,7 +22,7 @@ from mtcl.commands.arguments import Parser
 from mtcl.commands.mined_root import lay_out
 from mtcl.commands.mined_rows import MinedRows, training_rows
 from mtcl.commands.mining_report import Report
-from mtcl.commands.run import quiet_libraries
+from mtcl.commands.process import quiet_libraries
 from mtcl.errors import ConfigError
 from mtcl.registry import discover
 from mtcl.sources import Files

@@ -5,28 +5,23 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
-import itertools
 import json
 import logging
-import os
 import signal
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtcl import config as configuration
 from mtcl.commands.arguments import Parser
+from mtcl.commands.beginning import check_resumable, find_checkpoint, load_weights
+from mtcl.commands.process import allow_open_files, quiet_libraries
+from mtcl.commands.run_folder import run_folder
 from mtcl.errors import ConfigError, DataError, RankError
-from mtcl.types import BEST, LAST
+from mtcl.types import BEST
 
 if TYPE_CHECKING:
     from mtcl.cli import MtclCLI
 
-RUNS = Path("runs")
-CHOSEN_RUN_DIR = "MTCL_CHOSEN_RUN_DIR"
-"""Set by the first process for those that Lightning starts from it."""
-IN_OPTIMIZER_STATE = ("lr", "head_lr", "weight_decay")
-"""Keys of `model.optimizer` that resuming takes from the checkpoint: another value would be overridden in silence."""
 log = logging.getLogger("mtcl")
 
 
@@ -176,138 +171,6 @@ def predict(cli: MtclCLI) -> int:
             f"written {folder / pool.name}.parquet: {vectors_TD.shape[0]:,} texts of {vectors_TD.shape[1]} dimensions"
         )
     return 0
-
-
-def find_checkpoint(options: argparse.Namespace) -> Path | None:
-    """The checkpoint file that --resume, --init_from or --ckpt name; a run folder stands for its last or best one."""
-    given = [name for name in ("resume", "init_from", "ckpt") if getattr(options, name, None)]
-    if len(given) > 1:
-        raise ConfigError(
-            f"--{given[0]} and --{given[1]} exclude each other: resume goes on with a run, init_from starts a new one"
-        )
-    if options.allow_changes and given != ["resume"]:
-        raise ConfigError("--allow_changes has a meaning with --resume only: give both, or neither")
-    if not given:
-        return None
-    value = getattr(options, given[0])
-    if value == "last":
-        runs = sorted(RUNS.glob(f"*/checkpoints/{LAST}"), key=lambda p: p.stat().st_mtime)
-        if not runs:
-            raise ConfigError(f"nothing to resume: no {RUNS}/*/checkpoints/{LAST} here")
-        return runs[-1]
-    from mtcl.checkpoint import find
-
-    return find(Path(value), LAST if given[0] == "resume" else BEST)
-
-
-def check_resumable(cli: MtclCLI, saved: dict[str, Any]) -> None:
-    """Raise `ConfigError` for a checkpoint that a run cannot go on from with this configuration."""
-    from mtcl.checkpoint import config_of
-
-    if "optimizer_states" not in saved:
-        raise ConfigError(
-            "the checkpoint holds weights only, without the state of a run: give --init_from, not --resume"
-        )
-    if "current_model_state" in saved and not cli.averaging:
-        raise ConfigError(
-            "the run averages its weights: a checkpoint of it cannot go on with `averaging: null`; "
-            "give --init_from to start anew from the average"
-        )
-    began = config_of(saved)["model"]["optimizer"]
-    for name in IN_OPTIMIZER_STATE:
-        before, now = float(began[name]), getattr(cli.model.optimizer_config, name)
-        if before != now:
-            raise ConfigError(
-                f"model.optimizer.{name} is {now:g}, but the run began with {before:g}, which its optimizer's state "
-                "keeps: leave it as it was, or give --init_from in the place of --resume to start anew"
-            )
-
-
-def load_weights(cli: MtclCLI, saved: dict[str, Any]) -> None:
-    """Take the encoder and the losses of tasks that both have.
-
-    Raises `ConfigError` if the checkpoint is of another encoder.
-    """
-    from mtcl.checkpoint import base_weights_of, trained_of
-    from mtcl.continuation import check_dim, check_never_trained
-
-    cli.model.trained_before = trained_of(saved)
-    check_never_trained(cli.model.trained_before, cli.datamodule.held_out)
-    state = saved["state_dict"]
-    check_dim(state, cli.model.encoder)
-    own = cli.model.state_dict()
-    shapes = [{k: v.shape for k, v in s.items() if k.startswith("encoder.")} for s in (state, own)]
-    if shapes[0] != shapes[1]:
-        raise ConfigError("the checkpoint's encoder is another one than model.encoder.name: give the same")
-    if (began := base_weights_of(saved)) and began != cli.model.base_weights and cli.model.with_base:
-        raise ConfigError(
-            f"model.encoder.name is {cli.model.encoder_config.name!r}, whose weights are not those that the checkpoint "
-            "began from: give the encoder it was trained from, or --no_base"
-        )
-    wanted = {k: v for k, v in state.items() if k in own and not k.startswith("weighting.")}
-    cli.model.load_state_dict(wanted, strict=False)
-    cli.model.weights_from_checkpoint = True
-
-
-def run_folder(options: argparse.Namespace, command: str, checkpoint: Path | None) -> Path:
-    """Where the run writes: --run_dir, the checkpoint's own run, or a new folder under runs/."""
-    is_follower = os.environ.get("LOCAL_RANK", "0") != "0" or os.environ.get("NODE_RANK", "0") != "0"
-    if is_follower and CHOSEN_RUN_DIR in os.environ:
-        return Path(os.environ[CHOSEN_RUN_DIR])
-    chosen = _run_folder(options, command, checkpoint, is_follower=is_follower)
-    os.environ[CHOSEN_RUN_DIR] = str(chosen)
-    return chosen
-
-
-def _run_folder(options: argparse.Namespace, command: str, checkpoint: Path | None, *, is_follower: bool) -> Path:
-    if options.run_dir:
-        chosen = Path(options.run_dir)
-        if not is_follower and command == "fit" and not options.resume and (chosen / "checkpoints" / LAST).exists():
-            raise ConfigError(f"{chosen} holds a run: go on with --resume {chosen}, or give another --run_dir")
-        return chosen
-    if checkpoint and not options.init_from:
-        is_in_run = checkpoint.parent.name == "checkpoints"
-        return checkpoint.parent.parent if is_in_run else checkpoint.with_suffix("")
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        raise ConfigError("under torchrun the processes cannot agree on a new run folder: give --run_dir")
-    name = Path(options.config[0]).stem if options.config else "run"
-    for number in itertools.count(1):
-        chosen = RUNS / (name if number == 1 else f"{name}-{number}")
-        with contextlib.suppress(FileExistsError):
-            chosen.mkdir(parents=True)  # at once: another run may be looking for a name
-            break
-    return chosen
-
-
-def allow_open_files() -> None:
-    """As many as the system lets us: each tensor that a worker hands over, and each file of a store, holds one."""
-    with contextlib.suppress(ImportError, ValueError, OSError):
-        import resource
-
-        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def quiet_libraries() -> None:
-    """Our own lines plain on standard error; of the libraries' only what a user can act on."""
-    import warnings
-
-    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    log.handlers, log.propagate = [handler], False
-    log.setLevel(logging.INFO)
-    import lightning.pytorch  # sets its own level when first imported
-
-    for name in (lightning.pytorch.__name__, "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for message in (
-        "LightningCLI's args parameter",
-        ".*does not have many workers.*",
-        ".*exists and is not empty.*",
-        ".*isinstance.treespec.*",
-    ):
-        warnings.filterwarnings("ignore", message=message)
 
 
 def _parser(command: str) -> argparse.ArgumentParser:

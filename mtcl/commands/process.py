@@ -1,0 +1,41 @@
+"""What a command asks of its process: libraries that say only what a user can act on, and enough open files."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+
+log = logging.getLogger("mtcl")
+
+
+def quiet_libraries() -> None:
+    """Our own lines plain on standard error; of the libraries' only what a user can act on."""
+    import warnings
+
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log.handlers, log.propagate = [handler], False
+    log.setLevel(logging.INFO)
+    import lightning.pytorch  # sets its own level when first imported
+
+    for name in (lightning.pytorch.__name__, "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        "LightningCLI's args parameter",
+        ".*does not have many workers.*",
+        ".*exists and is not empty.*",
+        ".*isinstance.treespec.*",
+    ):
+        warnings.filterwarnings("ignore", message=message)
+
+
+def allow_open_files() -> None:
+    """As many as the system lets us: each tensor that a worker hands over, and each file of a store, holds one."""
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

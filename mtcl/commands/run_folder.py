@@ -1,0 +1,46 @@
+"""The folder that a run writes to. A new one is claimed at once: two runs that start together have two."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import os
+from pathlib import Path
+
+from mtcl.errors import ConfigError
+from mtcl.types import LAST
+
+RUNS = Path("runs")
+CHOSEN_RUN_DIR = "MTCL_CHOSEN_RUN_DIR"
+"""Set by the first process for those that Lightning starts from it."""
+
+
+def run_folder(options: argparse.Namespace, command: str, checkpoint: Path | None) -> Path:
+    """Where the run writes: --run_dir, the checkpoint's own run, or a new folder under runs/."""
+    is_follower = os.environ.get("LOCAL_RANK", "0") != "0" or os.environ.get("NODE_RANK", "0") != "0"
+    if is_follower and CHOSEN_RUN_DIR in os.environ:
+        return Path(os.environ[CHOSEN_RUN_DIR])
+    chosen = _run_folder(options, command, checkpoint, is_follower=is_follower)
+    os.environ[CHOSEN_RUN_DIR] = str(chosen)
+    return chosen
+
+
+def _run_folder(options: argparse.Namespace, command: str, checkpoint: Path | None, *, is_follower: bool) -> Path:
+    if options.run_dir:
+        chosen = Path(options.run_dir)
+        if not is_follower and command == "fit" and not options.resume and (chosen / "checkpoints" / LAST).exists():
+            raise ConfigError(f"{chosen} holds a run: go on with --resume {chosen}, or give another --run_dir")
+        return chosen
+    if checkpoint and not options.init_from:
+        is_in_run = checkpoint.parent.name == "checkpoints"
+        return checkpoint.parent.parent if is_in_run else checkpoint.with_suffix("")
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        raise ConfigError("under torchrun the processes cannot agree on a new run folder: give --run_dir")
+    name = Path(options.config[0]).stem if options.config else "run"
+    for number in itertools.count(1):
+        chosen = RUNS / (name if number == 1 else f"{name}-{number}")
+        with contextlib.suppress(FileExistsError):
+            chosen.mkdir(parents=True)  # at once: another run may be looking for a name
+            break
+    return chosen
