@@ -32,6 +32,7 @@ from mtcl.pairs import (
     cluster_table,
     label_table,
     pair_table,
+    training_only,
 )
 from mtcl.sources import Files, Hub, Rows, Source
 from mtcl.task import Task
@@ -75,4 +76,5 @@ __all__ = [
     "cluster_table",
     "label_table",
     "pair_table",
+    "training_only",
 ]

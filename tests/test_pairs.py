@@ -6,6 +6,7 @@ python -m pytest tests/test_pairs.py
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtcl import Cluster, DataError, Duplicates, LabelText, Pairs, PairTable, QueryDocument, Tags
+from mtcl import Cluster, DataError, Duplicates, LabelText, Pairs, PairTable, QueryDocument, Tags, training_only
 from mtcl.relation import NEGATIVE, relation
 
 TEXTS = st.sampled_from(["red", "Red ", "blue", "green", "a b", "a  B", "c", "d", "e", "f"])
@@ -167,3 +168,12 @@ def test_null_cluster_id_is_refused() -> None:
 def test_tags_must_be_lists() -> None:
     with pytest.raises(DataError, match="a list of strings"):
         Tags()(pa.table({"text": ["a"], "tags": ["x"]}))
+
+
+def test_evaluation_takes_the_defaults_of_what_only_training_uses() -> None:
+    @dataclass(frozen=True)
+    class Clicks(QueryDocument):
+        least: int = training_only(0)
+
+    pairs = Clicks(document="job", negatives="mined", least=3)
+    assert pairs.for_evaluation() == Clicks(document="job")

@@ -6,7 +6,7 @@ returns one, most easily through `pair_table`.
 """
 
 from mtcl.pairs.augmented import Augmented
-from mtcl.pairs.base import Pairs
+from mtcl.pairs.base import Pairs, training_only
 from mtcl.pairs.clusters import Cluster, Duplicates
 from mtcl.pairs.keys import Links
 from mtcl.pairs.labels import LabelText, Tags
@@ -31,4 +31,5 @@ __all__ = [
     "cluster_table",
     "label_table",
     "pair_table",
+    "training_only",
 ]

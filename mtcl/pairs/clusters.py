@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mtcl.errors import TaskError
-from mtcl.pairs.base import Pairs
+from mtcl.pairs.base import Pairs, training_only
 from mtcl.pairs.columns import clean, id_column, negatives_column, text_column
 from mtcl.pairs.keys import Links, index_in
 from mtcl.pairs.table import PairTable, cluster_table, pair_table
@@ -28,7 +28,7 @@ class Cluster(Pairs):
 
     text: str = "text"
     cluster: str = "cluster_id"
-    max_pairs: int | None = None
+    max_pairs: int | None = training_only(None)
 
     def __post_init__(self) -> None:
         if self.max_pairs is not None and self.max_pairs < 1:
@@ -49,7 +49,7 @@ class Duplicates(Pairs):
 
     anchor: str = "anchor"
     positive: str = "positive"
-    negatives: str | tuple[str, ...] = ()
+    negatives: str | tuple[str, ...] = training_only(())
 
     def __call__(self, rows: pa.Table, corpus: pa.Table | None = None) -> PairTable:
         import pyarrow as pa

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from mtcl.errors import TaskError
-from mtcl.pairs.base import Pairs
+from mtcl.pairs.base import Pairs, training_only
 from mtcl.pairs.columns import clean, is_list, negatives_column, text_column, typed_column
 from mtcl.pairs.table import By, PairTable, label_table
 
@@ -24,8 +24,8 @@ class LabelText(Pairs):
 
     text: str = "text"
     label: str = "label"
-    by: Literal["label", "example", "both"] = "label"
-    negatives: str | tuple[str, ...] = ()
+    by: Literal["label", "example", "both"] = training_only("label")
+    negatives: str | tuple[str, ...] = training_only(())
 
     def __post_init__(self) -> None:
         check_by(self.by, type(self).__name__)
@@ -46,7 +46,7 @@ class Tags(Pairs):
 
     text: str = "text"
     tags: str = "tags"
-    by: Literal["label", "example", "both"] = "label"
+    by: Literal["label", "example", "both"] = training_only("label")
 
     def __post_init__(self) -> None:
         check_by(self.by, type(self).__name__)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from mtcl.errors import DataError
-from mtcl.pairs.base import Pairs
+from mtcl.pairs.base import Pairs, training_only
 from mtcl.pairs.columns import clean, id_column, negatives_column, text_column
 from mtcl.pairs.keys import Links
 from mtcl.pairs.table import PairTable, pair_table
@@ -29,7 +29,7 @@ class Parallel(Pairs):
     source: str = "source"
     target: str | tuple[str, ...] = "target"
     language: str | None = None
-    negatives: str | tuple[str, ...] = ()
+    negatives: str | tuple[str, ...] = training_only(())
 
     def __call__(self, rows: pa.Table, corpus: pa.Table | None = None) -> PairTable:
         import pyarrow as pa

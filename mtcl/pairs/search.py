@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mtcl.pairs.base import Pairs
+from mtcl.pairs.base import Pairs, training_only
 from mtcl.pairs.columns import clean, id_column, negatives_column, text_column
 from mtcl.pairs.keys import Links
 from mtcl.pairs.table import PairTable, pair_table
@@ -27,7 +27,7 @@ class QueryDocument(Pairs):
     document_id: str | None = None
     corpus: str | None = None
     corpus_text: str = "text"
-    negatives: str | tuple[str, ...] = ()
+    negatives: str | tuple[str, ...] = training_only(())
 
     def __call__(self, rows: pa.Table, corpus: pa.Table | None = None) -> PairTable:
         rows, skipped = clean(rows, self.query, self.document)
