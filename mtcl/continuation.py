@@ -1,4 +1,4 @@
-"""What a run must share with the checkpoint it goes on from, and what it means to go on with something else.
+"""How a run begins, what it must share with the checkpoint it goes on from, and what it means to go on otherwise.
 
 A checkpoint holds the facts that decide the pairs of each step and what their loss is of: each task's pairs, version
 and data, the encoder, the mixture. A resumed run compares them with its own. One change is none: fewer sub-batches a
@@ -9,7 +9,7 @@ on behind the pairs that were handed out, or at the same step where the tasks ar
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -22,6 +22,22 @@ Facts = dict[str, Any]
 """Plain values by name, in nested dicts: a checkpoint is read without executing anything."""
 SHOWN = 4
 ANEW = "--init_from in the place of --resume starts anew from the weights"
+
+
+@dataclass
+class Beginning:
+    """How a run begins; set by who starts it, before `setup`."""
+
+    config_text: str = ""
+    """The run's whole configuration as YAML: kept in every checkpoint."""
+    with_base: bool = True
+    """Whether `fit` evaluates the base encoder first, to compare with."""
+    allow_changes: bool = False
+    """Whether to go on from a checkpoint of another run."""
+    has_weights: bool = False
+    """Whether weights were loaded, so that the projection is not started anew."""
+    trained_before: set[str] = field(default_factory=set)
+    """Tasks that those weights had seen."""
 
 
 def facts_of(data: MtclDataModule, encoder: EncoderConfig, *, weights: str, accumulate: int) -> Facts:

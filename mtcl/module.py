@@ -26,6 +26,7 @@ from mtcl.batch import StepBatch
 from mtcl.board import Board
 from mtcl.checkpoint import trained_of
 from mtcl.compat import set_batches_done
+from mtcl.continuation import Beginning
 from mtcl.datamodule import MtclDataModule
 from mtcl.distributed import of_all_ranks, together, world
 from mtcl.encoder import Encoder, EncoderConfig, digest_of
@@ -100,17 +101,8 @@ class MtclModule(pl.LightningModule):
         self.history: dict[int, dict[str, float]] = {}
         """Primary metrics on validation, by optimizer step and task."""
         self.results: dict[str, Result] = {}
-        self.weights_from_checkpoint = False
-        """Set before `setup` by who has loaded weights, so that the projection is not started anew."""
-        self.trained_before: set[str] = set()
-        """Tasks that the weights had seen when they were loaded, set with them."""
         self.base_weights = digest_of(self.encoder.backbone)
-        self.allow_changes = False
-        """Set before `fit` by who goes on from a checkpoint of another run."""
-        self.with_base = True
-        """Whether `fit` evaluates the base encoder first, to compare with."""
-        self.config_text = ""
-        """The run's whole configuration as YAML: kept in every checkpoint."""
+        self.beginning = Beginning()
         self._shown_at = 0
         self._gradient_norm = torch.zeros(())
 
@@ -145,7 +137,7 @@ class MtclModule(pl.LightningModule):
                 self._check_ranks_agree()
         for name in self.data.evaluated:
             self.encoder.check_length(name, self.data.length_of(name))
-        restored = self.weights_from_checkpoint or (stage == "fit" and self.trainer.ckpt_path is not None)
+        restored = self.beginning.has_weights or (stage == "fit" and self.trainer.ckpt_path is not None)
         if (
             self.encoder.projection is not None
             and self.encoder_config.projection == "pca"
@@ -199,8 +191,8 @@ class MtclModule(pl.LightningModule):
             if isinstance(logger, TensorBoardLogger) and self.global_step == 0:
                 logger.experiment.add_custom_scalars(board.layout(self.board.tasks))
         missing = [pool for pool in self.data.pools("validation") if pool.name not in self.base]
-        if missing and self.with_base:
-            is_base = self.global_step == 0 and not self.weights_from_checkpoint
+        if missing and self.beginning.with_base:
+            is_base = self.global_step == 0 and not self.beginning.has_weights
             with nullcontext() if is_base else self._as_base():
                 results = {pool.name: self._evaluate(pool) for pool in missing}
             self.base |= primary_of(results)
@@ -306,9 +298,9 @@ class MtclModule(pl.LightningModule):
         checkpoint["mtcl"] = {
             "base": self.base,
             "history": self.history,
-            "config": self.config_text,
+            "config": self.beginning.config_text,
             "facts": self._facts(),
-            "trained_before": sorted(self.trained_before),
+            "trained_before": sorted(self.beginning.trained_before),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -319,12 +311,12 @@ class MtclModule(pl.LightningModule):
                 raise ConfigError(
                     f"cannot resume, the checkpoint is of an earlier version of mtcl: {continuation.ANEW}"
                 )
-            changes = continuation.check(saved["facts"], self._facts(), allow_changes=self.allow_changes)
+            changes = continuation.check(saved["facts"], self._facts(), allow_changes=self.beginning.allow_changes)
             continuation.check_trained(checkpoint["state_dict"], self.state_dict())
             continuation.check_never_trained(trained_of(checkpoint), self.data.held_out)
         for change in changes if world()[0] == 0 else ():
             log.warning("going on with a change: %s", change)
-        self.trained_before = trained_of(checkpoint)
+        self.beginning.trained_before = trained_of(checkpoint)
         self.base = self._still_evaluated(saved["base"])
         self.history = {step: self._still_evaluated(primary) for step, primary in saved["history"].items()}
         if set(saved["facts"]["tasks"]) != set(self.task_configs):  # means over other tasks: the best starts anew

@@ -25,4 +25,4 @@ class Record(Callback):
         path, number = self.folder / "config.yaml", 1
         while path.exists():
             path, number = self.folder / f"config.resume-{number}.yaml", number + 1
-        path.write_text(pl_module.config_text, encoding="utf-8")
+        path.write_text(pl_module.beginning.config_text, encoding="utf-8")

@@ -70,19 +70,19 @@ def load_weights(cli: MtclCLI, saved: dict[str, Any]) -> None:
     from mtcl.checkpoint import base_weights_of, trained_of
     from mtcl.continuation import check_dim, check_never_trained
 
-    cli.model.trained_before = trained_of(saved)
-    check_never_trained(cli.model.trained_before, cli.datamodule.held_out)
+    beginning = cli.model.beginning
+    beginning.has_weights, beginning.trained_before = True, trained_of(saved)
+    check_never_trained(beginning.trained_before, cli.datamodule.held_out)
     state = saved["state_dict"]
     check_dim(state, cli.model.encoder)
     own = cli.model.state_dict()
     shapes = [{k: v.shape for k, v in s.items() if k.startswith("encoder.")} for s in (state, own)]
     if shapes[0] != shapes[1]:
         raise ConfigError("the checkpoint's encoder is another one than model.encoder.name: give the same")
-    if (began := base_weights_of(saved)) and began != cli.model.base_weights and cli.model.with_base:
+    if (began := base_weights_of(saved)) and began != cli.model.base_weights and beginning.with_base:
         raise ConfigError(
             f"model.encoder.name is {cli.model.encoder_config.name!r}, whose weights are not those that the checkpoint "
             "began from: give the encoder it was trained from, or --no_base"
         )
     wanted = {k: v for k, v in state.items() if k in own and not k.startswith("weighting.")}
     cli.model.load_state_dict(wanted, strict=False)
-    cli.model.weights_from_checkpoint = True

@@ -63,13 +63,13 @@ def carry_out(
         rest += ["--data.tasks_dir", options.tasks_dir]
 
     from mtcl.cli import MtclCLI
+    from mtcl.continuation import Beginning
 
     resume_step = saved["global_step"] + 1 if saved and options.resume else None
     cli = MtclCLI(rest, config=config, run_dir=run_dir, resume_step=resume_step)
     if not cli.model.task_configs:
         raise ConfigError("no task is configured: give --config FILE with tasks, or --tasks.NAME.weight 1")
-    cli.model.config_text = cli.config_text()
-    cli.model.allow_changes, cli.model.with_base = options.allow_changes, not options.no_base
+    cli.model.beginning = Beginning(cli.config_text(), not options.no_base, options.allow_changes)
     if saved and options.resume:
         check_resumable(cli, saved)
     elif saved:
