@@ -7,7 +7,6 @@ for every format); what it cannot read becomes one `DataError` that names the fi
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 from abc import ABC, abstractmethod
@@ -23,6 +22,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FORMATS = {".parquet": "parquet", ".jsonl": "json", ".csv": "csv"}
+CSV_BLOCK = 1 << 26
+"""Bytes that are parsed at once: the longest row."""
+CSV_FORMS = {
+    "int64": r"^-?(0|[1-9][0-9]{0,17})$",
+    "float64": r"^-?((0|[1-9][0-9]{0,14})\.?|(0|[1-9][0-9]*)?\.[0-9]+)([eE][+-]?[0-9]+)?$",
+    "bool": r"^([Tt]rue|TRUE|[Ff]alse|FALSE)$",
+}
+"""What a column's values look like, by the type that they then have."""
 
 
 class Source(ABC):
@@ -61,11 +68,9 @@ class Files(Source):
         if not paths:
             raise DataError(f"no rows in {', '.join(map(str, self.paths(split, root)))}")
         format_, files = FORMATS[paths[0].suffix], [str(p) for p in paths]
-        options: dict[str, Any] = {}
         if format_ == "csv":
-            options = {"keep_default_na": False, "na_values": [""]}
-            _check_csv(paths[0])
-        return _read(format_, data_files=files, what=files[0], digest=digest_files(paths), **options)
+            return _read_csv(paths[0])
+        return _read(format_, data_files=files, what=files[0], digest=digest_files(paths))
 
     def fingerprint(self, split: str, root: Path | None) -> str:
         given = {name: list(values) for name, values in self.where.items()}
@@ -190,14 +195,38 @@ def _having(rows: pa.Table, column: str, values: Sequence[Any], what: str, *, is
     return kept
 
 
-def _check_csv(path: Path) -> None:
-    """Raise `DataError` where the first row has more fields than the header: pandas would make the first an index."""
-    with path.open(encoding="utf-8", errors="replace", newline="") as file:
-        header, row = islice((fields for fields in csv.reader(file) if fields), 2)
-    if len(row) > len(header):
-        raise DataError(
-            f"{path}: the first row has {len(row)} fields, the header {len(header)}: quote texts with commas"
+def _read_csv(path: Path) -> pa.Table:
+    """Columns that hold nothing but numbers are numbers; any other, such as ids like 007, are as they are written."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    reading = csv.ReadOptions(block_size=CSV_BLOCK)
+    parsing = csv.ParseOptions(newlines_in_values=True)
+    try:
+        with csv.open_csv(path, read_options=reading, parse_options=parsing) as file:
+            names = file.schema.names
+        as_written = csv.ConvertOptions(
+            column_types=dict.fromkeys(names, pa.string()), null_values=[""], strings_can_be_null=True
         )
+        rows = csv.read_csv(path, read_options=reading, parse_options=parsing, convert_options=as_written)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(
+            f"cannot read {path} ({root_cause(error)}): save it as UTF-8, and quote texts with commas"
+        ) from error
+    if len(set(names)) < len(names):
+        raise DataError(f"{path} has two columns of one name: {', '.join(names)}")
+    return pa.table({name: _numbers(rows[name]) for name in names})
+
+
+def _numbers(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column of texts as whole numbers, numbers or truth values, if all are."""
+    import pyarrow.compute as pc
+
+    given = texts.drop_null()
+    for kind, form in CSV_FORMS.items():
+        if len(given) and pc.all(pc.match_substring_regex(given, form)).as_py():
+            return texts.cast(kind)
+    return texts
 
 
 def _is_empty(path: Path) -> bool:

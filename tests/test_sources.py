@@ -105,12 +105,33 @@ def test_words_that_pandas_takes_for_none_are_words_in_csv(folder: Path) -> None
     ]
 
 
-def test_a_csv_row_of_more_fields_than_the_header_is_no_index(folder: Path) -> None:
-    (folder / "train.csv").write_text("query,document\nq,d, and more\nr,e, and more\n")
-    with pytest.raises(
-        DataError, match=r"train\.csv: the first row has 3 fields, the header 2: quote texts with commas"
-    ):
-        Files("topic")("train", folder.parent)
+def test_a_csv_column_is_of_numbers_only_if_all_its_values_are(folder: Path) -> None:
+    (folder / "train.csv").write_text(
+        'id,row,score,fits,text,long\n007,1,0.5,true,"a, b\nc",12345678901234567890\n7,-2,1,FALSE,.,1\n,,,,,\n'
+    )
+    rows = Files(folder.name)("train", folder.parent)
+    assert rows.to_pydict() == {
+        "id": ["007", "7", None],
+        "row": [1, -2, None],
+        "score": [0.5, 1.0, None],
+        "fits": [True, False, None],
+        "text": ["a, b\nc", ".", None],
+        "long": ["12345678901234567890", "1", None],
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("query,document\nq,d\nr,e, and more\n", "Expected 2 columns, got 3: r,e, and more"),
+        ("query,document\nq,d\nr\n", "Expected 2 columns, got 1: r"),
+        ("query,query\nq,d\n", "two columns of one name: query, query"),
+    ],
+)
+def test_a_csv_row_of_other_columns_is_refused(folder: Path, text: str, message: str) -> None:
+    (folder / "train.csv").write_text(text)
+    with pytest.raises(DataError, match=rf"train\.csv .*{message}"):
+        Files(folder.name)("train", folder.parent)
 
 
 def test_a_file_of_another_encoding_is_named_by_its_column(folder: Path) -> None:
