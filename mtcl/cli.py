@@ -133,6 +133,18 @@ class MtclCLI(LightningCLI):
         """Lightning would let hyper-parameters of a checkpoint override given values (Lightning issue 21455)."""
 
 
+class _Parsed(MtclCLI):
+    """A configuration that is judged and not run."""
+
+    def instantiate_classes(self) -> None:
+        self._check_trainer()
+
+
+def check_config(config: dict[str, Any]) -> None:
+    """Raise `ConfigError` for keys and values that no run takes; nothing is loaded."""
+    _Parsed(["--seed_everything", "false"], config=config, run_dir=Path())  # a seed would be this process's
+
+
 def check_keys_of_tasks(tasks: dict[str, Any]) -> None:
     """Raise `ConfigError` for an unknown key of a task: the parser would not say of which."""
     known = [field.name for field in fields(TaskConfig)]

@@ -18,9 +18,9 @@ LAYERS = [
     | {"merge", "mine", "embeddings", "leaks"},
     {"mixture", "plan", "batch", "loader", "task_config", "views", "evaluation", "board", "observation", "optimizer"},
     {"checkpoint", "checkpoint_file", "teacher", "datamodule", "continuation", "module", "callbacks", "compat"},
-    {"config", "parser"},
+    {"config", "parser", "cli"},
     {"item_scores", "transfer", "compare", "mteb"},
-    {"cli", "commands", "__main__"},
+    {"commands", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 FILES = sorted(p for p in (ROOT / "mtcl").rglob("*.py") if p != ROOT / "mtcl" / "__init__.py")

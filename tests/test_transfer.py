@@ -456,3 +456,15 @@ def test_a_failing_run_is_named_and_the_others_are_kept(
     for task in ("search", "interest", "hashtag"):
         assert (tmp_path / f"study/runs/single_data-search-1/scores/test/{task}.parquet").exists()
     assert "Traceback" not in failed.stderr
+
+
+def test_a_misspelt_key_is_told_before_any_run(
+    tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_command: Run
+) -> None:
+    text = STUDY.format(model=tiny_model, root=demo_root)
+    (tmp_path / "s.yaml").write_text(text + "arm_overrides: {joint: {model: {optimizer: {warmup_step: 9}}}}\n")
+    refused = mtcl_command("transfer", "--config", "s.yaml", "--study_dir", "study")
+    assert refused.returncode == 2
+    assert "the study's arm joint: unknown key" in refused.stderr.splitlines()[-1]
+    assert "optimizer.warmup_step'; did you mean 'model.optimizer.warmup_steps'" in refused.stderr
+    assert list((tmp_path / "study" / "runs").iterdir()) == []

@@ -25,7 +25,8 @@ from typing import Any
 
 import yaml
 
-from mtcl.config import merge
+from mtcl.cli import check_config
+from mtcl.config import load, merge
 from mtcl.errors import ConfigError, MtclError
 from mtcl.transfer.arms import StudyRun
 from mtcl.transfer.config import StudyConfig
@@ -66,6 +67,8 @@ class Runs:
         for run in runs:
             self._write_configs(run)
         missing = [run for run in runs if not self._state(run).get("is_evaluated")]
+        for run in {run.arm.kind: run for run in reversed(missing)}.values():
+            self._check_config(run)
         done, failures = len(runs) - len(missing), dict[str, str]()
         log.info("%d runs, %d of them done", len(runs), done)
         free: queue.Queue[Environment] = queue.Queue()
@@ -175,6 +178,13 @@ class Runs:
                 f"{self._run_folder(run)} was made with another configuration, other data, another base encoder, or to "
                 "evaluate another split or other tasks: give another --study_dir, or remove it"
             )
+
+    def _check_config(self, run: StudyRun) -> None:
+        """Raise `ConfigError` now for what every run of the arm would end with."""
+        try:
+            check_config(load([str(self._config(run, "fit" if run.is_trained else "evaluate"))]))
+        except ConfigError as error:
+            raise ConfigError(f"the study's arm {run.arm.kind}: {error}") from error
 
     def _digest(self, run: StudyRun) -> str:
         depends_on = [run.config, self.facts, *([run.start_config] if run.start else [])]
