@@ -218,7 +218,7 @@ def _what_to_do(task: Task, options: argparse.Namespace) -> str:
     return (
         f'train on it: pairs = {kind.__name__}(..., negatives="{options.column}")'
         f"{'' if isinstance(task.data, Files) else f' and data = Files({task.name!r})'} in the task, "
-        f"and --data.root {options.out}"
+        f"the column in its sample too, and --data.root {options.out}"
     )
 
 
