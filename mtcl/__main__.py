@@ -28,6 +28,8 @@ COMMANDS = {
 OF_THE_SYSTEM = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENOSPC, errno.EDQUOT}
 """Errors of files that are the user's to mend: permissions, a file where a folder should be, a full disk."""
 PATIENCE_S = 10.0
+PARENT = os.getppid()
+"""The process that started this one: of ranks that Lightning starts, the first."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -92,8 +94,8 @@ def leave(code: int) -> None:
 
 def wait_for_the_first_rank() -> None:
     """Let it end before this one: a launcher that sees a rank fail kills all others, with what they have to say."""
-    parent, until = os.getppid(), time.monotonic() + PATIENCE_S
-    while os.getppid() == parent and time.monotonic() < until:
+    until = time.monotonic() + PATIENCE_S
+    while os.getppid() == PARENT and time.monotonic() < until:
         time.sleep(0.05)
 
 

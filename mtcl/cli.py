@@ -21,7 +21,16 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from mtcl.callbacks import Averaging, AveragingConfig, Interruption, Progress, Record, Report, checkpoints
+from mtcl.callbacks import (
+    Averaging,
+    AveragingConfig,
+    EvaluationEnd,
+    Interruption,
+    Progress,
+    Record,
+    Report,
+    checkpoints,
+)
 from mtcl.checkpoint_file import WholeFile
 from mtcl.compat import allow_unused_parameters
 from mtcl.datamodule import MtclDataModule
@@ -83,7 +92,7 @@ class MtclCLI(LightningCLI):
         if (every := self._get(self.config, "checkpoint_every_n_steps")) < 1:
             raise ConfigError(f"checkpoint_every_n_steps is {every}: give at least 1")
         extra: list[Any] = [Averaging(self.averaging)] if self.averaging else []
-        extra += [Record(folder), Report()]
+        extra += [Record(folder), Report(), EvaluationEnd()]
         if self._get(self.config, "trainer.enable_checkpointing") is not False:
             extra += [*checkpoints(folder / "checkpoints", every_n_steps=every), Interruption(folder / "checkpoints")]
         if self._get(self.config, "trainer.enable_progress_bar") is not False:

@@ -24,7 +24,7 @@ from mtcl.errors import ConfigError
 from mtcl.evaluation import Pool
 from mtcl.hub import resolve_model
 from mtcl.leaks import check_leaks
-from mtcl.loader import StepLoader, check_validation_interval, pool_numbers
+from mtcl.loader import StepLoader, check_validation_interval, pool_numbers, stay_with_rank
 from mtcl.plan import Plan
 from mtcl.registry import discover
 from mtcl.store import Tokenizer, TokenStore, prepare
@@ -240,6 +240,7 @@ class MtclDataModule(pl.LightningDataModule):
             end=self.position + num_left,
             num_workers=self.num_workers,
             multiprocessing_context=self.start_method if self.num_workers else None,
+            worker_init_fn=stay_with_rank,
             pin_memory=self.trainer.strategy.root_device.type == "cuda",
         )
 

@@ -55,7 +55,7 @@ class EmbeddingServer:
             send(handler, 400, json.dumps({"error": {"message": "maximum context length"}}))
             return
         if fault == "slow":
-            time.sleep(1.5)
+            time.sleep(4)
         vectors = [row[: body.get("dimensions")] for row in self.embed(body["input"])]
         rows: list[dict[str, Any]] = [
             {"object": "embedding", "index": i, "embedding": v} for i, v in enumerate(vectors)

@@ -45,11 +45,16 @@ def endpoint_at(server: EmbeddingServer, folder: Path, **changed: Any) -> Endpoi
         "endpoint": "m",
         "base_url": server.url,
         "batch_size": 2,
-        "timeout_s": 0.5,
+        "timeout_s": 30,
         "max_retries": 3,
     }
     spec = EncoderSpec(**values | changed)
     return Endpoint(spec, VectorCache(folder / "vectors.sqlite", model_key(spec)))
+
+
+def patience(fault: Fault) -> int:
+    """Seconds: well below a slow answer, else well above what any machine needs."""
+    return 1 if fault == "slow" else 30
 
 
 def test_vectors_come_in_order_and_each_text_once(server: EmbeddingServer, tmp_path: Path) -> None:
@@ -72,7 +77,7 @@ def test_nothing_is_paid_twice(server: EmbeddingServer, tmp_path: Path) -> None:
 @pytest.mark.parametrize("fault", [429, 500, 503, "slow", "no json", "too few", "ragged", "not finite", "wrong order"])
 def test_a_fault_is_overcome(server: EmbeddingServer, tmp_path: Path, fault: Fault) -> None:
     server.faults.extend([fault, fault])
-    assert endpoint_at(server, tmp_path).embed(TEXTS).tolist() == vectors_of(TEXTS)
+    assert endpoint_at(server, tmp_path, timeout_s=patience(fault)).embed(TEXTS).tolist() == vectors_of(TEXTS)
     assert not server.faults
     assert len(server.requests) == (3 if fault == "wrong order" else 5)
 
@@ -90,7 +95,7 @@ def test_a_fault_is_overcome(server: EmbeddingServer, tmp_path: Path, fault: Fau
 def test_a_lasting_fault_is_told_and_what_was_paid_for_is_kept(
     server: EmbeddingServer, tmp_path: Path, fault: Fault, message: str
 ) -> None:
-    endpoint = endpoint_at(server, tmp_path, max_retries=1)
+    endpoint = endpoint_at(server, tmp_path, max_retries=1, timeout_s=patience(fault))
     endpoint.embed(TEXTS[:2])
     server.faults.extend([fault] * 8)
     with pytest.raises(EndpointError, match=f"endpoint 'm' at {re.escape(server.url)} .*{message}"):

@@ -5,11 +5,13 @@ python -m pytest tests/test_interruption.py
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,18 +25,33 @@ from tests.test_resume import options, weights
 ENDLESS = {"trainer.max_steps": 100_000, "trainer.val_check_interval": 100_000, "trainer.log_every_n_steps": 5}
 
 
+STARTED: list[subprocess.Popen[str]] = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """A test that fails leaves no run behind, which would slow down those that follow."""
+    yield
+    while STARTED:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(STARTED.pop().pid, signal.SIGKILL)
+
+
 def start(arguments: list[str], folder: Path, cache: Path, command: str = "fit") -> subprocess.Popen[str]:
     environment = os.environ | {"MTCL_CACHE": str(cache), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     words = [sys.executable, "-m", "mtcl", command, *arguments]
-    return subprocess.Popen(
+    process = subprocess.Popen(
         words, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
+    STARTED.append(process)
+    return process
 
 
 def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 90
-    while not path.exists() and time.monotonic() < deadline:
+    deadline = time.monotonic() + 120
+    while not path.exists():
         assert process.poll() is None, "the run ended by itself"
+        assert time.monotonic() < deadline, f"{path} is not there"
         time.sleep(0.05)
 
 
@@ -51,21 +68,28 @@ def children(pid: int) -> list[int]:
         (signal.SIGINT, 1, "first"),
         (signal.SIGTERM, 2, "all"),
         (signal.SIGTERM, 2, "last"),
+        (signal.SIGTERM, 1, "group"),
+        (signal.SIGUSR1, 1, "group"),
+        (signal.SIGTERM, 2, "group"),
     ],
 )
 def test_stops_saved(
     tiny_model: Path, demo_root: Path, cache: Path, tmp_path: Path, number: signal.Signals, ranks: int, to: str
 ) -> None:
-    changed = {**ENDLESS, **(RANKS if ranks > 1 else {}), "data.num_workers": 0}
+    """A group is all processes of the run, those that load data among them, as schedulers signal it."""
+    workers = 1 if to == "group" else 0
+    changed = {**ENDLESS, **(RANKS if ranks > 1 else {}), "data.num_workers": workers}
     process = start(options(tiny_model, demo_root, "run", **changed), tmp_path, cache)
     last = tmp_path / "runs" / "run" / "checkpoints" / "last.ckpt"
     wait_for(last, process)
     before = torch.load(last, weights_only=True)["global_step"]
     others = children(process.pid) if ranks > 1 else []
-    targets = {"first": [process.pid], "all": [process.pid, *others], "last": others}[to]
-    assert targets
+    targets = {"first": [process.pid], "all": [process.pid, *others], "last": others, "group": []}[to]
+    assert targets or to == "group"
     for pid in targets:
         os.kill(pid, number)
+    if to == "group":
+        os.killpg(process.pid, number)
     errors = process.communicate(timeout=60)[1]
     assert process.returncode == 128 + number
     assert "Traceback" not in errors
@@ -100,6 +124,7 @@ def test_a_validation_that_is_due_is_not_lost(
 
 SLOW = """
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from mtcl import MRR, Files, LabelText, Task
@@ -116,17 +141,19 @@ SLOW += INTEREST.format(name="slow", metric="Slow")
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("ranks", [1, 2])
 def test_an_evaluation_that_is_stopped_is_no_success(
-    tiny_model: Path, demo_root: Path, cache: Path, tmp_path: Path
+    tiny_model: Path, demo_root: Path, cache: Path, tmp_path: Path, ranks: int
 ) -> None:
-    """A study takes a code of 0 for a run that is done."""
+    """A study takes a code of 0 for a run that is done. Of two ranks one judges while the other waits for it."""
     (tmp_path / "tasks").mkdir()
     (tmp_path / "tasks" / "slow.py").write_text(SLOW)
     given = ["--run_dir", "runs/run", "--model.encoder.name", str(tiny_model), "--data.root", str(demo_root)]
     tasks = ["--tasks.slow.weight", "1", "--tasks.search.weight", "1"]
-    process = start([*given, *tasks], tmp_path, cache, "test")
+    several = [x for key, value in (RANKS if ranks > 1 else {}).items() for x in (f"--{key}", str(value))]
+    process = start([*given, *tasks, *several], tmp_path, cache, "test")
     wait_for(tmp_path / "judging", process)
-    os.kill(process.pid, signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGTERM)
     assert process.wait(60) == 128 + signal.SIGTERM
     assert not (tmp_path / "runs" / "run" / "test.json").exists()
 

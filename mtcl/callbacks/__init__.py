@@ -2,7 +2,7 @@
 
 from mtcl.callbacks.averaging import Averaging, AveragingConfig
 from mtcl.callbacks.checkpoints import checkpoints
-from mtcl.callbacks.interruption import Interrupted, Interruption
+from mtcl.callbacks.interruption import EvaluationEnd, Interrupted, Interruption
 from mtcl.callbacks.progress import Progress
 from mtcl.callbacks.record import Record
 from mtcl.callbacks.report import Report
@@ -10,6 +10,7 @@ from mtcl.callbacks.report import Report
 __all__ = [
     "Averaging",
     "AveragingConfig",
+    "EvaluationEnd",
     "Interrupted",
     "Interruption",
     "Progress",

@@ -8,6 +8,7 @@ has no further collective. A second Ctrl-C ends the process at once.
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Callback, Checkpoint
 
 from mtcl.callbacks.checkpoints import save_shown
 from mtcl.compat import is_accumulating, is_validation_due, silence_sigterm_broadcast
@@ -70,3 +71,28 @@ class Interruption(Checkpoint):
         self.received = number
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+class EvaluationEnd(Callback):
+    """An evaluation, which has nothing to save, ends at once where it is told to stop (SIGTERM).
+
+    Lightning's handler broadcasts, for which another rank, waiting in a collective of the evaluation, is not there.
+    """
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.state.fn == "validate":
+            self._listen()
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._listen()
+
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._listen()
+
+    def _listen(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, _end)
+
+
+def _end(number: int, _: FrameType | None) -> None:
+    os._exit(128 + number)

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock
 
 from mtcl.cli import check_config
 from mtcl.config import load, merge
@@ -56,7 +57,8 @@ class Runs:
     places: list[Environment]
     facts: dict[str, Any] = field(default_factory=dict)
     _active: set[subprocess.Popen[bytes]] = field(default_factory=set)
-    _is_stopping: threading.Event = field(default_factory=threading.Event)
+    _starting: threading.Lock = field(default_factory=threading.Lock)
+    _is_stopping: bool = False
 
     def complete(self, runs: list[StudyRun]) -> None:
         """Bring every run to its end. Raises `RunError` after the others are done if any fails."""
@@ -96,7 +98,8 @@ class Runs:
         """Fit and evaluate one run, as far as that is not done; says how long it took."""
         place, since = free.get(), time.monotonic()
         try:
-            fit = [self._fit_arguments(run)] if run.is_trained else []
+            with FileLock(f"{self._run_folder(run)}.lock"):  # a run of a study that was killed may still be saving
+                fit = [self._fit_arguments(run)] if run.is_trained else []
             self._process(run, [*fit, self._evaluate_arguments(run)], place)
             self._note(run, is_evaluated=True)
             if run.arm.kind not in self.study.keep_checkpoints:
@@ -127,8 +130,6 @@ class Runs:
         ]
 
     def _process(self, run: StudyRun, commands: list[list[str]], place: Environment) -> None:
-        if self._is_stopping.is_set():
-            raise Stopped(1)
         command = [
             sys.executable,
             "-m",
@@ -138,18 +139,21 @@ class Runs:
         ]
         path = self.folder / "logs" / f"{run.name}.log"
         with path.open("ab") as output:
-            process = subprocess.Popen(  # noqa: S603, our own command
-                command,
-                env=os.environ | place,
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-            self._active.add(process)
+            with self._starting:
+                if self._is_stopping:
+                    raise Stopped(1)
+                process = subprocess.Popen(  # noqa: S603, our own command
+                    command,
+                    env=os.environ | place,
+                    stdin=subprocess.PIPE,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                )
+                self._active.add(process)
             code = process.wait()
             self._active.discard(process)
-        if code and not self._is_stopping.is_set():
+        if code and not self._is_stopping:
             lines = path.read_text(errors="replace").strip().splitlines() or ["it printed nothing"]
             raise RunError(f"run {run.name} ended with code {code}: {lines[-1]} (all of it: {path})")
         if code:
@@ -157,9 +161,10 @@ class Runs:
 
     def _stop(self) -> None:
         """Tell runs to save their state and leave; their threads end with them."""
-        self._is_stopping.set()
-        for process in list(self._active):
-            process.terminate()
+        with self._starting:  # no run starts behind this
+            self._is_stopping = True
+            for process in list(self._active):
+                process.terminate()
 
     def _write_configs(self, run: StudyRun) -> None:
         removed = {name: None for name in run.config["tasks"] if name not in self.study.tasks}
