@@ -130,6 +130,7 @@ class Board:
         self._paused_at = time.perf_counter()
 
     def go_on(self) -> None:
+        """Start it again behind a pause."""
         self._since += time.perf_counter() - self._paused_at
 
     def _clear(self) -> None:

@@ -18,11 +18,11 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from mtcl.batch import StepBatch, StepDataset, TaskData, join
+from mtcl.checkpoint import tokenizer_of
 from mtcl.distributed import together, world
 from mtcl.encoder import EncoderConfig
 from mtcl.errors import ConfigError
 from mtcl.evaluation import Pool
-from mtcl.hub import resolve_model
 from mtcl.leaks import check_leaks
 from mtcl.loader import StepLoader, check_validation_interval, pool_numbers, stay_with_rank
 from mtcl.plan import Plan
@@ -167,8 +167,7 @@ class MtclDataModule(pl.LightningDataModule):
 
     def tokenizer(self) -> Tokenizer:
         """The encoder's tokenizer."""
-        folder = resolve_model(self.encoder_config.name, revision=self.encoder_config.revision)
-        return Tokenizer.load(folder, trust_remote_code=self.encoder_config.trust_remote_code)
+        return tokenizer_of(self.encoder_config)
 
     def store(self, name: str, split: str) -> TokenStore:
         """A task's store of a split. `setup` must have run."""

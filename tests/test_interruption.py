@@ -84,12 +84,10 @@ def test_stops_saved(
     wait_for(last, process)
     before = torch.load(last, weights_only=True)["global_step"]
     others = children(process.pid) if ranks > 1 else []
-    targets = {"first": [process.pid], "all": [process.pid, *others], "last": others, "group": []}[to]
-    assert targets or to == "group"
+    targets = {"first": [process.pid], "all": [process.pid, *others], "last": others, "group": [-process.pid]}[to]
+    assert targets
     for pid in targets:
         os.kill(pid, number)
-    if to == "group":
-        os.killpg(process.pid, number)
     errors = process.communicate(timeout=60)[1]
     assert process.returncode == 128 + number
     assert "Traceback" not in errors
@@ -124,7 +122,6 @@ def test_a_validation_that_is_due_is_not_lost(
 
 SLOW = """
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from mtcl import MRR, Files, LabelText, Task

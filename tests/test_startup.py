@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import statistics
 import subprocess
 import sys
 import time
@@ -67,13 +68,13 @@ def test_a_user_s_import_of_mtcl_is_light(folder: Path) -> None:
 @pytest.mark.parametrize("arguments", [["--help"], ["tasks", "list"]], ids=["help", "list"])
 def test_a_command_is_there_within_a_second(folder: Path, arguments: list[str]) -> None:
     seconds = []
-    for _ in range(5):
+    for _ in range(9):
         start = time.perf_counter()
         done = run(folder, *arguments)
         seconds.append(time.perf_counter() - start)
     if "list" in arguments:
         assert len(done.stdout.splitlines()) == FILES
-    assert min(seconds) < MAX_S, f"seconds: {seconds}"  # the others have waited for other processes
+    assert statistics.median(seconds) < MAX_S, f"seconds: {seconds}"
 
 
 def test_a_reader_that_leaves_ends_a_command_in_silence(folder: Path) -> None:

@@ -69,7 +69,9 @@ def carry_out(
     cli = MtclCLI(rest, config=config, run_dir=run_dir, resume_step=resume_step)
     if not cli.model.task_configs:
         raise ConfigError("no task is configured: give --config FILE with tasks, or --tasks.NAME.weight 1")
-    cli.model.beginning = Beginning(cli.config_text(), not options.no_base, options.allow_changes)
+    cli.model.beginning = Beginning(
+        config_text=cli.config_text(), with_base=not options.no_base, allow_changes=options.allow_changes
+    )
     if saved and options.resume:
         check_resumable(cli, saved)
     elif saved:

@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mtcl.checkpoint import TextEncoder
-from mtcl.compare import report
 from mtcl.compare.config import CompareConfig, EncoderSpec
 from mtcl.compare.encoders import encoder_of, endpoint_of
+from mtcl.compare.report import BYTES_PER_VALUE, Row, write_report
 from mtcl.errors import ConfigError
 from mtcl.evaluation import Pool, evaluate
 from mtcl.hub import resolve_model
@@ -47,20 +47,20 @@ def run_comparison(config: CompareConfig, folder: Path) -> Path:
     for name, spec in config.encoders.items():
         scores |= {(name, dim): found for dim, found in _scores(spec, tasks, pools, config.dims, cache).items()}
         log.info("%s: done", name)
-    return report.write(rows_of(scores), {pool.name: pool.metric.name for pool in pools}, folder)
+    return write_report(rows_of(scores), {pool.name: pool.metric.name for pool in pools}, folder)
 
 
-def rows_of(scores: dict[tuple[str, int], Scores]) -> list[report.Row]:
+def rows_of(scores: dict[tuple[str, int], Scores]) -> list[Row]:
     """A row for each encoder and dimension; the first encoder's widest is what others are held to."""
     first = scores[max(key for key in scores if key[0] == next(iter(scores))[0])]
     rows = []
     for (name, dim), found in scores.items():
         against = {task: _differences(own, first[task]) for task, own in found.items()}
         rows.append(
-            report.Row(
+            Row(
                 encoder=name,
                 dim=dim,
-                num_bytes=dim * report.BYTES_PER_VALUE,
+                num_bytes=dim * BYTES_PER_VALUE,
                 by_task={task: bootstrap(_differences(own)) for task, own in found.items()},
                 macro=macro_bootstrap([_differences(own) for own in found.values()]),
                 gains={task: bootstrap(differences) for task, differences in against.items()},

@@ -33,7 +33,7 @@ class Row:
     macro_gain: Interval
 
 
-def write(rows: Sequence[Row], metrics: dict[str, str], folder: Path) -> Path:
+def write_report(rows: Sequence[Row], metrics: dict[str, str], folder: Path) -> Path:
     """compare.md, compare.json and, where matplotlib is, compare.png; the path of the first."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "compare.json").write_text(json.dumps([asdict(row) for row in rows], indent=1), encoding="utf-8")

@@ -69,8 +69,8 @@ class Runs:
         for run in runs:
             self._write_configs(run)
         missing = [run for run in runs if not self._state(run).get("is_evaluated")]
-        for run in {run.arm.kind: run for run in reversed(missing)}.values():
-            self._check_config(run)
+        for first in {run.arm.kind: run for run in reversed(missing)}.values():
+            self._check_config(first)
         done, failures = len(runs) - len(missing), dict[str, str]()
         log.info("%d runs, %d of them done", len(runs), done)
         free: queue.Queue[Environment] = queue.Queue()
