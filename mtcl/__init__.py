@@ -4,7 +4,8 @@ The names a task file needs. Nothing heavy is imported here: `import mtcl` takes
 """
 
 from mtcl.errors import ConfigError, DataError, MtclError, TaskError
-from mtcl.metrics import (
+from mtcl.task.contract import Task
+from mtcl.task.metrics import (
     MAP,
     MRR,
     NDCG,
@@ -16,7 +17,7 @@ from mtcl.metrics import (
     RocAuc,
     Spearman,
 )
-from mtcl.pairs import (
+from mtcl.task.pairs import (
     Augmented,
     Cluster,
     Duplicates,
@@ -34,8 +35,7 @@ from mtcl.pairs import (
     pair_table,
     training_only,
 )
-from mtcl.sources import Files, Hub, Rows, Source
-from mtcl.task import Task
+from mtcl.task.sources import Files, Hub, Rows, Source
 from mtcl.types import Kind
 
 __version__ = "0.1.0"

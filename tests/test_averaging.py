@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from mtcl.callbacks import Averaging, AveragingConfig
 from mtcl.errors import ConfigError
+from mtcl.training.callbacks import Averaging, AveragingConfig
 from tests.conftest import Run
 from tests.test_interruption import wait_for
 from tests.test_resume import assert_equal_runs, options, start

@@ -13,12 +13,12 @@ import torch
 from torch.utils.data import DataLoader
 
 from mtcl import QueryDocument
-from mtcl.batch import StepBatch, StepDataset, TaskData
+from mtcl.data.batch import StepBatch, StepDataset, TaskData
+from mtcl.data.plan import Plan, PlanTask
+from mtcl.data.store import Tokenizer, TokenStore, prepare
 from mtcl.errors import ConfigError
-from mtcl.plan import Plan, PlanTask
-from mtcl.registry import discover
-from mtcl.relation import shares_key
-from mtcl.store import Tokenizer, TokenStore, prepare
+from mtcl.losses.relation import shares_key
+from mtcl.task.registry import discover
 from tests.test_kinds import store_of
 
 NAMES = ("interest", "storyline", "search", "hashtag")

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mtcl.encoder import DEFAULT_MODEL, Encoder
-from mtcl.hub import resolve_model
+from mtcl.encoder.encoder import DEFAULT_MODEL, Encoder
+from mtcl.encoder.hub import resolve_model
 from mtcl.losses import Embedded, InfoNCE, Side, View
 from tests.benchmarks import workload
 from tests.benchmarks.systems import Setting, data_of, encoder_config, model_flops, pairs_of_steps, peer, steps_of
@@ -56,7 +56,7 @@ def test_model_flops_equal_those_counted(setting: Setting) -> None:
     """Where nothing is padded: torch's own count of the matrix products of forward and backward."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    from mtcl.packing import pack
+    from mtcl.data.packing import pack
     from mtcl.types import Ragged, offsets_of
 
     encoder = Encoder.load(encoder_config(setting))

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
-from mtcl.callbacks import Interruption
-from mtcl.callbacks.checkpoints import BestCheckpoint, checkpoints
+from mtcl.training.callbacks import Interruption
+from mtcl.training.callbacks.checkpoints import BestCheckpoint, checkpoints
 
 
 def test_the_best_score_goes_with_a_moved_folder(tmp_path: Path) -> None:

@@ -16,13 +16,13 @@ import pytest
 import torch
 import yaml
 
-from mtcl.compare.comparison import rows_of
-from mtcl.compare.config import CompareConfig, EncoderSpec
-from mtcl.compare.endpoint import Endpoint, EndpointError, model_key
-from mtcl.compare.report import table
-from mtcl.compare.vectors import VectorCache
 from mtcl.errors import ConfigError
-from mtcl.item_scores import ItemScores
+from mtcl.studies.compare.comparison import rows_of
+from mtcl.studies.compare.config import CompareConfig, EncoderSpec
+from mtcl.studies.compare.endpoint import Endpoint, EndpointError, model_key
+from mtcl.studies.compare.report import table
+from mtcl.studies.compare.vectors import VectorCache
+from mtcl.studies.item_scores import ItemScores
 from tests.conftest import Run
 from tests.embedding_server import EmbeddingServer, Fault
 
@@ -117,7 +117,7 @@ class Clock:
 
 def test_the_pace_is_kept(server: EmbeddingServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock, sent = Clock(), []
-    monkeypatch.setattr("mtcl.compare.endpoint.time", clock)
+    monkeypatch.setattr("mtcl.studies.compare.endpoint.time", clock)
     endpoint = endpoint_at(server, tmp_path, requests_per_minute=300)
     request = endpoint._request
     monkeypatch.setattr(endpoint, "_request", lambda batch: sent.append(clock.now) or request(batch))

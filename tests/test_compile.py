@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from mtcl.encoder import Encoder, EncoderConfig
+from mtcl.data.packing import Packed, pack
+from mtcl.encoder.encoder import Encoder, EncoderConfig
 from mtcl.errors import ConfigError
-from mtcl.packing import Packed, pack
 from mtcl.types import Ragged, offsets_of
 
 

@@ -16,10 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from mtcl import ConfigError, config
-from mtcl.encoder import Encoder, EncoderConfig
-from mtcl.module import MtclModule
-from mtcl.task_config import TaskConfig
+from mtcl import ConfigError
+from mtcl.configuration import yaml_files as config
+from mtcl.encoder.encoder import Encoder, EncoderConfig
+from mtcl.training.module import MtclModule
+from mtcl.training.task_config import TaskConfig
 from tests.conftest import Run
 
 PLAIN = st.none() | st.integers() | st.text(max_size=3) | st.lists(st.integers(), max_size=3)
@@ -167,7 +168,7 @@ def test_a_folder_or_bytes_are_no_configuration(tmp_path: Path) -> None:
 
 def steps(tiny_model: Path, tmp_path: Path, *arguments: str, below: int = 1) -> int:
     """`trainer.max_steps` of the parsed configuration, of which a file says `below`."""
-    from mtcl.cli import MtclCLI
+    from mtcl.configuration.cli import MtclCLI
 
     given: dict[str, Any] = {
         "model": {"encoder": {"name": str(tiny_model)}},

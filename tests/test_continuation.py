@@ -15,9 +15,9 @@ import torch
 from transformers import BertConfig, BertModel
 
 from mtcl import ConfigError
-from mtcl.continuation import ANEW, check, check_trained
-from mtcl.encoder import digest_of
-from mtcl.plan import Plan, PlanTask
+from mtcl.data.plan import Plan, PlanTask
+from mtcl.encoder.encoder import digest_of
+from mtcl.training.resume import ANEW, check, check_trained
 from tests.conftest import ROOT, Run
 from tests.test_resume import losses, options, start, weights
 

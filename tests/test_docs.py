@@ -18,8 +18,8 @@ import yaml
 
 import mtcl
 import mtcl.losses
-from mtcl.mixture import Cycle
-from mtcl.pairs import Pairs
+from mtcl.data.mixture import Cycle
+from mtcl.task.pairs import Pairs
 from mtcl.weighting import Weighting
 from tests.conftest import ROOT, Run
 

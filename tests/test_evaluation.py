@@ -33,11 +33,11 @@ from mtcl import (
     Spearman,
     Task,
 )
-from mtcl.encoder import EncoderConfig
+from mtcl.data.store import Tokenizer, TokenStore, prepare
+from mtcl.encoder.encoder import EncoderConfig
 from mtcl.errors import TaskError
 from mtcl.evaluation import Pool, evaluate
-from mtcl.module import MtclModule
-from mtcl.store import Tokenizer, TokenStore, prepare
+from mtcl.training.module import MtclModule
 from mtcl.types import FloatArray, IntArray
 
 
@@ -139,7 +139,7 @@ def test_a_query_that_is_a_document_does_not_find_itself(tiny_model: Path, tmp_p
 
 
 def test_blocks_change_nothing(tiny_model: Path, demo_root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mtcl.registry import discover
+    from mtcl.task.registry import discover
 
     task: Task = discover()["storyline"]
     metric: Metric = task.metric

@@ -17,8 +17,8 @@ import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
 from mtcl import DataError
-from mtcl.checkpoint_file import WholeFile
 from mtcl.errors import DivergedError
+from mtcl.training.checkpoint_file import WholeFile
 from tests.conftest import INTEREST, ROOT, Run
 from tests.test_distributed import RANKS
 from tests.test_resume import options, weights

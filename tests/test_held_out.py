@@ -17,13 +17,14 @@ import pytest
 import torch
 import yaml
 
-from mtcl import ConfigError, DataError, TaskError, board
-from mtcl.continuation import check_never_trained
-from mtcl.datamodule import MtclDataModule
-from mtcl.leaks import check_leaks, find_leaks
-from mtcl.pairs.keys import keys_of, text_key
-from mtcl.task_config import TaskConfig
-from mtcl.transfer.runs import Runs
+from mtcl import ConfigError, DataError, TaskError
+from mtcl.data.leaks import check_leaks, find_leaks
+from mtcl.studies.transfer.runs import Runs
+from mtcl.task.pairs.keys import keys_of, text_key
+from mtcl.training import metrics as board
+from mtcl.training.datamodule import MtclDataModule
+from mtcl.training.resume import check_never_trained
+from mtcl.training.task_config import TaskConfig
 from tests.conftest import Run
 from tests.test_continuation import COMMON, STEPS
 from tests.test_distributed import RANKS
@@ -39,7 +40,7 @@ def keys(*texts: str) -> Any:
 
 def test_leaks_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """Case and spacing make no difference; equal texts count once; training keys are read in blocks."""
-    monkeypatch.setattr("mtcl.leaks.BLOCK", 2)
+    monkeypatch.setattr("mtcl.data.leaks.BLOCK", 2)
     held_out = {
         "h": [pa.array(["one", "Two\n words", "three"]), pa.array(["ONE", "four"])],
         "g": [pa.array(["four"])],
@@ -59,7 +60,7 @@ def test_leaks_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_leaks_can_be_allowed(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mtcl.leaks.log.propagate", True)
+    monkeypatch.setattr("mtcl.data.leaks.log.propagate", True)
     check_leaks({"h": [pa.array(["long " * 40])]}, {"a": keys("long " * 40)}, allow=True)
     line = caplog.messages[0]
     assert line.startswith("1 texts of held-out tasks occur among the training texts (h in a: 1; for example 'long ")

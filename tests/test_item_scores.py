@@ -12,8 +12,8 @@ import pytest
 
 from mtcl import MRR, DataError, Spearman
 from mtcl.evaluation import Items
-from mtcl.item_scores import read_scores, scores_of
-from mtcl.statistics import Differences, bootstrap
+from mtcl.studies.item_scores import read_scores, scores_of
+from mtcl.studies.statistics import Differences, bootstrap
 
 
 def judged(num_pairs: int, *, noise: float = 1.0) -> Items:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from mtcl import kernels
-from mtcl.kernels import cpu_kernels, dropout, linear
+from mtcl.encoder import kernels
+from mtcl.encoder.kernels import cpu_kernels, dropout, linear
 
 CPU = torch.device("cpu")
 

@@ -33,10 +33,10 @@ from mtcl import (
     Task,
     TaskError,
 )
-from mtcl.batch import AS_KEY, StepDataset, TaskData
-from mtcl.pairs.shares import log_shares
-from mtcl.plan import Plan, PlanTask
-from mtcl.store import Tokenizer, TokenStore, prepare
+from mtcl.data.batch import AS_KEY, StepDataset, TaskData
+from mtcl.data.plan import Plan, PlanTask
+from mtcl.data.store import Tokenizer, TokenStore, prepare
+from mtcl.task.pairs.log_q import log_shares
 from mtcl.types import Kind
 
 TRANSLATIONS = [{"source": s, "target": f"{s} {lang}", "lang": lang} for s in "abc" for lang in ("de", "fr")]

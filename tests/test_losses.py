@@ -16,7 +16,7 @@ from mtcl.errors import ConfigError
 from mtcl.losses import Embedded, InfoNCE, Side, View
 from mtcl.losses.base import row_blocks
 from mtcl.losses.info_nce import info_nce as per_row
-from mtcl.relation import relation, shares_key
+from mtcl.losses.relation import relation, shares_key
 
 
 def diagonal(n: int, c: int) -> Tensor:
@@ -164,7 +164,7 @@ def test_many_keys_are_joined_to_the_same_relation(monkeypatch: pytest.MonkeyPat
     anchors, candidates = (torch.randint(0, 60, (n, 12), generator=generator) for n in (9, 14))
     anchors[3] = 0
     joined = shares_key(anchors, candidates)
-    monkeypatch.setattr("mtcl.relation.MOST_COMPARED", 1 << 30)
+    monkeypatch.setattr("mtcl.losses.relation.MOST_COMPARED", 1 << 30)
     assert torch.equal(joined, shares_key(anchors, candidates))
     assert 0 < int(joined.sum()) < joined.numel()
     assert not joined[3].any()

@@ -14,11 +14,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtcl.checkpoint import config_of
 from mtcl.commands.merge import check_one_base, checkpoint_of
-from mtcl.encoder import Encoder, EncoderConfig
+from mtcl.encoder.checkpoint import config_of
+from mtcl.encoder.encoder import Encoder, EncoderConfig
 from mtcl.errors import ConfigError
-from mtcl.merge import Ingredient, State, merge
+from mtcl.training.merge import Ingredient, State, merge
 from tests.conftest import Run
 from tests.test_resume import options
 

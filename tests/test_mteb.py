@@ -50,7 +50,7 @@ def local_task() -> Any:
 def test_mteb_runs_a_checkpoint(tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_command: Run) -> None:
     from mteb.models.models_protocols import EncoderProtocol
 
-    from mtcl.mteb import MtebEncoder
+    from mtcl.deploy.mteb import MtebEncoder
 
     options = {"trainer.max_steps": 1, "data.batch_size": 4, "model.encoder.name": tiny_model, "model.encoder.dim": 8}
     flags = [x for key, value in options.items() for x in (f"--{key}", str(value))]

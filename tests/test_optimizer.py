@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from mtcl.errors import ConfigError
-from mtcl.optimizer import OptimizerConfig, build_optimizer, build_schedule
+from mtcl.training.optimizer import OptimizerConfig, build_optimizer, build_schedule
 
 
 def optimizer_of(config: OptimizerConfig) -> torch.optim.Optimizer:

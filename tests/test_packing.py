@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from mtcl.encoder import Encoder, EncoderConfig
+from mtcl.data.packing import LAUNCH, chunk_ends, pack
+from mtcl.encoder.encoder import Encoder, EncoderConfig
 from mtcl.errors import ConfigError
-from mtcl.packing import LAUNCH, chunk_ends, pack
 from mtcl.types import Ragged, offsets_of
 
 

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtcl import Cluster, DataError, Duplicates, LabelText, Pairs, PairTable, QueryDocument, Tags, training_only
-from mtcl.relation import NEGATIVE, relation
+from mtcl.losses.relation import NEGATIVE, relation
 
 TEXTS = st.sampled_from(["red", "Red ", "blue", "green", "a b", "a  B", "c", "d", "e", "f"])
 IDS = st.sampled_from(["1", "2", "3"])

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mtcl.data.plan import Plan, PlanTask, draw_positives, mix, permute
 from mtcl.errors import ConfigError
-from mtcl.plan import Plan, PlanTask, draw_positives, mix, permute
 from mtcl.types import group
 
 

@@ -13,13 +13,13 @@ import pytest
 import yaml
 
 from mtcl import MRR, LabelText, Rows, Task
-from mtcl.batch import StepDataset, TaskData
-from mtcl.checkpoint import TextEncoder
-from mtcl.datamodule import MtclDataModule
-from mtcl.plan import Plan, PlanTask
-from mtcl.registry import discover
-from mtcl.store import Tokenizer, TokenStore, prepare
-from mtcl.task_config import TaskConfig
+from mtcl.data.batch import StepDataset, TaskData
+from mtcl.data.plan import Plan, PlanTask
+from mtcl.data.store import Tokenizer, TokenStore, prepare
+from mtcl.encoder.checkpoint import TextEncoder
+from mtcl.task.registry import discover
+from mtcl.training.datamodule import MtclDataModule
+from mtcl.training.task_config import TaskConfig
 from tests.conftest import Run
 
 ROWS = [{"text": "the first", "label": "red"}, {"text": "the second", "label": "blue"}]
@@ -110,7 +110,7 @@ def test_a_run_with_prompts_is_compared_with_them_and_not_resumed_without(
     (tmp_path / "compare.yaml").write_text(yaml.safe_dump(compared))
     seen = tmp_path / "seen.txt"
     (tmp_path / "sitecustomize.py").write_text(
-        "from mtcl.checkpoint import TextEncoder\n"
+        "from mtcl.encoder.checkpoint import TextEncoder\n"
         "plain = TextEncoder.__call__\n"
         "def kept(self, texts, length):\n    assert length == 9\n"
         f"    open({str(seen)!r}, 'a').write('|'.join(texts))\n    return plain(self, texts, length)\n"

@@ -20,8 +20,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mtcl import BitextAccuracy, Metric, Pairs, Parallel, QueryDocument, Rows, Scored, Spearman, Task
-from mtcl.batch import StepBatch, StepDataset, TaskData
-from mtcl.encoder import Encoder, EncoderConfig
+from mtcl.data.batch import StepBatch, StepDataset, TaskData
+from mtcl.data.plan import Plan, PlanTask
+from mtcl.data.store import Tokenizer, TokenStore, prepare
+from mtcl.encoder.encoder import Encoder, EncoderConfig
+from mtcl.encoder.teacher import Teacher, vectors_file
 from mtcl.losses import (
     CoSENT,
     DistillKL,
@@ -34,11 +37,8 @@ from mtcl.losses import (
     TeacherMSE,
     WeightedSum,
 )
-from mtcl.metrics import MRR
-from mtcl.plan import Plan, PlanTask
-from mtcl.store import Tokenizer, TokenStore, prepare
-from mtcl.teacher import Teacher, vectors_file
-from mtcl.views import gather_views
+from mtcl.losses.gather import gather_views
+from mtcl.task.metrics import MRR
 
 POSITIVE: dict[str, Callable[[], Loss]] = {
     "one way": lambda: InfoNCE(learn_temperature=True),

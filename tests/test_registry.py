@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from mtcl import PairTable, Task, TaskError
-from mtcl.registry import Registry, discover, reference_folder
-from mtcl.sources import as_table
-from mtcl.store import pairs_of
+from mtcl.data.store import pairs_of
+from mtcl.task.registry import Registry, discover, reference_folder
+from mtcl.task.sources import as_table
 
 REFERENCE = sorted(p for p in reference_folder().rglob("*.py") if not p.name.startswith("_"))
 PUBLIC = [p for p in REFERENCE if p.parent.name == "public"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mtcl.callbacks.report import comparison
+from mtcl.training.callbacks.report import comparison
 from tests.conftest import ROOT, Run
 
 

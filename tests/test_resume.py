@@ -19,7 +19,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mtcl.__main__ import main
-from mtcl.checkpoint_file import WholeFile
+from mtcl.training.checkpoint_file import WholeFile
 from tests.conftest import ROOT, Run
 
 STEPS = 240

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mtcl import DataError, Files, Hub, QueryDocument, Rows
-from mtcl.sources import as_table
+from mtcl.task.sources import as_table
 
 ROWS = [{"text": f"post {n}, with a comma", "label": f"label {n % 3}"} for n in range(7)]
 Writer = Callable[[Path, str, list[dict[str, Any]]], None]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from mtcl.registry import reference_folder
+from mtcl.task.registry import reference_folder
 from tests.conftest import ROOT
 from tests.test_registry import write_task
 

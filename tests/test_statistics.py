@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from mtcl import DataError
-from mtcl.statistics import Differences, Interval, bootstrap, macro_bootstrap, on_every_task
+from mtcl.studies.statistics import Differences, Interval, bootstrap, macro_bootstrap, on_every_task
 from tests.benchmarks.coverage import Setting, rates
 
 SETTINGS = [

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 from mtcl import MRR, Files, LabelText, Rows, Task
-from mtcl.store import MAX_CHARACTERS, Tokenizer, TokenStore, _data_fingerprint, growing_array, is_whole, prepare
+from mtcl.data.store import MAX_CHARACTERS, Tokenizer, TokenStore, _data_fingerprint, growing_array, is_whole, prepare
 
 ROWS = [{"text": f"red dog {i}", "label": "post" if i % 2 else "news"} for i in range(20)]
 

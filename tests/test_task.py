@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mtcl import MRR, LabelText, Rows, Task, TaskError
-from mtcl.metrics import Metric
+from mtcl.task.metrics import Metric
 from mtcl.types import Kind
 
 SAMPLE = [{"text": "a", "label": "b"}, {"text": "c", "label": "d"}]
@@ -76,11 +76,11 @@ def test_helpers_with_an_underscore_are_the_author_s_own() -> None:
         ("owner", ["me"], "owner must be str, not ['me']"),
         ("license", 4, "license must be str, not 4"),
         ("data", "folder", "data must be Source or a method, not 'folder'"),
-        ("data", Rows, "data must be Source or a method, not <class 'mtcl.sources.Rows'>"),
+        ("data", Rows, "data must be Source or a method, not <class 'mtcl.task.sources.Rows'>"),
         ("pairs", [1], "pairs must be Pairs or a method, not [1]"),
-        ("pairs", LabelText, "pairs must be Pairs or a method, not <class 'mtcl.pairs.labels.LabelText'>"),
+        ("pairs", LabelText, "pairs must be Pairs or a method, not <class 'mtcl.task.pairs.labels.LabelText'>"),
         ("metric", "mrr", "metric must be Metric, not 'mrr'"),
-        ("metric", MRR, "metric must be Metric, not <class 'mtcl.metrics.retrieval.MRR'>"),
+        ("metric", MRR, "metric must be Metric, not <class 'mtcl.task.metrics.retrieval.MRR'>"),
         ("sample", {"text": "a"}, "sample must be list, not {'text': 'a'}"),
     ],
 )

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from mtcl.checkpoint import TextEncoder, is_checkpoint
-from mtcl.encoder import Encoder, EncoderConfig
-from mtcl.registry import discover
-from mtcl.store import Tokenizer, TokenStore, prepare
-from mtcl.teacher import Teacher, vectors_file
+from mtcl.data.store import Tokenizer, TokenStore, prepare
+from mtcl.encoder.checkpoint import TextEncoder, is_checkpoint
+from mtcl.encoder.encoder import Encoder, EncoderConfig
+from mtcl.encoder.teacher import Teacher, vectors_file
+from mtcl.task.registry import discover
 from tests.conftest import ROOT, Run
 
 

@@ -24,15 +24,15 @@ import pytest
 from mtcl import MRR, NDCG
 from mtcl.commands.arguments import parse
 from mtcl.errors import ConfigError, DataError
-from mtcl.registry import discover
-from mtcl.transfer import StudyConfig
-from mtcl.transfer.arms import Arm, StudyRun, arms_of, plan_of, runs_of
-from mtcl.transfer.config import KINDS
-from mtcl.transfer.findings import findings_of
-from mtcl.transfer.outcome import read_outcome
-from mtcl.transfer.report import markdown, write_report
-from mtcl.transfer.runs import RunError, Runs, places_of
-from mtcl.transfer.study import facts_of, run_study
+from mtcl.studies.transfer import StudyConfig
+from mtcl.studies.transfer.arms import Arm, StudyRun, arms_of, plan_of, runs_of
+from mtcl.studies.transfer.config import KINDS
+from mtcl.studies.transfer.findings import findings_of
+from mtcl.studies.transfer.outcome import read_outcome
+from mtcl.studies.transfer.report import markdown, write_report
+from mtcl.studies.transfer.runs import RunError, Runs, places_of
+from mtcl.studies.transfer.study import facts_of, run_study
+from mtcl.task.registry import discover
 from tests.conftest import ROOT, Run
 
 PAIRS = {"a": 400, "b": 90, "c": 250, "z": 100}

@@ -15,10 +15,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from mtcl import unpadded
-from mtcl.encoder import Encoder, EncoderConfig
+from mtcl.data.packing import pack
+from mtcl.encoder import unpadded
+from mtcl.encoder.encoder import Encoder, EncoderConfig
 from mtcl.errors import ConfigError
-from mtcl.packing import pack
 from mtcl.types import Ragged, offsets_of
 
 SIZES = {

@@ -21,8 +21,10 @@ from tests.conftest import ROOT
 def test_tasks_of_the_wheel(tmp_path: Path) -> None:
     hatchling = pytest.importorskip("hatchling.build", reason="needs the extra `dev`")
     source = tmp_path / "source"
-    ignored = shutil.ignore_patterns(".*", "runs", "data", "tests")
-    shutil.copytree(ROOT, source, ignore=ignored)
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, tracked.split("\0")):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, source / name)
     here = Path.cwd()
     os.chdir(source)
     try:

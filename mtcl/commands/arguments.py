@@ -7,7 +7,7 @@ from typing import Any, NoReturn, TypeVar, get_origin, get_type_hints
 
 import yaml
 
-from mtcl.config import merge
+from mtcl.configuration.yaml_files import merge
 from mtcl.errors import ConfigError
 
 Config = TypeVar("Config")
@@ -25,7 +25,7 @@ class Parser(argparse.ArgumentParser):
 
 def parse(kind: type[Config], content: dict[str, Any], arguments: list[str]) -> Config:
     """A dataclass from a configuration file's content and the keys that the command line gives after it."""
-    from mtcl.parser import MtclParser
+    from mtcl.configuration.parser import MtclParser
 
     parser = MtclParser(env_prefix=f"MTCL_{kind.__name__.removesuffix('Config').upper()}")
     parser.add_argument("--config", action="config", help="YAML file; several merge key by key, later ones win.")

@@ -11,7 +11,7 @@ from mtcl.errors import ConfigError
 from mtcl.types import BEST, LAST
 
 if TYPE_CHECKING:
-    from mtcl.cli import MtclCLI
+    from mtcl.configuration.cli import MtclCLI
 
 IN_OPTIMIZER_STATE = ("lr", "head_lr", "weight_decay")
 """Keys of `model.optimizer` that resuming takes from the checkpoint: another value would be overridden in silence."""
@@ -34,14 +34,14 @@ def find_checkpoint(options: argparse.Namespace) -> Path | None:
         if not runs:
             raise ConfigError(f"nothing to resume: no {RUNS}/*/checkpoints/{LAST} here")
         return runs[-1]
-    from mtcl.checkpoint import find
+    from mtcl.encoder.checkpoint import find
 
     return find(Path(value), LAST if given[0] == "resume" else BEST)
 
 
 def check_resumable(cli: MtclCLI, saved: dict[str, Any]) -> None:
     """Raise `ConfigError` for a checkpoint that a run cannot go on from with this configuration."""
-    from mtcl.checkpoint import config_of
+    from mtcl.encoder.checkpoint import config_of
 
     if "optimizer_states" not in saved:
         raise ConfigError(
@@ -67,8 +67,8 @@ def load_weights(cli: MtclCLI, saved: dict[str, Any]) -> None:
 
     Raises `ConfigError` if the checkpoint is of another encoder.
     """
-    from mtcl.checkpoint import base_weights_of, trained_of
-    from mtcl.continuation import check_dim, check_never_trained
+    from mtcl.encoder.checkpoint import base_weights_of, trained_of
+    from mtcl.training.resume import check_dim, check_never_trained
 
     beginning = cli.model.beginning
     beginning.has_weights, beginning.trained_before = True, trained_of(saved)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mtcl import config as configuration
 from mtcl.commands.arguments import Parser, parse
 from mtcl.commands.process import quiet_libraries
+from mtcl.configuration import yaml_files as configuration
 from mtcl.errors import ConfigError
 
 
@@ -24,7 +24,7 @@ def main(command: str, arguments: list[str]) -> int:
     elif not options.config:
         raise ConfigError("no comparison: give --config FILE")
     quiet_libraries()
-    from mtcl.compare import CompareConfig, run_comparison
+    from mtcl.studies.compare import CompareConfig, run_comparison
 
     content = configuration.read(options.config)
     path = run_comparison(parse(CompareConfig, content, rest), options.out)

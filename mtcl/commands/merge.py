@@ -7,14 +7,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mtcl import config as configuration
 from mtcl.commands.arguments import Parser
 from mtcl.commands.process import quiet_libraries
+from mtcl.configuration import yaml_files as configuration
 from mtcl.errors import ConfigError
 from mtcl.types import BEST
 
 if TYPE_CHECKING:
-    from mtcl.merge import State
+    from mtcl.training.merge import State
 
 BASE = "base"
 
@@ -24,9 +24,9 @@ def main(command: str, arguments: list[str]) -> int:
     weights = weights_of(options)
     path = target_of(Path(options.out))
     quiet_libraries()
-    from mtcl import checkpoint
-    from mtcl.checkpoint_file import write_whole
-    from mtcl.merge import Ingredient, merge
+    from mtcl.encoder import checkpoint
+    from mtcl.training.checkpoint_file import write_whole
+    from mtcl.training.merge import Ingredient, merge
 
     saved = {name: checkpoint.read(checkpoint.find(Path(name))) for name in options.checkpoints if name != BASE}
     check_one_base(saved)
@@ -45,7 +45,7 @@ def main(command: str, arguments: list[str]) -> int:
 
 def check_one_base(saved: dict[str, dict[str, Any]]) -> None:
     """Raise `ConfigError` for checkpoints of different base encoders, whose weights have no common meaning."""
-    from mtcl.checkpoint import base_weights_of
+    from mtcl.encoder.checkpoint import base_weights_of
 
     known = [(name, base) for name, content in saved.items() if (base := base_weights_of(content))]
     for (one, base), (other, another) in pairwise(known):
@@ -83,8 +83,8 @@ def target_of(out: Path) -> Path:
 
 def base_state(saved: dict[str, Any]) -> State:
     """The weights that a checkpoint's run began with, as its own are named."""
-    from mtcl.checkpoint import PREFIX, config_of, encoder_config_of
-    from mtcl.encoder import Encoder
+    from mtcl.encoder.checkpoint import PREFIX, config_of, encoder_config_of
+    from mtcl.encoder.encoder import Encoder
 
     encoder = Encoder.load(encoder_config_of(config_of(saved)))
     state = {f"{PREFIX}{name}": value for name, value in encoder.state_dict().items()}
@@ -99,7 +99,7 @@ def checkpoint_of(state: State, sources: list[dict[str, Any]], merged: dict[str,
     """
     import yaml
 
-    from mtcl.checkpoint import base_weights_of, config_of, trained_of
+    from mtcl.encoder.checkpoint import base_weights_of, config_of, trained_of
 
     configs = [config_of(source) for source in sources]
     if len(poolings := {config["model"]["encoder"]["pooling"] for config in configs}) > 1:

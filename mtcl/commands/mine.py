@@ -19,23 +19,23 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from mtcl.commands.arguments import Parser
-from mtcl.commands.mined_root import lay_out
-from mtcl.commands.mined_rows import MinedRows, training_rows
-from mtcl.commands.mining_report import Report
 from mtcl.commands.process import quiet_libraries
 from mtcl.errors import ConfigError
-from mtcl.registry import discover
-from mtcl.sources import Files
+from mtcl.mining.report import Report
+from mtcl.mining.root import lay_out
+from mtcl.mining.rows import MinedRows, training_rows
+from mtcl.task.registry import discover
+from mtcl.task.sources import Files
 from mtcl.types import IntArray
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from mtcl.checkpoint import TextEncoder
-    from mtcl.embeddings import Embeddings
-    from mtcl.mine import Candidates, FloatArray, Limits
-    from mtcl.store import TokenStore
-    from mtcl.task import Task
+    from mtcl.data.store import TokenStore
+    from mtcl.encoder.checkpoint import TextEncoder
+    from mtcl.mining.candidates import Candidates, FloatArray, Limits
+    from mtcl.mining.embeddings import Embeddings
+    from mtcl.task.contract import Task
     from mtcl.types import Ragged
 
 BLOCK = 2048
@@ -48,8 +48,8 @@ def main(command: str, arguments: list[str]) -> int:
     options = _parser(command).parse_args(arguments)
     if importlib.util.find_spec("faiss") is None:
         raise ConfigError("mtcl mine needs FAISS, which is not installed: pip install 'mtcl[mine]'")
-    from mtcl.encoder import DEFAULT_MODEL
-    from mtcl.mine import Limits
+    from mtcl.encoder.encoder import DEFAULT_MODEL
+    from mtcl.mining.candidates import Limits
 
     limits = Limits(options.num, tuple(options.ranks), options.below)
     root = Path(options.root) if options.root else None
@@ -72,7 +72,7 @@ class Miner:
     """The embeddings of a task's training texts, and an index of the candidates."""
 
     def __init__(self, task: Task, root: Path | None, encoder: TextEncoder, options: argparse.Namespace) -> None:
-        from mtcl.store import prepare
+        from mtcl.data.store import prepare
 
         max_length = options.max_length or encoder.length_of(task)
         encoder.tokenizer.check_length(task.name, max_length)
@@ -137,7 +137,7 @@ class Miner:
             yield texts
 
     def _positive_scores(self, anchors_ND: FloatArray, positives: Ragged) -> FloatArray:
-        from mtcl.mine import positive_scores
+        from mtcl.mining.candidates import positive_scores
 
         owners_S = np.repeat(np.arange(len(positives)), positives.lengths())
         return positive_scores(anchors_ND, self.embeddings.take(positives.values), owners_S)
@@ -151,9 +151,9 @@ class Miner:
         """Of the given texts of a store, or of all, through the cache."""
         import torch
 
-        from mtcl.cli import best_precision
-        from mtcl.embeddings import embeddings_of
-        from mtcl.encoder import digest_of
+        from mtcl.configuration.cli import best_precision
+        from mtcl.encoder.encoder import digest_of
+        from mtcl.mining.embeddings import embeddings_of
 
         encoder, precision = self._encoder.encoder, best_precision()
         device = next(encoder.parameters()).device.type
@@ -173,8 +173,8 @@ def encoder_of(options: argparse.Namespace) -> TextEncoder:
     """The encoder to mine with, on the best device."""
     import torch
 
-    from mtcl.checkpoint import TextEncoder
-    from mtcl.encoder import EncoderConfig
+    from mtcl.encoder.checkpoint import TextEncoder
+    from mtcl.encoder.encoder import EncoderConfig
 
     if options.ckpt and options.model:
         raise ConfigError("--ckpt and --model exclude each other: a checkpoint knows its encoder")
@@ -189,7 +189,7 @@ def _indexed(embeddings: Embeddings, places: IntArray, keys: Ragged, kind: str) 
     """A FAISS index of embeddings `places`, filled block by block."""
     import faiss
 
-    from mtcl.mine import Candidates
+    from mtcl.mining.candidates import Candidates
 
     try:
         index = faiss.index_factory(embeddings.dim, kind, faiss.METRIC_INNER_PRODUCT)

@@ -11,16 +11,16 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mtcl import config as configuration
 from mtcl.commands.arguments import Parser
 from mtcl.commands.beginning import check_resumable, find_checkpoint, load_weights
 from mtcl.commands.process import allow_open_files, quiet_libraries
 from mtcl.commands.run_folder import run_folder
+from mtcl.configuration import yaml_files as configuration
 from mtcl.errors import ConfigError, DataError, RankError
 from mtcl.types import BEST
 
 if TYPE_CHECKING:
-    from mtcl.cli import MtclCLI
+    from mtcl.configuration.cli import MtclCLI
 
 log = logging.getLogger("mtcl")
 
@@ -32,7 +32,7 @@ def main(command: str, arguments: list[str]) -> int:
         print("\nand every key of a configuration:\n")
     quiet_libraries()
     allow_open_files()
-    from mtcl.checkpoint import config_of, read
+    from mtcl.encoder.checkpoint import config_of, read
 
     checkpoint = find_checkpoint(options)
     saved = read(checkpoint) if checkpoint else None
@@ -62,8 +62,8 @@ def carry_out(
     if options.tasks_dir:
         rest += ["--data.tasks_dir", options.tasks_dir]
 
-    from mtcl.cli import MtclCLI
-    from mtcl.continuation import Beginning
+    from mtcl.configuration.cli import MtclCLI
+    from mtcl.training.resume import Beginning
 
     resume_step = saved["global_step"] + 1 if saved and options.resume else None
     cli = MtclCLI(rest, config=config, run_dir=run_dir, resume_step=resume_step)
@@ -99,9 +99,9 @@ def fit(cli: MtclCLI, *, resume: Path | None) -> int:
     """Train, then print base against best."""
     from rich.console import Console
 
-    from mtcl.callbacks import Interrupted
-    from mtcl.callbacks.report import fit_table
     from mtcl.distributed import is_lost_rank
+    from mtcl.training.callbacks import Interrupted
+    from mtcl.training.callbacks.report import fit_table
 
     if cli.trainer.max_steps < 1:
         raise ConfigError("trainer.max_steps is not set: a mixture has no natural end, so say how many steps to train")
@@ -136,7 +136,7 @@ def evaluate(cli: MtclCLI, command: str, *, with_base: bool) -> int:
     """Evaluate, with the base beside where asked for; the run folder gets the figures and the scores of items."""
     from rich.console import Console
 
-    from mtcl.callbacks.report import results_table
+    from mtcl.training.callbacks.report import results_table
 
     run = cli.trainer.validate if command == "validate" else cli.trainer.test
     run(cli.model, cli.datamodule, verbose=False)

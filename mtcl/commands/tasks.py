@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from mtcl.commands.arguments import Parser
 from mtcl.errors import ConfigError, TaskError
-from mtcl.pairs.table import DRAWN
-from mtcl.registry import Registry, discover, reference_folder
-from mtcl.task import NAME, Task, errors_of
+from mtcl.task.contract import NAME, Task, errors_of
+from mtcl.task.pairs.table import DRAWN
+from mtcl.task.registry import Registry, discover, reference_folder
 
 if TYPE_CHECKING:
-    from mtcl.pairs import PairTable
+    from mtcl.task.pairs import PairTable
 
 TEMPLATE = '''"""One line: what goes in and what it should be near to."""
 
@@ -95,9 +95,9 @@ def show(task: Task) -> int:
 
 def check(task: Task, root: Path | None) -> int:
     """Make pairs of the sample and of the real rows, and say what came out. Raises what is wrong."""
-    from mtcl.pairs import PairTable
-    from mtcl.sources import as_table
-    from mtcl.store import pairs_of
+    from mtcl.data.store import pairs_of
+    from mtcl.task.pairs import PairTable
+    from mtcl.task.sources import as_table
 
     with errors_of(task, "sample"):
         table = task.pairs(as_table(task.sample))

@@ -8,9 +8,9 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
-from mtcl import config as configuration
 from mtcl.commands.arguments import Parser, parse
 from mtcl.commands.process import quiet_libraries
+from mtcl.configuration import yaml_files as configuration
 from mtcl.errors import ConfigError
 
 STUDIES = Path("studies")
@@ -30,7 +30,7 @@ def main(command: str, arguments: list[str]) -> int:
     elif not options.config:
         raise ConfigError("no study: give --config FILE")
     quiet_libraries()
-    from mtcl.transfer import StudyConfig, run_study
+    from mtcl.studies.transfer import StudyConfig, run_study
 
     study = parse(StudyConfig, configuration.load(options.config), rest)
     signal.signal(signal.SIGTERM, _leave)

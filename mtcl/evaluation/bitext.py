@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from mtcl.data.store import TokenStore
 from mtcl.errors import DataError
 from mtcl.evaluation.pool import Items, Pool, Result, Vectors
 from mtcl.evaluation.relevance import carried_by, relevant
-from mtcl.metrics import BitextAccuracy
-from mtcl.store import TokenStore
+from mtcl.task.metrics import BitextAccuracy
 from mtcl.types import FloatArray, IntArray
 
 SEED = 0

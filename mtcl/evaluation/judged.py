@@ -10,7 +10,7 @@ from mtcl.distributed import together
 from mtcl.errors import DataError
 from mtcl.evaluation.pool import Items, Pool, Result, Vectors, judge, named
 from mtcl.evaluation.relevance import components
-from mtcl.metrics import AveragePrecision, PairMetric, RocAuc, Spearman
+from mtcl.task.metrics import AveragePrecision, PairMetric, RocAuc, Spearman
 from mtcl.types import FloatArray, Kind
 
 COMMON: dict[Kind, tuple[PairMetric, ...]] = {Kind.GRADED: (Spearman(),), Kind.BINARY: (AveragePrecision(), RocAuc())}

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mtcl.data.store import TokenStore
 from mtcl.distributed import gather_varying, together, world
 from mtcl.errors import DivergedError, MtclError, TaskError, located
-from mtcl.metrics import Metric
-from mtcl.store import TokenStore
+from mtcl.task.metrics import Metric
 from mtcl.types import FloatArray, IntArray, Kind
 
 Embed = Callable[[IntArray], Tensor]

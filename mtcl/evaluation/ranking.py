@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from mtcl.data.store import TokenStore
 from mtcl.distributed import gather_varying, together, world
 from mtcl.errors import DataError, TaskError
 from mtcl.evaluation.pool import Items, Pool, Result, Vectors, judge, named
 from mtcl.evaluation.relevance import carried_by, components, relevant
-from mtcl.metrics import MRR, NDCG, Accuracy, RankingMetric, Recall
-from mtcl.store import TokenStore
+from mtcl.task.metrics import MRR, NDCG, Accuracy, RankingMetric, Recall
 from mtcl.types import FloatArray, IntArray
 
 BoolArray = npt.NDArray[np.bool_]

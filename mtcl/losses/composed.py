@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mtcl.errors import ConfigError
 from mtcl.losses.base import Embedded, Loss, View, by_blocks, cosines, truncated
-from mtcl.relation import NEGATIVE, relation
+from mtcl.losses.relation import NEGATIVE, relation
 from mtcl.types import Kind
 
 

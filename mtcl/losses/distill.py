@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from mtcl.errors import ConfigError
 from mtcl.losses.base import Embedded, Loss, View, at_least_float32, by_blocks, cosines
-from mtcl.relation import NEGATIVE, relation
+from mtcl.losses.relation import NEGATIVE, relation
 from mtcl.types import Kind
 
 

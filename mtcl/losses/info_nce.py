@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mtcl.errors import ConfigError
 from mtcl.losses.base import Embedded, Loss, View, by_blocks, cosines, within
-from mtcl.relation import LEFT_OUT, NEGATIVE, POSITIVE, relation
+from mtcl.losses.relation import LEFT_OUT, NEGATIVE, POSITIVE, relation
 from mtcl.types import Kind
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.005, 1.0

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from mtcl.errors import ConfigError
 from mtcl.losses.base import Embedded, Loss, View, by_blocks, cosines, pair_cosines, within
-from mtcl.relation import LEFT_OUT, POSITIVE, relation
+from mtcl.losses.relation import LEFT_OUT, POSITIVE, relation
 from mtcl.types import Kind
 
 

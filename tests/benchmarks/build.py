@@ -48,9 +48,9 @@ def write_shards(folder: Path, *, pairs: int, vocabulary: list[str]) -> None:
 def build(folder: Path) -> None:
     """Figures of a process that builds the store, or finds it built."""
     from mtcl import MRR, Files, QueryDocument, Task
-    from mtcl.encoder import DEFAULT_MODEL
-    from mtcl.hub import resolve_model
-    from mtcl.store import BATCH, Tokenizer, prepare
+    from mtcl.data.store import BATCH, Tokenizer, prepare
+    from mtcl.encoder.encoder import DEFAULT_MODEL
+    from mtcl.encoder.hub import resolve_model
 
     class Generated(Task):
         """Generated texts."""
@@ -85,8 +85,8 @@ def main() -> None:
     if options.build:
         build(options.build)
         return
-    from mtcl.encoder import DEFAULT_MODEL
-    from mtcl.hub import resolve_model
+    from mtcl.encoder.encoder import DEFAULT_MODEL
+    from mtcl.encoder.hub import resolve_model
 
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         write_shards(Path(name), pairs=options.pairs, vocabulary=vocabulary_of(resolve_model(DEFAULT_MODEL)))

@@ -1,4 +1,4 @@
-"""How often the intervals of `mtcl.statistics` hold a known effect, and how often they see a gain where none is.
+"""How often the intervals of `studies.statistics` hold a known effect, and how often they see a gain where none is.
 
 python -m tests.benchmarks.coverage     # the table of docs/evidence.md, 10 minutes on one core
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mtcl.statistics import Differences, Interval, bootstrap
+from mtcl.studies.statistics import Differences, Interval, bootstrap
 
 Floats = npt.NDArray[np.float64]
 

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from mtcl.item_scores import ItemScores, read_scores
-from mtcl.registry import discover
-from mtcl.statistics import Differences, bootstrap
+from mtcl.studies.item_scores import ItemScores, read_scores
+from mtcl.studies.statistics import Differences, bootstrap
+from mtcl.task.registry import discover
 
 STEPS = [16, 48, 120]
 """Optimizer steps, for the least pairs first."""

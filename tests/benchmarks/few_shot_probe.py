@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 
-from mtcl.checkpoint import TextEncoder
-from mtcl.encoder import EncoderConfig
-from mtcl.registry import discover
-from mtcl.statistics import Differences, bootstrap
+from mtcl.encoder.checkpoint import TextEncoder
+from mtcl.encoder.encoder import EncoderConfig
+from mtcl.studies.statistics import Differences, bootstrap
+from mtcl.task.registry import discover
 
 DRAWS = 10
 POOL = 256

@@ -24,10 +24,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtcl.encoder import DEFAULT_MODEL, Encoder, EncoderConfig
-from mtcl.hub import resolve_model
+from mtcl.data.packing import pack
+from mtcl.encoder.encoder import DEFAULT_MODEL, Encoder, EncoderConfig
+from mtcl.encoder.hub import resolve_model
 from mtcl.losses import Embedded, InfoNCE, Side, View
-from mtcl.packing import pack
 from mtcl.types import Ragged, offsets_of
 from tests.benchmarks.process_memory import memory_mib
 

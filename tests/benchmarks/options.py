@@ -18,15 +18,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from mtcl.batch import StepBatch, StepDataset, TaskData
-from mtcl.cli import best_precision
-from mtcl.datamodule import MtclDataModule
+from mtcl.configuration.cli import best_precision
+from mtcl.data.batch import StepBatch, StepDataset, TaskData
 from mtcl.demo import write_demo
-from mtcl.encoder import Encoder, EncoderConfig
+from mtcl.encoder.encoder import Encoder, EncoderConfig
+from mtcl.encoder.teacher import Teacher, vectors_file
 from mtcl.losses import InfoNCE, Loss, Matryoshka, PairBCE, SpreadOut, TeacherMSE, WeightedSum
-from mtcl.task_config import TaskConfig
-from mtcl.teacher import Teacher, vectors_file
-from mtcl.views import gather_views
+from mtcl.losses.gather import gather_views
+from mtcl.training.datamodule import MtclDataModule
+from mtcl.training.task_config import TaskConfig
 from mtcl.weighting import GradientWeighting, Mean, Uncertainty, Weighting
 
 TASKS = ("interest", "storyline", "hashtag", "search")

@@ -17,8 +17,8 @@ from tests.benchmarks.systems import WARMUP, Setting, measure
 
 
 def main() -> None:
-    from mtcl.encoder import DEFAULT_MODEL
-    from mtcl.hub import resolve_model
+    from mtcl.encoder.encoder import DEFAULT_MODEL
+    from mtcl.encoder.hub import resolve_model
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)

@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from mtcl.encoder import DEFAULT_MODEL
-from mtcl.hub import resolve_model
+from mtcl.encoder.encoder import DEFAULT_MODEL
+from mtcl.encoder.hub import resolve_model
 
 
 def main() -> None:

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mtcl.batch import StepDataset, TaskData
-from mtcl.plan import Plan, PlanTask, permute
-from mtcl.store import TokenStore
+from mtcl.data.batch import StepDataset, TaskData
+from mtcl.data.plan import Plan, PlanTask, permute
+from mtcl.data.store import TokenStore
 from tests.benchmarks.process_memory import memory_mib
 
 LENGTH = 12

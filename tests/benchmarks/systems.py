@@ -63,8 +63,8 @@ def measure(system: str, setting: Setting, *, threads: int) -> dict[str, float]:
 
 def data_of(setting: Setting) -> Any:
     """The DataModule, its stores open."""
-    from mtcl.datamodule import MtclDataModule
-    from mtcl.task_config import TaskConfig
+    from mtcl.training.datamodule import MtclDataModule
+    from mtcl.training.task_config import TaskConfig
 
     data = MtclDataModule(
         root=setting.root,
@@ -82,14 +82,14 @@ def data_of(setting: Setting) -> Any:
 
 def steps_of(data: Any) -> Any:
     """Step number to `StepBatch` of a single rank."""
-    from mtcl.batch import StepDataset, TaskData
+    from mtcl.data.batch import StepDataset, TaskData
 
     tasks = [TaskData(data.store(name, "train")) for name in data.tasks]
     return StepDataset(data.plan, tasks, tokens_per_chunk=data.encoder_config.tokens_per_chunk)
 
 
 def encoder_config(setting: Setting) -> Any:
-    from mtcl.encoder import EncoderConfig
+    from mtcl.encoder.encoder import EncoderConfig
 
     size = {} if setting.tokens_per_chunk is None else {"tokens_per_chunk": setting.tokens_per_chunk}
     return EncoderConfig(name=setting.encoder, dropout=setting.dropout, attention=setting.attention, **size)
@@ -100,7 +100,7 @@ def mtcl(setting: Setting) -> dict[str, float]:
     import lightning.pytorch as pl
     import torch
 
-    from mtcl.module import MtclModule
+    from mtcl.training.module import MtclModule
 
     clock: list[float] = []
 
@@ -141,7 +141,7 @@ def bare(setting: Setting) -> dict[str, float]:
     """The same chunks without Lightning, loader, losses and board."""
     import torch
 
-    from mtcl.encoder import Encoder
+    from mtcl.encoder.encoder import Encoder
 
     device = torch.device("cuda" if setting.accelerator == "gpu" else "cpu")
     data = data_of(setting)
@@ -211,7 +211,7 @@ def peer(setting: Setting) -> Any:
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.models import Normalize, Pooling, Transformer
 
-    from mtcl.hub import resolve_model
+    from mtcl.encoder.hub import resolve_model
 
     backbone = Transformer(str(resolve_model(setting.encoder)), max_seq_length=setting.max_length)
     size = backbone.get_word_embedding_dimension()

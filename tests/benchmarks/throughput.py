@@ -69,8 +69,8 @@ def peak_flops(accelerator: str) -> float | None:
 
 def prepare(folder: Path, options: argparse.Namespace) -> Setting:
     """The texts and the encoder that `options` ask for."""
-    from mtcl.encoder import DEFAULT_MODEL
-    from mtcl.hub import resolve_model
+    from mtcl.encoder.encoder import DEFAULT_MODEL
+    from mtcl.encoder.hub import resolve_model
 
     minilm = resolve_model(DEFAULT_MODEL)
     encoder = (

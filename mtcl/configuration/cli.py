@@ -1,0 +1,190 @@
+"""LightningCLI, bent to what mtcl needs: one merged configuration, errors in one line, no value taken from a
+checkpoint.
+
+The verbs (`fit`, `test`, ...) are dispatched by us, so the parser is built without subcommands: a key has the same
+name in YAML, on the command line (`--trainer.max_steps 10`) and in the environment
+(`MTCL_SET_TRAINER__MAX_STEPS=10`).
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from mtcl.configuration.parser import MtclParser
+from mtcl.errors import ConfigError, nearest
+from mtcl.training.callbacks import (
+    Averaging,
+    AveragingConfig,
+    EvaluationEnd,
+    Interruption,
+    Progress,
+    Record,
+    Report,
+    checkpoints,
+)
+from mtcl.training.checkpoint_file import WholeFile
+from mtcl.training.datamodule import MtclDataModule
+from mtcl.training.lightning_private import allow_unused_parameters
+from mtcl.training.module import MtclModule
+from mtcl.training.task_config import TaskConfig
+
+
+class MtclCLI(LightningCLI):
+    """Parses and instantiates; `cli.trainer`, `cli.model` and `cli.datamodule` are for the caller to run."""
+
+    def __init__(
+        self, arguments: list[str], *, config: dict[str, Any], run_dir: Path, resume_step: int | None = None
+    ) -> None:
+        self.run_dir, self.resume_step = run_dir, resume_step
+        check_keys_of_tasks(config.get("tasks") or {})
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as merged:
+            yaml.safe_dump(config, merged, sort_keys=False)
+            merged.flush()
+            super().__init__(
+                MtclModule,
+                MtclDataModule,
+                trainer_class=Trainer,
+                save_config_callback=None,
+                seed_everything_default=1,
+                trainer_defaults=trainer_defaults(),
+                parser_kwargs={"default_env": True, "env_prefix": "MTCL_SET"},
+                args=["--config", merged.name, *arguments],
+                run=False,
+            )
+
+    def init_parser(self, **options: Any) -> LightningArgumentParser:
+        parser = MtclParser(**options)
+        parser.add_argument(
+            "-c", "--config", action="config", help="YAML file; several merge key by key, later ones win."
+        )
+        return parser
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--tasks", type=dict[str, TaskConfig], default={}, help="The run's tasks by name.")
+        parser.add_argument(
+            "--checkpoint_every_n_steps", type=int, default=50, help="Optimizer steps between writes of last.ckpt."
+        )
+        parser.add_argument(
+            "--averaging",
+            type=AveragingConfig | None,
+            default=None,
+            help="Evaluate and keep an average of the weights, for example {decay: 0.999}; null keeps the weights.",
+        )
+        parser.link_arguments("tasks", "model.tasks")
+        parser.link_arguments("tasks", "data.tasks")
+        parser.link_arguments("model.encoder", "data.encoder")
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+
+    def instantiate_trainer(self, **options: Any) -> Trainer:
+        folder = self.run_dir
+        self._check_trainer()
+        if (every := self._get(self.config, "checkpoint_every_n_steps")) < 1:
+            raise ConfigError(f"checkpoint_every_n_steps is {every}: give at least 1")
+        extra: list[Any] = [Averaging(self.averaging)] if self.averaging else []
+        extra += [Record(folder), Report(), EvaluationEnd()]
+        if self._get(self.config, "trainer.enable_checkpointing") is not False:
+            extra += [*checkpoints(folder / "checkpoints", every_n_steps=every), Interruption(folder / "checkpoints")]
+        if self._get(self.config, "trainer.enable_progress_bar") is not False:
+            extra.append(Progress())
+        if self._get(self.config, "trainer.logger") in (None, True):
+            options["logger"] = TensorBoardLogger(
+                folder.parent, name=folder.name, version="", default_hp_metric=False, purge_step=self.resume_step
+            )
+        options |= size_under_torchrun()
+        self.trainer_defaults = {**self.trainer_defaults, "callbacks": extra}
+        try:
+            trainer = super().instantiate_trainer(**options)
+        except (MisconfigurationException, ValueError) as error:
+            raise ConfigError("trainer: " + " ".join(str(error).split())) from error
+        trainer.strategy.checkpoint_io = WholeFile()
+        self.model.choose_losses(self.datamodule.kinds)
+        if any(True for head in (self.model.losses, self.model.weighting) for _ in head.parameters()):
+            allow_unused_parameters(trainer)
+        return trainer
+
+    def _check_trainer(self) -> None:
+        """Raise `ConfigError` for values of Lightning's that would go wrong, or mean something else, here."""
+        for name in ("limit_val_batches", "limit_test_batches", "limit_predict_batches"):
+            value = self._get(self.config, f"trainer.{name}")
+            if value and (isinstance(value, int) or value != 1.0):
+                raise ConfigError(
+                    f"trainer.{name} is {value}: a batch is a whole task there, and tasks would be missing without a "
+                    "word; give 0 or 1.0, and null for a task that is not wanted"
+                )
+        if self._get(self.config, "trainer.overfit_batches"):
+            raise ConfigError("trainer.overfit_batches has no meaning here: give data.pairs_per_task for few pairs")
+        precision = self._get(self.config, "trainer.precision")
+        if precision in ("16-true", "bf16-true", "64-true"):
+            raise ConfigError(f"trainer.precision is {precision}: give bf16-mixed, 16-mixed or 32-true")
+
+    @property
+    def averaging(self) -> AveragingConfig | None:
+        """The configured average of the weights."""
+        config: AveragingConfig | None = self._get(self.config_init, "averaging")
+        return config
+
+    def config_text(self) -> str:
+        """The resolved configuration as YAML, without what is derived from other keys."""
+        return str(self.parser.dump(self.config, skip_none=False))
+
+    def _parse_ckpt_path(self) -> None:
+        """Lightning would let hyper-parameters of a checkpoint override given values (Lightning issue 21455)."""
+
+
+class _Parsed(MtclCLI):
+    """A configuration that is judged and not run."""
+
+    def instantiate_classes(self) -> None:
+        self._check_trainer()
+
+
+def check_config(config: dict[str, Any]) -> None:
+    """Raise `ConfigError` for keys and values that no run takes; nothing is loaded."""
+    _Parsed(["--seed_everything", "false"], config=config, run_dir=Path())  # a seed would be this process's
+
+
+def check_keys_of_tasks(tasks: dict[str, Any]) -> None:
+    """Raise `ConfigError` for an unknown key of a task: the parser would not say of which."""
+    known = [field.name for field in fields(TaskConfig)]
+    for name, settings in tasks.items():
+        for key in settings if isinstance(settings, dict) else ():
+            if str(key).partition(".")[0] not in known:
+                raise ConfigError(f"tasks.{name}: unknown key {key!r}{nearest(str(key), known)}")
+
+
+def trainer_defaults() -> dict[str, Any]:
+    """What differs from Lightning's own defaults; each can be set like any value."""
+    return {
+        "precision": best_precision(),
+        "gradient_clip_val": 1.0,
+        "log_every_n_steps": 10,
+        "num_sanity_val_steps": 0,
+        "use_distributed_sampler": False,
+        "enable_model_summary": False,
+    }
+
+
+def size_under_torchrun() -> dict[str, int]:
+    """What torchrun has started is what the run has; Lightning would ask for the same numbers once more."""
+    if not (torch.distributed.is_available() and torch.distributed.is_torchelastic_launched()):
+        return {}
+    return {"devices": int(os.environ["LOCAL_WORLD_SIZE"]), "num_nodes": int(os.environ["GROUP_WORLD_SIZE"])}
+
+
+def best_precision() -> str:
+    """bf16-mixed where the hardware multiplies in bf16, else 32-true."""
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return "bf16-mixed" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "32-true"

@@ -1,0 +1,217 @@
+"""A step's data for one rank: its share of the plan's draws as ready tensors.
+
+Distinct texts across all tasks and roles of the step are encoded once; the sub-batches point into them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from mtcl.data.packing import Packed, pack
+from mtcl.data.plan import Draw, Plan, draw_members, draw_negatives, draw_positives, mix, stream_key
+from mtcl.data.store import TokenStore
+from mtcl.errors import ConfigError
+from mtcl.task.pairs.table import DRAWN
+from mtcl.types import FloatArray, IntArray, Ragged, offsets_of
+
+SECOND_VIEW = np.int64(0x5851F42D4C957F2D)
+"""Added to the identity of a positive that is its own anchor: it is encoded again, with a dropout mask of its own."""
+AS_KEY = np.int64(0x2545F4914F6CDD1D)
+"""Added to a text's identity where it is a key, so that it is another one than those of texts and ids."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """This rank's texts in one role: indices (n,) into the step's distinct texts, keys (n, K) padded with 0 (K is the
+    same on all ranks), the log of how often each is drawn (n,), and vectors of a teacher (n, E).
+    """
+
+    texts_N: Tensor
+    keys_NK: Tensor
+    log_q_N: Tensor
+    teacher_NE: Tensor | None = None
+
+    def map(self, apply: Any) -> Column:
+        teacher = None if self.teacher_NE is None else apply(self.teacher_NE)
+        return Column(apply(self.texts_N), apply(self.keys_NK), apply(self.log_q_N), teacher)
+
+
+@dataclass(frozen=True)
+class SubBatch:
+    """This rank's rows of one task: anchors, positives and, H a row, hard negatives; judged pairs have scores (n,)."""
+
+    task: int
+    columns: tuple[Column, ...]
+    scores_N: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.columns[0].texts_N)
+
+    def map(self, apply: Any) -> SubBatch:
+        scores = None if self.scores_N is None else apply(self.scores_N)
+        return SubBatch(self.task, tuple(column.map(apply) for column in self.columns), scores)
+
+
+@dataclass(frozen=True)
+class StepBatch:
+    """Everything a rank needs for one step. `num_texts` counts texts before equal ones were merged."""
+
+    step: int
+    texts: Packed
+    parts: tuple[SubBatch, ...]
+    num_texts: int
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> StepBatch:
+        parts = tuple(part.map(lambda x: x.to(device, non_blocking=non_blocking)) for part in self.parts)
+        return StepBatch(self.step, self.texts.to(device, non_blocking), parts, self.num_texts)
+
+    def pin_memory(self) -> StepBatch:
+        parts = tuple(part.map(lambda x: x.pin_memory()) for part in self.parts)
+        return StepBatch(self.step, self.texts.pin_memory(), parts, self.num_texts)
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """A task's training split: its store, hard negatives a pair and step, and the file of a teacher's vectors."""
+
+    store: TokenStore
+    num_negatives: int = 0
+    teacher: Path | None = None
+
+
+class StepDataset(Dataset[StepBatch]):
+    """Step number -> `StepBatch` of one rank. Holds integers and folders only, so it pickles under spawn."""
+
+    def __init__(
+        self, plan: Plan, tasks: list[TaskData], *, rank: int = 0, world: int = 1, tokens_per_chunk: int = 2048
+    ) -> None:
+        for task in plan.tasks:
+            if task.batch_size % world:
+                fits = [b for b in (task.batch_size // world * world, -(-task.batch_size // world) * world) if b]
+                raise ConfigError(
+                    f"tasks.{task.name}.batch_size is {task.batch_size}, which {world} ranks do not divide: "
+                    f"give {' or '.join(map(str, fits))}"
+                )
+        self.plan, self.tasks = plan, tasks
+        self.rank, self.world, self.tokens_per_chunk = rank, world, tokens_per_chunk
+
+    def __getitem__(self, step: int) -> StepBatch:
+        rows = [self._rows(draw) for draw in self.plan.draws(step)]
+        stores = [self.tasks[part.task].store for part in rows]
+        wanted = [np.concatenate(part.texts) for part in rows]
+        identity = np.concatenate([part.identity(store) for part, store in zip(rows, stores, strict=True)])
+        _, first, merged = np.unique(identity, return_index=True, return_inverse=True)
+        parts, start = [], 0
+        for part, texts in zip(rows, wanted, strict=True):
+            parts.append(_sub_batch(part, self.tasks[part.task], merged[start : start + len(texts)]))
+            start += len(texts)
+        packed = pack(_take(stores, wanted, first), tokens_per_chunk=self.tokens_per_chunk)
+        return StepBatch(step, packed, tuple(parts), len(identity))
+
+    def _rows(self, draw: Draw) -> _Rows:
+        """This rank's rows of a draw. All ranks' texts are looked up, for they decide which keys have a meaning."""
+        task, pairs, epochs = self.tasks[draw.task], draw.pairs, draw.epochs
+        store = task.store
+        anchors, positives = store.anchors[pairs], store.positives[pairs]
+        seed = np.uint64(stream_key(self.plan.seed, self.plan.tasks[draw.task].name, "positives"))
+        bits = mix(mix(pairs.astype(np.uint64) ^ seed) + epochs.astype(np.uint64))
+        if store.groups is not None:
+            anchors = np.where(anchors == DRAWN, draw_members(store.groups, positives, bits=mix(bits)), anchors)
+            positives = draw_positives(store.groups, anchors, positives, bits=bits)
+        texts: tuple[IntArray, ...] = (anchors, positives)
+        if store.negatives is not None and task.num_negatives:
+            texts += (draw_negatives(store.negatives, pairs, positives, count=task.num_negatives, bits=bits),)
+        keys = tuple(self._mine(keys_NK) for keys_NK in keys_of_draw(store, texts))
+        scores = None if store.scores is None else self._mine(store.scores[pairs])
+        return _Rows(draw.task, tuple(self._mine(text_N) for text_N in texts), keys, scores)
+
+    def _mine(self, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """This rank's rows of a column of all ranks; hard negatives are several a pair."""
+        share = len(rows) // self.world
+        return rows[self.rank * share : (self.rank + 1) * share]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Text indices of a task's store, and keys of these texts, by role."""
+
+    task: int
+    texts: tuple[IntArray, ...]
+    keys: tuple[npt.NDArray[np.int64], ...]
+    scores: FloatArray | None
+
+    def identity(self, store: TokenStore) -> npt.NDArray[np.int64]:
+        anchors, positives, *negatives = (np.array(store.identity[texts]) for texts in self.texts)
+        positives[self.texts[0] == self.texts[1]] += SECOND_VIEW
+        return np.concatenate([anchors, positives, *negatives])
+
+
+def keys_of_draw(store: TokenStore, texts: tuple[IntArray, ...]) -> tuple[npt.NDArray[np.int64], ...]:
+    """(n, K) keys of a draw's texts by role: those of the store that at least two of its distinct texts carry, so that
+    a text of many thousand known positives costs no more than another; and identities.
+
+    Texts of equal tokens (accents and emoji that the vocabulary does not know, a common beginning of `max_length`) have
+    one embedding, so they are never negatives of each other, nor of what the other is paired with: each text carries
+    its identity, a pair both of them.
+    """
+    distinct, place = np.unique(np.concatenate(texts), return_inverse=True)
+    keys = store.keys.take(distinct)
+    _, of_key, count = np.unique(keys.values, return_inverse=True, return_counts=True)
+    is_shared = count[of_key] > 1
+    owner = np.repeat(np.arange(len(distinct)), keys.lengths())[is_shared]
+    lengths = np.bincount(owner, minlength=len(distinct))
+    shared_TK = Ragged(offsets_of(lengths), keys.values[is_shared]).padded(int(lengths.max()), 0)
+    identity_T = np.array(store.identity[distinct]) + AS_KEY
+    identity_T[identity_T == 0] = 1
+    roles = np.split(place, np.cumsum([len(role) for role in texts])[:-1])
+    pair_N2 = np.stack([identity_T[roles[0]], identity_T[roles[1]]], axis=1)
+    found = [np.concatenate([shared_TK[role], pair_N2], axis=1) for role in roles[:2]]
+    found += [np.concatenate([shared_TK[role], identity_T[role][:, None]], axis=1) for role in roles[2:]]
+    return tuple(found)
+
+
+def _sub_batch(rows: _Rows, task: TaskData, merged: IntArray) -> SubBatch:
+    store = task.store
+    teacher = None if task.teacher is None else np.load(task.teacher, mmap_mode="r")
+    columns, start = [], 0
+    for role, texts in enumerate(rows.texts):
+        log_q = store.log_q_positive if role else store.log_q_anchor
+        columns.append(
+            Column(
+                texts_N=torch.from_numpy(merged[start : start + len(texts)]),
+                keys_NK=torch.from_numpy(rows.keys[role]),
+                log_q_N=torch.from_numpy(log_q[texts]),
+                teacher_NE=None if teacher is None else torch.from_numpy(teacher[texts]),
+            )
+        )
+        start += len(texts)
+    scores = None if rows.scores is None else torch.from_numpy(np.array(rows.scores))
+    return SubBatch(rows.task, tuple(columns), scores)
+
+
+def _take(stores: list[TokenStore], wanted: list[IntArray], places: IntArray) -> Ragged:
+    """Tokens of the texts at `places` of the concatenated `wanted`, one vectorised read a store."""
+    bounds = np.cumsum([0, *(len(texts) for texts in wanted)])
+    owner = np.searchsorted(bounds, places, side="right") - 1
+    pieces, order = [], []
+    for number, (store, texts) in enumerate(zip(stores, wanted, strict=True)):
+        mine = np.flatnonzero(owner == number)
+        order.append(mine)
+        pieces.append(store.tokens.take(texts[places[mine] - bounds[number]]))
+    joined = join(pieces)
+    return joined.take(np.argsort(np.concatenate(order)))
+
+
+def join(pieces: list[Ragged]) -> Ragged:
+    """Ragged arrays one after the other."""
+    lengths = np.concatenate([piece.lengths() for piece in pieces])
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    return Ragged(offsets, np.concatenate([piece.values.astype(np.int64) for piece in pieces]))

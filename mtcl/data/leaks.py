@@ -1,0 +1,87 @@
+"""Texts of held-out tasks that occur among training texts: what counts as never seen must not have been.
+
+Texts are compared by their keys, so case and spacing make no difference. A training split's keys stand in its table and
+its token store, each text's own among them, so only the texts of held-out tasks are hashed here; training keys are read
+in blocks and may be memory-mapped.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from mtcl.errors import DataError
+from mtcl.task.pairs.keys import text_keys
+from mtcl.types import IntArray
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+BLOCK = 1 << 20
+EXAMPLE_CHARACTERS = 60
+log = logging.getLogger("mtcl")
+
+
+@dataclass(frozen=True)
+class Leak:
+    """What a held-out task shares with the training texts of a trained one: keys of distinct texts, and one text."""
+
+    held_out: str
+    trained: str
+    keys: IntArray
+    example: str
+
+
+def check_leaks(
+    held_out: Mapping[str, Sequence[pa.LargeStringArray]], trained: Mapping[str, IntArray], *, allow: bool
+) -> None:
+    """Say whether texts of held-out tasks occur in training. Raises `DataError` if any does, unless it is allowed.
+
+    `held_out` has the texts of each task's splits, `trained` the keys of all training texts of each task.
+    """
+    leaks = find_leaks(held_out, trained)
+    if not leaks:
+        log.info("held out: %s; none of their texts occurs among the training texts", ", ".join(held_out))
+    elif allow:
+        log.warning("%s: their figures are not of unseen texts", _said(leaks))
+    else:
+        raise DataError(f"{_said(leaks)}: take them out of the training data, or accept them with allow_leaks: true")
+
+
+def find_leaks(held_out: Mapping[str, Sequence[pa.LargeStringArray]], trained: Mapping[str, IntArray]) -> list[Leak]:
+    """A leak for each held-out and trained task that share texts. Arguments as of `check_leaks`."""
+    import pyarrow as pa
+
+    leaks = []
+    for name, splits in held_out.items():
+        texts = pa.chunked_array([split.cast(pa.large_string()) for split in splits])
+        keys_T, places_T = np.unique(text_keys(texts), return_index=True)
+        for other, known in trained.items():
+            found = np.flatnonzero(_occur(keys_T, known))
+            if len(found):
+                leaks.append(Leak(name, other, keys_T[found], texts[int(places_T[found].min())].as_py()))
+    return leaks
+
+
+def _occur(keys_T: IntArray, known: IntArray) -> npt.NDArray[np.bool_]:
+    """(T,): which of the sorted distinct keys are among the known ones."""
+    found_T = np.zeros(len(keys_T), dtype=np.bool_)
+    for start in range(0, len(known), BLOCK):
+        block = known[start : start + BLOCK]
+        places = np.searchsorted(keys_T, block).clip(max=len(keys_T) - 1)
+        found_T[places[keys_T[places] == block]] = True
+    return found_T
+
+
+def _said(leaks: Sequence[Leak]) -> str:
+    by_task = {leak.held_out: [other.keys for other in leaks if other.held_out == leak.held_out] for leak in leaks}
+    total = sum(len(np.unique(np.concatenate(keys))) for keys in by_task.values())
+    where = "; ".join(f"{leak.held_out} in {leak.trained}: {len(leak.keys):,}" for leak in leaks)
+    example = " ".join(leaks[0].example.split())
+    shown = example if len(example) <= EXAMPLE_CHARACTERS else example[: EXAMPLE_CHARACTERS - 3] + "..."
+    return f"{total:,} texts of held-out tasks occur among the training texts ({where}; for example {shown!r})"

@@ -1,0 +1,125 @@
+"""Lightning's loaders: steps from where a run stands, and evaluation pools by their number."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+import math
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from torch.utils.data import DataLoader, Dataset
+
+from mtcl.data.batch import StepBatch, StepDataset
+from mtcl.errors import ConfigError
+
+SIGNALS_TO_ALL = {signal.SIGTERM, signal.SIGUSR1} if hasattr(signal, "SIGUSR1") else {signal.SIGTERM}
+PR_SET_PDEATHSIG = 1
+"""Of Linux's prctl: the signal that a process gets when its parent ends."""
+log = logging.getLogger("mtcl")
+
+
+class Position(Protocol):
+    """Who keeps the run's position: the number of batches handed out."""
+
+    position: int
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None: ...
+
+
+def stay_with_rank(_: int) -> None:
+    """Have this process of a loader end when its rank does or wants it, and not by a signal that a scheduler sends to
+    all processes of a run: the rank needs batches up to the step after which it saves its state.
+    """
+    rank = multiprocessing.parent_process()
+    if rank is None or not hasattr(signal, "sigwaitinfo"):
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS_TO_ALL)
+    threading.Thread(target=_end_when_told, args=(rank.pid,), daemon=True).start()
+    if os.getppid() == rank.pid:  # else it comes from a server of forks
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _end_when_told(rank: int | None) -> None:
+    while True:
+        told = signal.sigwaitinfo(SIGNALS_TO_ALL)
+        if told.si_pid == rank and told.si_signo == signal.SIGTERM:
+            os._exit(0)
+
+
+class StepLoader(DataLoader[StepBatch]):
+    """Batches by step number, from its owner's position to `end`; as long as the whole run."""
+
+    def __init__(self, dataset: StepDataset, owner: Position, *, num_steps: int, end: int, **options: Any) -> None:
+        self.owner, self.num_steps = owner, num_steps
+        super().__init__(dataset, sampler=_Steps(owner, end), batch_size=None, collate_fn=_as_is, **options)
+
+    def __iter__(self) -> Iterator[StepBatch]:  # type: ignore[override]
+        for batch in super().__iter__():
+            self.owner.position = batch.step + 1
+            yield batch
+
+    def __len__(self) -> int:
+        return self.num_steps
+
+    def state_dict(self) -> dict[str, int]:
+        """Lightning warns about loaders without; the same as the DataModule's state."""
+        return self.owner.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self.owner.load_state_dict(state_dict)
+
+
+class _Steps:
+    def __init__(self, owner: Position, end: int) -> None:
+        self.owner, self.end = owner, end
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.owner.position, self.end))
+
+    def __len__(self) -> int:
+        return self.end
+
+
+class _Numbers(Dataset[int]):
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+
+def check_validation_interval(interval: object, num_steps: int, *, epochs: int | None = 1) -> None:
+    """`interval` counts batches, or is a share of the run. Raises `ConfigError` if the run would never be validated."""
+    if epochs is not None and epochs > 1:
+        raise ConfigError(
+            f"trainer.check_val_every_n_epoch is {epochs}, but a run is one epoch: give trainer.val_check_interval"
+        )
+    if not isinstance(interval, int | float) or math.isinf(interval):
+        return
+    if isinstance(interval, float):
+        interval = max(1, int(num_steps * interval))
+    if interval > num_steps:
+        raise ConfigError(f"trainer.val_check_interval is {interval}, but the run has {num_steps} batches: give fewer")
+    if num_steps % interval:
+        log.warning("the last %d of %d batches come after the last validation", num_steps % interval, num_steps)
+
+
+def pool_numbers(count: int) -> DataLoader[int]:
+    """One batch a pool, its number: Lightning drives evaluation pool by pool and every rank takes part in each."""
+    return DataLoader(_Numbers(count), batch_size=None, collate_fn=_as_is)
+
+
+def _as_is(value: Any) -> Any:
+    return value

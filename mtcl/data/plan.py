@@ -1,0 +1,209 @@
+"""The plan: which tasks meet in a step, and which pairs of each. A pure function of (seed, step).
+
+Nothing else decides order, neither sampler nor worker state, so a run continues exactly from a step number, on any
+number of ranks and workers, and every rank knows what the others do.
+
+Mixture: the share of task i is proportional to weight_i * min(pairs_i, cap)^alpha (alpha 0.5 as in GTE, arXiv
+2308.03281), where weights may change at given steps. A step has `tasks_per_step` slots, each a sub-batch of one task;
+`mixture.py` says which, and at what position of the task's own stream of pairs. A task's epoch is a pseudo-random
+permutation computed on the fly (a Feistel network with cycle walking, Black and Rogaway 2002): 100 million pairs need
+no shuffled list.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from bisect import bisect_right
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from mtcl.data.mixture import Cycle, Phase, phases_of
+from mtcl.errors import ConfigError
+from mtcl.types import IntArray, Ragged
+
+UIntArray = npt.NDArray[np.uint64]
+MAX_BATCH = 1 << 31
+
+
+@dataclass(frozen=True)
+class PlanTask:
+    """What the plan needs to know of a task: name, number of pairs, pairs a sub-batch (all ranks), and weight.
+
+    `limit` pairs are used where given: the first of the pairs under a permutation that (seed, name) decides.
+    """
+
+    name: str
+    num_pairs: int
+    batch_size: int
+    weight: float = 1.0
+    limit: int | None = None
+    schedule: tuple[tuple[int, float], ...] = ()
+    """Steps, and the weight from each on."""
+
+    def weight_at(self, step: int) -> float:
+        """The weight at a step."""
+        passed = [weight for first, weight in sorted(self.schedule) if first <= step]
+        return passed[-1] if passed else self.weight
+
+    @property
+    def num_used(self) -> int:
+        """Pairs of an epoch."""
+        return min(self.num_pairs, self.limit or self.num_pairs)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A sub-batch: the pairs of one task, and the epoch each is drawn in; both (batch_size,) int64."""
+
+    task: int
+    pairs: IntArray
+    epochs: IntArray
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Global batches by step. `tasks_per_step` None is as many slots as there are tasks."""
+
+    tasks: tuple[PlanTask, ...]
+    seed: int = 0
+    alpha: float = 0.5
+    cap: int | None = None
+    tasks_per_step: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.tasks:
+            raise ConfigError("no task is configured: give at least one under `tasks:`")
+        if self.alpha < 0:
+            raise ConfigError(f"data.alpha is {self.alpha}: give 0 (all tasks alike) to 1 (by number of pairs)")
+        if self.cap is not None and self.cap < 1:
+            raise ConfigError(f"data.cap is {self.cap}: give a positive number of pairs, or null for none")
+        if self.tasks_per_step is not None and self.tasks_per_step < 1:
+            raise ConfigError(f"data.tasks_per_step is {self.tasks_per_step}: give at least 1, or null for all tasks")
+        for task in self.tasks:
+            if not 0 < task.weight < math.inf:
+                raise ConfigError(
+                    f"tasks.{task.name}.weight is {task.weight}: give a positive weight, or null for the task"
+                )
+            for step, weight in task.schedule:
+                if step < 1 or not 0 <= weight < math.inf:
+                    raise ConfigError(
+                        f"tasks.{task.name}.weight_schedule has weight {weight} from step {step} on: give steps of at "
+                        "least 1 and weights of 0 or more"
+                    )
+            if task.batch_size < 2:
+                raise ConfigError(f"tasks.{task.name}.batch_size is {task.batch_size}: negatives need at least 2")
+            if task.batch_size > MAX_BATCH:
+                raise ConfigError(f"tasks.{task.name}.batch_size is {task.batch_size}: give at most {MAX_BATCH:,}")
+            if task.limit is not None and task.limit < 2:
+                raise ConfigError(f"data.pairs_per_task is {task.limit}: give at least 2 pairs, or null for all")
+
+    @property
+    def num_slots(self) -> int:
+        """Sub-batches a step."""
+        return self.tasks_per_step or len(self.tasks)
+
+    @cached_property
+    def phases(self) -> list[Phase]:
+        """Stretches of the run with weights of their own; one if no task has a schedule."""
+        steps = sorted({0, *(step for task in self.tasks for step, _ in task.schedule)})
+        return phases_of([(step * self.num_slots, Cycle(self.shares(step))) for step in steps])
+
+    def shares(self, step: int = 0) -> tuple[float, ...]:
+        """Share of the slots of each task at a step; sums to 1."""
+        sizes = np.array([min(t.num_used, self.cap or t.num_used) for t in self.tasks], dtype=np.float64)
+        raw = np.array([t.weight_at(step) for t in self.tasks]) * sizes**self.alpha
+        if not raw.sum():
+            raise ConfigError(f"all tasks have weight 0 from step {step} on: leave one above 0")
+        return tuple((raw / raw.sum()).tolist())
+
+    def draws(self, step: int) -> list[Draw]:
+        """The sub-batches of a step, in the order of its slots."""
+        if step < 0:
+            raise ConfigError(f"step {step}: give 0 or more")
+        return [self._draw(slot) for slot in range(step * self.num_slots, (step + 1) * self.num_slots)]
+
+    def _draw(self, slot: int) -> Draw:
+        phase = self.phases[bisect_right(self.phases, slot, key=lambda phase: phase.first_slot) - 1]
+        index, number = phase.cycle.at(slot - phase.first_slot)
+        task, number = self.tasks[index], number + phase.before[index]
+        positions = number * task.batch_size + np.arange(task.batch_size, dtype=np.int64)
+        epochs, ranks = np.divmod(positions, task.num_used)
+        pairs = np.empty_like(ranks)
+        for epoch in np.unique(epochs):
+            here = epochs == epoch
+            pairs[here] = permute(ranks[here], size=task.num_used, key=stream_key(self.seed, task.name, int(epoch)))
+        if task.num_used < task.num_pairs:
+            pairs = permute(pairs, size=task.num_pairs, key=stream_key(self.seed, task.name, "limit"))
+        return Draw(index, pairs, epochs)
+
+
+def stream_key(*parts: object) -> int:
+    """A 64-bit key from plain values: equal in every process and on every machine."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "little")
+
+
+def permute(ranks: IntArray, *, size: int, key: int) -> IntArray:
+    """Where each rank in [0, size) goes under the permutation that `key` names, vectorised.
+
+    A generalised Feistel network on pairs (left, right) of a domain of left x right numbers, just above `size`; what
+    falls outside of `size` walks on along its cycle until it is inside.
+    """
+    lefts = np.uint64(math.isqrt(size - 1) + 1)
+    rights = np.uint64(-(-size // int(lefts)))
+    found = ranks.astype(np.uint64)
+    outside = np.ones(len(found), dtype=bool)
+    while outside.any():
+        found[outside] = _feistel(found[outside], lefts, rights, key)
+        outside = found >= size
+    return found.astype(np.int64)
+
+
+def draw_members(groups: Ragged, rows: IntArray, *, bits: UIntArray) -> IntArray:
+    """A member of each of the given groups; `bits` are random."""
+    starts, sizes = groups.offsets[rows], groups.offsets[rows + 1] - groups.offsets[rows]
+    members: IntArray = groups.values[starts + (bits % sizes.astype(np.uint64)).astype(np.int64)]
+    return members
+
+
+def draw_positives(groups: Ragged, anchors: IntArray, positives: IntArray, *, bits: UIntArray) -> IntArray:
+    """A member of each anchor's group (`positives` holds group indices) but the anchor; `bits` are random.
+
+    Members are sorted, so the k-th member that is not the anchor is found without a search.
+    """
+    starts = groups.offsets[positives]
+    choices = (groups.offsets[positives + 1] - starts - 1).astype(np.uint64)
+    at = starts + (bits % choices).astype(np.int64)
+    member = groups.values[at]
+    # the last place is not drawn, so the step to the next one stays inside the group
+    return np.where(member >= anchors, groups.values[at + 1], member)
+
+
+def draw_negatives(negatives: Ragged, pairs: IntArray, positives: IntArray, *, count: int, bits: UIntArray) -> IntArray:
+    """(n * count,) hard negatives of each pair, none twice; where there are fewer, the positive stands in."""
+    starts, sizes = negatives.offsets[pairs], negatives.offsets[pairs + 1] - negatives.offsets[pairs]
+    turn = np.arange(count)
+    first = (mix(bits + np.uint64(1)) % np.maximum(sizes, 1).astype(np.uint64)).astype(np.int64)
+    at = starts[:, None] + (first[:, None] + turn) % np.maximum(sizes, 1)[:, None]
+    is_there = turn < sizes[:, None]
+    return np.where(is_there, negatives.values[np.where(is_there, at, 0)], positives[:, None]).ravel()
+
+
+def mix(values: UIntArray) -> UIntArray:
+    """The finaliser of splitmix64 (Steele et al. 2014): 64 well-mixed bits from 64, modulo 2^64."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def _feistel(values: UIntArray, lefts: np.uint64, rights: np.uint64, key: int) -> UIntArray:
+    """Each half-round adds to one half a function of the other: invertible, whatever the function."""
+    round_keys = [np.uint64((key + 0x9E3779B97F4A7C15 * number) % (1 << 64)) for number in range(1, 5)]
+    left, right = values % lefts, values // lefts
+    for one, other in (round_keys[:2], round_keys[2:]):
+        left = (left + mix(right ^ one) % lefts) % lefts
+        right = (right + mix(left ^ other) % rights) % rights
+    return left + right * lefts

@@ -1,0 +1,63 @@
+"""A checkpoint as `mteb` wants an encoder (its EncoderProtocol), so that its own runner evaluates it.
+
+    import mteb
+    from mtcl.deploy.mteb import MtebEncoder
+
+    mteb.evaluate(MtebEncoder.load(Path("runs/demo")), tasks=mteb.get_tasks(["Banking77Classification"]))
+
+Every prompt type is encoded alike: the encoder knows no instructions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from mtcl.encoder.checkpoint import TextEncoder
+from mtcl.encoder.encoder import digest_of
+from mtcl.errors import ConfigError
+
+try:
+    from mteb.models.abs_encoder import AbsEncoder
+    from mteb.models.model_meta import ModelMeta, ScoringFunction
+except ImportError as error:
+    raise ConfigError("the MTEB adapter needs mteb: pip install 'mtcl[mteb]'") from error
+
+
+class MtebEncoder(AbsEncoder):
+    """Cosine similarity; `name` is what results are filed under."""
+
+    def __init__(self, encoder: TextEncoder, *, name: str = "mtcl/checkpoint", revision: str = "local") -> None:
+        self.model = encoder
+        self.mteb_model_meta = ModelMeta.create_empty(
+            {
+                "name": name,
+                "revision": revision,
+                "embed_dim": encoder.dim,
+                "max_tokens": encoder.max_length,
+                "similarity_fn_name": ScoringFunction.COSINE,
+                "framework": ["PyTorch"],
+                "use_instructions": False,
+            }
+        )
+
+    @classmethod
+    def load(cls, path: Path, *, device: str | None = None) -> MtebEncoder:
+        """`path` is a run folder (its best checkpoint) or a .ckpt file. Results are filed under mtcl/<its name> and a
+        digest of the weights, for mteb takes stored results of the same name and revision for these.
+        """
+        encoder = TextEncoder.load(path, device=device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        facts = (digest_of(encoder.encoder), encoder.encoder.pooling, encoder.max_length)
+        revision = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+        return cls(encoder, name=f"mtcl/{path.name.removesuffix('.ckpt')}", revision=revision)
+
+    def encode(self, inputs: Any, **options: Any) -> npt.NDArray[np.float32]:
+        """`inputs` is mteb's loader of batches with a column `text`; (T, D) in their order."""
+        texts = [text for batch in inputs for text in batch["text"]]
+        vectors: npt.NDArray[np.float32] = self.model(texts).numpy()
+        return vectors

@@ -1,0 +1,320 @@
+"""The shared text encoder: a Hugging Face backbone, pooling, an optional projection, unit length.
+
+One forward serves all texts of a step, whatever task and role they have: `Encoder.forward` takes packed chunks and
+gives one embedding a text, in the order of the texts. Parameters that no task uses (BERT's pooler) are never
+created, because under DDP they silently stop the averaging of gradients.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import numpy as np
+import torch
+import xxhash
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from mtcl.data.packing import Chunk, Packed, pack
+from mtcl.encoder import unpadded
+from mtcl.encoder.hub import resolve_model
+from mtcl.encoder.kernels import cpu_kernels
+from mtcl.encoder.malloc_trim import trim_heap
+from mtcl.errors import ConfigError
+from mtcl.types import Ragged
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Pooling = Literal["mean", "cls", "last"]
+CHUNKS_PER_TRIM = 8
+"""Trimming at every chunk costs more, for pages that the next chunk asks for again (docs/performance.md)."""
+DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+def default_tokens_per_chunk() -> int:
+    """Measured on a CPU (docs/performance.md); on a GPU a guess that launches cost next to nothing at this size."""
+    return 32_768 if torch.cuda.is_available() else 2048
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """The encoder all tasks share.
+
+    Attributes:
+        name: Folder or Hub name of a Hugging Face encoder.
+        revision: Commit, tag or branch on the Hub.
+        pooling: mean of the tokens, first token (cls) or last token.
+        dim: Size of the embedding through a linear projection; null keeps the backbone's own size.
+        projection: How the projection starts: pca of the base encoder's embeddings of the training texts, or random.
+        attention: unpadded, for one row of tokens a chunk (`unpadded.py`), or an implementation of transformers; auto
+            is sdpa on a GPU and, by measurement, unpadded on a CPU, eager where the architecture cannot be run so.
+        dropout: Every dropout probability of the backbone; null keeps those it ships with.
+        tokens_per_chunk: Tokens with padding that go through the backbone at once; 32,768 where there is a GPU.
+        compile: Compile the backbone by torch.compile with dynamic shapes: a minute or more before the first step and
+            again before the first evaluation, then steps in about 0.8 of the time (docs/performance.md).
+        trust_remote_code: Run model code from the repository; only for repositories you trust.
+    """
+
+    name: str = DEFAULT_MODEL
+    revision: str | None = None
+    pooling: Pooling = "mean"
+    dim: int | None = None
+    projection: Literal["pca", "random"] = "pca"
+    attention: str = "auto"
+    dropout: float | None = None
+    tokens_per_chunk: int = field(default_factory=default_tokens_per_chunk)
+    compile: bool = False
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        if self.dim is not None and self.dim < 1:
+            raise ConfigError(f"model.encoder.dim is {self.dim}: give a positive size, or null for the backbone's own")
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise ConfigError(f"model.encoder.dropout is {self.dropout}: give 0 or more and less than 1")
+        if self.tokens_per_chunk < 1:
+            raise ConfigError(f"model.encoder.tokens_per_chunk is {self.tokens_per_chunk}: give at least 1")
+
+
+class Encoder(nn.Module):
+    """Packed texts to unit vectors (T, D) in float32."""
+
+    activation_checkpointing = False
+    """Recompute each chunk in the backward pass: only one chunk's activations live at a time. Gradients are equal."""
+
+    is_compiled = False
+    """The compiler then brings kernels of its own, in the place of `kernels.py`."""
+
+    first_position: int | None = None
+    """Position id of a text's first token where the backbone takes chunks without padding, None where with it."""
+
+    def __init__(self, backbone: nn.Module, *, pooling: str = "mean", dim: int | None = None) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.pooling = pooling
+        self.hidden = hidden_size(backbone)
+        self._takes_words = "inputs_embeds" in inspect.signature(backbone.forward).parameters
+        self.projection = nn.Linear(self.hidden, dim) if dim is not None else None
+
+    @classmethod
+    def load(cls, config: EncoderConfig) -> Encoder:
+        """The encoder with the weights that `config.name` resolves to; in training mode, as transformers does not."""
+        backbone = load_backbone(resolve_model(config.name, revision=config.revision), config)
+        if config.dim is not None and config.dim > hidden_size(backbone):
+            raise ConfigError(f"model.encoder.dim is {config.dim}, more than the backbone's {hidden_size(backbone)}")
+        encoder = cls(backbone, pooling=config.pooling, dim=config.dim).train()
+        encoder.choose_attention(config.attention)
+        if config.compile:
+            encoder.compile_backbone()
+        return encoder
+
+    def without_projection(self) -> Encoder:
+        """The same backbone, run in the same way, up to its pooled states."""
+        bare = Encoder(self.backbone, pooling=self.pooling)
+        bare.first_position, bare.is_compiled = self.first_position, self.is_compiled
+        return bare
+
+    def compile_backbone(self) -> None:
+        """In place: names of parameters stay. Raises `ConfigError` where there is nothing to compile with."""
+        compiler = os.environ.get("CXX", "g++")
+        if not torch.cuda.is_available() and shutil.which(compiler) is None:
+            raise ConfigError(
+                f"model.encoder.compile needs a C++ compiler, found no {compiler!r}: install one, or set CXX"
+            )
+        self.is_compiled = True
+        self.backbone.compile(dynamic=True)
+
+    def choose_attention(self, name: str) -> None:
+        """Leave padding out if `name` is unpadded or, on a CPU, auto. Raises `ConfigError` where unpadded cannot be."""
+        if name == unpadded.NAME or (name == "auto" and not torch.cuda.is_available()):
+            self.first_position = unpadded.first_position(cast("PreTrainedModel", self.backbone))
+            if name == unpadded.NAME and self.first_position is None:
+                raise ConfigError(
+                    f"model.encoder.attention is {name!r}, which {type(self.backbone).__name__} cannot be run with "
+                    "(it gives other vectors than with padding): give auto, sdpa or eager"
+                )
+
+    def check_length(self, task: str, max_length: int) -> None:
+        """Raise `ConfigError` for a max length beyond the positions that the backbone has."""
+        positions = getattr(self.backbone.config, "max_position_embeddings", None)
+        if isinstance(positions, int) and max_length > positions:
+            raise ConfigError(f"task {task!r}: max_length is {max_length}, but the encoder reads {positions} tokens")
+
+    @property
+    def dim(self) -> int:
+        return self.hidden if self.projection is None else self.projection.out_features
+
+    def last_shared(self) -> list[nn.Parameter]:
+        """Trained parameters of the backbone's last layer and of the projection: what gradient methods look at."""
+        stacks = [m for m in self.backbone.modules() if isinstance(m, nn.ModuleList) and len(m)]
+        last = max(stacks, key=len)[-1] if stacks else self.backbone
+        modules = [last] if self.projection is None else [last, self.projection]
+        return [p for module in modules for p in module.parameters() if p.requires_grad]
+
+    def forward(self, texts: Packed) -> Tensor:
+        """(T, D) unit vectors in the order of the texts."""
+        words = self._look_up(texts.chunks)
+        pooled = [self._pool(n, *each) for n, each in enumerate(zip(texts.chunks, words, strict=True))]
+        pooled_TH = torch.cat(pooled)[texts.place_T]
+        if self.projection is not None:
+            pooled_TH = self.projection(pooled_TH)
+        return F.normalize(pooled_TH.float(), dim=-1)
+
+    def _look_up(self, chunks: tuple[Chunk, ...]) -> Sequence[Tensor | None]:
+        """Each chunk's word embeddings by one look-up for all; None where a chunk is to look up its own.
+
+        The gradient of the whole table, zero but for a few rows, is then written once and not once a chunk.
+        """
+        if not torch.is_grad_enabled() or self.activation_checkpointing or not self._takes_words:
+            return [None] * len(chunks)
+        table = cast("PreTrainedModel", self.backbone).get_input_embeddings()
+        ids = [self._ids(chunk) for chunk in chunks]
+        words_SE: Tensor = table(torch.cat([some.flatten() for some in ids]))
+        parts = torch.split(words_SE, [some.numel() for some in ids])
+        return [part.view(*some.shape, -1) for part, some in zip(parts, ids, strict=True)]
+
+    def _ids(self, chunk: Chunk) -> Tensor:
+        """What the backbone sees of a chunk: (n, L), or (1, S) without padding."""
+        return chunk.ids if self.first_position is None else chunk.row
+
+    def _pool(self, number: int, chunk: Chunk, words: Tensor | None) -> Tensor:
+        if self.activation_checkpointing and torch.is_grad_enabled():
+            pooled_nH: Tensor = checkpoint(self._pool_trimmed, number, chunk, use_reentrant=False)
+            return pooled_nH
+        return self.pool(chunk, words)
+
+    def _pool_trimmed(self, number: int, chunk: Chunk) -> Tensor:
+        """`pool`, in the forward pass and again in the backward one; freed pages go back now and then."""
+        if chunk.ids.device.type == "cpu" and number % CHUNKS_PER_TRIM == 0:
+            trim_heap()
+        return self.pool(chunk)
+
+    def pool(self, chunk: Chunk, words: Tensor | None = None) -> Tensor:
+        """(n, H) pooled hidden states of a chunk (n, L), whose word embeddings may have been looked up before."""
+        given = {"input_ids": self._ids(chunk)} if words is None else {"inputs_embeds": words}
+        with nullcontext() if self.is_compiled else cpu_kernels(chunk.ids.device):
+            hidden_nLH: Tensor
+            if self.first_position is None:
+                hidden_nLH = self.backbone(**given, attention_mask=chunk.mask).last_hidden_state
+            else:
+                hidden_nLH = unpadded.hidden_states(self.backbone, chunk, given, first_position=self.first_position)
+        if self.pooling == "cls":
+            return hidden_nLH[:, 0]
+        if self.pooling == "last":
+            last_n = chunk.mask.sum(dim=1) - 1
+            return hidden_nLH[torch.arange(len(last_n), device=last_n.device), last_n]
+        mask_nL1 = chunk.mask.unsqueeze(-1).to(hidden_nLH.dtype)
+        return (hidden_nLH * mask_nL1).sum(dim=1) / mask_nL1.sum(dim=1).clamp(min=1)
+
+    @torch.inference_mode()
+    def embed(self, tokens: Ragged, *, tokens_per_chunk: int, num_at_once: int = 4096) -> Tensor:
+        """(T, D) float32 on the CPU, dropout off, in the order of `tokens`; the mode of the module is put back."""
+        was_training, device = self.training, next(self.parameters()).device
+        self.eval()
+        try:
+            rows = np.arange(len(tokens))
+            parts = [
+                self(pack(tokens.take(some), tokens_per_chunk=tokens_per_chunk).to(device)).cpu()
+                for some in np.array_split(rows, max(1, -(-len(rows) // num_at_once)))
+                if len(some)
+            ]
+        finally:
+            self.train(was_training)
+        return torch.cat(parts) if parts else torch.empty(0, self.dim)
+
+    @torch.no_grad()
+    def init_projection_pca(self, embeddings_TH: Tensor) -> None:
+        """Start the projection as the PCA of `embeddings_TH` (float32): centred, components by falling variance."""
+        assert self.projection is not None
+        dim = self.projection.out_features
+        if len(embeddings_TH) < dim:
+            raise ConfigError(
+                f"PCA to {dim} dimensions needs at least {dim} training texts, found {len(embeddings_TH)}"
+            )
+        mean_H = embeddings_TH.mean(dim=0)
+        _, vectors_HH = torch.linalg.eigh(torch.cov(embeddings_TH.double().T))
+        components_DH = vectors_HH.flip(1)[:, :dim].T.float()
+        self.projection.weight.copy_(components_DH)
+        self.projection.bias.copy_(-components_DH @ mean_H)
+
+
+def hidden_size(backbone: nn.Module) -> int:
+    """H, the size of the backbone's hidden states."""
+    config: Any = backbone.config
+    return int(config.hidden_size)
+
+
+def pooling_of(folder: Path) -> Pooling | None:
+    """The pooling that a sentence-transformers model declares, None if it declares none of ours."""
+    file = folder / "1_Pooling" / "config.json"
+    declared = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    modes: dict[str, Pooling] = {"mean_tokens": "mean", "cls_token": "cls", "lasttoken": "last"}
+    return next((ours for mode, ours in modes.items() if declared.get(f"pooling_mode_{mode}")), None)
+
+
+def load_backbone(folder: Path, config: EncoderConfig) -> nn.Module:
+    """A backbone in float32 from safetensors, without a pooler. Raises `ConfigError` if there is none."""
+    from transformers import AutoConfig, AutoModel
+    from transformers.utils import logging
+
+    transformers_logging: Any = logging
+
+    attention = config.attention
+    if attention in ("auto", unpadded.NAME):
+        attention = "sdpa" if torch.cuda.is_available() and attention == "auto" else "eager"
+    transformers_logging.disable_progress_bar()
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        settings = AutoConfig.from_pretrained(folder, trust_remote_code=config.trust_remote_code)
+        if config.dropout is not None:
+            _set_dropout(settings, config.dropout)
+        backbone: nn.Module = AutoModel.from_pretrained(
+            folder,
+            config=settings,
+            dtype=torch.float32,
+            attn_implementation=attention,
+            use_safetensors=True,
+            trust_remote_code=config.trust_remote_code,
+            **_without_pooler(settings),
+        )
+    except (OSError, ValueError, ImportError) as error:
+        raise ConfigError(
+            f"model {config.name!r} cannot be loaded from {folder}: {str(error).strip().splitlines()[0]}"
+        ) from error
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+    return backbone
+
+
+def _set_dropout(settings: Any, probability: float) -> None:
+    for name, value in list(vars(settings).items()):
+        if ("dropout" in name or name.endswith("_pdrop")) and type(value) in (int, float):
+            setattr(settings, name, probability)
+
+
+def _without_pooler(settings: Any) -> dict[str, bool]:
+    from transformers import AutoModel
+
+    model_class: Any = AutoModel._model_mapping.get(type(settings), None)
+    takes_it = model_class is not None and "add_pooling_layer" in inspect.signature(model_class).parameters
+    return {"add_pooling_layer": False} if takes_it else {}
+
+
+@torch.no_grad()
+def digest_of(module: nn.Module) -> str:
+    """A fingerprint of the values of all parameters and buffers, 16 hexadecimal digits."""
+    digest = xxhash.xxh3_64()
+    for name, value in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.cpu().contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -1,0 +1,198 @@
+"""Attention without padding: the texts of a chunk as one row of tokens, and attention inside of each text only.
+
+Linear layers, norms and activations, nearly all of the work, then see no padding but what fills the row up to a
+multiple of 16. On a CPU only attention's scores are still padded, among texts of about one length; on a GPU flash
+attention's kernels for varying lengths take the row as it is where `flash_attn` is installed. transformers knows the
+function as the attention implementation "unpadded". Whether an architecture can be run so (position ids it is handed,
+no bias or window of its own in attention) is tried out.
+
+Letters: n texts of a chunk, L tokens of its longest, S its tokens without padding, F the same filled up, h heads, d
+dimensions a head, H dimensions of a token.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mtcl.data.packing import Chunk
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+log = logging.getLogger("mtcl")
+NAME = "unpadded"
+MULTIPLE = 16
+"""Rows of tokens are filled up to it: the shapes that matrix products like, and what `kernels.linear` shares out."""
+BEYOND = ("sliding_window", "softcap", "position_bias", "head_mask", "s_aux")
+"""What some architectures ask of attention and this one does not give."""
+
+
+@cache
+def register() -> None:
+    """Make the name known to transformers. No mask is made for it: the places of the tokens say it all."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+
+    AttentionInterface.register(NAME, attention)
+    AttentionMaskInterface.register(NAME, lambda **_: None)
+
+
+def first_position(backbone: PreTrainedModel) -> int | None:
+    """The position id of a text's first token, so that vectors come out as with padding; None where they do not.
+
+    Leaves the backbone with this attention where it fits, and with the eager one where it does not.
+    """
+    register()
+    was_training = backbone.training
+    try:
+        vocabulary, padding = int(backbone.config.vocab_size), backbone.config.pad_token_id or 0
+        ids_nL = torch.tensor([i for i in range(vocabulary // 2, vocabulary) if i != padding])[:8].view(2, -1)
+        mask_nL = torch.ones_like(ids_nL)
+        mask_nL[1, -2:] = 0
+        chunk = Chunk(ids_nL.masked_fill(mask_nL == 0, padding), mask_nL, mask_nL.flatten().nonzero()[:, 0])
+        backbone.train(False)
+        padded_nLH = backbone(input_ids=chunk.ids, attention_mask=chunk.mask).last_hidden_state
+        backbone.set_attn_implementation(NAME)
+        for start in (0, padding + 1):  # RoBERTa and its kin begin behind the padding's id
+            found_nLH = hidden_states(backbone, chunk, {"input_ids": chunk.row}, first_position=start)
+            if torch.allclose(found_nLH[mask_nL == 1], padded_nLH[mask_nL == 1], rtol=1e-3, atol=1e-4):
+                return start
+        log.debug("%s gives other vectors without padding: it keeps it", type(backbone).__name__)
+    except (TypeError, ValueError, RuntimeError, AttributeError, LookupError) as error:
+        # another architecture than those this is for may fail in any way
+        log.debug("%s cannot be run without padding: %s", type(backbone).__name__, error)
+    finally:
+        backbone.train(was_training)
+    backbone.set_attn_implementation("eager")
+    return None
+
+
+def hidden_states(backbone: nn.Module, chunk: Chunk, given: dict[str, Tensor], *, first_position: int) -> Tensor:
+    """(n, L, H) of the last layer, zero at padding. `given` has the ids (1, S) or the words' vectors (1, S, E)."""
+    num_texts, longest = chunk.ids.shape
+    num_more = -len(chunk.places_S) % MULTIPLE
+    filled = {name: F.pad(row, (0, 0) * (row.dim() - 2) + (0, num_more)) for name, row in given.items()}
+    positions_1F = F.pad(chunk.places_S % longest + first_position, (0, num_more))[None]
+    found = backbone(**filled, position_ids=positions_1F, places=chunk.places_S, mask=chunk.mask)
+    hidden_FH: Tensor = found.last_hidden_state[0]
+    padded_RH = hidden_FH.new_zeros(num_texts * longest, hidden_FH.shape[-1])
+    padded_RH = padded_RH.index_copy(0, chunk.places_S, hidden_FH[: len(chunk.places_S)])
+    return padded_RH.view(num_texts, longest, -1)
+
+
+def attention(
+    module: nn.Module,
+    query_1hFd: Tensor,
+    key_1hFd: Tensor,
+    value_1hFd: Tensor,
+    attention_mask: None,  # noqa: ARG001  (transformers hands it over)
+    *,
+    places: Tensor,
+    mask: Tensor,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **others: Any,
+) -> tuple[Tensor, None]:
+    """(1, F, h, d), zero behind the tokens, called by transformers. `places` (S,) and `mask` (n, L) are the chunk's."""
+    if asked := [name for name in BEYOND if others.get(name) is not None]:
+        raise NotImplementedError(f"attention without padding does not know {', '.join(asked)}")
+    if getattr(module, "is_causal", False) or key_1hFd.shape != query_1hFd.shape:
+        raise NotImplementedError("attention without padding is for encoders, with as many heads of keys as of queries")
+    scaling = query_1hFd.shape[-1] ** -0.5 if scaling is None else scaling
+    rows = [x_1hFd[0].transpose(0, 1)[: len(places)] for x_1hFd in (query_1hFd, key_1hFd, value_1hFd)]
+    if query_1hFd.is_cuda and query_1hFd.dtype in (torch.float16, torch.bfloat16) and has_flash():
+        found_Shd = flash(*rows, mask=mask, scaling=scaling, dropout=dropout)
+    else:
+        found_Shd = padded(*rows, places_S=places, mask_nL=mask, scaling=scaling, dropout=dropout)
+    return F.pad(found_Shd, (0, 0, 0, 0, 0, query_1hFd.shape[2] - len(places)))[None], None
+
+
+def padded(
+    query_Shd: Tensor,
+    key_Shd: Tensor,
+    value_Shd: Tensor,
+    *,
+    places_S: Tensor,
+    mask_nL: Tensor,
+    scaling: float,
+    dropout: float,
+) -> Tensor:
+    """(S, h, d): queries, keys and values are spread out to padded texts for the scores alone."""
+    rows = (query_Shd, key_Shd, value_Shd)
+    query, key, value = (_apply(Spread, row_Shd, places_S, mask_nL.shape) for row_Shd in rows)
+    scores_nhLL = torch.matmul(query * scaling, key.transpose(2, 3))
+    bias_nL = torch.zeros_like(mask_nL, dtype=scores_nhLL.dtype)
+    bias_nL.masked_fill_(mask_nL == 0, torch.finfo(scores_nhLL.dtype).min / 2)
+    shares_nhLL = F.softmax(scores_nhLL + bias_nL[:, None, None], dim=-1)
+    attended_nhLd = torch.matmul(F.dropout(shares_nhLL, p=dropout, training=dropout > 0), value)
+    return _apply(Gather, attended_nhLd, places_S)
+
+
+@cache
+def has_flash() -> bool:
+    """Whether `flash_attn` is installed."""
+    from importlib.util import find_spec
+
+    return find_spec("flash_attn") is not None
+
+
+def flash(
+    query_Shd: Tensor, key_Shd: Tensor, value_Shd: Tensor, *, mask: Tensor, scaling: float, dropout: float
+) -> Any:
+    """(S, h, d) by flash attention's kernel for texts of varying length, without a read back from the GPU."""
+    from flash_attn import flash_attn_varlen_func
+
+    ends_n1 = F.pad(mask.sum(dim=1).cumsum(0), (1, 0)).int()
+    longest = mask.shape[1]
+    return flash_attn_varlen_func(
+        query_Shd, key_Shd, value_Shd, ends_n1, ends_n1, longest, longest, dropout_p=dropout, softmax_scale=scaling
+    )
+
+
+class Spread(torch.autograd.Function):
+    """Rows (S, h, d) to their places among padding: (n, h, L, d). Its gradient is `Gather`, a plain look-up."""
+
+    @staticmethod
+    def forward(ctx: Any, rows_Shd: Tensor, places_S: Tensor, shape: torch.Size) -> Tensor:
+        ctx.save_for_backward(places_S)
+        return _spread(rows_Shd, places_S, shape)
+
+    @staticmethod
+    def backward(ctx: Any, gradient_nhLd: Tensor) -> tuple[Tensor, None, None]:
+        return _gather(gradient_nhLd, *ctx.saved_tensors), None, None
+
+
+class Gather(torch.autograd.Function):
+    """The other way: (n, h, L, d) to the rows (S, h, d) that are no padding."""
+
+    @staticmethod
+    def forward(ctx: Any, padded_nhLd: Tensor, places_S: Tensor) -> Tensor:
+        ctx.save_for_backward(places_S)
+        ctx.shape = (padded_nhLd.shape[0], padded_nhLd.shape[2])
+        return _gather(padded_nhLd, places_S)
+
+    @staticmethod
+    def backward(ctx: Any, gradient_Shd: Tensor) -> tuple[Tensor, None]:
+        (places_S,) = ctx.saved_tensors
+        return _spread(gradient_Shd, places_S, ctx.shape), None
+
+
+def _apply(function: Any, *arguments: Any) -> Tensor:
+    found: Tensor = function.apply(*arguments)
+    return found
+
+
+def _spread(rows_Shd: Tensor, places_S: Tensor, shape: tuple[int, ...]) -> Tensor:
+    num_texts, longest = shape
+    padded_Rhd = rows_Shd.new_zeros(num_texts * longest, *rows_Shd.shape[1:]).index_copy_(0, places_S, rows_Shd)
+    return padded_Rhd.view(num_texts, longest, *rows_Shd.shape[1:]).transpose(1, 2)
+
+
+def _gather(padded_nhLd: Tensor, places_S: Tensor) -> Tensor:
+    rows_Rhd = padded_nhLd.transpose(1, 2).flatten(0, 1)
+    return rows_Rhd.index_select(0, places_S)

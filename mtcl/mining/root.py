@@ -1,0 +1,84 @@
+"""A data root that differs from another one in one task's training rows: the rest are links.
+
+So a run of many tasks trains on it as it is, and rows that were not mined take no space.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from mtcl.errors import ConfigError
+from mtcl.task.contract import Task
+from mtcl.task.sources import FORMATS, Files, as_table
+
+REPORT = "negatives"
+
+
+def lay_out(out: Path, task: Task, root: Path | None, *, overwrite: bool) -> Path:
+    """The task's folder under `out`, with all but `train.parquet`. Nothing under `root` is changed.
+
+    Rows that do not come from files are written as files. Raises `ConfigError` where something would be lost.
+    """
+    name = task.data.folder if isinstance(task.data, Files) else task.name
+    folder = out / name
+    if root is not None and out.resolve() == root.resolve():
+        raise ConfigError(f"--out {out} is the data root itself: give another folder, so that no row is lost")
+    if (folder / "train.parquet").exists() and not folder.is_symlink() and not overwrite:
+        raise ConfigError(f"{folder / 'train.parquet'} exists: give another --out, or --overwrite")
+    if root is not None and root.is_dir():
+        _check_links(root, out.resolve())
+        _link_all(root, out.resolve(), Path(name).parts, is_linked=isinstance(task.data, Files))
+    if folder.is_symlink():  # another task's mining linked it
+        folder.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+    if not isinstance(task.data, Files):
+        _write_others(folder, task, root)
+    return folder
+
+
+def _check_links(root: Path, out: Path) -> None:
+    """Raise `ConfigError` if an earlier command linked to another data root here."""
+    for link in sorted(path for path in out.rglob("*") if path.is_symlink()):
+        if link.resolve() != (root / link.relative_to(out)).resolve():
+            raise ConfigError(f"{link} leads to {link.resolve()}, of another data root: give another --out")
+
+
+def _link_all(source: Path, target: Path, inside: tuple[str, ...], *, is_linked: bool) -> None:
+    """Links in `target` to all entries of `source` but the one that leads `inside`, which is done likewise if
+    `is_linked`, and otherwise is for the caller to fill.
+    """
+    if target.is_symlink():
+        target.unlink()
+    target.mkdir(parents=True, exist_ok=True)
+    if not source.is_dir():
+        return
+    for entry in sorted(source.iterdir()):
+        link = target / entry.name
+        is_ours = entry.name == inside[0] if inside else _is_written(entry)
+        if is_ours or os.path.lexists(link) or _is_inside(target, entry):
+            continue
+        try:
+            link.symlink_to(entry.resolve())
+        except OSError:  # Windows without the privilege
+            (shutil.copytree if entry.is_dir() else shutil.copy2)(entry, link)
+    if inside and is_linked:
+        _link_all(source / inside[0], target / inside[0], inside[1:], is_linked=True)
+
+
+def _write_others(folder: Path, task: Task, root: Path | None) -> None:
+    import pyarrow.parquet as pq
+
+    corpus = getattr(task.pairs, "corpus", None)
+    for split in ("validation", "test", *([corpus] if corpus else [])):
+        pq.write_table(as_table(task.data(split, root)), folder / f"{split}.parquet")
+
+
+def _is_written(entry: Path) -> bool:
+    """Whether what the entry holds, training rows or a report, is written anew."""
+    return entry.name == "train" or (entry.stem == "train" and entry.suffix in FORMATS) or entry.stem == REPORT
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())

@@ -1,0 +1,113 @@
+"""A task's training rows, which text and which positives each row has, and the same rows with negatives."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mtcl.data.store import TokenStore
+from mtcl.errors import ConfigError, TaskError
+from mtcl.task.contract import Task, errors_of
+from mtcl.task.pairs import Cluster, Duplicates, LabelText, Pairs, Parallel, QueryDocument, Tags
+from mtcl.task.pairs.columns import id_column, is_list, text_column, typed_column
+from mtcl.task.pairs.keys import index_in
+from mtcl.task.sources import as_table
+from mtcl.types import IntArray, Ragged, group
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MAX_MEMBERS = 32
+"""Of a larger cluster the mean score of so many members stands for that of its positives."""
+
+
+@dataclass(frozen=True)
+class MinedRows:
+    """The rows of a task's training split, without the column that is to hold the negatives."""
+
+    table: pa.Table
+    pairs: Pairs
+    column: str
+
+    def places(self, store: TokenStore, texts: pa.Array) -> tuple[IntArray, Ragged]:
+        """Each row's anchor and its positives as texts of the store; -1 and none where the row makes no pair."""
+        pairs, rows = self.pairs, self.table
+        match pairs:
+            case QueryDocument():
+                return self._paired(pairs.query, [pairs.document], texts)
+            case LabelText():
+                return self._paired(pairs.text, [pairs.label], texts)
+            case Duplicates():
+                return self._paired(pairs.anchor, [pairs.positive], texts)
+            case Parallel():
+                targets = [pairs.target] if isinstance(pairs.target, str) else list(pairs.target)
+                return self._paired(pairs.source, targets, texts)
+            case Tags():
+                return self._tagged(pairs, texts)
+            case Cluster():
+                anchors = index_in(text_column(rows, pairs.text), texts)
+                return anchors, self._members(anchors, id_column(rows, pairs.cluster))
+        raise AssertionError(pairs)
+
+    def _paired(self, anchor: str, positives: list[str], texts: pa.Array) -> tuple[IntArray, Ragged]:
+        anchors = index_in(text_column(self.table, anchor), texts)
+        found = np.stack([index_in(text_column(self.table, name), texts) for name in positives], axis=1)
+        rows, columns = np.nonzero((anchors >= 0)[:, None] & (found >= 0))
+        return anchors, group(rows, found[rows, columns], num_rows=len(anchors))
+
+    def _tagged(self, pairs: Tags, texts: pa.Array) -> tuple[IntArray, Ragged]:
+        import pyarrow.compute as pc
+
+        column = typed_column(self.table, pairs.tags, is_list, "a list of strings")
+        anchors = index_in(text_column(self.table, pairs.text), texts)
+        owners, tags = np.asarray(pc.list_parent_indices(column)), index_in(pc.list_flatten(column), texts)
+        return anchors, group(owners[tags >= 0], tags[tags >= 0], num_rows=len(anchors))
+
+    def _members(self, anchors: IntArray, clusters: pa.Array) -> Ragged:
+        """Up to `MAX_MEMBERS` other texts of each row's cluster."""
+        names = clusters.unique()
+        cluster = index_in(clusters, names)
+        there = np.flatnonzero(anchors >= 0)
+        members = group(cluster[there], anchors[there], num_rows=len(names))
+        first = np.minimum(members.lengths(), MAX_MEMBERS + 1)
+        kept = np.arange(len(members.values)) < np.repeat(members.offsets[:-1] + first, members.lengths())
+        owners = np.repeat(np.arange(len(names)), members.lengths())[kept]
+        few = group(owners, members.values[kept], num_rows=len(names)).take(cluster)
+        row = np.repeat(np.arange(len(anchors)), few.lengths())
+        other = few.values != anchors[row]
+        return group(row[other], few.values[other], num_rows=len(anchors))
+
+    def write(self, path: Path, blocks: Iterator[list[list[str]]]) -> None:
+        """The rows with the negatives, as Parquet: aside first, so that a file of this name is whole."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        kind = pa.list_(pa.string())
+        schema = self.table.schema.append(pa.field(self.column, kind))
+        aside, start = path.with_name(f".{path.name}.{os.getpid()}"), 0
+        with pq.ParquetWriter(aside, schema) as writer:
+            for block in blocks:
+                rows = self.table.slice(start, len(block))
+                writer.write_table(pa.table([*rows.columns, pa.array(block, type=kind)], schema=schema))
+                start += len(block)
+        aside.replace(path)
+
+
+def training_rows(task: Task, root: Path | None, *, column: str) -> MinedRows:
+    """Raises `TaskError` for pairs whose rows cannot be told apart."""
+    kinds = (QueryDocument, LabelText, Tags, Duplicates, Parallel, Cluster)
+    if not isinstance(task.pairs, kinds):
+        names = ", ".join(kind.__name__ for kind in kinds)
+        raise TaskError(f"task {task.name!r}: its pairs are none of {names}: which text of a row is which is unknown")
+    with errors_of(task, "train"):
+        table = as_table(task.data("train", root))
+    if column in table.column_names:
+        if not is_list(table.schema.field(column).type):
+            raise ConfigError(f"--column {column} is a column of the rows that holds no mined negatives: give another")
+        table = table.drop_columns([column])
+    return MinedRows(table, task.pairs, column)

@@ -1,0 +1,90 @@
+"""Scores of single items, as an evaluation wrote them, in the form that arms are compared in.
+
+Ranking and translation metrics are means over items. Those of judged pairs (Spearman, average precision) are not: each
+item's score is its jackknife pseudo-value there, metric + (n - 1) * (metric - metric without it) (Tukey 1958), whose
+mean and spread are the metric's to first order; the metric of several languages is their mean. Items of one cluster are
+left out together, many clusters in blocks, which stand as clusters then; for m items the factor is (n - m) / m.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+
+from mtcl.errors import DataError, nearest
+from mtcl.evaluation import Items
+from mtcl.task.metrics import Metric
+from mtcl.task.metrics.judged import PairMetric
+from mtcl.types import FloatArray, IntArray
+
+MOST_BLOCKS = 500
+"""Times that a metric of judged pairs is computed for its pseudo-values."""
+
+
+@dataclass(frozen=True)
+class ItemScores:
+    """Scores of one encoder on one task: of the items (I,), which may come in clusters."""
+
+    items_I: IntArray
+    clusters_I: IntArray | None
+    scores_I: npt.NDArray[np.float64]
+
+
+def read_scores(path: Path, metric: Metric) -> ItemScores:
+    """A file with the columns `item`, `cluster` where items come in clusters, and one a metric."""
+    try:
+        table = pq.read_table(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"no scores can be read from {path}: {error}") from error
+    return _scores_of({name: table[name].to_numpy() for name in table.schema.names}, metric, where=str(path))
+
+
+def scores_of(items: Items, metric: Metric, *, where: str) -> ItemScores:
+    """The same of an evaluation that was just made."""
+    columns: dict[str, npt.NDArray[Any]] = {"item": items.items, "cluster": items.clusters}
+    columns |= dict(zip(items.names, items.scores.T, strict=True))
+    return _scores_of(columns, metric, where=where)
+
+
+def _scores_of(columns: Mapping[str, npt.NDArray[Any]], metric: Metric, *, where: str) -> ItemScores:
+    if metric.name in columns:
+        return ItemScores(columns["item"], columns.get("cluster"), columns[metric.name].astype(np.float64))
+    if isinstance(metric, PairMetric) and {"cosine", "score"} <= columns.keys():
+        language_I = columns.get("language", np.zeros(len(columns["item"])))
+        units_I = np.unique(columns.get("cluster", columns["item"]), return_inverse=True)[1]
+        blocks_I = units_I % MOST_BLOCKS
+        scores_I = _pseudo_values(metric, columns["cosine"], columns["score"], language_I, blocks_I)
+        return ItemScores(columns["item"], blocks_I, scores_I)
+    raise DataError(f"{where} has no scores of {metric.name!r}{nearest(metric.name, columns)}")
+
+
+def _pseudo_values(
+    metric: PairMetric, cosine_I: FloatArray, score_I: FloatArray, language_I: FloatArray, blocks_I: IntArray
+) -> npt.NDArray[np.float64]:
+    """The pseudo-value of each item's block; the metric is the mean over the languages in which it has a value.
+
+    Where a block's absence leaves a language without a value, that language counts as if the block were there.
+    """
+    num_items, sizes_B = len(blocks_I), np.bincount(blocks_I)
+    places = [np.flatnonzero(language_I == language) for language in np.unique(language_I)]
+    whole_L = np.array([metric(cosine_I[rows], score_I[rows]) for rows in places])
+    places = [rows for rows, value in zip(places, whole_L, strict=True) if not np.isnan(value)]
+    whole_L = whole_L[~np.isnan(whole_L)]
+    if not places:
+        return np.full(num_items, np.nan)
+    without_BL = np.tile(whole_L, (len(sizes_B), 1))
+    for number, rows in enumerate(places):
+        for block in np.unique(blocks_I[rows]):
+            kept = rows[blocks_I[rows] != block]
+            value = metric(cosine_I[kept], score_I[kept]) if len(kept) else float("nan")
+            if not np.isnan(value):
+                without_BL[block, number] = value
+    factor_B = (num_items - sizes_B) / np.maximum(sizes_B, 1)
+    values_B: npt.NDArray[np.float64] = whole_L.mean() + factor_B * (whole_L - without_BL).mean(axis=1)
+    return values_B[blocks_I]

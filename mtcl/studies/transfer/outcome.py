@@ -1,0 +1,79 @@
+"""Scores of a study's runs, by arm and task, paired: row s is the same seed, column i the same item in every arm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from mtcl.errors import DataError
+from mtcl.studies.item_scores import read_scores
+from mtcl.studies.statistics import Differences
+from mtcl.studies.transfer.arms import Arm, arms_of, run_name
+from mtcl.studies.transfer.config import SINGLE, StudyConfig
+from mtcl.task.metrics import Metric
+from mtcl.types import IntArray
+
+Level = int | None
+"""Pairs of each task; None for all."""
+FOLDERS = {"test": "test", "validation": "val"}
+
+
+@dataclass(frozen=True)
+class Paired:
+    """One arm's scores on one task, (S, I)."""
+
+    scores_SI: npt.NDArray[np.float64]
+    clusters_I: IntArray | None
+
+    @property
+    def mean(self) -> float:
+        return float(self.scores_SI.mean())
+
+    def minus(self, other: Paired) -> Differences:
+        return Differences.between(self.scores_SI, other.scores_SI, self.clusters_I)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All scores of a study. `metrics` has each task's primary metric, `num_pairs` the pairs it could train on."""
+
+    study: StudyConfig
+    metrics: Mapping[str, Metric]
+    num_pairs: Mapping[str, int]
+    scores: Mapping[tuple[str, Level, str], Paired]
+
+    def of(self, arm: Arm, level: Level, task: str) -> Paired:
+        return self.scores[str(arm), level, task]
+
+    def has(self, kind: str) -> bool:
+        return kind in self.study.arms
+
+    def better_single(self, task: str, level: Level) -> Arm:
+        """The single arm with the higher mean on the very items that are evaluated: a choice in its favour."""
+        arms = [Arm(kind, task) for kind in SINGLE if self.has(kind)]
+        return max(arms, key=lambda arm: self.of(arm, level, task).mean)
+
+
+def read_outcome(
+    study: StudyConfig, folder: Path, metrics: Mapping[str, Metric], num_pairs: Mapping[str, int]
+) -> Outcome:
+    """Read every run's scores. Raises `DataError` where arms did not score the same items."""
+    scores: dict[tuple[str, Level, str], Paired] = {}
+    for task in study.evaluated:
+        items_I: IntArray | None = None
+        for level in study.pairs_per_task:
+            for arm in arms_of(study):
+                names = [run_name(study, arm, seed, level) for seed in study.seeds]
+                paths = [folder / "runs" / name / "scores" / FOLDERS[study.split] / f"{task}.parquet" for name in names]
+                found = [read_scores(path, metrics[task]) for path in paths]
+                items_I = found[0].items_I if items_I is None else items_I
+                for path, one in zip(paths, found, strict=True):
+                    if not np.array_equal(one.items_I, items_I):
+                        raise DataError(f"{path} has other items than the study's other runs: the data changed")
+                stacked = np.stack([one.scores_I for one in found])
+                scores[str(arm), level, task] = Paired(stacked, found[0].clusters_I)
+    return Outcome(study, metrics, num_pairs, scores)

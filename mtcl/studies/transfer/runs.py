@@ -1,0 +1,228 @@
+"""Runs of a study as processes: skipped when done, continued when interrupted, several at once.
+
+A run is what `mtcl fit` and then `mtcl test` (`validate`) make in STUDY/runs/NAME, with the configurations in
+STUDY/configs and what they print in STUDY/logs; each can be repeated by hand. A run that was begun is resumed from its
+last checkpoint, one that is evaluated is noted as such in its folder, so a study that is killed at any moment goes on
+where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import queue
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock
+
+from mtcl.configuration.cli import check_config
+from mtcl.configuration.yaml_files import load, merge
+from mtcl.errors import ConfigError, MtclError
+from mtcl.studies.transfer.arms import StudyRun
+from mtcl.studies.transfer.config import StudyConfig
+from mtcl.types import BEST, LAST
+
+log = logging.getLogger("mtcl")
+VERBS = {"test": "test", "validation": "validate"}
+Environment = dict[str, str]
+
+
+class RunError(MtclError):
+    """Runs of a study failed; those that did not are kept."""
+
+
+class Stopped(SystemExit):
+    """The study was told to stop; what it started has saved its state."""
+
+
+@dataclass
+class Runs:
+    """The runs of one study folder. `places` are the environments of runs that go on at the same time, `facts` is what
+    their figures depend on beside their configurations.
+    """
+
+    study: StudyConfig
+    folder: Path
+    places: list[Environment]
+    facts: dict[str, Any] = field(default_factory=dict)
+    _active: set[subprocess.Popen[bytes]] = field(default_factory=set)
+    _starting: threading.Lock = field(default_factory=threading.Lock)
+    _is_stopping: bool = False
+
+    def complete(self, runs: list[StudyRun]) -> None:
+        """Bring every run to its end. Raises `RunError` after the others are done if any fails."""
+        for sub_folder in ("configs", "logs", "runs"):
+            (self.folder / sub_folder).mkdir(parents=True, exist_ok=True)
+        for run in runs:
+            self._check_unchanged(run)
+        for run in runs:
+            self._write_configs(run)
+        missing = [run for run in runs if not self._state(run).get("is_evaluated")]
+        for first in {run.arm.kind: run for run in reversed(missing)}.values():
+            self._check_config(first)
+        done, failures = len(runs) - len(missing), dict[str, str]()
+        log.info("%d runs, %d of them done", len(runs), done)
+        free: queue.Queue[Environment] = queue.Queue()
+        for place in self.places:
+            free.put(place)
+        with ThreadPoolExecutor(len(self.places)) as pool:
+            try:
+                for is_later in (False, True):  # runs that start from another's weights come behind it
+                    wave = [run for run in missing if bool(run.start) == is_later and run.start not in failures]
+                    futures = {pool.submit(self._complete, run, free): run for run in wave}
+                    for future in as_completed(futures):
+                        done, error = done + 1, future.exception()
+                        log.info("%d/%d %s: %s", done, len(runs), futures[future].name, error or future.result())
+                        failures |= {futures[future].name: str(error)} if error else {}
+            except BaseException:
+                self._stop()
+                raise
+        if failures:
+            raise RunError(
+                f"{len(failures)} of {len(runs)} runs failed; give the same command again to retry: "
+                f"{next(iter(failures.values()))}"
+            )
+
+    def _complete(self, run: StudyRun, free: queue.Queue[Environment]) -> str:
+        """Fit and evaluate one run, as far as that is not done; says how long it took."""
+        place, since = free.get(), time.monotonic()
+        try:
+            with FileLock(f"{self._run_folder(run)}.lock"):  # a run of a study that was killed may still be saving
+                fit = [self._fit_arguments(run)] if run.is_trained else []
+            self._process(run, [*fit, self._evaluate_arguments(run)], place)
+            self._note(run, is_evaluated=True)
+            if run.arm.kind not in self.study.keep_checkpoints:
+                shutil.rmtree(self._run_folder(run) / "checkpoints", ignore_errors=True)
+        finally:
+            free.put(place)
+        return f"done in {time.monotonic() - since:.0f} s"
+
+    def _fit_arguments(self, run: StudyRun) -> list[str]:
+        folder = self._run_folder(run)
+        if (folder / "checkpoints" / LAST).exists():
+            return ["fit", "--no_base", "--resume", str(folder)]
+        if folder.exists():  # stopped before its first checkpoint: nothing to go on from
+            shutil.rmtree(folder)
+        self._note(run)
+        start = ["--init_from", str(self.folder / "runs" / run.start)] if run.start else []
+        if run.start and not (self.folder / "runs" / run.start / "checkpoints" / BEST).exists():
+            raise ConfigError(f"{start[1]} has no checkpoint any more: remove that folder, and it is made again")
+        return ["fit", "--no_base", "--config", str(self._config(run)), "--run_dir", str(folder), *start]
+
+    def _evaluate_arguments(self, run: StudyRun) -> list[str]:
+        verb, folder, config = VERBS[self.study.split], str(self._run_folder(run)), str(self._config(run, "evaluate"))
+        return [
+            verb,
+            "--config",
+            config,
+            *(["--ckpt", folder, "--no_base"] if run.is_trained else ["--run_dir", folder]),
+        ]
+
+    def _process(self, run: StudyRun, commands: list[list[str]], place: Environment) -> None:
+        command = [
+            sys.executable,
+            "-m",
+            "mtcl.child_run",
+            f"{self._run_folder(run)}.lock",
+            json.dumps(commands),
+        ]
+        path = self.folder / "logs" / f"{run.name}.log"
+        with path.open("ab") as output:
+            with self._starting:
+                if self._is_stopping:
+                    raise Stopped(1)
+                process = subprocess.Popen(  # noqa: S603, our own command
+                    command,
+                    env=os.environ | place,
+                    stdin=subprocess.PIPE,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                )
+                self._active.add(process)
+            code = process.wait()
+            self._active.discard(process)
+        if code and not self._is_stopping:
+            lines = path.read_text(errors="replace").strip().splitlines() or ["it printed nothing"]
+            raise RunError(f"run {run.name} ended with code {code}: {lines[-1]} (all of it: {path})")
+        if code:
+            raise Stopped(code)
+
+    def _stop(self) -> None:
+        """Tell runs to save their state and leave; their threads end with them."""
+        with self._starting:  # no run starts behind this
+            self._is_stopping = True
+            for process in list(self._active):
+                process.terminate()
+
+    def _write_configs(self, run: StudyRun) -> None:
+        removed = {name: None for name in run.config["tasks"] if name not in self.study.tasks}
+        evaluated = {name: settings or {} for name, settings in self.study.tasks.items()}
+        held_out = {"held_out": self.study.held_out}
+        if run.is_trained:
+            self._config(run).write_text(yaml.safe_dump(run.config, sort_keys=False), encoding="utf-8")
+            evaluation: dict[str, Any] = {"tasks": evaluated | removed, "data": held_out}
+        else:
+            evaluation = merge(run.config, {"tasks": evaluated, "data": held_out})
+        self._config(run, "evaluate").write_text(yaml.safe_dump(evaluation, sort_keys=False), encoding="utf-8")
+
+    def _check_unchanged(self, run: StudyRun) -> None:
+        if (found := self._state(run).get("config")) and found != self._digest(run):
+            raise ConfigError(
+                f"{self._run_folder(run)} was made with another configuration, other data, another base encoder, or to "
+                "evaluate another split or other tasks: give another --study_dir, or remove it"
+            )
+
+    def _check_config(self, run: StudyRun) -> None:
+        """Raise `ConfigError` now for what every run of the arm would end with."""
+        try:
+            check_config(load([str(self._config(run, "fit" if run.is_trained else "evaluate"))]))
+        except ConfigError as error:
+            raise ConfigError(f"the study's arm {run.arm.kind}: {error}") from error
+
+    def _digest(self, run: StudyRun) -> str:
+        depends_on = [run.config, self.facts, *([run.start_config] if run.start else [])]
+        return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()[:16]
+
+    def _run_folder(self, run: StudyRun) -> Path:
+        return self.folder / "runs" / run.name
+
+    def _config(self, run: StudyRun, purpose: str = "fit") -> Path:
+        return self.folder / "configs" / f"{run.name}.{purpose}.yaml"
+
+    def _state(self, run: StudyRun) -> dict[str, Any]:
+        path = self._run_folder(run) / "study.json"
+        return dict(json.loads(path.read_text())) if path.exists() else {}
+
+    def _note(self, run: StudyRun, **state: bool) -> None:
+        path = self._run_folder(run) / "study.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_suffix(".new")
+        aside.write_text(json.dumps({"config": self._digest(run), **state}))
+        aside.replace(path)
+
+
+def places_of(jobs: int | None) -> list[Environment]:
+    """An environment for each run that goes on at the same time: its GPU, or its share of the cores."""
+    import torch
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    devices = visible.split(",") if visible else [str(n) for n in range(torch.cuda.device_count())]
+    num_jobs = max(1, len(devices) if torch.cuda.is_available() else 1) if jobs is None else jobs
+    if num_jobs < 1:
+        raise ConfigError(f"--jobs is {jobs}: give at least 1")
+    if torch.cuda.is_available():
+        return [{"CUDA_VISIBLE_DEVICES": devices[n % len(devices)]} for n in range(num_jobs)]
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // num_jobs))
+    return [{"OMP_NUM_THREADS": threads}] * num_jobs

@@ -1,0 +1,161 @@
+"""The contract of a task: what a team declares in one file.
+
+A task says where its rows come from (`data`), how they become pairs (`pairs`) and how it is judged (`metric`).
+Each is either declared (an object) or overridden (a method of the same name and signature). A class is checked
+when it is made, all problems in one message, so a mistake shows when the file is loaded and not at step 10,000.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from mtcl.errors import DataError, MtclError, TaskError, lines_in, located
+from mtcl.task.metrics import BASES, Metric, suited
+from mtcl.task.pairs import Pairs
+from mtcl.task.sources import Source
+from mtcl.types import Kind
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from mtcl.task.pairs import PairTable
+
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+class Task:
+    """Base class of all tasks. The docstring of a subclass says what the task teaches."""
+
+    name: ClassVar[str]
+    """= file stem = key in the YAML = tag in TensorBoard; lower case, digits and underscores."""
+    version: ClassVar[int] = 1
+    """Raise it when the pairs change: token stores are rebuilt and old checkpoints can tell."""
+    owner: ClassVar[str] = ""
+    """Who answers for the task, for example `@search-team`."""
+    license: ClassVar[str] = ""
+    """Licence of the data."""
+    prompt: ClassVar[str] = ""
+    """Put before every text of the task, for example `topic of the headline: `, so that the shared encoder can tell
+    which task a text is embedded for. `tasks.NAME.prompt` of a run wins over it."""
+    data: Callable[[str, Path | None], pa.Table]
+    """`data(split, root)` gives the rows of a split: a `Source`, or a method."""
+    pairs: Callable[..., PairTable]
+    """`pairs(rows, corpus=None)` gives the `PairTable`: a `Pairs`, or a method."""
+    metric: Metric
+    """The primary metric, by which the best checkpoint is chosen."""
+    sample: ClassVar[list[dict[str, Any]]]
+    """A few rows as `data` gives them: offline test and documentation."""
+
+    def __init_subclass__(cls, *, abstract: bool = False, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if not abstract and (problems := problems_of(cls)):
+            raise TaskError(f"task class {cls.__name__}: " + "; ".join(problems))
+
+
+@contextmanager
+def errors_of(task: Task, what: str) -> Iterator[None]:
+    """Errors inside name the task and `what`; those of the task's own methods, foreign code, also file and line."""
+    try:
+        yield
+    except MtclError as error:
+        raise type(error)(f"task {task.name!r}, {what}: {error}") from error
+    except Exception as error:
+        path = Path(inspect.getfile(type(task)))
+        if isinstance(error, OSError) and not lines_in(path, error):  # of a file of ours or of the data
+            raise DataError(f"task {task.name!r}, {what}: {error}") from error
+        reason = located(error, path)
+        raise TaskError(f"task {task.name!r}, {what}: {reason}") from error
+
+
+def kind_of(task: Task | type[Task]) -> Kind:
+    """What the task's pairs say; a method in the place of `pairs` gives positives."""
+    return task.pairs.kind if isinstance(task.pairs, Pairs) else Kind.POSITIVE
+
+
+CONTRACT = {
+    "name": (str,),
+    "version": (int,),
+    "owner": (str,),
+    "license": (str,),
+    "prompt": (str,),
+    "data": (Source,),
+    "pairs": (Pairs,),
+    "metric": (Metric,),
+    "sample": (list,),
+}
+
+
+def problems_of(cls: type[Task]) -> list[str]:
+    """Everything about the class that breaks the contract, a sentence each."""
+    problems = [_unknown(name) for name in _public_names(cls) if name not in CONTRACT]
+    for name, kinds in CONTRACT.items():
+        value: Any = getattr(cls, name, None)
+        if value is None:
+            problems.append(f"{name} is missing: declare `{name} = ...`")
+        elif not isinstance(value, kinds) and not (
+            name in ("data", "pairs") and callable(value) and not isinstance(value, type)
+        ):
+            wanted = " or ".join(k.__name__ for k in kinds) + (" or a method" if name in ("data", "pairs") else "")
+            problems.append(f"{name} must be {wanted}, not {value!r:.80}")
+    problems += _unfit_methods(cls)
+    metric, pairs = getattr(cls, "metric", None), getattr(cls, "pairs", None)
+    if isinstance(metric, Metric) and isinstance(pairs, Pairs):
+        base = BASES[pairs.kind]
+        if not isinstance(metric.name, str):
+            problems.append(f"metric {type(metric).__name__} has a method `name`: put @property before it")
+        elif pairs.kind not in metric.kinds:
+            problems.append(f"metric {metric.name} does not fit {pairs.kind} pairs: {' or '.join(suited(pairs.kind))}")
+        elif not isinstance(metric, base):
+            problems.append(f"metric {metric.name} must derive from {base.__name__} for {pairs.kind} pairs")
+    own = getattr(cls, "name", None)
+    if isinstance(own, str) and not NAME.fullmatch(own):
+        problems.append(f"name {own!r} must be lower case letters, digits and underscores")
+    if isinstance(pairs, Pairs) and not is_dataclass(pairs):
+        problems.append("pairs must be a frozen dataclass, whose fields say what it depends on")
+    if not (cls.__doc__ or "").strip():
+        problems.append("no docstring: say in a sentence what the task teaches")
+    if isinstance(sample := getattr(cls, "sample", None), list) and not (
+        sample and all(isinstance(r, dict) for r in sample)
+    ):
+        problems.append("sample must hold a few rows, each a dict")
+    return problems
+
+
+def _unfit_methods(cls: type[Task]) -> list[str]:
+    """Methods in the place of `data` and `pairs` that cannot be called as they will be."""
+    problems = []
+    for name, call, arguments in (("data", "data(split, root)", 2), ("pairs", "pairs(rows, corpus=None)", 1)):
+        method = getattr(object.__new__(cls), name, None)
+        if inspect.isroutine(method):
+            try:
+                inspect.signature(method).bind(*[None] * arguments)
+            except TypeError as error:
+                problems.append(f"{name} cannot be called as {call}: {error}")
+    return problems
+
+
+def _public_names(cls: type[Task]) -> list[str]:
+    declared = {
+        name
+        for base in cls.__mro__
+        if base not in (Task, object)
+        for name in (*vars(base), *vars(base).get("__annotations__", {}))
+    }
+    return sorted(name for name in declared if not name.startswith("_"))
+
+
+def _unknown(name: str) -> str:
+    close = difflib.get_close_matches(name, CONTRACT, n=1)
+    hint = (
+        f"did you mean {close[0]!r}?"
+        if close
+        else f"known: {', '.join(CONTRACT)}; helpers of your own start with an underscore"
+    )
+    return f"unknown attribute {name!r}: {hint}"

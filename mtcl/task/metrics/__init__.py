@@ -1,0 +1,40 @@
+"""Metrics, declared by tasks: `metric = NDCG(k=10)`."""
+
+from mtcl.task.metrics.base import Metric
+from mtcl.task.metrics.bitext import BitextAccuracy
+from mtcl.task.metrics.judged import AveragePrecision, PairMetric, RocAuc, Spearman
+from mtcl.task.metrics.retrieval import MAP, MRR, NDCG, Accuracy, RankingMetric, Recall
+from mtcl.types import Kind
+
+ALL = (NDCG, MRR, MAP, Recall, Accuracy, Spearman, AveragePrecision, RocAuc, BitextAccuracy)
+
+BASES: dict[Kind, type] = {
+    Kind.POSITIVE: RankingMetric,
+    Kind.PARALLEL: BitextAccuracy,
+    Kind.GRADED: PairMetric,
+    Kind.BINARY: PairMetric,
+}
+"""What a task's own metric derives from, by the kind of its pairs."""
+
+
+def suited(kind: Kind) -> list[str]:
+    """Names of the metrics that judge pairs of this kind."""
+    return [metric.__name__ for metric in ALL if kind in metric.kinds]
+
+
+__all__ = [
+    "BASES",
+    "MAP",
+    "MRR",
+    "NDCG",
+    "Accuracy",
+    "AveragePrecision",
+    "BitextAccuracy",
+    "Metric",
+    "PairMetric",
+    "RankingMetric",
+    "Recall",
+    "RocAuc",
+    "Spearman",
+    "suited",
+]

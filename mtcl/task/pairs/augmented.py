@@ -1,0 +1,38 @@
+"""Pairs of a text with itself: two dropout masks are the two views (SimCSE, arXiv 2104.08821)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mtcl.task.pairs.base import Pairs
+from mtcl.task.pairs.columns import clean, text_column
+from mtcl.task.pairs.table import PairTable, pair_table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Augmented(Pairs):
+    """Texts without any label: each is its own positive, encoded twice with different dropout.
+
+    Evaluation asks for a text by the first half of its words, among all texts of the split.
+    """
+
+    text: str = "text"
+
+    def __call__(self, rows: pa.Table, corpus: pa.Table | None = None) -> PairTable:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        rows, skipped = clean(rows, self.text)
+        texts = text_column(rows, self.text)
+        words = texts.to_pylist()
+        halves = pa.array(
+            [" ".join(text.split()[: -(-len(text.split()) // 2)]) for text in words], type=pa.large_string()
+        )
+        asked = pc.greater(pc.count_substring_regex(texts, r"\S+"), 1)
+        return pair_table(
+            texts, texts, candidates=texts, queries=(halves.filter(asked), texts.filter(asked)), skipped=skipped
+        )

@@ -1,0 +1,82 @@
+"""Pairs from groups of like texts: clusters with an id, or chains of duplicates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mtcl.errors import TaskError
+from mtcl.task.pairs.base import Pairs, training_only
+from mtcl.task.pairs.columns import clean, id_column, negatives_column, text_column
+from mtcl.task.pairs.keys import Links, index_in
+from mtcl.task.pairs.table import PairTable, cluster_table, pair_table
+from mtcl.types import IntArray
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Cluster(Pairs):
+    """Posts of one cluster or story: the positive of a post is another post of it, drawn afresh in each epoch.
+
+    Evaluation ranks all posts of the split but the query itself. With `max_pairs` a larger cluster gives only that
+    many pairs an epoch, of posts drawn afresh, so that a few stories do not fill the batches.
+    """
+
+    text: str = "text"
+    cluster: str = "cluster_id"
+    max_pairs: int | None = training_only(None)
+
+    def __post_init__(self) -> None:
+        if self.max_pairs is not None and self.max_pairs < 1:
+            raise TaskError(f"Cluster(max_pairs={self.max_pairs}): give at least 1, or None for no limit")
+
+    def __call__(self, rows: pa.Table, corpus: pa.Table | None = None) -> PairTable:
+        rows, skipped = clean(rows, self.text)
+        texts, clusters = text_column(rows, self.text), id_column(rows, self.cluster)
+        return cluster_table(texts, clusters, max_pairs=self.max_pairs, skipped=skipped)
+
+
+@dataclass(frozen=True)
+class Duplicates(Pairs):
+    """Two texts of equal meaning; texts connected by any chain of pairs are never negatives of each other.
+
+    Evaluation ranks all texts of the split but the query itself. `negatives` as in `QueryDocument`.
+    """
+
+    anchor: str = "anchor"
+    positive: str = "positive"
+    negatives: str | tuple[str, ...] = training_only(())
+
+    def __call__(self, rows: pa.Table, corpus: pa.Table | None = None) -> PairTable:
+        import pyarrow as pa
+
+        rows, skipped = clean(rows, self.anchor, self.positive)
+        anchors, positives = text_column(rows, self.anchor), text_column(rows, self.positive)
+        component = pa.array(_components(anchors, positives)).cast(pa.string())
+        return pair_table(
+            anchors,
+            positives,
+            links=[Links(anchors, component), Links(positives, component)],
+            candidates=pa.concat_arrays([anchors, positives]),
+            negatives=negatives_column(rows, self.negatives),
+            exclude_self=True,
+            tied=True,
+            skipped=skipped,
+        )
+
+
+def _components(anchors: pa.Array, positives: pa.Array) -> IntArray:
+    import pyarrow as pa
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    texts = pa.chunked_array([anchors, positives]).unique()
+    left, right = index_in(anchors, texts), index_in(positives, texts)
+    graph = coo_array((np.ones(len(left), dtype=np.int8), (left, right)), shape=(len(texts), len(texts)))
+    _, component = connected_components(graph, directed=False)
+    found: IntArray = component[left]
+    return found

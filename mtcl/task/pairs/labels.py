@@ -1,0 +1,73 @@
+"""Pairs from labels whose names can be read: a post and its label's text, or two posts of one label."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from mtcl.errors import TaskError
+from mtcl.task.pairs.base import Pairs, training_only
+from mtcl.task.pairs.columns import clean, is_list, negatives_column, text_column, typed_column
+from mtcl.task.pairs.table import By, PairTable, label_table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class LabelText(Pairs):
+    """A post and its one label; evaluation ranks the texts of all labels of the split.
+
+    `by` says what the positive is: the label's text, an example (another post of it, drawn afresh in each epoch), or
+    both in turn. Examples taught more than label texts in NV-Embed (arXiv 2405.17428, table 4).
+    """
+
+    text: str = "text"
+    label: str = "label"
+    by: Literal["label", "example", "both"] = training_only("label")
+    negatives: str | tuple[str, ...] = training_only(())
+
+    def __post_init__(self) -> None:
+        check_by(self.by, type(self).__name__)
+
+    def __call__(self, rows: pa.Table, corpus: pa.Table | None = None) -> PairTable:
+        rows, skipped = clean(rows, self.text, self.label)
+        texts, labels = text_column(rows, self.text), text_column(rows, self.label)
+        negatives = negatives_column(rows, self.negatives)
+        return label_table(texts, labels, by=self.by, negatives=negatives, skipped=skipped)
+
+
+@dataclass(frozen=True)
+class Tags(Pairs):
+    """A post and each of its several tags (a list column): one pair a tag; no tag of a post is ever its negative.
+
+    `by` as in `LabelText`.
+    """
+
+    text: str = "text"
+    tags: str = "tags"
+    by: Literal["label", "example", "both"] = training_only("label")
+
+    def __post_init__(self) -> None:
+        check_by(self.by, type(self).__name__)
+
+    def __call__(self, rows: pa.Table, corpus: pa.Table | None = None) -> PairTable:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        rows, skipped = clean(rows, self.text)
+        column = typed_column(rows, self.tags, is_list, "a list of strings")
+        owner = pc.list_parent_indices(column)
+        flat = pa.table({"text": pc.take(text_column(rows, self.text), owner), "tag": pc.list_flatten(column)})
+        pairs, empty_tags = clean(flat, "text", "tag")
+        untagged = len(rows) - len(pc.unique(owner))
+        if untagged:
+            skipped = {**skipped, f"no {self.tags}": untagged}
+        skipped = {**skipped, **{f"tag: {reason}": count for reason, count in empty_tags.items()}}
+        return label_table(text_column(pairs, "text"), text_column(pairs, "tag"), by=self.by, skipped=skipped)
+
+
+def check_by(by: By, owner: str) -> None:
+    """Raise `TaskError` for a value that is none of the three."""
+    if by not in ("label", "example", "both"):
+        raise TaskError(f"{owner}(by={by!r}): give 'label', 'example' or 'both'")

@@ -1,0 +1,72 @@
+"""Pairs of a text and its translation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from mtcl.errors import DataError
+from mtcl.task.pairs.base import Pairs, training_only
+from mtcl.task.pairs.columns import clean, id_column, negatives_column, text_column
+from mtcl.task.pairs.keys import Links
+from mtcl.task.pairs.table import PairTable, pair_table
+from mtcl.types import Kind
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Parallel(Pairs):
+    """A text and its translation into any number of languages; all translations of one text are related.
+
+    Either each row has one translation in `target` and its language in the column `language`, or each row has many:
+    `target` names several columns and a language is named as its column (an empty cell is no translation).
+    Evaluation finds each text's translation in pools of one size and language, and back.
+    """
+
+    kind: ClassVar[Kind] = Kind.PARALLEL
+    source: str = "source"
+    target: str | tuple[str, ...] = "target"
+    language: str | None = None
+    negatives: str | tuple[str, ...] = training_only(())
+
+    def __call__(self, rows: pa.Table, corpus: pa.Table | None = None) -> PairTable:
+        import pyarrow as pa
+
+        if isinstance(self.target, str):
+            rows, skipped = clean(rows, self.source, self.target)
+            ids = id_column(rows, self.language) if self.language else pa.array([self.target] * len(rows))
+            return self._table(rows, self.target, ids, skipped)
+        rows, skipped = clean(rows, self.source)
+        long = []
+        for name in self.target:
+            translated, missing = clean(rows, name)
+            long.append(self._long(translated, name))
+            skipped |= missing
+        empty = [name for name, table in zip(self.target, long, strict=True) if not len(table)]
+        if empty:
+            raise DataError(f"no row has a translation in {', '.join(map(repr, empty))}: leave the column out")
+        joined = pa.concat_tables(long)
+        return self._table(joined, "target", joined["language"].combine_chunks(), skipped)
+
+    def _long(self, rows: pa.Table, target: str) -> pa.Table:
+        import pyarrow as pa
+
+        names = pa.array([target] * len(rows), type=pa.string())
+        columns = {self.source: text_column(rows, self.source), "target": text_column(rows, target), "language": names}
+        kept = [self.negatives] if isinstance(self.negatives, str) else self.negatives
+        return pa.table(columns | {name: rows[name] for name in kept})
+
+    def _table(self, rows: pa.Table, target: str, languages: pa.StringArray, skipped: dict[str, int]) -> PairTable:
+        sources, targets = text_column(rows, self.source), text_column(rows, target)
+        return pair_table(
+            sources,
+            targets,
+            links=[Links(sources, sources), Links(targets, sources)],
+            candidates=targets,
+            kind=self.kind,
+            negatives=negatives_column(rows, self.negatives),
+            languages=languages,
+            skipped=skipped,
+        )

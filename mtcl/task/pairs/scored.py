@@ -1,0 +1,94 @@
+"""Pairs that come with a judgement: a graded score, or 0 and 1 (the kind LiPost trains on, arXiv 2405.11344)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from mtcl.errors import DataError, TaskError
+from mtcl.task.pairs.base import Pairs
+from mtcl.task.pairs.columns import clean, id_column, number_column, text_column
+from mtcl.task.pairs.keys import Links
+from mtcl.task.pairs.table import PairTable, pair_table
+from mtcl.types import FloatArray, Kind
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Scored(Pairs):
+    """Two texts and a graded score between `low` and `high`; evaluation compares the order of scores with cosines.
+
+    `language` names a column: then each language is evaluated by itself. `group` names a column of ids of what belongs
+    together, as a pair and its translations: intervals take those for one observation.
+    """
+
+    kind: ClassVar[Kind] = Kind.GRADED
+    first: str = "first"
+    second: str = "second"
+    score: str = "score"
+    low: float = 0.0
+    high: float = 1.0
+    language: str | None = None
+    group: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise TaskError(f"Scored(low={self.low}, high={self.high}): low must be less than high")
+
+    def __call__(self, rows: pa.Table, corpus: pa.Table | None = None) -> PairTable:
+        rows, skipped = clean(rows, self.first, self.second)
+        scores = number_column(rows, self.score)
+        outside = scores[(scores < self.low) | (scores > self.high)]
+        if len(outside):
+            raise DataError(
+                f"column {self.score!r}: {len(outside):,} of {len(scores):,} scores are outside of {self.low:g} to "
+                f"{self.high:g} (the first is {outside[0]:g}): give low and high, or leave those rows out"
+            )
+        return _judged(self, rows, (scores - self.low) / (self.high - self.low), skipped)
+
+
+@dataclass(frozen=True)
+class Labelled(Pairs):
+    """Two texts and whether they belong together (1) or not (0); evaluation is that of a detector of the ones.
+
+    `group` as in `Scored`.
+    """
+
+    kind: ClassVar[Kind] = Kind.BINARY
+    first: str = "first"
+    second: str = "second"
+    label: str = "label"
+    group: str | None = None
+
+    def __call__(self, rows: pa.Table, corpus: pa.Table | None = None) -> PairTable:
+        rows, skipped = clean(rows, self.first, self.second)
+        labels = number_column(rows, self.label)
+        other = labels[(labels != 0) & (labels != 1)]
+        if len(other):
+            raise DataError(
+                f"column {self.label!r}: {len(other):,} of {len(labels):,} labels are neither 0 nor 1 (the first is "
+                f"{other[0]:g}): for degrees use Scored"
+            )
+        return _judged(self, rows, labels, skipped)
+
+
+def _judged(pairs: Scored | Labelled, rows: pa.Table, scores: FloatArray, skipped: dict[str, int]) -> PairTable:
+    first, second = text_column(rows, pairs.first), text_column(rows, pairs.second)
+    language = getattr(pairs, "language", None)
+    links: list[Links] = []
+    if pairs.group:
+        groups = id_column(rows, pairs.group)
+        links = [Links(first, groups), Links(second, groups)]
+    return pair_table(
+        first,
+        second,
+        candidates=second,
+        kind=pairs.kind,
+        links=links,
+        scores=scores,
+        languages=id_column(rows, language) if language else None,
+        tied=bool(links),
+        skipped=skipped,
+    )

@@ -1,0 +1,204 @@
+"""The table of pairs: integers into distinct texts, pairs without repetition, and keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from mtcl.errors import DataError
+from mtcl.task.pairs.columns import count
+from mtcl.task.pairs.keys import Links, index_in, keys_of
+from mtcl.types import FloatArray, IntArray, Kind, Ragged, group
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+By = Literal["label", "example", "both"]
+DRAWN = -1
+"""In the place of an anchor: a member of the pair's group, drawn afresh in each epoch."""
+
+
+@dataclass(frozen=True)
+class PairTable:
+    """Pairs as columns of integers; T distinct texts, P pairs.
+
+    `positives` holds text indices, or group indices where `groups` is given: then the positive is a member of the group
+    other than the anchor, drawn afresh in each epoch. `negatives` has a row of text indices for each pair. `scores`
+    (P,) are 0 to 1, `languages` (P,) index `language_names`. `queries` search `candidates` in evaluation; with
+    `exclude_self` a query never finds itself. With `tied` what shares a key is no independent observation: queries of
+    one document, posts of one story (labels, which all posts share, tie nothing). `skipped` counts the rows left out,
+    by reason.
+    """
+
+    texts: pa.LargeStringArray
+    anchors: IntArray
+    positives: IntArray
+    keys: Ragged
+    queries: IntArray
+    candidates: IntArray
+    kind: Kind = Kind.POSITIVE
+    groups: Ragged | None = None
+    negatives: Ragged | None = None
+    scores: FloatArray | None = None
+    languages: IntArray | None = None
+    language_names: tuple[str, ...] = ()
+    exclude_self: bool = False
+    tied: bool = False
+    skipped: dict[str, int] = field(default_factory=dict)
+
+
+def pair_table(
+    anchors: pa.Array,
+    positives: pa.Array,
+    *,
+    candidates: pa.Array,
+    kind: Kind = Kind.POSITIVE,
+    links: Sequence[Links] = (),
+    negatives: tuple[pa.Array, IntArray] | None = None,
+    scores: FloatArray | None = None,
+    languages: pa.Array | None = None,
+    queries: tuple[pa.Array, pa.Array] | None = None,
+    exclude_self: bool = False,
+    tied: bool = False,
+    skipped: dict[str, int] | None = None,
+) -> PairTable:
+    """Distinct texts, pairs without repetition, and keys, from string columns of equal length.
+
+    Keys come from each text, from each anchor's positives (unless pairs are scored) and from `links`. `negatives` are
+    texts and the number of the pair that each belongs to. `queries` are texts to search with and what each is to find;
+    the anchors if not given.
+    """
+    skipped = dict(skipped or {})
+    asked = queries or ()
+    texts = _distinct(anchors, candidates, positives, *asked, *(k.texts for k in links), *(negatives or ())[:1])
+    anchor_ids, positive_ids = index_in(anchors, texts), index_in(positives, texts)
+    known = [(anchor_ids, positive_ids)] if scores is None else []
+    known += [(index_in(queries[0], texts), index_in(queries[1], texts))] if queries else []
+    language_names = languages.unique() if languages is not None else None
+    language_ids = index_in(languages, language_names) if languages is not None else np.zeros_like(anchor_ids)
+    first_of = first_of_equals(language_ids, positive_ids, anchor_ids)
+    keep = np.flatnonzero(first_of == np.arange(len(first_of)))
+    is_other = scores != scores[first_of] if scores is not None else np.zeros(len(first_of), dtype=bool)
+    count(skipped, "duplicate pair", len(anchor_ids) - len(keep) - int(is_other.sum()))
+    count(skipped, "duplicate pair with another score", int(is_other.sum()))
+    hard = None
+    if negatives is not None and len(negatives[0]):
+        owner = first_of[negatives[1]]
+        hard = group(owner, index_in(negatives[0], texts), num_rows=len(anchor_ids)).take(keep)
+    return PairTable(
+        texts=texts,
+        anchors=anchor_ids[keep],
+        positives=positive_ids[keep],
+        keys=keys_of(texts, known, links),
+        queries=np.unique(known[-1][0] if queries else anchor_ids[keep]),
+        candidates=np.unique(index_in(candidates, texts)),
+        kind=kind,
+        negatives=hard,
+        scores=None if scores is None else scores[keep].astype(np.float32),
+        languages=None if languages is None else language_ids[keep],
+        language_names=() if language_names is None else tuple(language_names.to_pylist()),
+        exclude_self=exclude_self,
+        tied=tied,
+        skipped=skipped,
+    )
+
+
+def cluster_table(
+    members: pa.Array, clusters: pa.Array, *, max_pairs: int | None = None, skipped: dict[str, int] | None = None
+) -> PairTable:
+    """Pairs of a member of a cluster with another one of it, at most `max_pairs` a cluster and epoch.
+
+    A member alone in its cluster is left out.
+    """
+    skipped = dict(skipped or {})
+    texts, names = _distinct(members), clusters.unique()
+    pairs = np.unique(np.stack([index_in(members, texts), index_in(clusters, names)]), axis=1)
+    count(skipped, "duplicate pair", len(members) - pairs.shape[1])
+    groups = group(pairs[1], pairs[0], num_rows=len(names))
+    alone = groups.lengths()[pairs[1]] < 2
+    count(skipped, "alone in its cluster", int(alone.sum()))
+    anchors, target = pairs[:, ~alone]
+    queries = np.unique(anchors)
+    if max_pairs is not None:
+        anchors, target = _capped(anchors, target, groups, max_pairs)
+    return PairTable(
+        texts=texts,
+        anchors=anchors,
+        positives=target,
+        keys=keys_of(texts, [], [Links(members, clusters)]),
+        queries=queries,
+        candidates=np.arange(len(texts)),
+        groups=groups,
+        exclude_self=True,
+        tied=True,
+        skipped=skipped,
+    )
+
+
+def label_table(
+    members: pa.Array,
+    labels: pa.Array,
+    *,
+    by: By,
+    negatives: tuple[pa.Array, IntArray] | None = None,
+    skipped: dict[str, int] | None = None,
+) -> PairTable:
+    """Pairs of a text with its label's text, with another text of the label, or both; labels are the candidates."""
+    table = pair_table(members, labels, candidates=labels, negatives=negatives, skipped=skipped)
+    if by == "label":
+        return table
+    if negatives is not None:
+        raise DataError(f"hard negatives of labels need by='label', not {by!r}")
+    of_label = group(table.positives, table.anchors, num_rows=len(table.texts))
+    has_example = of_label.lengths()[table.positives] > 1
+    anchors, target, groups = table.anchors[has_example], table.positives[has_example], of_label
+    skipped = dict(table.skipped)
+    if by == "both":
+        own = np.sort(np.stack([table.anchors, table.positives], axis=1), axis=1)
+        groups = Ragged(
+            np.concatenate([of_label.offsets, of_label.offsets[-1] + 2 * np.arange(1, len(own) + 1)]),
+            np.concatenate([of_label.values, own.ravel()]),
+        )
+        anchors = np.concatenate([table.anchors, anchors])
+        target = np.concatenate([len(table.texts) + np.arange(len(own)), target])
+    else:
+        count(skipped, "alone with its label", int((~has_example).sum()))
+    return PairTable(
+        texts=table.texts,
+        anchors=anchors,
+        positives=target,
+        keys=table.keys,
+        queries=table.queries,
+        candidates=table.candidates,
+        groups=groups,
+        skipped=skipped,
+    )
+
+
+def first_of_equals(*columns: IntArray) -> IntArray:
+    """For each row the first one that has the same values in all columns."""
+    order = np.lexsort(columns)
+    is_new = np.zeros(len(order), dtype=bool)
+    is_new[:1] = True
+    for column in columns:
+        is_new[1:] |= np.diff(column[order]) != 0
+    first_of = np.empty(len(order), dtype=np.int64)
+    first_of[order] = order[is_new][np.cumsum(is_new) - 1]  # lexsort is stable: the first of equals is the earliest
+    return first_of
+
+
+def _capped(anchors: IntArray, target: IntArray, groups: Ragged, max_pairs: int) -> tuple[IntArray, IntArray]:
+    """Pairs of clusters above the cap give way to `max_pairs` pairs with drawn anchors."""
+    large = np.flatnonzero(groups.lengths() > max_pairs)
+    kept = ~np.isin(target, large)
+    drawn = np.repeat(large, max_pairs)
+    return np.concatenate([anchors[kept], np.full(len(drawn), DRAWN)]), np.concatenate([target[kept], drawn])
+
+
+def _distinct(*columns: pa.Array) -> pa.LargeStringArray:
+    import pyarrow as pa
+
+    return pa.chunked_array([column.cast(pa.large_string()) for column in columns]).unique()

@@ -1,0 +1,137 @@
+"""Finds tasks: files by path, then installed packages, then the reference tasks that come with mtcl.
+
+Files are `tasks/**/*.py` of the working folder and of `--tasks_dir`/`MTCL_TASKS_DIR` (several joined as in PATH),
+loaded by path in sorted order; files whose name starts with an underscore are not tasks. Packages register modules
+under the entry-point group `mtcl.tasks`. A file that fails to load stays in the list with its error and is fatal
+only when chosen. A name found twice is an error that names both files, except that any task of the user's replaces
+a reference task.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from mtcl.errors import TaskError, located, nearest
+from mtcl.task.contract import Task
+
+GROUP = "mtcl.tasks"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A task that was found, or the reason why it could not be loaded."""
+
+    name: str
+    origin: str
+    task: type[Task] | None = None
+    error: str | None = None
+    is_reference: bool = False
+
+
+class Registry:
+    """All tasks by name. `registry[name]` gives an instance or says what is wrong."""
+
+    def __init__(self, entries: list[Entry]) -> None:
+        self.entries: dict[str, Entry] = {}
+        for entry in entries:
+            self._add(entry)
+
+    def __getitem__(self, name: str) -> Task:
+        if name not in self.entries:
+            raise TaskError(f"unknown task {name!r}{nearest(name, self.entries)}")
+        entry = self.entries[name]
+        if entry.task is None:
+            raise TaskError(f"task {name!r} cannot be loaded: {entry.error}")
+        try:
+            return entry.task()
+        except Exception as error:  # a task's own __init__ is foreign code
+            raise TaskError(f"task {name!r} cannot be made: {located(error, Path(entry.origin))}") from error
+
+    def _add(self, entry: Entry) -> None:
+        other = self.entries.get(entry.name)
+        if other is None:
+            self.entries[entry.name] = entry
+        elif entry.is_reference == other.is_reference:
+            error = f"task name {entry.name!r} is taken twice: {other.origin} and {entry.origin}; rename one"
+            self.entries[entry.name] = Entry(entry.name, other.origin, error=error)
+
+
+def discover(tasks_dir: str | Path | None = None) -> Registry:
+    """The registry of this working folder. `tasks_dir` adds to `MTCL_TASKS_DIR`."""
+    folders = [Path("tasks")]
+    for named in (str(tasks_dir or ""), os.environ.get("MTCL_TASKS_DIR", "")):
+        for given in filter(None, named.split(os.pathsep)):
+            if not Path(given).is_dir():
+                raise TaskError(f"tasks_dir {given!r} is not a folder")
+            folders.append(Path(given))
+    entries: list[Entry] = []
+    seen: set[Path] = set()
+    reference = reference_folder().resolve()
+    for folder in [*folders, reference]:
+        for path in sorted(folder.rglob("*.py")):
+            is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+            if not is_hidden and not path.is_dir() and not path.name.startswith("_") and path.resolve() not in seen:
+                seen.add(path.resolve())
+                entries.append(_load_file(path, is_reference=path.resolve().is_relative_to(reference)))
+    packaged = [_load_entry_point(point) for point in sorted(importlib.metadata.entry_points(group=GROUP))]
+    own = [e for e in entries if not e.is_reference]
+    return Registry([*own, *packaged, *(e for e in entries if e.is_reference)])
+
+
+def reference_folder() -> Path:
+    """The tasks that come with mtcl: inside an installed wheel, or `tasks/` of a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    packaged = package / "reference_tasks"
+    return packaged if packaged.is_dir() else package.parent / "tasks"
+
+
+def _load_file(path: Path, *, is_reference: bool) -> Entry:
+    name = path.stem
+    module_name = f"mtcl_task_{name}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    try:
+        spec.loader.exec_module(module)
+        return Entry(name, str(path), task=_task_of(module, path), is_reference=is_reference)
+    except (Exception, SystemExit) as error:  # a task file is foreign code: what it raises is reported, and isolated
+        del sys.modules[module_name]
+        return Entry(name, str(path), error=located(error, path), is_reference=is_reference)
+
+
+def _task_of(module: ModuleType, path: Path) -> type[Task]:
+    tasks = [
+        t
+        for t in vars(module).values()
+        if isinstance(t, type) and issubclass(t, Task) and t.__module__ == module.__name__
+    ]
+    names = [getattr(t, "name", None) for t in tasks]
+    if path.stem not in names:
+        raise TaskError(
+            f"no task named {path.stem!r} (the file's stem); it defines {', '.join(map(repr, names)) or 'none'}"
+        )
+    if len(named := [name for name in names if name]) > 1:
+        raise TaskError(f"it defines the tasks {', '.join(map(repr, named))}: give each a file of its own")
+    return tasks[names.index(path.stem)]
+
+
+def _load_entry_point(point: importlib.metadata.EntryPoint) -> Entry:
+    origin = f"{point.value} ({point.dist.name})" if point.dist else point.value
+    try:
+        task = point.load()
+        if not (isinstance(task, type) and issubclass(task, Task)):
+            raise TaskError(f"entry point {point.value!r} is not a task class")
+        if task.name != point.name:
+            raise TaskError(f"entry point {point.name!r} names the task {task.name!r}: give both one name")
+        return Entry(point.name, origin, task=task)
+    except (Exception, SystemExit) as error:  # as above: foreign code
+        return Entry(point.name, origin, error=located(error, Path(origin)))

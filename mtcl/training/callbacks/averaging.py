@@ -1,0 +1,64 @@
+"""An exponential moving average of the weights, evaluated and kept in the place of the weights of a single step.
+
+Averages of late weights lie flatter and generalise better (Izmailov et al. 2018, arXiv 1803.05407; Morales-Brotons et
+al. 2024, arXiv 2411.18704), and cost no second run. Lightning's own callback does the work; differently from
+`EMAWeightAveraging` of Lightning 2.6
+
+- buffers are not averaged: BERT's position numbers are integers, and an average of 5 and 5 is cut to 4;
+- up to `start_step` the average is the weights themselves: Lightning's copy stays as it was when the run was set up,
+  before the projection got its PCA, and is what a validation would see;
+- the weights are replaced by their average after the last checkpoint is written, not before: it goes on exactly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import WeightAveraging
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from mtcl.errors import ConfigError
+from mtcl.training.lightning_private import follow_weights, is_accumulating
+
+
+@dataclass(frozen=True)
+class AveragingConfig:
+    """Evaluate and keep an exponential moving average of the weights.
+
+    Attributes:
+        decay: Share of the average that a step leaves as it is; it reaches back some 1 / (1 - decay) steps.
+        start_step: Optimizer step up to which the average is the weights themselves.
+    """
+
+    decay: float = 0.999
+    start_step: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.decay < 1:
+            raise ConfigError(f"averaging.decay is {self.decay}: give 0 or more and less than 1")
+        if self.start_step < 0:
+            raise ConfigError(f"averaging.start_step is {self.start_step}: give 0 or more")
+
+
+class Averaging(WeightAveraging):
+    """Stands before callbacks that write checkpoints: those of a step hold the average of that step."""
+
+    def __init__(self, config: AveragingConfig) -> None:
+        update: Any = get_ema_multi_avg_fn  # without annotations in torch
+        super().__init__(use_buffers=False, multi_avg_fn=update(config.decay))
+        self.start_step = config.start_step
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *arguments: Any, **options: Any
+    ) -> None:
+        if trainer.global_step <= self.start_step and not is_accumulating(trainer):
+            follow_weights(self)
+        super().on_train_batch_end(trainer, pl_module, *arguments, **options)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Not here, where others still write checkpoints."""
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_end(trainer, pl_module)

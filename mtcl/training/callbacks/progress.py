@@ -1,0 +1,34 @@
+"""The progress bar: each task's loss and the tokens a second, as last shown on the board."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import RichProgressBar
+
+from mtcl.training import metrics as board
+from mtcl.training.metrics import Board
+
+
+class Progress(RichProgressBar):
+    """Lightning's rich progress bar with the board's values in the place of its own."""
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        """Lightning would say `Epoch 0/-2`: a mixture has steps, no epochs (a private name)."""
+        return "train"
+
+    @property
+    def total_train_batches(self) -> int:
+        """All of the run: the loader of a resumed one holds what is left, while batches are counted from the start."""
+        return int(self.trainer.max_steps * self.trainer.accumulate_grad_batches)
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        shown_by = cast(Board, pl_module.board)
+        latest = shown_by.latest
+        shown: dict[str, Any] = {
+            task: f"{latest[tag]:.3f}" for task in shown_by.tasks if (tag := board.train_tag("loss", task)) in latest
+        }
+        if board.TOKENS_PER_S in latest:
+            shown["tokens/s"] = f"{latest[board.TOKENS_PER_S]:,.0f}"
+        return shown

@@ -1,0 +1,55 @@
+"""Private names of Lightning that mtcl must touch, each with a reason and a test (`tests/test_lightning_private.py`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.strategies import DDPStrategy
+
+
+def allow_unused_parameters(trainer: pl.Trainer) -> None:
+    """Tell DDP that a step may leave parameters without gradient: those of tasks that have no slot in it.
+
+    The strategy may have been chosen by Lightning (`strategy: auto`), so its constructor is out of reach.
+    """
+    if isinstance(trainer.strategy, DDPStrategy):
+        trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
+
+
+def silence_sigterm_broadcast(trainer: pl.Trainer) -> None:
+    """Take out a broadcast in every step of several ranks, and a hang on SIGTERM (see `Interruption`)."""
+    loop: Any = trainer.fit_loop.epoch_loop
+    if hasattr(loop, "_broadcast_sigterm_tensor"):
+        loop._broadcast_sigterm_tensor = _nothing
+
+
+def _nothing(*arguments: object) -> None:
+    pass
+
+
+def set_batches_done(checkpoint: dict[str, Any], batches: int) -> None:
+    """Have the loops of a checkpoint count `batches` micro-steps: accumulation may be another, or was left half-way."""
+    progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+    for counts in (progress["total"], progress["current"]):
+        open_ones = counts["ready"] - counts["completed"]
+        counts.update(ready=batches, started=batches, processed=batches, completed=batches - open_ones)
+
+
+def is_accumulating(trainer: pl.Trainer) -> bool:
+    """Whether the batch that has just ended did not end an optimizer step."""
+    return bool(trainer.fit_loop.epoch_loop._should_accumulate())
+
+
+def is_validation_due(trainer: pl.Trainer) -> bool:
+    """Whether a validation follows the batch that has just ended."""
+    loop = trainer.fit_loop
+    fetcher = loop._data_fetcher
+    return bool(trainer.enable_validation and fetcher and loop.epoch_loop._should_check_val_fx(fetcher))
+
+
+def follow_weights(averaging: WeightAveraging) -> None:
+    """Let the next update of the average be a copy of the weights, as the first one is."""
+    model: Any = averaging._average_model
+    model.n_averaged.zero_()

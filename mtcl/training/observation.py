@@ -1,0 +1,39 @@
+"""What is shown of a task's training: accuracy within the batch, cosines, and how much the keys leave out."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mtcl.losses import View
+from mtcl.losses.base import cosines, row_blocks
+from mtcl.losses.relation import NEGATIVE, relation
+
+
+@torch.no_grad()
+def observe(view: View, loss: Tensor, temperature: Tensor) -> Tensor:
+    """The values of `board.TASK_TRAIN` for one sub-batch, as one tensor on the device.
+
+    Judged pairs have no negatives: what counts them is NaN.
+    """
+    num_rows, num_candidates = len(view.own_N), len(view.positives.all)
+    sums = [_sums(view, rows) for rows in row_blocks(num_rows, num_candidates)]
+    right, own, negative, num_negatives = torch.stack(sums).sum(dim=0)
+    left_out = 1 - (num_negatives + num_rows) / (num_rows * num_candidates)
+    of_negatives = [right / num_rows, negative / num_negatives.clamp(min=1), left_out]
+    if view.scores_C is not None:
+        of_negatives = [torch.full_like(right, torch.nan)] * 3
+    accuracy, cosine_negatives, left_out = of_negatives
+    values = [loss, accuracy, temperature.to(loss.device), own / num_rows, cosine_negatives, left_out]
+    return torch.stack([value.detach().float() for value in values])
+
+
+def _sums(view: View, rows: slice) -> Tensor:
+    """Over a block of rows: right answers, cosine of positives, cosine of negatives, number of negatives."""
+    own_N, anchors, candidates = view.own_N[rows], view.anchors.local[rows], view.positives.all
+    cosine_NC = cosines(anchors.vectors_ND, candidates.vectors_ND)
+    negative_NC = relation(anchors.keys_NK, candidates.keys_NK, own_N) == NEGATIVE
+    positive_N = cosine_NC.gather(1, own_N[:, None])[:, 0]
+    hardest_N = cosine_NC.masked_fill(~negative_NC, -torch.inf).amax(dim=1)
+    right = (positive_N > hardest_N).sum()
+    return torch.stack([right, positive_N.sum(), (cosine_NC * negative_NC).sum(), negative_NC.sum()]).float()

@@ -1,0 +1,69 @@
+"""What a configuration says of its tasks and their mixture, and the plan that follows from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mtcl.data.plan import Plan, PlanTask
+from mtcl.errors import ConfigError
+from mtcl.losses import Loss
+
+
+@dataclass
+class TaskConfig:
+    """A task's part in a run, `tasks.NAME`; what is null is taken from the run.
+
+    Attributes:
+        weight: Multiplies the task's share of the steps.
+        weight_schedule: Other weights from given steps on (micro-steps where gradients are accumulated), 0 for a pause.
+        batch_size: Pairs a sub-batch, over all ranks.
+        max_length: Tokens a text is cut to.
+        loss: The task's loss; if null, the usual one for its kind of pairs.
+        loss_weight: Multiplies the task's loss.
+        prompt: Put before every text of the task; the task's own if null.
+        hard_negatives: Hard negatives of each pair in a step, drawn afresh in each epoch; without effect where the task
+            has none.
+    """
+
+    weight: float = 1.0
+    weight_schedule: dict[int, float] = field(default_factory=dict)
+    batch_size: int | None = None
+    max_length: int | None = None
+    loss: Loss | None = None
+    loss_weight: float = 1.0
+    prompt: str | None = None
+    hard_negatives: int = 1
+
+    def __post_init__(self) -> None:
+        if self.hard_negatives < 0:
+            raise ConfigError(f"a task's hard_negatives is {self.hard_negatives}: give 0 or more")
+        if not 0 <= self.loss_weight < math.inf:
+            raise ConfigError(f"a task's loss_weight is {self.loss_weight}: give 0 or more")
+
+
+@dataclass(frozen=True)
+class MixtureConfig:
+    """The part of `data` that decides the plan, with the defaults of runs and of a study's arms."""
+
+    batch_size: int = 64
+    tasks_per_step: int | None = None
+    alpha: float = 0.5
+    cap: int | None = None
+    pairs_per_task: int | None = None
+
+    def plan(self, tasks: Mapping[str, TaskConfig], num_pairs: Mapping[str, int], *, seed: int) -> Plan:
+        """The plan of the tasks, in their order. Raises `ConfigError` for values that make none."""
+        planned = tuple(
+            PlanTask(
+                name=name,
+                num_pairs=num_pairs[name],
+                batch_size=self.batch_size if task.batch_size is None else task.batch_size,
+                weight=task.weight,
+                limit=self.pairs_per_task,
+                schedule=tuple(sorted(task.weight_schedule.items())),
+            )
+            for name, task in tasks.items()
+        )
+        return Plan(planned, seed, self.alpha, self.cap, self.tasks_per_step)

