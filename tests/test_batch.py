@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader
 from mtcl import QueryDocument
 from mtcl.data.batch import StepBatch, StepDataset, TaskData
 from mtcl.data.plan import Plan, PlanTask
-from mtcl.data.store import Tokenizer, TokenStore, prepare
+from mtcl.data.store import TokenStore, prepare
+from mtcl.data.tokenizer import Tokenizer
 from mtcl.errors import ConfigError
 from mtcl.losses.relation import shares_key
 from mtcl.task.registry import discover

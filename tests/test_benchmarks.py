@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mtcl.encoder.encoder import DEFAULT_MODEL, Encoder
+from mtcl.encoder.config import DEFAULT_MODEL
+from mtcl.encoder.encoder import Encoder
 from mtcl.encoder.hub import resolve_model
 from mtcl.losses import Embedded, InfoNCE, Side, View
 from tests.benchmarks import workload

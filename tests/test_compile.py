@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from mtcl.data.packing import Packed, pack
-from mtcl.encoder.encoder import Encoder, EncoderConfig
+from mtcl.encoder.config import EncoderConfig
+from mtcl.encoder.encoder import Encoder
 from mtcl.errors import ConfigError
 from mtcl.types import Ragged, offsets_of
 

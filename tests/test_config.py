@@ -18,7 +18,8 @@ from torch import nn
 
 from mtcl import ConfigError
 from mtcl.configuration import yaml_files as config
-from mtcl.encoder.encoder import Encoder, EncoderConfig
+from mtcl.encoder.config import EncoderConfig
+from mtcl.encoder.encoder import Encoder
 from mtcl.training.module import MtclModule
 from mtcl.training.task_config import TaskConfig
 from tests.conftest import Run

@@ -16,7 +16,7 @@ from transformers import BertConfig, BertModel
 
 from mtcl import ConfigError
 from mtcl.data.plan import Plan, PlanTask
-from mtcl.encoder.encoder import digest_of
+from mtcl.encoder.backbone import digest_of
 from mtcl.training.resume import ANEW, check, check_trained
 from tests.conftest import ROOT, Run
 from tests.test_resume import losses, options, start, weights

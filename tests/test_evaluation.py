@@ -33,8 +33,9 @@ from mtcl import (
     Spearman,
     Task,
 )
-from mtcl.data.store import Tokenizer, TokenStore, prepare
-from mtcl.encoder.encoder import EncoderConfig
+from mtcl.data.store import TokenStore, prepare
+from mtcl.data.tokenizer import Tokenizer
+from mtcl.encoder.config import EncoderConfig
 from mtcl.errors import TaskError
 from mtcl.evaluation import Pool, evaluate
 from mtcl.training.module import MtclModule

@@ -16,7 +16,7 @@ from torchmetrics.functional.classification import binary_average_precision
 
 from mtcl import MAP, MRR, Cluster, ConfigError, LabelText, QueryDocument, Tags
 from mtcl.data.store import TokenStore
-from mtcl.encoder.encoder import EncoderConfig
+from mtcl.encoder.config import EncoderConfig
 from mtcl.evaluation import Pool, evaluate
 from mtcl.evaluation.groups import EXAMPLES, knn_accuracy, pair_ap, probe, v_measure
 from mtcl.training.module import MtclModule

@@ -35,7 +35,8 @@ from mtcl import (
 )
 from mtcl.data.batch import AS_KEY, StepDataset, TaskData
 from mtcl.data.plan import Plan, PlanTask
-from mtcl.data.store import Tokenizer, TokenStore, prepare
+from mtcl.data.store import TokenStore, prepare
+from mtcl.data.tokenizer import Tokenizer
 from mtcl.task.pairs.log_q import log_shares
 from mtcl.types import Kind
 

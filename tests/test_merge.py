@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from mtcl.commands.merge import check_one_base, checkpoint_of
 from mtcl.encoder.checkpoint import config_of
-from mtcl.encoder.encoder import Encoder, EncoderConfig
+from mtcl.encoder.config import EncoderConfig
+from mtcl.encoder.encoder import Encoder
 from mtcl.errors import ConfigError
 from mtcl.training.merge import Ingredient, State, merge
 from tests.conftest import Run

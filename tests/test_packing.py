@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mtcl.data.packing import LAUNCH, chunk_ends, pack
-from mtcl.encoder.encoder import Encoder, EncoderConfig
+from mtcl.encoder.config import EncoderConfig
+from mtcl.encoder.encoder import Encoder
 from mtcl.errors import ConfigError
 from mtcl.types import Ragged, offsets_of
 

@@ -15,8 +15,9 @@ import yaml
 from mtcl import MRR, LabelText, Rows, Task
 from mtcl.data.batch import StepDataset, TaskData
 from mtcl.data.plan import Plan, PlanTask
-from mtcl.data.store import Tokenizer, TokenStore, prepare
-from mtcl.encoder.checkpoint import TextEncoder
+from mtcl.data.store import TokenStore, prepare
+from mtcl.data.tokenizer import Tokenizer
+from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.task.registry import discover
 from mtcl.training.datamodule import MtclDataModule
 from mtcl.training.task_config import TaskConfig

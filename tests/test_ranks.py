@@ -22,8 +22,10 @@ from torch.nn.parallel import DistributedDataParallel
 from mtcl import BitextAccuracy, Metric, Pairs, Parallel, QueryDocument, Rows, Scored, Spearman, Task
 from mtcl.data.batch import StepBatch, StepDataset, TaskData
 from mtcl.data.plan import Plan, PlanTask
-from mtcl.data.store import Tokenizer, TokenStore, prepare
-from mtcl.encoder.encoder import Encoder, EncoderConfig
+from mtcl.data.store import TokenStore, prepare
+from mtcl.data.tokenizer import Tokenizer
+from mtcl.encoder.config import EncoderConfig
+from mtcl.encoder.encoder import Encoder
 from mtcl.encoder.teacher import Teacher, vectors_file
 from mtcl.losses import (
     CoSENT,

@@ -15,7 +15,9 @@ import pyarrow as pa
 import pytest
 
 from mtcl import MRR, Files, LabelText, Rows, Task
-from mtcl.data.store import MAX_CHARACTERS, Tokenizer, TokenStore, _data_fingerprint, growing_array, is_whole, prepare
+from mtcl.data.store import TokenStore, growing_array, is_whole, prepare
+from mtcl.data.tokenizer import MAX_CHARACTERS, Tokenizer
+from mtcl.task.rows import _data_fingerprint
 
 ROWS = [{"text": f"red dog {i}", "label": "post" if i % 2 else "news"} for i in range(20)]
 

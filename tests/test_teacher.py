@@ -13,10 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-from mtcl.data.store import Tokenizer, TokenStore, prepare
-from mtcl.encoder.checkpoint import TextEncoder, is_checkpoint
-from mtcl.encoder.encoder import Encoder, EncoderConfig
+from mtcl.data.store import TokenStore, prepare
+from mtcl.data.tokenizer import Tokenizer
+from mtcl.encoder.checkpoint import is_checkpoint
+from mtcl.encoder.config import EncoderConfig
+from mtcl.encoder.encoder import Encoder
 from mtcl.encoder.teacher import Teacher, vectors_file
+from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.task.registry import discover
 from tests.conftest import ROOT, Run
 

@@ -95,8 +95,8 @@ def show(task: Task) -> int:
 
 def check(task: Task, root: Path | None) -> int:
     """Make pairs of the sample and of the real rows, and say what came out. Raises what is wrong."""
-    from mtcl.data.store import pairs_of
     from mtcl.task.pairs import PairTable
+    from mtcl.task.rows import pairs_of
     from mtcl.task.sources import as_table
 
     with errors_of(task, "sample"):

@@ -9,7 +9,6 @@ their recorded sizes is built again. Text ends here: what comes after sees only 
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import logging
 import os
@@ -18,8 +17,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,67 +24,22 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from mtcl.errors import ConfigError, DataError
-from mtcl.task.contract import Task, errors_of, kind_of
-from mtcl.task.pairs import Pairs, PairTable
+from mtcl.data.tokenizer import MAX_CHARACTERS, Tokenizer
+from mtcl.task.contract import Task, errors_of
+from mtcl.task.pairs import PairTable
 from mtcl.task.pairs.log_q import log_shares
-from mtcl.task.sources import Source, as_table
+from mtcl.task.rows import pairs_fingerprint, pairs_of
 from mtcl.types import FloatArray, IntArray, Kind, Ragged, offsets_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from transformers import PreTrainedTokenizerBase
 
 FORMAT = 5
 BATCH = 4096
 RAGGED = ("tokens", "keys", "groups", "negatives")
 COLUMNS = ("anchors", "positives", "queries", "candidates", "languages")
 ARRAYS = (*COLUMNS, "identity", "scores", "log_q_anchor", "log_q_positive")
-HASHED_ROWS = 4096
-"""Rows of a table that are hashed at once."""
-MAX_CHARACTERS = 100_000
-"""Longer texts are cut before tokenisation: no encoder reads that far, and tokenizers take seconds for a megabyte."""
 log = logging.getLogger("mtcl")
-
-
-@dataclass(frozen=True)
-class Tokenizer:
-    """A Hugging Face tokenizer and a digest of the files it was read from."""
-
-    backend: PreTrainedTokenizerBase
-    digest: str
-
-    @classmethod
-    def load(cls, folder: Path, *, trust_remote_code: bool = False) -> Tokenizer:
-        from transformers import AutoTokenizer
-
-        files = [p for p in sorted(folder.iterdir()) if p.is_file() and p.suffix in (".json", ".txt", ".model")]
-        digest = hashlib.sha256(b"".join(p.name.encode() + p.read_bytes() for p in files if p.name != "config.json"))
-        return cls(AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code), digest.hexdigest())
-
-    def check_length(self, task: str, max_length: int) -> None:
-        """Raise `ConfigError` for a max length that leaves no room for a word, or that the model cannot read."""
-        least, most = self.backend.num_special_tokens_to_add() + 1, self.backend.model_max_length
-        if not least <= max_length <= most:
-            raise ConfigError(f"task {task!r}: max_length is {max_length}: the tokenizer takes {least} to {most}")
-
-    @cached_property
-    def dtype(self) -> type[np.integer[Any]]:
-        return np.uint16 if len(self.backend) <= 1 << 16 else np.int32
-
-    def __call__(self, texts: list[str], max_length: int) -> Ragged:
-        """The ids of each text, special tokens among them, cut to `max_length`, on all cores."""
-        ids: list[list[int]]
-        if texts and self.backend.is_fast:  # without transformers' own conversion, which takes half as long again
-            fast: Any = self.backend.backend_tokenizer
-            fast.no_padding()
-            fast.enable_truncation(max_length, direction=self.backend.truncation_side)
-            ids = [encoding.ids for encoding in fast.encode_batch_fast(texts)]
-        else:
-            ids = self.backend(texts, truncation=True, max_length=max_length)["input_ids"] if texts else []
-        lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
-        values = np.fromiter(chain.from_iterable(ids), dtype=self.dtype, count=int(lengths.sum()))
-        return Ragged(offsets_of(lengths), values)
 
 
 @dataclass(frozen=True)
@@ -181,23 +133,6 @@ def prepare(
         return TokenStore.open(folder)
 
 
-def pairs_of(task: Task, split: str, root: Path | None) -> PairTable:
-    """The pairs of a task's split, from its rows. Raises `DataError` where none is left."""
-    rows = as_table(task.data(split, root))
-    corpus_name = getattr(task.pairs, "corpus", None)
-    corpus = as_table(task.data(corpus_name, root)) if corpus_name and split != "train" else None
-    pairs = task.pairs.for_evaluation() if isinstance(task.pairs, Pairs) and split != "train" else task.pairs
-    table = pairs(rows, corpus=corpus) if corpus is not None else pairs(rows)
-    if not isinstance(table, PairTable):
-        raise DataError(f"pairs must give a PairTable, not {type(table).__name__}: use mtcl.pair_table")
-    if table.kind != kind_of(task):
-        raise DataError(f"a method `pairs` must give {kind_of(task)} pairs, not {table.kind}: derive a mtcl.Pairs")
-    if not len(table.anchors):
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in table.skipped.items()) or "no rows"
-        raise DataError(f"no pair is left of {len(rows):,} rows ({reasons})")
-    return table
-
-
 def is_whole(folder: Path) -> bool:
     """Whether every file that the store recorded is there with its size."""
     try:
@@ -210,27 +145,6 @@ def is_whole(folder: Path) -> bool:
 def _address(task: Task, split: str, root: Path | None, tokenizer: Tokenizer, max_length: int, prompt: str) -> str:
     depends_on = [FORMAT, tokenizer.digest, max_length, pairs_fingerprint(task, split, root)] + [prompt] * bool(prompt)
     return hashlib.sha256(json.dumps(depends_on).encode()).hexdigest()[:16]
-
-
-def pairs_fingerprint(task: Task, split: str, root: Path | None) -> str:
-    """Changes whenever the pairs of a task's split may have changed: its version, its declaration or its rows."""
-    corpus = getattr(task.pairs, "corpus", None)
-    splits = [split, corpus] if corpus and split != "train" else [split]
-    depends_on = [task.version, _declaration(task.pairs), *(_data_fingerprint(task, name, root) for name in splits)]
-    return hashlib.sha256(json.dumps(depends_on).encode()).hexdigest()[:16]
-
-
-def _declaration(pairs: Any) -> str:
-    return repr(pairs) if isinstance(pairs, Pairs) else inspect.getsource(pairs)
-
-
-def _data_fingerprint(task: Task, split: str, root: Path | None) -> str:
-    if isinstance(task.data, Source):
-        return task.data.fingerprint(split, root)
-    rows, digest = as_table(task.data(split, root)), hashlib.sha256()
-    for start in range(0, len(rows), HASHED_ROWS):  # of values: Arrow's bytes differ between equal tables
-        digest.update(repr(rows.slice(start, HASHED_ROWS).to_pydict()).encode())
-    return digest.hexdigest()
 
 
 def _build(folder: Path, table: PairTable, tokenizer: Tokenizer, max_length: int, prompt: str, *, title: str) -> None:

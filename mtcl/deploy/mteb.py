@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mtcl.encoder.checkpoint import TextEncoder
-from mtcl.encoder.encoder import digest_of
+from mtcl.encoder.backbone import digest_of
+from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import ConfigError
 
 try:

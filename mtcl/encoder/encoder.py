@@ -8,24 +8,22 @@ created, because under DDP they silently stop the averaging of gradients.
 from __future__ import annotations
 
 import inspect
-import json
 import os
 import shutil
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
-import xxhash
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from mtcl.data.packing import Chunk, Packed, pack
 from mtcl.encoder import unpadded
+from mtcl.encoder.backbone import hidden_size, load_backbone
+from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.hub import resolve_model
 from mtcl.encoder.kernels import cpu_kernels
 from mtcl.encoder.malloc_trim import trim_heap
@@ -35,54 +33,8 @@ from mtcl.types import Ragged
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-Pooling = Literal["mean", "cls", "last"]
 CHUNKS_PER_TRIM = 8
 """Trimming at every chunk costs more, for pages that the next chunk asks for again (docs/performance.md)."""
-DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-
-
-def default_tokens_per_chunk() -> int:
-    """Measured on a CPU (docs/performance.md); on a GPU a guess that launches cost next to nothing at this size."""
-    return 32_768 if torch.cuda.is_available() else 2048
-
-
-@dataclass(frozen=True)
-class EncoderConfig:
-    """The encoder all tasks share.
-
-    Attributes:
-        name: Folder or Hub name of a Hugging Face encoder.
-        revision: Commit, tag or branch on the Hub.
-        pooling: mean of the tokens, first token (cls) or last token.
-        dim: Size of the embedding through a linear projection; null keeps the backbone's own size.
-        projection: How the projection starts: pca of the base encoder's embeddings of the training texts, or random.
-        attention: unpadded, for one row of tokens a chunk (`unpadded.py`), or an implementation of transformers; auto
-            is sdpa on a GPU and, by measurement, unpadded on a CPU, eager where the architecture cannot be run so.
-        dropout: Every dropout probability of the backbone; null keeps those it ships with.
-        tokens_per_chunk: Tokens with padding that go through the backbone at once; 32,768 where there is a GPU.
-        compile: Compile the backbone by torch.compile with dynamic shapes: a minute or more before the first step and
-            again before the first evaluation, then steps in about 0.8 of the time (docs/performance.md).
-        trust_remote_code: Run model code from the repository; only for repositories you trust.
-    """
-
-    name: str = DEFAULT_MODEL
-    revision: str | None = None
-    pooling: Pooling = "mean"
-    dim: int | None = None
-    projection: Literal["pca", "random"] = "pca"
-    attention: str = "auto"
-    dropout: float | None = None
-    tokens_per_chunk: int = field(default_factory=default_tokens_per_chunk)
-    compile: bool = False
-    trust_remote_code: bool = False
-
-    def __post_init__(self) -> None:
-        if self.dim is not None and self.dim < 1:
-            raise ConfigError(f"model.encoder.dim is {self.dim}: give a positive size, or null for the backbone's own")
-        if self.dropout is not None and not 0 <= self.dropout < 1:
-            raise ConfigError(f"model.encoder.dropout is {self.dropout}: give 0 or more and less than 1")
-        if self.tokens_per_chunk < 1:
-            raise ConfigError(f"model.encoder.tokens_per_chunk is {self.tokens_per_chunk}: give at least 1")
 
 
 class Encoder(nn.Module):
@@ -245,76 +197,3 @@ class Encoder(nn.Module):
         components_DH = vectors_HH.flip(1)[:, :dim].T.float()
         self.projection.weight.copy_(components_DH)
         self.projection.bias.copy_(-components_DH @ mean_H)
-
-
-def hidden_size(backbone: nn.Module) -> int:
-    """H, the size of the backbone's hidden states."""
-    config: Any = backbone.config
-    return int(config.hidden_size)
-
-
-def pooling_of(folder: Path) -> Pooling | None:
-    """The pooling that a sentence-transformers model declares, None if it declares none of ours."""
-    file = folder / "1_Pooling" / "config.json"
-    declared = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    modes: dict[str, Pooling] = {"mean_tokens": "mean", "cls_token": "cls", "lasttoken": "last"}
-    return next((ours for mode, ours in modes.items() if declared.get(f"pooling_mode_{mode}")), None)
-
-
-def load_backbone(folder: Path, config: EncoderConfig) -> nn.Module:
-    """A backbone in float32 from safetensors, without a pooler. Raises `ConfigError` if there is none."""
-    from transformers import AutoConfig, AutoModel
-    from transformers.utils import logging
-
-    transformers_logging: Any = logging
-
-    attention = config.attention
-    if attention in ("auto", unpadded.NAME):
-        attention = "sdpa" if torch.cuda.is_available() and attention == "auto" else "eager"
-    transformers_logging.disable_progress_bar()
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    try:
-        settings = AutoConfig.from_pretrained(folder, trust_remote_code=config.trust_remote_code)
-        if config.dropout is not None:
-            _set_dropout(settings, config.dropout)
-        backbone: nn.Module = AutoModel.from_pretrained(
-            folder,
-            config=settings,
-            dtype=torch.float32,
-            attn_implementation=attention,
-            use_safetensors=True,
-            trust_remote_code=config.trust_remote_code,
-            **_without_pooler(settings),
-        )
-    except (OSError, ValueError, ImportError) as error:
-        raise ConfigError(
-            f"model {config.name!r} cannot be loaded from {folder}: {str(error).strip().splitlines()[0]}"
-        ) from error
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-    return backbone
-
-
-def _set_dropout(settings: Any, probability: float) -> None:
-    for name, value in list(vars(settings).items()):
-        if ("dropout" in name or name.endswith("_pdrop")) and type(value) in (int, float):
-            setattr(settings, name, probability)
-
-
-def _without_pooler(settings: Any) -> dict[str, bool]:
-    from transformers import AutoModel
-
-    model_class: Any = AutoModel._model_mapping.get(type(settings), None)
-    takes_it = model_class is not None and "add_pooling_layer" in inspect.signature(model_class).parameters
-    return {"add_pooling_layer": False} if takes_it else {}
-
-
-@torch.no_grad()
-def digest_of(module: nn.Module) -> str:
-    """A fingerprint of the values of all parameters and buffers, 16 hexadecimal digits."""
-    digest = xxhash.xxh3_64()
-    for name, value in module.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.cpu().contiguous().view(torch.uint8).numpy())
-    return digest.hexdigest()

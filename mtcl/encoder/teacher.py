@@ -16,10 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtcl.data.store import MAX_CHARACTERS, Tokenizer, TokenStore
-from mtcl.encoder.checkpoint import TextEncoder, is_checkpoint, tokenizer_of
-from mtcl.encoder.encoder import Encoder, EncoderConfig, digest_of, pooling_of
+from mtcl.data.store import TokenStore
+from mtcl.data.tokenizer import MAX_CHARACTERS, Tokenizer
+from mtcl.encoder.backbone import digest_of, pooling_of
+from mtcl.encoder.checkpoint import is_checkpoint, tokenizer_of
+from mtcl.encoder.config import EncoderConfig
+from mtcl.encoder.encoder import Encoder
 from mtcl.encoder.hub import resolve_model
+from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.types import IntArray, Ragged
 
 BASE = "base"

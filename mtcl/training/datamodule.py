@@ -21,10 +21,11 @@ from mtcl.data.batch import StepBatch, StepDataset, TaskData, join
 from mtcl.data.leaks import check_leaks
 from mtcl.data.loader import StepLoader, check_validation_interval, pool_numbers, stay_with_rank
 from mtcl.data.plan import Plan
-from mtcl.data.store import Tokenizer, TokenStore, prepare
+from mtcl.data.store import TokenStore, prepare
+from mtcl.data.tokenizer import Tokenizer
 from mtcl.distributed import together, world
 from mtcl.encoder.checkpoint import tokenizer_of
-from mtcl.encoder.encoder import EncoderConfig
+from mtcl.encoder.config import EncoderConfig
 from mtcl.errors import ConfigError
 from mtcl.evaluation import Pool
 from mtcl.task.contract import Task, kind_of

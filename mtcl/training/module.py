@@ -24,8 +24,10 @@ from torch import Tensor, nn
 from mtcl.data.batch import StepBatch
 from mtcl.data.plan import stream_key
 from mtcl.distributed import of_all_ranks, together, world
+from mtcl.encoder.backbone import digest_of
 from mtcl.encoder.checkpoint import trained_of
-from mtcl.encoder.encoder import Encoder, EncoderConfig, digest_of
+from mtcl.encoder.config import EncoderConfig
+from mtcl.encoder.encoder import Encoder
 from mtcl.encoder.teacher import BASE, Teacher, vectors_file
 from mtcl.errors import ConfigError, DivergedError
 from mtcl.evaluation import Pool, Result, evaluate, primary_of

@@ -14,7 +14,8 @@ from typing import Any
 
 from torch import Tensor
 
-from mtcl.encoder.encoder import Encoder, EncoderConfig
+from mtcl.encoder.config import EncoderConfig
+from mtcl.encoder.encoder import Encoder
 from mtcl.errors import ConfigError
 from mtcl.training.datamodule import MtclDataModule
 

@@ -48,8 +48,9 @@ def write_shards(folder: Path, *, pairs: int, vocabulary: list[str]) -> None:
 def build(folder: Path) -> None:
     """Figures of a process that builds the store, or finds it built."""
     from mtcl import MRR, Files, QueryDocument, Task
-    from mtcl.data.store import BATCH, Tokenizer, prepare
-    from mtcl.encoder.encoder import DEFAULT_MODEL
+    from mtcl.data.store import BATCH, prepare
+    from mtcl.data.tokenizer import Tokenizer
+    from mtcl.encoder.config import DEFAULT_MODEL
     from mtcl.encoder.hub import resolve_model
 
     class Generated(Task):
@@ -85,7 +86,7 @@ def main() -> None:
     if options.build:
         build(options.build)
         return
-    from mtcl.encoder.encoder import DEFAULT_MODEL
+    from mtcl.encoder.config import DEFAULT_MODEL
     from mtcl.encoder.hub import resolve_model
 
     with tempfile.TemporaryDirectory(dir=options.folder) as name:

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 
-from mtcl.encoder.checkpoint import TextEncoder
-from mtcl.encoder.encoder import EncoderConfig
+from mtcl.encoder.config import EncoderConfig
+from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.studies.statistics import Differences, bootstrap
 from mtcl.task.registry import discover
 

@@ -25,7 +25,8 @@ import torch
 from torch import Tensor
 
 from mtcl.data.packing import pack
-from mtcl.encoder.encoder import DEFAULT_MODEL, Encoder, EncoderConfig
+from mtcl.encoder.config import DEFAULT_MODEL, EncoderConfig
+from mtcl.encoder.encoder import Encoder
 from mtcl.encoder.hub import resolve_model
 from mtcl.losses import Embedded, InfoNCE, Side, View
 from mtcl.types import Ragged, offsets_of

@@ -17,7 +17,7 @@ from tests.benchmarks.systems import WARMUP, Setting, measure
 
 
 def main() -> None:
-    from mtcl.encoder.encoder import DEFAULT_MODEL
+    from mtcl.encoder.config import DEFAULT_MODEL
     from mtcl.encoder.hub import resolve_model
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from mtcl.encoder.encoder import DEFAULT_MODEL
+from mtcl.encoder.config import DEFAULT_MODEL
 from mtcl.encoder.hub import resolve_model
 
 

@@ -89,7 +89,7 @@ def steps_of(data: Any) -> Any:
 
 
 def encoder_config(setting: Setting) -> Any:
-    from mtcl.encoder.encoder import EncoderConfig
+    from mtcl.encoder.config import EncoderConfig
 
     size = {} if setting.tokens_per_chunk is None else {"tokens_per_chunk": setting.tokens_per_chunk}
     return EncoderConfig(name=setting.encoder, dropout=setting.dropout, attention=setting.attention, **size)

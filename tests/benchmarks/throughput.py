@@ -69,7 +69,7 @@ def peak_flops(accelerator: str) -> float | None:
 
 def prepare(folder: Path, options: argparse.Namespace) -> Setting:
     """The texts and the encoder that `options` ask for."""
-    from mtcl.encoder.encoder import DEFAULT_MODEL
+    from mtcl.encoder.config import DEFAULT_MODEL
     from mtcl.encoder.hub import resolve_model
 
     minilm = resolve_model(DEFAULT_MODEL)

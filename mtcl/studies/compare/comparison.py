@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mtcl.data.store import Tokenizer, prepare
-from mtcl.encoder.checkpoint import TextEncoder
+from mtcl.data.store import prepare
+from mtcl.data.tokenizer import Tokenizer
 from mtcl.encoder.hub import resolve_model
+from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import ConfigError
 from mtcl.evaluation import Pool, evaluate
 from mtcl.studies.compare.config import CompareConfig, EncoderSpec

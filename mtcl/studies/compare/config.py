@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from mtcl.encoder.encoder import DEFAULT_MODEL
+from mtcl.encoder.config import DEFAULT_MODEL
 from mtcl.errors import ConfigError
 
 

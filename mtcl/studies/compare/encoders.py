@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mtcl.encoder.checkpoint import TextEncoder
 from mtcl.encoder.hub import resolve_model
+from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import ConfigError
 from mtcl.studies.compare.config import EncoderSpec
 from mtcl.studies.compare.endpoint import Endpoint, model_key

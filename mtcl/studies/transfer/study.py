@@ -12,8 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from mtcl.data.leaks import check_leaks
-from mtcl.data.store import pairs_fingerprint, pairs_of
-from mtcl.encoder.encoder import DEFAULT_MODEL
+from mtcl.encoder.config import DEFAULT_MODEL
 from mtcl.encoder.hub import resolve_model
 from mtcl.errors import ConfigError, DataError
 from mtcl.evaluation.relevance import components
@@ -27,6 +26,7 @@ from mtcl.studies.transfer.runs import Runs, places_of
 from mtcl.task.contract import Task, errors_of
 from mtcl.task.pairs import PairTable
 from mtcl.task.registry import discover
+from mtcl.task.rows import pairs_fingerprint, pairs_of
 from mtcl.task.sources import digest_files
 from mtcl.types import Kind
 

@@ -1,0 +1,59 @@
+"""The options of the shared encoder, `model.encoder` of a configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+
+from mtcl.errors import ConfigError
+
+Pooling = Literal["mean", "cls", "last"]
+
+
+DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+def default_tokens_per_chunk() -> int:
+    """Measured on a CPU (docs/performance.md); on a GPU a guess that launches cost next to nothing at this size."""
+    return 32_768 if torch.cuda.is_available() else 2048
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """The encoder all tasks share.
+
+    Attributes:
+        name: Folder or Hub name of a Hugging Face encoder.
+        revision: Commit, tag or branch on the Hub.
+        pooling: mean of the tokens, first token (cls) or last token.
+        dim: Size of the embedding through a linear projection; null keeps the backbone's own size.
+        projection: How the projection starts: pca of the base encoder's embeddings of the training texts, or random.
+        attention: unpadded, for one row of tokens a chunk (`unpadded.py`), or an implementation of transformers; auto
+            is sdpa on a GPU and, by measurement, unpadded on a CPU, eager where the architecture cannot be run so.
+        dropout: Every dropout probability of the backbone; null keeps those it ships with.
+        tokens_per_chunk: Tokens with padding that go through the backbone at once; 32,768 where there is a GPU.
+        compile: Compile the backbone by torch.compile with dynamic shapes: a minute or more before the first step and
+            again before the first evaluation, then steps in about 0.8 of the time (docs/performance.md).
+        trust_remote_code: Run model code from the repository; only for repositories you trust.
+    """
+
+    name: str = DEFAULT_MODEL
+    revision: str | None = None
+    pooling: Pooling = "mean"
+    dim: int | None = None
+    projection: Literal["pca", "random"] = "pca"
+    attention: str = "auto"
+    dropout: float | None = None
+    tokens_per_chunk: int = field(default_factory=default_tokens_per_chunk)
+    compile: bool = False
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        if self.dim is not None and self.dim < 1:
+            raise ConfigError(f"model.encoder.dim is {self.dim}: give a positive size, or null for the backbone's own")
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise ConfigError(f"model.encoder.dropout is {self.dropout}: give 0 or more and less than 1")
+        if self.tokens_per_chunk < 1:
+            raise ConfigError(f"model.encoder.tokens_per_chunk is {self.tokens_per_chunk}: give at least 1")
