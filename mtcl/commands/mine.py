@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import logging
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 from mtcl.commands.arguments import Parser
 from mtcl.commands.process import quiet_libraries
 from mtcl.errors import ConfigError
+from mtcl.files import data_root
 from mtcl.mining.report import Report
 from mtcl.mining.root import lay_out
 from mtcl.mining.rows import training_rows
@@ -40,7 +40,7 @@ def main(command: str, arguments: list[str]) -> int:
     from mtcl.mining.miner import Miner
 
     limits = Limits(options.num, tuple(options.ranks), options.below)
-    root = Path(options.root) if options.root else None
+    root = data_root(options.root)
     task = _without_negatives(discover(options.tasks_dir)[options.task])
     quiet_libraries()
     rows = training_rows(task, root, column=options.column)
@@ -119,9 +119,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
     parser.add_argument("--index", default="Flat", help="FAISS index: Flat is exact, HNSW32 or IVF1024,Flat are faster")
     parser.add_argument("--column", default="negatives", help="name of the column (default: %(default)s)")
     parser.add_argument("--max_length", type=int, help=f"tokens of a text (default: the checkpoint's, or {MAX_LENGTH})")
-    parser.add_argument(
-        "--data.root", dest="root", default=os.environ.get("MTCL_DATA"), help="data root (default: MTCL_DATA)"
-    )
+    parser.add_argument("--data.root", dest="root", help="data root (default: MTCL_DATA)")
     parser.add_argument("--tasks_dir", help="more folders of task files")
     parser.add_argument("--cache", help="folder of stores and embeddings (default: MTCL_CACHE or ~/.cache/mtcl)")
     parser.add_argument("--overwrite", action="store_true", help="replace what an earlier mine wrote to --out")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtcl.commands.arguments import Parser
 from mtcl.errors import ConfigError, TaskError
+from mtcl.files import data_root
 from mtcl.task.contract import NAME, Task, errors_of
 from mtcl.task.pairs.table import DRAWN
 from mtcl.task.registry import Registry, discover, reference_folder
@@ -50,9 +50,7 @@ def main(command: str, arguments: list[str]) -> int:
         sub = actions.add_parser(action, help=what)
         sub.add_argument("name")
         sub.add_argument("--tasks_dir", help="more folders of task files")
-        sub.add_argument(
-            "--data.root", dest="root", default=os.environ.get("MTCL_DATA"), help="data root (default: MTCL_DATA)"
-        )
+        sub.add_argument("--data.root", dest="root", help="data root (default: MTCL_DATA)")
     add_new = actions.add_parser("new", help="write tasks/NAME.py to start from")
     add_new.add_argument("name")
     options = parser.parse_args(arguments)
@@ -62,7 +60,7 @@ def main(command: str, arguments: list[str]) -> int:
     if options.action == "list":
         return list_tasks(registry)
     task = registry[options.name]
-    root = Path(options.root) if options.root else None
+    root = data_root(options.root)
     return show(task) if options.action == "show" else check(task, root)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import logging
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mtcl.errors import ConfigError
+from mtcl.files import cache_folder
 from mtcl.mining.report import Report
 from mtcl.mining.rows import MinedRows
 from mtcl.types import IntArray
@@ -44,7 +44,7 @@ class Miner:
         max_length = options.max_length or encoder.length_of(task)
         encoder.tokenizer.check_length(task.name, max_length)
         encoder.encoder.check_length(task.name, max_length)
-        cache = Path(options.cache or os.environ.get("MTCL_CACHE") or Path.home() / ".cache" / "mtcl")
+        cache = cache_folder(options.cache)
 
         def store(split: str) -> TokenStore:
             return prepare(

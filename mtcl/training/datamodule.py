@@ -8,7 +8,6 @@ whole run), so Lightning does not fetch ahead of it.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +27,7 @@ from mtcl.encoder.checkpoint import tokenizer_of
 from mtcl.encoder.config import EncoderConfig
 from mtcl.errors import ConfigError
 from mtcl.evaluation import Pool
+from mtcl.files import cache_folder, data_root
 from mtcl.task.contract import Task, kind_of
 from mtcl.task.registry import discover
 from mtcl.training.task_config import MixtureConfig, TaskConfig
@@ -79,9 +79,7 @@ class MtclDataModule(pl.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        named_root = root or os.environ.get("MTCL_DATA")
-        self.root = Path(named_root) if named_root else None
-        self.cache = Path(cache or os.environ.get("MTCL_CACHE") or Path.home() / ".cache" / "mtcl")
+        self.root, self.cache = data_root(root), cache_folder(cache)
         self.task_configs = tasks or {}
         self.encoder_config, self.tasks_dir = encoder or EncoderConfig(), tasks_dir
         self.mixture = MixtureConfig(batch_size, tasks_per_step, alpha, cap, pairs_per_task)

@@ -7,7 +7,6 @@ say what other items of the same kind would give.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from mtcl.encoder.hub import resolve_model
 from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import ConfigError
 from mtcl.evaluation import Pool, evaluate
+from mtcl.files import cache_folder, data_root
 from mtcl.studies.compare.config import CompareConfig, EncoderSpec
 from mtcl.studies.compare.encoders import encoder_of, endpoint_of
 from mtcl.studies.compare.report import BYTES_PER_VALUE, Row, write_report
@@ -38,7 +38,7 @@ MAX_LENGTH = 128
 
 def run_comparison(config: CompareConfig, folder: Path) -> Path:
     """Evaluate every encoder; the path of the report in `folder`."""
-    cache = Path(config.cache or os.environ.get("MTCL_CACHE") or Path.home() / ".cache" / "mtcl")
+    cache = cache_folder(config.cache)
     tokenizer = Tokenizer.load(resolve_model(config.tokenizer))
     registry = discover(config.tasks_dir)
     tasks = [registry[name] for name in config.tasks]
@@ -102,8 +102,7 @@ def _item_scores(pool: Pool, vectors_TD: Tensor) -> ItemScores:
 
 
 def _pools(config: CompareConfig, tasks: Sequence[Task], tokenizer: Tokenizer, cache: Path) -> list[Pool]:
-    named_root = config.root or os.environ.get("MTCL_DATA")
-    root = Path(named_root) if named_root else None
+    root = data_root(config.root)
     pools = []
     for task in tasks:
         store = prepare(task, config.split, root=root, tokenizer=tokenizer, max_length=MAX_LENGTH, cache=cache)

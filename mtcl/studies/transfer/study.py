@@ -16,6 +16,7 @@ from mtcl.encoder.config import DEFAULT_MODEL
 from mtcl.encoder.hub import resolve_model
 from mtcl.errors import ConfigError, DataError
 from mtcl.evaluation.relevance import components
+from mtcl.files import data_root
 from mtcl.studies.transfer.arms import runs_of
 from mtcl.studies.transfer.config import StudyConfig
 from mtcl.studies.transfer.findings import findings_of
@@ -114,5 +115,4 @@ def _pairs(task: Task, split: str, data: Mapping[str, Any]) -> PairTable:
 
 
 def _root(data: Mapping[str, Any]) -> Path | None:
-    root = data.get("root") or os.environ.get("MTCL_DATA")
-    return Path(root) if root else None
+    return data_root(data.get("root"))
