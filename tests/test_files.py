@@ -39,13 +39,16 @@ def test_a_folder_appears_when_whole(tmp_path: Path) -> None:
 def test_a_failure_leaves_what_was_there_and_nothing_else(tmp_path: Path, is_folder: bool) -> None:
     path = tmp_path / "kept"
     path.write_text("earlier")
-    with pytest.raises(OSError, match="disk full"), written_whole(path) as aside:
-        if is_folder:
-            aside.mkdir()
-            (aside / "half").write_text("half")
-        else:
-            aside.write_text("half")
-        raise OSError("disk full")
+
+    def fail() -> None:
+        with written_whole(path) as aside:
+            if is_folder:
+                aside.mkdir()
+            (aside / "half" if is_folder else aside).write_text("half")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        fail()
     assert path.read_text() == "earlier"
     assert [p.name for p in tmp_path.iterdir()] == ["kept"]
 

@@ -22,6 +22,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from mtcl.configuration.parser import MtclParser
+from mtcl.encoder.precision import best_precision
 from mtcl.errors import ConfigError, nearest
 from mtcl.training.callbacks import (
     Averaging,
@@ -180,11 +181,3 @@ def size_under_torchrun() -> dict[str, int]:
     if not (torch.distributed.is_available() and torch.distributed.is_torchelastic_launched()):
         return {}
     return {"devices": int(os.environ["LOCAL_WORLD_SIZE"]), "num_nodes": int(os.environ["GROUP_WORLD_SIZE"])}
-
-
-def best_precision() -> str:
-    """bf16-mixed where the hardware multiplies in bf16, else 32-true."""
-    if torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return "bf16-mixed" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "32-true"

@@ -118,8 +118,8 @@ class Miner:
         """Of the given texts of a store, or of all, through the cache."""
         import torch
 
-        from mtcl.configuration.cli import best_precision
         from mtcl.encoder.backbone import digest_of
+        from mtcl.encoder.precision import best_precision
         from mtcl.mining.embeddings import embeddings_of
 
         encoder, precision = self._encoder.encoder, best_precision()

@@ -18,11 +18,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from mtcl.configuration.cli import best_precision
 from mtcl.data.batch import StepBatch, StepDataset, TaskData
 from mtcl.demo import write_demo
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
+from mtcl.encoder.precision import best_precision
 from mtcl.encoder.teacher import Teacher, vectors_file
 from mtcl.losses import InfoNCE, Loss, Matryoshka, PairBCE, SpreadOut, TeacherMSE, WeightedSum
 from mtcl.losses.gather import gather_views
