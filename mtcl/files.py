@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+KNOWN_ROOTS = "data_roots.txt"
+
 
 @contextmanager
 def written_whole(path: Path, *, alone: bool = False) -> Iterator[Path]:
@@ -43,6 +45,20 @@ def data_root(given: str | None = None) -> Path | None:
     """The folder with a sub-folder for each task: `given`, the environment's MTCL_DATA, or None."""
     named = given or os.environ.get("MTCL_DATA")
     return Path(named).expanduser() if named else None
+
+
+def remember_root(root: Path, *, cache: Path) -> None:
+    """Note that the user has read a data root, so that a checkpoint of theirs may name it."""
+    if not is_known_root(root, cache=cache):
+        cache.mkdir(parents=True, exist_ok=True)
+        with (cache / KNOWN_ROOTS).open("a", encoding="utf-8") as file:
+            file.write(f"{root.resolve()}\n")
+
+
+def is_known_root(root: Path, *, cache: Path) -> bool:
+    """Whether the user has read this data root before."""
+    known = cache / KNOWN_ROOTS
+    return known.is_file() and str(root.resolve()) in known.read_text(encoding="utf-8").splitlines()
 
 
 def _flush(path: Path) -> None:

@@ -6,12 +6,18 @@ K keys, P pairs, S total of a ragged array.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import inspect
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, Self, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
+
+from mtcl.errors import ConfigError, nearest
 
 IntArray = npt.NDArray[np.integer[Any]]
 FloatArray = npt.NDArray[np.floating[Any]]
@@ -80,3 +86,85 @@ def group(rows: IntArray, values: IntArray, *, num_rows: int) -> Ragged:
     keep = np.ones(len(rows), dtype=bool)
     keep[1:] = (rows[1:] != rows[:-1]) | (values[1:] != values[:-1])
     return Ragged(offsets_of(np.bincount(rows[keep], minlength=num_rows)), values[keep])
+
+
+Options = TypeVar("Options")
+
+
+def from_mapping(kind: type[Options], given: Options | Mapping[str, Any] | None, *, where: str) -> Options:
+    """An instance of a dataclass from a mapping of its attributes, as YAML or a notebook gives them.
+
+    `given` None gives the defaults, and an instance is returned as it is. Raises `ConfigError`, which begins with
+    `where`, for an unknown name or a value of another type than the attribute's.
+    """
+    if isinstance(given, kind):
+        return given
+    if given is not None and not isinstance(given, Mapping):
+        raise ConfigError(f"{where} is {given!r:.80}: give a mapping of names to values, or a {kind.__name__}")
+    hints, values = get_type_hints(kind), dict(given or {})
+    known = [one.name for one in fields(cast("Any", kind)) if one.init]
+    for name, value in values.items():
+        if name not in known:
+            raise ConfigError(f"{where} has an unknown name {name!r}{nearest(str(name), known)}")
+        if not _fits(value, hints[name]):
+            raise ConfigError(f"{where}.{name} is {value!r:.80}: give {_words(hints[name])}")
+    return kind(**values)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a plain value has the type of an annotation; an int passes for a float, a bool for neither."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return True
+    if origin in (Union, UnionType):
+        return any(_fits(value, one) for one in inner)
+    if origin is Literal:
+        return value in inner
+    if origin is list:
+        return isinstance(value, list | tuple) and all(_fits(one, inner[0]) for one in value)
+    if origin is dict:
+        return isinstance(value, Mapping) and all(_fits(k, inner[0]) and _fits(v, inner[1]) for k, v in value.items())
+    if isinstance(value, bool):
+        return hint is bool
+    return isinstance(value, int | float) if hint is float else isinstance(value, hint)
+
+
+def _words(hint: Any) -> str:
+    """An annotation as a person says it."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return " or ".join(_words(one) for one in inner)
+    if origin is Literal:
+        return " or ".join(map(str, inner))
+    if origin in (list, dict):
+        return f"a {origin.__name__} of {' to '.join(_words(one) for one in inner)}"
+    names = {str: "text", int: "a whole number", float: "a number", bool: "true or false", type(None): "null"}
+    return names.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+class Described:
+    """Remembers the arguments that an instance was made with, so that a checkpoint can hold it as plain values."""
+
+    init_args: dict[str, Any]
+
+    def __new__(cls, *arguments: Any, **options: Any) -> Self:
+        made = super().__new__(cls)
+        with suppress(TypeError):  # arguments that do not fit: `__init__` says so; none at all: a copy is being made
+            given = inspect.signature(cls.__init__).bind(made, *arguments, **options).arguments
+            made.__dict__["init_args"] = {k: v for k, v in list(given.items())[1:] if k != "kwargs"}
+        return made
+
+    def described(self) -> dict[str, Any]:
+        """`{"class_path": ..., "init_args": ...}`, as a configuration has it; such arguments are described too."""
+
+        def plain(value: Any) -> Any:
+            if isinstance(value, list | tuple):
+                return [plain(one) for one in value]
+            return value.described() if isinstance(value, Described) else value
+
+        room = ".".join(type(self).__module__.split(".")[:2])
+        path = room if room in ("mtcl.losses", "mtcl.weighting") else type(self).__module__
+        return {
+            "class_path": f"{path}.{type(self).__name__}",
+            "init_args": {name: plain(value) for name, value in self.init_args.items()},
+        }

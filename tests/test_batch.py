@@ -110,7 +110,7 @@ def test_keys_relate_what_the_store_relates(stores: list[TokenStore]) -> None:
     for step in range(5):
         for part, draw in zip(dataset[step].parts, plan.draws(step), strict=True):
             store, (anchors, positives) = stores[part.task], part.columns
-            texts = dataset._rows(draw).texts
+            texts = dataset.rows(draw).texts
             keys = [[set(store.keys[i].tolist()) for i in role] for role in texts]
             identity = [store.identity[role].tolist() for role in texts]
             pair = [{a, p} for a, p in zip(*identity, strict=True)]

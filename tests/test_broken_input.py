@@ -357,7 +357,7 @@ def test_a_wrong_value_is_told_with_its_key(fails: Fails, good: str, text: str, 
         ),
         (
             "{class_path: InfoNCE, init_args: {temprature: 1}}",
-            "mtcl.losses.InfoNCE has no 'temprature'; did you mean 'temperature'",
+            "mtcl.InfoNCE has no 'temprature'; did you mean 'temperature'",
         ),
     ],
 )
@@ -443,7 +443,7 @@ def test_nothing_to_resume(fails: Fails) -> None:
 
 def test_a_file_that_is_no_checkpoint(fails: Fails) -> None:
     Path("some.ckpt").write_text("hello")
-    assert "'some.ckpt' is no checkpoint, or a damaged one (" in fails("test", "--ckpt", "some.ckpt")
+    assert "'some.ckpt' is not a checkpoint, or is damaged (" in fails("test", "--ckpt", "some.ckpt")
 
 
 def test_resume_and_init_from_exclude_each_other(fails: Fails) -> None:
@@ -460,7 +460,7 @@ def test_resume_and_init_from_exclude_each_other(fails: Fails) -> None:
         ("tasks: {topic: {max_length: 2}}", "task 'topic': max_length is 2: the tokenizer takes 3 to "),
         ("data: {max_length: 500}", "task 'topic': max_length is 500, but the encoder reads 128 tokens"),
         ("trainer: {accelerator: gpu, devices: 1}", "trainer: No supported gpu backend found!"),
-        ("trainer: {max_steps: -1}", "trainer.max_steps is not set: a mixture has no natural end"),
+        ("trainer: {max_steps: -1}", "trainer.max_steps is not set: a mixture of tasks has no natural end"),
         ("tasks: {topic: {batch_size: 1}}", "tasks.topic.batch_size is 1: negatives need at least 2"),
         (
             "tasks: {topic: {batch_size: 8, batch_size: 4}}",

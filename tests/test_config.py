@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from mtcl import ConfigError
+from mtcl import ConfigError, Kind
 from mtcl.configuration import yaml_files as config
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
@@ -224,9 +224,10 @@ def test_values_of_lightning_that_mean_something_else_here_are_refused(
 
 
 def test_a_task_name_that_torch_keeps_for_itself_is_refused(tiny_model: Path) -> None:
+    module = MtclModule(encoder=EncoderConfig(name=str(tiny_model)))
     for name in ("training", "keys"):
         with pytest.raises(ConfigError, match=f"task name '{name}' is one that torch keeps for itself"):
-            MtclModule(tasks={name: TaskConfig()}, encoder=EncoderConfig(name=str(tiny_model)))
+            module.choose_losses({name: TaskConfig()}, {name: Kind.POSITIVE})
 
 
 def test_dropout_is_set_where_the_model_s_own_is_a_whole_number(tiny_model: Path, tmp_path: Path) -> None:

@@ -194,7 +194,7 @@ def test_another_set_of_tasks_goes_on_where_it_is_allowed(half: Path, tmp_path: 
 def test_allow_changes_belongs_to_resume(mtcl_command: Run) -> None:
     refused = mtcl_command("fit", "--allow_changes")
     assert refused.returncode == 2
-    assert "--allow_changes has a meaning with --resume only" in refused.stderr
+    assert "--allow_changes works with --resume only" in refused.stderr
 
 
 @pytest.mark.slow

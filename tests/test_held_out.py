@@ -69,7 +69,9 @@ def test_leaks_can_be_allowed(caplog: pytest.LogCaptureFixture, monkeypatch: pyt
 
 
 def test_roles_exclude_each_other() -> None:
-    with pytest.raises(ConfigError, match=r"data\.held_out has 'search', which `tasks` trains: give it one role"):
+    with pytest.raises(
+        ConfigError, match=r"data\.held_out has 'search', which `tasks` trains: remove it from one of the two"
+    ):
         MtclDataModule(tasks={"search": TaskConfig()}, held_out=["search"])
     with pytest.raises(TaskError, match=r"unknown task 'serach'; did you mean 'search'"):
         MtclDataModule(tasks={"interest": TaskConfig()}, held_out=["serach"])

@@ -231,7 +231,7 @@ def test_shares_are_those_of_the_draws(
     counts = np.zeros((2, len(store.tokens)))
     epochs = 600
     for step in range(epochs):
-        drawn = data._rows(data.plan.draws(step)[0])
+        drawn = data.rows(data.plan.draws(step)[0])
         for role, texts in enumerate(drawn.texts):
             np.add.at(counts[role], texts, 1)
     for role, log_q in enumerate((store.log_q_anchor, store.log_q_positive)):

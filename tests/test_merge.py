@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtcl.commands.merge import check_one_base, checkpoint_of
-from mtcl.encoder.checkpoint import config_of
+from mtcl.encoder.checkpoint import SavedRun
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
 from mtcl.errors import ConfigError
@@ -84,32 +84,37 @@ def run(tiny_model: Path, demo_root: Path, mtcl_command: Run) -> list[str]:
     return options(tiny_model, demo_root, "b", **short, **{"seed_everything": 2})
 
 
+def saved(about: dict[str, Any]) -> SavedRun:
+    """A checkpoint without weights."""
+    return SavedRun.of({"mtcl": about, "state_dict": {}, "global_step": 0}, "run.ckpt")
+
+
 def checkpoint(path: Path) -> dict[str, Any]:
     return dict(torch.load(path, weights_only=True))
 
 
 def test_what_another_source_trained_is_not_held_out() -> None:
-    def source(tasks: list[str], held_out: list[str]) -> dict[str, Any]:
+    def source(tasks: list[str], held_out: list[str]) -> SavedRun:
         config = {
             "tasks": {n: {} for n in tasks},
             "data": {"held_out": held_out},
             "model": {"encoder": {"pooling": "cls"}},
         }
-        return {"mtcl": {"config": json.dumps(config), "base": {}}, "pytorch-lightning_version": "2"}
+        return saved({"config": json.dumps(config), "base": {}})
 
-    merged = checkpoint_of({}, [source(["a"], ["b", "c"]), source(["b"], [])], {})
-    assert config_of(merged)["data"]["held_out"] == ["c"]
-    assert set(config_of(merged)["tasks"]) == {"a", "b"}
+    merged = SavedRun.of(checkpoint_of({}, [source(["a"], ["b", "c"]), source(["b"], [])], {}), "merged")
+    assert merged.section("data")["held_out"] == ["c"]
+    assert set(merged.section("tasks")) == {"a", "b"}
 
 
 def test_runs_of_different_bases_have_no_mean() -> None:
     runs = {
-        name: {"mtcl": {"facts": {"model.encoder": {"weights": weights}}}}
+        name: saved({"facts": {"model.encoder": {"weights": weights}}})
         for name, weights in zip("ab", "xy", strict=True)
     }
     with pytest.raises(ConfigError, match="'a' and 'b' began from different base encoders"):
         check_one_base(runs)
-    check_one_base({"a": runs["a"], "merged": {"mtcl": {"base_weights": "x"}}, "old": {"mtcl": {}}})
+    check_one_base({"a": runs["a"], "merged": saved({"base_weights": "x"}), "old": saved({})})
 
 
 @pytest.mark.slow

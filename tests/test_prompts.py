@@ -111,7 +111,7 @@ def test_a_run_with_prompts_is_compared_with_them_and_not_resumed_without(
     (tmp_path / "compare.yaml").write_text(yaml.safe_dump(compared))
     seen = tmp_path / "seen.txt"
     (tmp_path / "sitecustomize.py").write_text(
-        "from mtcl.encoder.checkpoint import TextEncoder\n"
+        "from mtcl.encoder.text_encoder import TextEncoder\n"
         "plain = TextEncoder.__call__\n"
         "def kept(self, texts, length):\n    assert length == 9\n"
         f"    open({str(seen)!r}, 'a').write('|'.join(texts))\n    return plain(self, texts, length)\n"

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from mtcl.losses import Embedded, Side, View
-from mtcl.training import metrics as board
-from mtcl.training.metrics import Board
+from mtcl.training import metrics
+from mtcl.training.metrics import RunningMeans
 from mtcl.training.observation import observe
 from tests.conftest import ROOT
 
@@ -25,7 +25,7 @@ def test_observe_by_hand() -> None:
     rows = [Embedded(x, k, torch.zeros(2)) for x, k in zip((anchors, positives), keys, strict=True)]
     sides = [Side(r, r) for r in rows]
     values = observe(View(sides[0], sides[1], torch.arange(2)), torch.tensor(0.7), torch.tensor(0.05))
-    found = dict(zip(board.TASK_TRAIN, values.tolist(), strict=True))
+    found = dict(zip(metrics.TASK_TRAIN, values.tolist(), strict=True))
     assert found == pytest.approx(
         {
             "loss": 0.7,
@@ -39,39 +39,39 @@ def test_observe_by_hand() -> None:
 
 
 def test_means_between_log_points() -> None:
-    shown = Board(["a", "b"])
+    shown = RunningMeans(["a", "b"])
     for value in (1.0, 3.0):
-        shown.observe(0, torch.full((len(board.TASK_TRAIN),), value))
+        shown.observe(0, torch.full((len(metrics.TASK_TRAIN),), value))
     shown.throughput.tokens, shown.throughput.padded = 75, 100
     shown.throughput.texts, shown.throughput.distinct = 10, 5
     values = shown.flush()
     assert values["train_loss/a"] == 2.0
     assert "train_loss/b" not in values
-    assert values[board.PADDING_SHARE] == pytest.approx(0.25)
-    assert values[board.DISTINCT_SHARE] == pytest.approx(0.5)
-    shown.observe(1, torch.ones(len(board.TASK_TRAIN)))
+    assert values[metrics.PADDING_SHARE] == pytest.approx(0.25)
+    assert values[metrics.DISTINCT_SHARE] == pytest.approx(0.5)
+    shown.observe(1, torch.ones(len(metrics.TASK_TRAIN)))
     assert "train_loss/a" not in shown.flush()
     assert shown.latest["train_loss/a"] == 2.0
 
 
 def test_layout_names_tags_that_exist() -> None:
-    charts = board.layout(["a", "b"])["all tasks"]
+    charts = metrics.layout(["a", "b"])["all tasks"]
     assert charts["loss"] == ["Multiline", ["train_loss/a", "train_loss/b"]]
-    assert set(charts) == set(board.TASK_TRAIN)
+    assert set(charts) == set(metrics.TASK_TRAIN)
 
 
 def test_no_tag_is_written_elsewhere() -> None:
     """One place holds every tag name."""
     literal = re.compile(r"[\"'](train|val|test|throughput)(_\w+)?/")
-    others = [p for p in Path(ROOT / "mtcl").rglob("*.py") if p.name != "board.py" and "demo" not in p.parts]
+    others = [p for p in Path(ROOT / "mtcl").rglob("*.py") if p.name != "metrics.py" and "demo" not in p.parts]
     found = [f"{p.name}: {line.strip()}" for p in others for line in p.read_text().splitlines() if literal.search(line)]
     assert found == []
 
 
 def test_a_validation_does_not_count_as_training_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr(board.time, "perf_counter", lambda: now)
-    shown = Board(["a"])
+    monkeypatch.setattr(metrics.time, "perf_counter", lambda: now)
+    shown = RunningMeans(["a"])
     shown.throughput.tokens = shown.throughput.padded = shown.throughput.pairs = 60
     shown.throughput.texts = shown.throughput.distinct = 60
     now = 101.0
@@ -79,4 +79,4 @@ def test_a_validation_does_not_count_as_training_time(monkeypatch: pytest.Monkey
     now = 150.0
     shown.go_on()
     now = 152.0
-    assert shown.flush()[board.PAIRS_PER_S] == pytest.approx(60 / 3)
+    assert shown.flush()[metrics.PAIRS_PER_S] == pytest.approx(60 / 3)

@@ -14,6 +14,7 @@ from mtcl.errors import ConfigError
 from mtcl.types import BEST
 
 if TYPE_CHECKING:
+    from mtcl.encoder.checkpoint import SavedRun
     from mtcl.training.merge import State
 
 BASE = "base"
@@ -24,14 +25,15 @@ def main(command: str, arguments: list[str]) -> int:
     weights = weights_of(options)
     path = target_of(Path(options.out))
     quiet_libraries()
-    from mtcl.encoder import checkpoint
+    from mtcl.encoder.checkpoint import SavedRun
     from mtcl.training.checkpoint_file import write_whole
     from mtcl.training.merge import Ingredient, merge
 
-    saved = {name: checkpoint.read(checkpoint.find(Path(name))) for name in options.checkpoints if name != BASE}
+    names = [name for name in options.checkpoints if name != BASE]
+    saved = {name: SavedRun.read(name, trust=options.trust_checkpoint) for name in names}
     check_one_base(saved)
     first = next(iter(saved.values()))
-    states = {name: content["state_dict"] for name, content in saved.items()}
+    states = {name: run.state for name, run in saved.items()}
     if BASE in options.checkpoints:
         states[BASE] = base_state(first)
     merged = merge(
@@ -43,11 +45,9 @@ def main(command: str, arguments: list[str]) -> int:
     return 0
 
 
-def check_one_base(saved: dict[str, dict[str, Any]]) -> None:
+def check_one_base(saved: dict[str, SavedRun]) -> None:
     """Raise `ConfigError` for checkpoints of different base encoders, whose weights have no common meaning."""
-    from mtcl.encoder.checkpoint import base_weights_of
-
-    known = [(name, base) for name, content in saved.items() if (base := base_weights_of(content))]
+    known = [(name, base) for name, run in saved.items() if (base := run.base_weights)]
     for (one, base), (other, another) in pairwise(known):
         if base != another:
             raise ConfigError(
@@ -81,49 +81,51 @@ def target_of(out: Path) -> Path:
     return path
 
 
-def base_state(saved: dict[str, Any]) -> State:
+def base_state(saved: SavedRun) -> State:
     """The weights that a checkpoint's run began with, as its own are named."""
-    from mtcl.encoder.checkpoint import PREFIX, config_of, encoder_config_of
+    from mtcl.encoder.checkpoint import PREFIX
     from mtcl.encoder.encoder import Encoder
 
-    encoder = Encoder.load(encoder_config_of(config_of(saved)))
+    encoder = Encoder.load(saved.encoder_config)
     state = {f"{PREFIX}{name}": value for name, value in encoder.state_dict().items()}
-    began = {k: v for k, v in saved["state_dict"].items() if k.startswith("base_projection.")}
+    began = {k: v for k, v in saved.state.items() if k.startswith("base_projection.")}
     return state | began | {k.replace("base_projection.", "encoder.projection."): v for k, v in began.items()}
 
 
-def checkpoint_of(state: State, sources: list[dict[str, Any]], merged: dict[str, float]) -> dict[str, Any]:
+def checkpoint_of(state: State, sources: list[SavedRun], merged: dict[str, float]) -> dict[str, Any]:
     """What `--ckpt` and `--init_from` read: the first source's configuration with the tasks of all.
 
     Raises `ConfigError` if the sources pool tokens in different ways.
     """
     import yaml
 
-    from mtcl.encoder.checkpoint import base_weights_of, config_of, trained_of
+    from mtcl.configuration.from_checkpoint import plain_config
 
-    configs = [config_of(source) for source in sources]
-    if len(poolings := {config["model"]["encoder"]["pooling"] for config in configs}) > 1:
+    if len(poolings := {source.encoder_config.pooling for source in sources}) > 1:
         raise ConfigError(f"the checkpoints pool in different ways ({', '.join(sorted(poolings))}): merge those of one")
+    configs = [plain_config(source) for source in sources]
     config: dict[str, Any] = dict(configs[0])
     base: dict[str, float] = {}
+    tasks: dict[str, Any] = {}
     for other, source in zip(reversed(configs), reversed(sources), strict=True):
         config["tasks"] = configuration.merge(config["tasks"], other["tasks"])
-        base |= source["mtcl"]["base"]
-    trained = sorted(set[str]().union(*(trained_of(source) for source in sources)))
+        base |= source.base_figures
+        tasks |= source.tasks_in_effect
+    trained = sorted(set[str]().union(*(source.trained for source in sources)))
     held_out = [name for name in config["data"].get("held_out") or () if name not in trained]
     config["data"] = {**config["data"], "held_out": held_out or None}
-    text = yaml.safe_dump(config, sort_keys=False)
     return {
         "state_dict": state,
         "global_step": 0,
-        "pytorch-lightning_version": sources[0]["pytorch-lightning_version"],
+        "pytorch-lightning_version": sources[0].content.get("pytorch-lightning_version"),
         "mtcl": {
             "base": base,
             "history": {},
-            "config": text,
+            "config": yaml.safe_dump(config, sort_keys=False),
+            "tasks": tasks,
             "merged": merged,
             "trained_before": trained,
-            "base_weights": base_weights_of(sources[0]),
+            "base_weights": sources[0].base_weights,
         },
     }
 
@@ -133,7 +135,10 @@ def _parser(command: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "checkpoints", nargs="+", metavar="RUN", help=f"run folder (its best checkpoint), .ckpt, or `{BASE}`"
     )
-    parser.add_argument("--weight", type=float, help="share of the first of two, 0 to 1 (default: alike)")
+    parser.add_argument("--weight", type=float, help="share of the first of two, 0 to 1 (default: the same for both)")
     parser.add_argument("--weights", type=float, nargs="+", help="one for each; divided by their sum")
+    parser.add_argument(
+        "--trust_checkpoint", action="store_true", help="let a base model run code of its repository if the run did"
+    )
     parser.add_argument("--out", required=True, help="run folder or .ckpt file to write")
     return parser

@@ -67,7 +67,7 @@ def encoder_of(options: argparse.Namespace) -> TextEncoder:
         raise ConfigError("--ckpt and --model exclude each other: a checkpoint knows its encoder")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if options.ckpt:
-        return TextEncoder.load(Path(options.ckpt), device=device)
+        return TextEncoder.load(options.ckpt, device=device, trust_checkpoint=options.trust_checkpoint)
     config = EncoderConfig(name=options.model, pooling=options.pooling) if options.model else EncoderConfig()
     return TextEncoder.base(config, max_length=MAX_LENGTH, device=device)
 
@@ -96,6 +96,9 @@ def _parser(command: str) -> argparse.ArgumentParser:
     parser.add_argument("task", help="name of the task")
     parser.add_argument("--out", required=True, help="data root to write")
     parser.add_argument("--ckpt", help="run folder (its best checkpoint) or .ckpt to mine with")
+    parser.add_argument(
+        "--trust_checkpoint", action="store_true", help="let --ckpt's base model run code of its repository"
+    )
     parser.add_argument("--model", help="encoder to mine with, folder or Hub name (default: the default base encoder)")
     parser.add_argument("--pooling", default="mean", choices=["mean", "cls", "last"], help="of --model")
     parser.add_argument("--num", type=int, default=4, help="negatives a row (default: %(default)s)")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtcl.commands.arguments import Parser
-from mtcl.commands.beginning import check_resumable, find_checkpoint, load_weights
+from mtcl.commands.beginning import find_checkpoint
 from mtcl.commands.process import allow_open_files, quiet_libraries
 from mtcl.commands.run_folder import run_folder
 from mtcl.configuration import yaml_files as configuration
@@ -21,6 +21,7 @@ from mtcl.types import BEST
 
 if TYPE_CHECKING:
     from mtcl.configuration.cli import MtclCLI
+    from mtcl.encoder.checkpoint import SavedRun
 
 log = logging.getLogger("mtcl")
 
@@ -32,15 +33,16 @@ def main(command: str, arguments: list[str]) -> int:
         print("\nand every key of a configuration:\n")
     quiet_libraries()
     allow_open_files()
-    from mtcl.encoder.checkpoint import config_of, read
+    from mtcl.configuration.from_checkpoint import plain_config
+    from mtcl.encoder.checkpoint import SavedRun
 
     checkpoint = find_checkpoint(options)
-    saved = read(checkpoint) if checkpoint else None
-    below = config_of(saved) if saved and not (options.init_from and options.config) else None
+    saved = SavedRun.read(checkpoint, trust=options.trust_checkpoint) if checkpoint else None
+    below = plain_config(saved) if saved and not (options.init_from and options.config) else None
     run_dir = run_folder(options, command, checkpoint)
     try:
         merged = configuration.load(options.config, below=below)
-        return carry_out(command, options, rest, config=merged, saved=saved, checkpoint=checkpoint, run_dir=run_dir)
+        return carry_out(command, options, rest, config=merged, saved=saved, run_dir=run_dir)
     finally:
         if not options.run_dir:  # a folder that was claimed and not used
             with contextlib.suppress(OSError):
@@ -54,41 +56,31 @@ def carry_out(
     rest: list[str],
     *,
     config: dict[str, Any],
-    saved: dict[str, Any] | None,
-    checkpoint: Path | None,
+    saved: SavedRun | None,
     run_dir: Path,
 ) -> int:
     """Build what the configuration says, with the weights or the state of a checkpoint, and run the command."""
-    if options.tasks_dir:
-        rest += ["--data.tasks_dir", options.tasks_dir]
-
     from mtcl.configuration.cli import MtclCLI
-    from mtcl.training.resume import Beginning
+    from mtcl.training.resume import check_resumable
 
-    resume_step = saved["global_step"] + 1 if saved and options.resume else None
+    given = {"data.tasks_dir": options.tasks_dir, "model.evaluate_base": "false" if options.no_base else None}
+    given["model.allow_changes"] = "true" if options.allow_changes else None
+    rest += [part for key, value in given.items() if value for part in (f"--{key}", value)]
+    resume_step = saved.step + 1 if saved and options.resume else None
     cli = MtclCLI(rest, config=config, run_dir=run_dir, resume_step=resume_step)
-    if not cli.model.task_configs:
-        raise ConfigError("no task is configured: give --config FILE with tasks, or --tasks.NAME.weight 1")
-    cli.model.beginning = Beginning(
-        config_text=cli.config_text(), with_base=not options.no_base, allow_changes=options.allow_changes
-    )
     if saved and options.resume:
-        check_resumable(cli, saved)
+        check_resumable(saved, cli.model.optimizer_config, is_averaging=cli.averaging is not None)
     elif saved:
-        load_weights(cli, saved)
-    encoder = cli.model.encoder_config
-    cli.datamodule.starts_projection = encoder.dim is not None and encoder.projection == "pca" and not saved
+        cli.model.start_from(saved)
     from lightning.fabric.utilities.exceptions import MisconfigurationException
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
     try:
         if command == "fit":
-            return fit(cli, resume=checkpoint if options.resume else None)
-        return (
-            predict(cli)
-            if command == "predict"
-            else evaluate(cli, command, with_base=bool(saved) and not options.no_base)
-        )
+            return fit(cli, resume=saved.path if saved and options.resume else None)
+        if command == "predict":
+            return predict(cli)
+        return evaluate(cli, command, with_base=saved is not None and not options.no_base)
     except MisconfigurationException as error:
         raise ConfigError(" ".join(str(error).split())) from error
     except SIGTERMException:  # an exit without a code, which would pass for success
@@ -103,8 +95,6 @@ def fit(cli: MtclCLI, *, resume: Path | None) -> int:
     from mtcl.training.callbacks import Interrupted
     from mtcl.training.callbacks.report import fit_table
 
-    if cli.trainer.max_steps < 1:
-        raise ConfigError("trainer.max_steps is not set: a mixture has no natural end, so say how many steps to train")
     if cli.trainer.is_global_zero:
         log.info("run folder %s; watch it with: tensorboard --logdir %s", cli.run_dir, cli.run_dir.parent)
     try:
@@ -142,8 +132,8 @@ def evaluate(cli: MtclCLI, command: str, *, with_base: bool) -> int:
     run(cli.model, cli.datamodule, verbose=False)
     now, base = dict(cli.model.results), None
     if with_base:
-        cli.model.back_to_base()
-        run(cli.model, cli.datamodule, verbose=False)
+        with cli.model.as_base():
+            run(cli.model, cli.datamodule, verbose=False)
         base = dict(cli.model.results)
     if cli.trainer.is_global_zero:
         split = "val" if command == "validate" else "test"
@@ -190,6 +180,9 @@ def _parser(command: str) -> argparse.ArgumentParser:
         parser.add_argument("--init_from", help="start a new run from the weights of a run folder (best) or .ckpt")
     else:
         parser.add_argument("--ckpt", help="run folder (its best checkpoint) or .ckpt; the base encoder if absent")
+    parser.add_argument(
+        "--trust_checkpoint", action="store_true", help="take all of a checkpoint's configuration; it may then run code"
+    )
     parser.add_argument("--no_base", action="store_true", help="do not evaluate the base encoder to compare with")
     parser.set_defaults(resume=None, init_from=None, ckpt=None, allow_changes=False)
     return parser

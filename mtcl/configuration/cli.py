@@ -19,26 +19,15 @@ import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import TensorBoardLogger
 
 from mtcl.configuration.parser import MtclParser
 from mtcl.encoder.precision import best_precision
 from mtcl.errors import ConfigError, nearest
-from mtcl.training.callbacks import (
-    Averaging,
-    AveragingConfig,
-    EvaluationEnd,
-    Interruption,
-    Progress,
-    Record,
-    Report,
-    checkpoints,
-)
-from mtcl.training.checkpoint_file import WholeFile
+from mtcl.training.callbacks import AveragingConfig
 from mtcl.training.datamodule import MtclDataModule
-from mtcl.training.lightning_private import allow_unused_parameters
 from mtcl.training.module import MtclModule
 from mtcl.training.task_config import TaskConfig
+from mtcl.training.trainer_options import DEFAULTS, trainer_options
 
 
 class MtclCLI(LightningCLI):
@@ -58,7 +47,7 @@ class MtclCLI(LightningCLI):
                 trainer_class=Trainer,
                 save_config_callback=None,
                 seed_everything_default=1,
-                trainer_defaults=trainer_defaults(),
+                trainer_defaults=DEFAULTS | {"precision": best_precision()},
                 parser_kwargs={"default_env": True, "env_prefix": "MTCL_SET"},
                 args=["--config", merged.name, *arguments],
                 run=False,
@@ -82,37 +71,31 @@ class MtclCLI(LightningCLI):
             default=None,
             help="Evaluate and keep an average of the weights, for example {decay: 0.999}; null keeps the weights.",
         )
-        parser.link_arguments("tasks", "model.tasks")
         parser.link_arguments("tasks", "data.tasks")
         parser.link_arguments("model.encoder", "data.encoder")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
 
     def instantiate_trainer(self, **options: Any) -> Trainer:
-        folder = self.run_dir
         self._check_trainer()
-        if (every := self._get(self.config, "checkpoint_every_n_steps")) < 1:
-            raise ConfigError(f"checkpoint_every_n_steps is {every}: give at least 1")
-        extra: list[Any] = [Averaging(self.averaging)] if self.averaging else []
-        extra += [Record(folder), Report(), EvaluationEnd()]
-        if self._get(self.config, "trainer.enable_checkpointing") is not False:
-            extra += [*checkpoints(folder / "checkpoints", every_n_steps=every), Interruption(folder / "checkpoints")]
-        if self._get(self.config, "trainer.enable_progress_bar") is not False:
-            extra.append(Progress())
-        if self._get(self.config, "trainer.logger") in (None, True):
-            options["logger"] = TensorBoardLogger(
-                folder.parent, name=folder.name, version="", default_hp_metric=False, purge_step=self.resume_step
-            )
+        given = {name: self._get(self.config, f"trainer.{name}") for name in ("enable_checkpointing", "logger")}
+        own = trainer_options(
+            self.run_dir,
+            checkpoint_every_n_steps=self._get(self.config, "checkpoint_every_n_steps"),
+            averaging=self.averaging,
+            checkpointing=given["enable_checkpointing"] is not False,
+            progress_bar=self._get(self.config, "trainer.enable_progress_bar") is not False,
+            config_text=self.config_text(),
+            purge_step=self.resume_step,
+        )
+        if given["logger"] in (None, True):
+            options["logger"] = own["logger"]
+        options["plugins"] = [*_listed(self._get(self.config_init, "trainer.plugins")), *own["plugins"]]
         options |= size_under_torchrun()
-        self.trainer_defaults = {**self.trainer_defaults, "callbacks": extra}
+        self.trainer_defaults = {**self.trainer_defaults, "callbacks": own["callbacks"]}
         try:
-            trainer = super().instantiate_trainer(**options)
+            return super().instantiate_trainer(**options)
         except (MisconfigurationException, ValueError) as error:
             raise ConfigError("trainer: " + " ".join(str(error).split())) from error
-        trainer.strategy.checkpoint_io = WholeFile()
-        self.model.choose_losses(self.datamodule.kinds)
-        if any(True for head in (self.model.losses, self.model.weighting) for _ in head.parameters()):
-            allow_unused_parameters(trainer)
-        return trainer
 
     def _check_trainer(self) -> None:
         """Raise `ConfigError` for values of Lightning's that would go wrong, or mean something else, here."""
@@ -164,16 +147,8 @@ def check_keys_of_tasks(tasks: dict[str, Any]) -> None:
                 raise ConfigError(f"tasks.{name}: unknown key {key!r}{nearest(str(key), known)}")
 
 
-def trainer_defaults() -> dict[str, Any]:
-    """What differs from Lightning's own defaults; each can be set like any value."""
-    return {
-        "precision": best_precision(),
-        "gradient_clip_val": 1.0,
-        "log_every_n_steps": 10,
-        "num_sanity_val_steps": 0,
-        "use_distributed_sampler": False,
-        "enable_model_summary": False,
-    }
+def _listed(value: Any) -> list[Any]:
+    return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
 
 
 def size_under_torchrun() -> dict[str, int]:

@@ -104,7 +104,7 @@ class StepDataset(Dataset[StepBatch]):
         self.rank, self.world, self.tokens_per_chunk = rank, world, tokens_per_chunk
 
     def __getitem__(self, step: int) -> StepBatch:
-        rows = [self._rows(draw) for draw in self.plan.draws(step)]
+        rows = [self.rows(draw) for draw in self.plan.draws(step)]
         stores = [self.tasks[part.task].store for part in rows]
         wanted = [np.concatenate(part.texts) for part in rows]
         identity = np.concatenate([part.identity(store) for part, store in zip(rows, stores, strict=True)])
@@ -116,7 +116,7 @@ class StepDataset(Dataset[StepBatch]):
         packed = pack(_take(stores, wanted, first), tokens_per_chunk=self.tokens_per_chunk)
         return StepBatch(step, packed, tuple(parts), len(identity))
 
-    def _rows(self, draw: Draw) -> _Rows:
+    def rows(self, draw: Draw) -> _Rows:
         """This rank's rows of a draw. All ranks' texts are looked up, for they decide which keys have a meaning."""
         task, pairs, epochs = self.tasks[draw.task], draw.pairs, draw.epochs
         store = task.store

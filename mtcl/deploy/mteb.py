@@ -52,7 +52,7 @@ class MtebEncoder(AbsEncoder):
         digest of the weights, for mteb takes stored results of the same name and revision for these.
         """
         encoder = TextEncoder.load(path, device=device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        facts = (digest_of(encoder.encoder), encoder.encoder.pooling, encoder.max_length)
+        facts = (digest_of(encoder.model), encoder.model.pooling, encoder.max_length)
         revision = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
         return cls(encoder, name=f"mtcl/{path.name.removesuffix('.ckpt')}", revision=revision)
 

@@ -1,95 +1,263 @@
-"""Reading a run's checkpoint: its content, its configuration, and its encoder without the run.
+"""A checkpoint as data: its weights and what its run said of itself, read as plain values and checked.
 
-Weights only; nothing in the file is executed.
+Nothing in the file is executed, imported or called, whoever made it: weights are read with torch's weights-only loader,
+the configuration is text of which only known names with values of the right type are used, and code of a model's
+repository is never run on a checkpoint's word.
 """
 
 from __future__ import annotations
 
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
+from torch import Tensor
 
-from mtcl.data.tokenizer import Tokenizer
-from mtcl.encoder.config import EncoderConfig
+from mtcl.encoder.config import ATTENTIONS, TOKENS_PER_CHUNK, EncoderConfig
 from mtcl.encoder.encoder import Encoder
-from mtcl.encoder.hub import resolve_model
 from mtcl.errors import ConfigError, root_cause
-from mtcl.types import BEST, LAST
+from mtcl.types import BEST, LAST, from_mapping
 
 PREFIX = "encoder."
+"""Of the encoder's weights among a module's."""
+DEFAULT_MAX_LENGTH = 128
+ANOTHER_MACHINE = (None, *TOKENS_PER_CHUNK.values())
+"""Values of `tokens_per_chunk` that earlier versions wrote where nothing was configured."""
+CONTENT = {"mtcl": dict, "state_dict": dict, "global_step": int}
+RUN_STATE = {"optimizer_states": list, "lr_schedulers": list, "callbacks": dict, "loops": dict}
+"""What a checkpoint that a run can be resumed from has beside its weights."""
+Plain = dict[str, Any]
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """A checkpoint's content. Each property raises `ConfigError` in one line where the content is malformed."""
+
+    path: Path
+    content: Plain
+    is_trusted: bool = False
+    """Whether the user vouches for the file: then code of the model's repository may run if the run allowed it."""
+
+    @classmethod
+    def read(cls, path: str | Path, default: str = BEST, *, trust: bool = False) -> SavedRun:
+        """A .ckpt file, or a run folder's checkpoint `default`. Raises `ConfigError` for a file that is not mtcl's."""
+        file = find(Path(path), default)
+        try:
+            content = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises a dozen types for damaged files
+            raise ConfigError(f"{str(file)!r} is not a checkpoint, or is damaged ({root_cause(error)})") from error
+        return cls.of(content, file, trust=trust)
+
+    @classmethod
+    def of(cls, content: Any, path: str | Path, *, trust: bool = False) -> SavedRun:
+        """What was loaded from `path`. Raises `ConfigError` for a file that is not mtcl's."""
+        if not isinstance(content, dict) or "mtcl" not in content:
+            raise ConfigError(f"{str(path)!r} is not an mtcl checkpoint")
+        saved = cls(Path(path), content, trust)
+        for name, kind in {**CONTENT, **(RUN_STATE if saved.has_run_state else {})}.items():
+            saved._typed(content, name, kind)
+        if odd := [name for name, value in saved.state.items() if not isinstance(value, Tensor)]:
+            raise saved.malformed(f"its weight {odd[0]!r} is not a tensor")
+        return saved
+
+    def malformed(self, what: str) -> ConfigError:
+        """The error to raise for a content that mtcl would not have written."""
+        return ConfigError(f"checkpoint {str(self.path)!r} is malformed: {what}")
+
+    def _typed(self, among: Mapping[str, Any], name: str, kind: Any) -> Any:
+        value = among.get(name)
+        if not isinstance(value, kind):
+            raise self.malformed(f"{name} is {value!r:.60}")
+        return value
+
+    @property
+    def state(self) -> State:
+        """The weights by name, as the module names them."""
+        return dict(self.content["state_dict"])
+
+    @property
+    def about(self) -> Plain:
+        """What the run says of itself: base figures, history, facts."""
+        return dict(self.content["mtcl"])
+
+    @property
+    def step(self) -> int:
+        return int(self.content["global_step"])
+
+    @property
+    def has_run_state(self) -> bool:
+        """Whether a run can be resumed from it."""
+        return "optimizer_states" in self.content
+
+    @property
+    def is_averaged(self) -> bool:
+        """Whether the run kept an average of its weights."""
+        return "current_model_state" in self.content
+
+    @cached_property
+    def config(self) -> Plain:
+        """The run's configuration as it was written: text of a stranger, so take names from it one by one."""
+        text = self._typed(self.about, "config", str)
+        try:
+            config = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise self.malformed(f"its configuration is not YAML: {root_cause(error)}") from error
+        if not isinstance(config, dict):
+            raise self.malformed("its configuration is not a mapping")
+        return config
+
+    def section(self, *names: str) -> Plain:
+        """A mapping inside the configuration, empty where it is absent or null."""
+        found: Any = self.config
+        for name in names:
+            found = found.get(name)
+            if found is None:
+                return {}
+            if not isinstance(found, dict):
+                raise self.malformed(f"{'.'.join(names)} is {found!r:.60}")
+        return dict(found)
+
+    @cached_property
+    def encoder_config(self) -> EncoderConfig:
+        """Of the trained encoder. Not compiled: that is worth its minute in training only."""
+        given = self.section("model", "encoder")
+        if not given:
+            raise self.malformed("it does not say which encoder was trained")
+        known = {one.name for one in fields(EncoderConfig)} - {"compile"}
+        try:
+            config = from_mapping(EncoderConfig, {k: v for k, v in given.items() if k in known}, where="model.encoder")
+        except ConfigError as error:
+            raise self.malformed(str(error)) from error
+        if config.attention not in ATTENTIONS and not self.is_trusted:
+            raise ConfigError(
+                f"checkpoint {str(self.path)!r} asks for attention {config.attention!r}, which may be code from the "
+                "Hub: pass trust_checkpoint (--trust_checkpoint) if you trust the file"
+            )
+        size = None if config.tokens_per_chunk in ANOTHER_MACHINE else config.tokens_per_chunk
+        return replace(config, tokens_per_chunk=size, trust_remote_code=config.trust_remote_code and self.is_trusted)
+
+    @property
+    def max_length(self) -> int:
+        """Tokens a text is cut to where its task says nothing else."""
+        return self._length(self.section("data").get("max_length") or DEFAULT_MAX_LENGTH, "data.max_length")
+
+    @cached_property
+    def tasks(self) -> dict[str, Plain]:
+        """The run's tasks with what their texts went through: `prompt` and `max_length`, where these are known."""
+        found = self.about.get("tasks") or (self.facts or {}).get("tasks") or self.section("tasks")
+        if not isinstance(found, dict) or not all(isinstance(task, dict | None) for task in found.values()):
+            raise self.malformed(f"tasks is {found!r:.60}")
+        return {str(name): task or {} for name, task in found.items()}
+
+    @property
+    def tasks_in_effect(self) -> dict[str, Plain]:
+        """`tasks` where the run itself noted what its texts went through; else empty."""
+        return self.tasks if self.about.get("tasks") or self.facts else {}
+
+    @property
+    def prompts(self) -> dict[str, str]:
+        """The prompt that each task's texts had."""
+        sure = self.tasks_in_effect  # a configuration does not say what a task file declares
+        given = {name: task.get("prompt", "" if name in sure else None) for name, task in self.tasks.items()}
+        if odd := [name for name, prompt in given.items() if not isinstance(prompt, str | None)]:
+            raise self.malformed(f"the prompt of task {odd[0]!r} is {given[odd[0]]!r:.60}")
+        return {name: prompt for name, prompt in given.items() if prompt is not None}
+
+    @property
+    def lengths(self) -> dict[str, int]:
+        """Tokens that each task's texts were cut to."""
+        given = {name: task.get("max_length") for name, task in self.tasks.items()}
+        return {n: self._length(length, f"max_length of {n}") for n, length in given.items() if length is not None}
+
+    def _length(self, value: Any, name: str) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise self.malformed(f"{name} is {value!r:.60}")
+        return value
+
+    @property
+    def trained(self) -> set[str]:
+        """The tasks that the weights have seen: the run's, and those of the weights that the run began with."""
+        before = self.about.get("trained_before") or ()  # earlier versions did not know
+        if not isinstance(before, list | tuple) or not all(isinstance(name, str) for name in before):
+            raise self.malformed(f"trained_before is {before!r:.60}")
+        return {*map(str, self.section("tasks")), *before}
+
+    @property
+    def base_figures(self) -> dict[str, float]:
+        """Primary metrics of the base encoder on validation by task."""
+        return self._figures(self.about.get("base") or {}, "base")
+
+    @property
+    def history(self) -> dict[int, dict[str, float]]:
+        """Primary metrics on validation by step and task."""
+        history = self.about.get("history") or {}
+        if not isinstance(history, dict) or not all(isinstance(step, int) for step in history):
+            raise self.malformed(f"history is {history!r:.60}")
+        return {step: self._figures(figures, "history") for step, figures in history.items()}
+
+    def _figures(self, found: Any, name: str) -> dict[str, float]:
+        if not isinstance(found, dict) or not all(isinstance(v, int | float) for v in found.values()):
+            raise self.malformed(f"{name} is {found!r:.60}")
+        return {str(task): float(value) for task, value in found.items()}
+
+    @property
+    def facts(self) -> Plain | None:
+        """What decides the pairs of each step and what their loss is of; None in checkpoints that are not of a run."""
+        facts = self.about.get("facts")
+        if facts is not None and (not isinstance(facts, dict) or not isinstance(facts.get("tasks", {}), dict)):
+            raise self.malformed(f"facts is {facts!r:.60}")
+        return facts
+
+    @property
+    def base_weights(self) -> str | None:
+        """The fingerprint of the base encoder that the run, or the runs that were merged, began with."""
+        encoder = (self.facts or {}).get("model.encoder")
+        in_facts = encoder.get("weights") if isinstance(encoder, dict) else None
+        found = self.about.get("base_weights") or in_facts
+        return found if isinstance(found, str) else None
+
+    def encoder(self) -> Encoder:
+        """The encoder as it was trained, on the CPU."""
+        encoder = Encoder.load(self.encoder_config)
+        state = {k.removeprefix(PREFIX): v for k, v in self.state.items() if k.startswith(PREFIX)}
+        shapes = [{name: tuple(value.shape) for name, value in s.items()} for s in (state, encoder.state_dict())]
+        for name in dict.fromkeys([*shapes[0], *shapes[1]]):
+            if shapes[0].get(name) != shapes[1].get(name):
+                found, wanted = (one.get(name, "absent") for one in shapes)
+                raise ConfigError(
+                    f"checkpoint {str(self.path)!r} does not fit its base encoder {self.encoder_config.name!r}: "
+                    f"{name} is {found} in the checkpoint, {wanted} in the encoder"
+                )
+        encoder.load_state_dict(state)
+        return encoder
 
 
 def find(path: Path, default: str = BEST) -> Path:
-    """A .ckpt file, or checkpoint `default` of a run folder. Raises `ConfigError` if there is none."""
-    file = path
-    if path.is_dir():
-        folder = path / "checkpoints"
-        file = folder / default
-        if default == LAST and not file.is_file() and (folder / BEST).is_file():
-            raise ConfigError(
-                f"{path} holds weights only, no {LAST} to go on from: start from its weights with --init_from {path}"
-            )
-    if not file.is_file():
-        raise ConfigError(f"no checkpoint {str(file)!r}: give a run folder or a .ckpt file")
-    return file
+    """A .ckpt file, or checkpoint `default` of a run folder; its only checkpoint where another Trainer wrote it.
 
-
-def read(path: Path) -> dict[str, Any]:
-    """A checkpoint's content. Raises `ConfigError` for a file that is none of ours."""
-    try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises a dozen types for damaged files
-        raise ConfigError(f"{str(path)!r} is no checkpoint, or a damaged one ({root_cause(error)})") from error
-    if not isinstance(content, dict) or "mtcl" not in content:
-        raise ConfigError(f"{str(path)!r} is no checkpoint of mtcl")
-    return content
-
-
-def config_of(saved: dict[str, Any]) -> dict[str, Any]:
-    """The configuration that a checkpoint holds."""
-    return dict(yaml.safe_load(saved["mtcl"]["config"]) or {})
-
-
-def given_to_tasks(config: dict[str, Any], key: str) -> dict[str, Any]:
-    """What a configuration sets under `tasks.NAME.KEY`, by name of the task."""
-    given = {name: (settings or {}).get(key) for name, settings in config["tasks"].items()}
-    return {name: value for name, value in given.items() if value is not None}
-
-
-def trained_of(saved: dict[str, Any]) -> set[str]:
-    """The tasks that a checkpoint's weights have seen: its run's, and those of the weights that the run began with."""
-    return {*config_of(saved)["tasks"], *saved["mtcl"].get("trained_before", ())}  # earlier versions did not know
-
-
-def base_weights_of(saved: dict[str, Any]) -> str | None:
-    """The fingerprint of the base encoder that a checkpoint's run, or the runs that it was merged from, began with."""
-    content = saved["mtcl"]
-    facts = content.get("facts") or {}
-    found: str | None = content.get("base_weights") or (facts.get("model.encoder") or {}).get("weights")
-    return found
-
-
-def encoder_config_of(config: dict[str, Any]) -> EncoderConfig:
-    """The encoder's part of a run's configuration, not compiled: that is worth its minute in training only."""
-    known = {one.name for one in fields(EncoderConfig)} - {"compile"}
-    return EncoderConfig(**{name: value for name, value in config["model"]["encoder"].items() if name in known})
-
-
-def tokenizer_of(config: EncoderConfig) -> Tokenizer:
-    """The encoder's own."""
-    folder = resolve_model(config.name, revision=config.revision)
-    return Tokenizer.load(folder, trust_remote_code=config.trust_remote_code)
-
-
-def encoder_of(saved: dict[str, Any], config: EncoderConfig) -> Encoder:
-    """A checkpoint's encoder as it was trained, on the CPU."""
-    encoder = Encoder.load(config)
-    state = saved["state_dict"]
-    encoder.load_state_dict({k.removeprefix(PREFIX): v for k, v in state.items() if k.startswith(PREFIX)})
-    return encoder
+    Raises `ConfigError` if there is none.
+    """
+    path = path.expanduser()
+    if path.is_file():
+        return path
+    folder = path / "checkpoints"
+    if (folder / default).is_file():
+        return folder / default
+    if default == LAST and (folder / BEST).is_file():
+        raise ConfigError(
+            f"{path} has weights only, no {LAST} to resume: start from its weights with --init_from {path}"
+        )
+    there = sorted(folder.glob("*.ckpt")) if folder.is_dir() else []
+    if len(there) == 1:
+        return there[0]
+    if there:
+        raise ConfigError(f"{folder} has several checkpoints: give one of {', '.join(p.name for p in there[:8])}")
+    raise ConfigError(f"no checkpoint {str(path)!r}: give a run folder or a .ckpt file")
 
 
 def is_checkpoint(path: Path) -> bool:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
-
-import torch
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from mtcl.errors import ConfigError
+from mtcl.types import from_mapping
 
 Pooling = Literal["mean", "cls", "last"]
-
-
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-
-
-def default_tokens_per_chunk() -> int:
-    """Measured on a CPU (docs/performance.md); on a GPU a guess that launches cost next to nothing at this size."""
-    return 32_768 if torch.cuda.is_available() else 2048
+ATTENTIONS = ("auto", "unpadded", "sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention")
+"""Attention that is installed code. Other names are kernels that transformers fetches from the Hub and runs."""
+TOKENS_PER_CHUNK = {"cpu": 2048, "cuda": 32_768}
+"""Measured on a CPU (docs/performance.md); on a GPU a guess that launches cost next to nothing at this size."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +27,11 @@ class EncoderConfig:
         pooling: mean of the tokens, first token (cls) or last token.
         dim: Size of the embedding through a linear projection; null keeps the backbone's own size.
         projection: How the projection starts: pca of the base encoder's embeddings of the training texts, or random.
-        attention: unpadded, for one row of tokens a chunk (`unpadded.py`), or an implementation of transformers; auto
-            is sdpa on a GPU and, by measurement, unpadded on a CPU, eager where the architecture cannot be run so.
+        attention: unpadded, for one row of tokens per chunk (`unpadded.py`), or an implementation of transformers;
+            auto is sdpa on a GPU and, by measurement, unpadded on a CPU, eager where the architecture cannot be run so.
         dropout: Every dropout probability of the backbone; null keeps those it ships with.
-        tokens_per_chunk: Tokens with padding that go through the backbone at once; 32,768 where there is a GPU.
+        tokens_per_chunk: Tokens with padding that go through the backbone at once; null is 32,768 on a machine with a
+            GPU and 2,048 without.
         compile: Compile the backbone by torch.compile with dynamic shapes: a minute or more before the first step and
             again before the first evaluation, then steps in about 0.8 of the time (docs/performance.md).
         trust_remote_code: Run model code from the repository; only for repositories you trust.
@@ -46,7 +44,7 @@ class EncoderConfig:
     projection: Literal["pca", "random"] = "pca"
     attention: str = "auto"
     dropout: float | None = None
-    tokens_per_chunk: int = field(default_factory=default_tokens_per_chunk)
+    tokens_per_chunk: int | None = None
     compile: bool = False
     trust_remote_code: bool = False
 
@@ -55,5 +53,19 @@ class EncoderConfig:
             raise ConfigError(f"model.encoder.dim is {self.dim}: give a positive size, or null for the backbone's own")
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise ConfigError(f"model.encoder.dropout is {self.dropout}: give 0 or more and less than 1")
-        if self.tokens_per_chunk < 1:
+        if self.tokens_per_chunk is not None and self.tokens_per_chunk < 1:
             raise ConfigError(f"model.encoder.tokens_per_chunk is {self.tokens_per_chunk}: give at least 1")
+
+    @classmethod
+    def of(cls, given: EncoderConfig | Mapping[str, Any] | None) -> EncoderConfig:
+        """From a mapping of its attributes. Raises `ConfigError` for unknown names and for values of a wrong type."""
+        return from_mapping(cls, given, where="encoder")
+
+    @property
+    def chunk_size(self) -> int:
+        """`tokens_per_chunk`, on this machine where it is null."""
+        if self.tokens_per_chunk is not None:
+            return self.tokens_per_chunk
+        import torch
+
+        return TOKENS_PER_CHUNK["cuda" if torch.cuda.is_available() else "cpu"]

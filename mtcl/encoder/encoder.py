@@ -167,21 +167,24 @@ class Encoder(nn.Module):
         mask_nL1 = chunk.mask.unsqueeze(-1).to(hidden_nLH.dtype)
         return (hidden_nLH * mask_nL1).sum(dim=1) / mask_nL1.sum(dim=1).clamp(min=1)
 
-    @torch.inference_mode()
     def embed(self, tokens: Ragged, *, tokens_per_chunk: int, num_at_once: int = 4096) -> Tensor:
-        """(T, D) float32 on the CPU, dropout off, in the order of `tokens`; the mode of the module is put back."""
+        """(T, D) float32 on the CPU, dropout off, in the order of `tokens`; the mode of the module is put back.
+
+        Without gradient to the encoder; layers of one's own can be trained on the result.
+        """
         was_training, device = self.training, next(self.parameters()).device
         self.eval()
         try:
             rows = np.arange(len(tokens))
-            parts = [
-                self(pack(tokens.take(some), tokens_per_chunk=tokens_per_chunk).to(device)).cpu()
-                for some in np.array_split(rows, max(1, -(-len(rows) // num_at_once)))
-                if len(some)
-            ]
+            with torch.inference_mode():
+                parts = [
+                    self(pack(tokens.take(some), tokens_per_chunk=tokens_per_chunk).to(device)).cpu()
+                    for some in np.array_split(rows, max(1, -(-len(rows) // num_at_once)))
+                    if len(some)
+                ]
         finally:
             self.train(was_training)
-        return torch.cat(parts) if parts else torch.empty(0, self.dim)
+        return torch.cat(parts) if parts else torch.empty(0, self.dim)  # a copy is no inference tensor
 
     @torch.no_grad()
     def init_projection_pca(self, embeddings_TH: Tensor) -> None:

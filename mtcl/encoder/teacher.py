@@ -19,11 +19,11 @@ from torch import Tensor
 from mtcl.data.store import TokenStore
 from mtcl.data.tokenizer import MAX_CHARACTERS, Tokenizer
 from mtcl.encoder.backbone import digest_of, pooling_of
-from mtcl.encoder.checkpoint import is_checkpoint, tokenizer_of
+from mtcl.encoder.checkpoint import is_checkpoint
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
 from mtcl.encoder.hub import resolve_model
-from mtcl.encoder.text_encoder import TextEncoder
+from mtcl.encoder.text_encoder import TextEncoder, tokenizer_of
 from mtcl.types import IntArray, Ragged
 
 BASE = "base"
@@ -46,7 +46,7 @@ class Teacher:
         """
         if is_checkpoint(Path(name)):
             run = TextEncoder.load(Path(name), device=str(device))
-            return cls(run.encoder, None if run.tokenizer.digest == own_tokenizer else run.tokenizer)
+            return cls(run.model, None if run.tokenizer.digest == own_tokenizer else run.tokenizer)
         folder = resolve_model(name)
         config = replace(like, name=name, revision=None, dim=None, pooling=pooling_of(folder) or like.pooling)
         return cls(Encoder.load(config).to(device), tokenizer_of(config))

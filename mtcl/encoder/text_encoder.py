@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal, overload
 
+import numpy as np
+import numpy.typing as npt
+import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from mtcl.console import track
 from mtcl.data.tokenizer import MAX_CHARACTERS, Tokenizer
-from mtcl.encoder.checkpoint import config_of, encoder_config_of, encoder_of, find, given_to_tasks, read, tokenizer_of
+from mtcl.encoder.checkpoint import DEFAULT_MAX_LENGTH, SavedRun
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
+from mtcl.encoder.hub import resolve_model
+from mtcl.errors import ConfigError, nearest
 from mtcl.task.contract import Task
+
+Role = Literal["query", "document"]
+AT_ONCE = 4096
+"""Texts that are tokenised and sorted by length together."""
 
 
 @dataclass(frozen=True)
 class TextEncoder:
     """An encoder with its tokenizer; texts are cut to `max_length` tokens.
 
-    `prompts` and `lengths` are those that the run's configuration gave to tasks, by name.
+    `prompts` and `lengths` are those of the run's tasks, by name.
+
+    >>> encoder = TextEncoder.load("runs/demo")                       # doctest: +SKIP
+    >>> encoder.encode("We are hiring a data engineer.").shape        # doctest: +SKIP
+    torch.Size([384])
     """
 
-    encoder: Encoder
+    model: Encoder
     tokenizer: Tokenizer
     max_length: int
     tokens_per_chunk: int
@@ -30,39 +46,129 @@ class TextEncoder:
     lengths: dict[str, int] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, path: Path, *, device: str = "cpu") -> TextEncoder:
-        """As trained: `path` is a run folder (its best checkpoint) or a .ckpt file."""
-        saved = read(find(path))
-        config = config_of(saved)
-        settings = encoder_config_of(config)
-        return cls(
-            encoder_of(saved, settings).to(device).eval(),
-            tokenizer_of(settings),
-            config["data"]["max_length"],
-            settings.tokens_per_chunk,
-            given_to_tasks(config, "prompt"),
-            given_to_tasks(config, "max_length"),
-        )
+    def load(cls, path: str | Path, *, device: str | None = None, trust_checkpoint: bool = False) -> TextEncoder:
+        """The encoder as it was trained.
+
+        Args:
+            path: A run folder (its best checkpoint), or a .ckpt file of any Lightning Trainer.
+            device: Where it computes; a GPU if there is one.
+            trust_checkpoint: Run code of the base model's repository if the run did. Off, nothing that a checkpoint
+                says is executed.
+        """
+        saved = SavedRun.read(path, trust=trust_checkpoint)
+        config = saved.encoder_config
+        model = saved.encoder().to(device or best_device()).eval()
+        return cls(model, tokenizer_of(config), saved.max_length, config.chunk_size, saved.prompts, saved.lengths)
 
     @classmethod
-    def base(cls, settings: EncoderConfig, *, max_length: int, device: str = "cpu") -> TextEncoder:
-        """As others trained it."""
-        encoder = Encoder.load(settings).to(device).eval()
-        return cls(encoder, tokenizer_of(settings), max_length, settings.tokens_per_chunk)
+    def base(
+        cls,
+        config: EncoderConfig | Mapping[str, Any] | None = None,
+        *,
+        max_length: int = DEFAULT_MAX_LENGTH,
+        device: str | None = None,
+    ) -> TextEncoder:
+        """The untrained encoder, as its makers left it."""
+        config = EncoderConfig.of(config)
+        model = Encoder.load(config).to(device or best_device()).eval()
+        return cls(model, tokenizer_of(config), max_length, config.chunk_size)
 
     @property
     def dim(self) -> int:
-        return self.encoder.dim
+        """Dimensions of a vector."""
+        return self.model.dim
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
 
     def prompt_of(self, task: Task) -> str:
-        """What stood before the task's texts in training."""
+        """The prompt that was put before the task's texts in training."""
         return self.prompts.get(task.name, task.prompt)
 
     def length_of(self, task: Task) -> int:
         """Tokens that the task's texts were cut to."""
         return self.lengths.get(task.name, self.max_length)
 
+    @overload
+    def encode(
+        self,
+        texts: str | Sequence[str],
+        *,
+        task: str | None = ...,
+        role: Role = ...,
+        dim: int | None = ...,
+        output: Literal["torch"] = ...,
+        progress: bool = ...,
+    ) -> Tensor: ...
+
+    @overload
+    def encode(
+        self,
+        texts: str | Sequence[str],
+        *,
+        task: str | None = ...,
+        role: Role = ...,
+        dim: int | None = ...,
+        output: Literal["numpy"],
+        progress: bool = ...,
+    ) -> npt.NDArray[np.float32]: ...
+
+    def encode(
+        self,
+        texts: str | Sequence[str],
+        *,
+        task: str | None = None,
+        role: Role = "document",
+        dim: int | None = None,
+        output: Literal["torch", "numpy"] = "torch",
+        progress: bool = False,
+    ) -> Tensor | npt.NDArray[np.float32]:
+        """Unit vectors in float32 on the CPU: (D,) of one text, (T, D) of a list of texts, in their order.
+
+        Args:
+            texts: One text or several. Each is cut to the task's max length, or the run's.
+            task: Put this task's prompt before each text, as in training.
+            role: Which side of the task's pairs the texts are. Both sides have the same prompt so far.
+            dim: Keep so many leading dimensions, at unit length again; for encoders trained with `Matryoshka`.
+            output: A torch tensor, on which further layers can be trained, or a numpy array.
+            progress: Show a progress bar on a terminal.
+
+        Raises `ConfigError` for a task that the run does not know, and for a `dim` beyond the encoder's.
+        """
+        if role not in ("query", "document"):
+            raise ConfigError(f"role is {role!r}: give query or document")
+        if dim is not None and not 0 < dim <= self.dim:
+            raise ConfigError(f"dim is {dim}: give 1 to {self.dim}, the dimensions of the encoder")
+        if task is not None and task not in self.prompts:
+            raise ConfigError(f"the encoder was not trained on a task {task!r}{nearest(task, self.prompts)}")
+        given = [texts] if isinstance(texts, str) else list(texts)
+        if odd := [text for text in given if not isinstance(text, str)]:
+            raise ConfigError(f"texts holds {odd[0]!r:.60}: give strings")
+        prompt, length = ("", None) if task is None else (self.prompts[task], self.lengths.get(task))
+        starts = range(0, len(given), AT_ONCE)
+        parts = [
+            self([prompt + text for text in given[start : start + AT_ONCE]], length)
+            for start in (track(starts, "encode") if progress else starts)
+        ]
+        vectors_TD = torch.cat(parts) if parts else torch.empty(0, self.dim)
+        if dim is not None:
+            vectors_TD = F.normalize(vectors_TD[:, :dim], dim=1)
+        vectors = vectors_TD[0] if isinstance(texts, str) else vectors_TD
+        return vectors.numpy() if output == "numpy" else vectors
+
     def __call__(self, texts: Sequence[str], max_length: int | None = None) -> Tensor:
         """(T, D) float32 unit vectors on the CPU. Prompts are the caller's to put before the texts."""
         tokens = self.tokenizer([text[:MAX_CHARACTERS] for text in texts], max_length or self.max_length)
-        return self.encoder.embed(tokens, tokens_per_chunk=self.tokens_per_chunk)
+        return self.model.embed(tokens, tokens_per_chunk=self.tokens_per_chunk)
+
+
+def best_device() -> str:
+    """A GPU if there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def tokenizer_of(config: EncoderConfig) -> Tokenizer:
+    """The encoder's own."""
+    folder = resolve_model(config.name, revision=config.revision)
+    return Tokenizer.load(folder, trust_remote_code=config.trust_remote_code)

@@ -1,5 +1,6 @@
 """Losses by name, as a configuration chooses them: `loss: InfoNCE`."""
 
+from mtcl.errors import ConfigError, nearest
 from mtcl.losses.base import Embedded, Loss, Side, View
 from mtcl.losses.composed import Matryoshka, SpreadOut, WeightedSum
 from mtcl.losses.cosent import CoSENT
@@ -20,6 +21,17 @@ def default_loss(kind: Kind) -> Loss:
     return InfoNCE()
 
 
+def loss_named(name: str) -> Loss:
+    """The loss of a class of this package with its defaults, as `loss: InfoNCE` of a configuration.
+
+    Raises `ConfigError` for another name.
+    """
+    known = {kind.__name__: kind for kind in (CoSENT, DistillKL, InfoNCE, MarginMSE, PairBCE, TeacherMSE)}
+    if name not in known:
+        raise ConfigError(f"no loss {name!r}{nearest(name, known)}")
+    return known[name]()
+
+
 __all__ = [
     "CoSENT",
     "DistillKL",
@@ -35,4 +47,5 @@ __all__ = [
     "View",
     "WeightedSum",
     "default_loss",
+    "loss_named",
 ]

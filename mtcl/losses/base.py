@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from mtcl.types import Kind
+from mtcl.types import Described, Kind
 
 SCORES_PER_BLOCK = 1 << 21
 """A loss never holds more scores than these at a time: 8 MiB in float32, a few times that with intermediates."""
@@ -124,7 +124,7 @@ def truncated(view: View, dim: int) -> View:
     return view.map_vectors(lambda vectors_ND: F.normalize(vectors_ND[:, :dim], dim=1))
 
 
-class Loss(nn.Module, ABC):
+class Loss(Described, nn.Module, ABC):
     """A task's loss: a `View` to a scalar of about 1, whatever the batch size."""
 
     kinds: frozenset[Kind] = frozenset(Kind)

@@ -43,7 +43,7 @@ class Miner:
 
         max_length = options.max_length or encoder.length_of(task)
         encoder.tokenizer.check_length(task.name, max_length)
-        encoder.encoder.check_length(task.name, max_length)
+        encoder.model.check_length(task.name, max_length)
         cache = cache_folder(options.cache)
 
         def store(split: str) -> TokenStore:
@@ -122,7 +122,7 @@ class Miner:
         from mtcl.encoder.precision import best_precision
         from mtcl.mining.embeddings import embeddings_of
 
-        encoder, precision = self._encoder.encoder, best_precision()
+        encoder, precision = self._encoder.model, best_precision()
         device = next(encoder.parameters()).device.type
         facts = [store.folder.name, what, digest_of(encoder), encoder.pooling, precision]
         folder = self._cache / hashlib.sha256(repr(facts).encode()).hexdigest()[:16]

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Literal
 
 import lightning.pytorch as pl
 import numpy as np
@@ -18,13 +18,13 @@ from torch.utils.data import DataLoader
 
 from mtcl.data.batch import StepBatch, StepDataset, TaskData, join
 from mtcl.data.leaks import check_leaks
-from mtcl.data.loader import StepLoader, check_validation_interval, pool_numbers, stay_with_rank
+from mtcl.data.loader import Looking, StepLoader, check_validation_interval, pool_numbers, stay_with_rank
 from mtcl.data.plan import Plan
 from mtcl.data.store import TokenStore, prepare
 from mtcl.data.tokenizer import Tokenizer
 from mtcl.distributed import together, world
-from mtcl.encoder.checkpoint import tokenizer_of
 from mtcl.encoder.config import EncoderConfig
+from mtcl.encoder.text_encoder import tokenizer_of
 from mtcl.errors import ConfigError
 from mtcl.evaluation import Pool
 from mtcl.files import cache_folder, data_root
@@ -33,21 +33,24 @@ from mtcl.task.registry import discover
 from mtcl.training.task_config import MixtureConfig, TaskConfig
 from mtcl.types import Kind, Ragged
 
+if TYPE_CHECKING:
+    from mtcl.training.module import MtclModule
+
+ENDLESS = 1 << 62
 log = logging.getLogger("mtcl")
 
 
 class MtclDataModule(pl.LightningDataModule):
-    """The data of a run.
+    """The data of a run, and the one place where its tasks are given.
 
     Args:
-        root: Folder with a sub-folder a task; the environment's MTCL_DATA if null.
+        root: Folder with a sub-folder for each task; the environment's MTCL_DATA if null.
         tasks: The run's tasks by name (set as the top-level key `tasks`).
-        encoder: Whose tokenizer reads the texts, and how much of them it takes at once (set from model.encoder).
         tasks_dir: More folders of task files, beside ./tasks and MTCL_TASKS_DIR.
-        batch_size: Pairs a sub-batch, over all ranks, where the task gives none.
+        batch_size: Pairs per sub-batch, over all ranks, where the task gives none.
         max_length: Tokens a text is cut to where the task gives none.
-        tasks_per_step: Sub-batches a step; as many as there are tasks if null.
-        alpha: Shares of tasks go by pairs^alpha: 0 all alike, 1 proportional.
+        tasks_per_step: Sub-batches per step; as many as there are tasks if null.
+        alpha: Shares of tasks go by pairs^alpha: 0 all the same, 1 proportional.
         cap: Most pairs of a task that count for its share.
         pairs_per_task: Train on so many pairs of each task, which the seed chooses; all if null. An anchor of a cluster
             still meets every other member.
@@ -56,14 +59,15 @@ class MtclDataModule(pl.LightningDataModule):
         num_workers: Worker processes that assemble batches.
         start_method: How workers start; the platform's own if null.
         cache: Folder of the token stores; MTCL_CACHE or ~/.cache/mtcl if null.
-        seed: Set from seed_everything.
+        seed: Decides the order of pairs, and dropout (set from seed_everything).
+        encoder: Whose tokenizer reads the texts where no module does, as when you look at batches; the default encoder
+            if null. In a Trainer the module's encoder reads them.
     """
 
     def __init__(
         self,
         root: str | None = None,
         tasks: dict[str, TaskConfig] | None = None,
-        encoder: EncoderConfig | None = None,
         tasks_dir: str | None = None,
         batch_size: int = MixtureConfig.batch_size,
         max_length: int = 128,
@@ -77,11 +81,12 @@ class MtclDataModule(pl.LightningDataModule):
         start_method: Literal["fork", "spawn", "forkserver"] | None = None,
         cache: str | None = None,
         seed: int = 0,
+        encoder: EncoderConfig | None = None,
     ) -> None:
         super().__init__()
         self.root, self.cache = data_root(root), cache_folder(cache)
-        self.task_configs = tasks or {}
-        self.encoder_config, self.tasks_dir = encoder or EncoderConfig(), tasks_dir
+        self.task_configs = {name: TaskConfig.of(name, task) for name, task in (tasks or {}).items()}
+        self._own_encoder, self.tasks_dir = encoder and EncoderConfig.of(encoder), tasks_dir
         self.mixture = MixtureConfig(batch_size, tasks_per_step, alpha, cap, pairs_per_task)
         self.max_length, self.seed = max_length, seed
         self.held_out, self.allow_leaks = tuple(held_out or ()), allow_leaks
@@ -90,38 +95,70 @@ class MtclDataModule(pl.LightningDataModule):
         self.num_workers, self.start_method = num_workers, start_method
         self.position = 0
         self._plan: Plan | None = None
-        self.starts_projection = False
-        """Set before `setup` if a projection is to start from training texts, without training."""
-        self.teachers: dict[str, Path] = {}
-        """Files of teachers' vectors by task, set by the module before training."""
         self._stores: dict[tuple[str, str], TokenStore] = {}
+        self._reader: EncoderConfig | None = None
+        """The encoder whose tokenizer the open stores were read with."""
         if self.task_configs:  # a dry run of the plan's own checks, before the minutes that stores may take
             _ = self.mixture.plan(self.task_configs, dict.fromkeys(self.task_configs, 1), seed=seed).phases
         if both := [name for name in self.held_out if name in self.task_configs]:
-            raise ConfigError(f"data.held_out has {both[0]!r}, which `tasks` trains: give it one role")
+            raise ConfigError(f"data.held_out has {both[0]!r}, which `tasks` trains: remove it from one of the two")
         registry = discover(tasks_dir)
         self.tasks: dict[str, Task] = {name: registry[name] for name in self.task_configs}
         """The tasks that are trained."""
         self.evaluated: dict[str, Task] = self.tasks | {name: registry[name] for name in self.held_out}
 
+    @property
+    def module(self) -> MtclModule | None:
+        """The module that the Trainer trains or evaluates; None without a Trainer."""
+        from mtcl.training.module import MtclModule
+
+        module = getattr(self.trainer, "lightning_module", None)
+        return module if isinstance(module, MtclModule) else None
+
+    @property
+    def encoder_config(self) -> EncoderConfig:
+        """The encoder that reads the texts: the module's, else the one given, else the default one."""
+        module = self.module
+        return module.encoder_config if module is not None else self._own_encoder or EncoderConfig()
+
     def prepare_data(self) -> None:
-        """Build every store that is missing; Lightning calls this in one process a node while the others wait."""
-        assert self.trainer is not None
-        assert self.trainer.state.fn is not None
-        self._open_all(self.trainer.state.fn.value)
+        """Build every store that is missing; Lightning calls this in one process per node while the others wait."""
+        stage = self.trainer.state.fn.value if self.trainer and self.trainer.state.fn else "fit"
+        self._check(stage)
+        self._open_all(stage)
 
     def setup(self, stage: str) -> None:
         with together():
+            self._check(stage)
             self._open_all(stage)
+        if stage == "fit" and self.trainer and self.trainer.global_step == 0:
+            self.position = 0  # a new run; one that is resumed reads its position from the checkpoint after this
         if stage == "fit" and self.held_out:
             with together():
                 if world()[0] == 0:
                     self._check_leaks()
 
+    def _check(self, stage: str) -> None:
+        """Raise `ConfigError` for what can be told before stores are built, which may take minutes."""
+        if not self.evaluated:
+            raise ConfigError("no task is configured: give --config FILE with tasks, or --tasks.NAME.weight 1")
+        module = self.module
+        if module is None:
+            return
+        if self._own_encoder and _reader_of(self._own_encoder) != _reader_of(module.encoder_config):
+            raise ConfigError(
+                f"the data was given the encoder {self._own_encoder.name!r}, but the module has "
+                f"{module.encoder_config.name!r}: give the encoder to the module only"
+            )
+        module.choose_losses(self.task_configs, self.kinds)
+        if stage == "fit":
+            _ = self.num_steps
+
     def _open_all(self, stage: str) -> None:
         """What a stage reads: beside training, training splits only for a PCA or for the languages seen in training."""
+        starts_projection = self.module is not None and self.module.starts_projection
         for name, task in self.tasks.items():
-            if stage == "fit" or self.starts_projection or kind_of(task) is Kind.PARALLEL:
+            if stage == "fit" or starts_projection or kind_of(task) is Kind.PARALLEL:
                 self._open("train", [name])
         self._open("test" if stage in ("test", "predict") else "validation", self.evaluated)
 
@@ -134,6 +171,8 @@ class MtclDataModule(pl.LightningDataModule):
         )
 
     def _open(self, split: str, names: Iterable[str]) -> None:
+        if self._reader != (reader := _reader_of(self.encoder_config)):
+            self._reader, self._stores, self._plan = reader, {}, None
         tokenizer: Tokenizer | None = None
         for name in names:
             if (name, split) not in self._stores:
@@ -169,7 +208,9 @@ class MtclDataModule(pl.LightningDataModule):
         return tokenizer_of(self.encoder_config)
 
     def store(self, name: str, split: str) -> TokenStore:
-        """A task's store of a split. `setup` must have run."""
+        """A task's store of a split, opened (and built) if it is not yet open."""
+        if (name, split) not in self._stores or self._reader != _reader_of(self.encoder_config):
+            self._open(split, [name])
         return self._stores[name, split]
 
     def sample(self, num_texts: int) -> Ragged:
@@ -215,31 +256,49 @@ class MtclDataModule(pl.LightningDataModule):
         """What the pairs of each trained task say."""
         return {name: kind_of(task) for name, task in self.tasks.items()}
 
+    @property
+    def num_steps(self) -> int | None:
+        """Micro-steps of the whole run; None without a Trainer. Raises `ConfigError` if the Trainer has no limit."""
+        if self.trainer is None:
+            return None
+        if self.trainer.max_steps < 1:
+            raise ConfigError(
+                "trainer.max_steps is not set: a mixture of tasks has no natural end, so give the number of steps to "
+                "train, for example Trainer(max_steps=1000)"
+            )
+        return int(self.trainer.max_steps * self.trainer.accumulate_grad_batches)
+
     def train_dataloader(self) -> DataLoader[StepBatch]:
-        assert self.trainer is not None
-        accumulate = self.trainer.accumulate_grad_batches
-        num_steps = self.trainer.max_steps * accumulate
-        num_left = num_steps - self.trainer.global_step * accumulate
-        with together():
-            every = self.trainer.check_val_every_n_epoch
-            check_validation_interval(self.trainer.val_check_interval, num_steps, epochs=every)
-        rank, ranks = self.trainer.global_rank, self.trainer.world_size
+        """Steps from the run's position to its end; without a Trainer from the first one on, of one rank."""
+        num_steps, trainer, module = self.num_steps, self.trainer, self.module
+        end, rank, ranks, on_gpu = ENDLESS, 0, 1, False
+        if num_steps is not None and trainer is not None:
+            end = self.position + num_steps - trainer.global_step * trainer.accumulate_grad_batches
+            rank, ranks = trainer.global_rank, trainer.world_size
+            on_gpu = trainer.strategy.root_device.type == "cuda"
+            with together():
+                every = trainer.check_val_every_n_epoch
+                check_validation_interval(trainer.val_check_interval, num_steps, epochs=every)
         tasks = [
-            TaskData(self.store(name, "train"), self.task_configs[name].hard_negatives, self.teachers.get(name))
+            TaskData(
+                self.store(name, "train"),
+                self.task_configs[name].hard_negatives,
+                None if module is None else module.teacher_file(name),
+            )
             for name in self.tasks
         ]
         with together():
-            size = self.encoder_config.tokens_per_chunk
+            size = self.encoder_config.chunk_size
             dataset = StepDataset(self.plan, tasks, rank=rank, world=ranks, tokens_per_chunk=size)
         return StepLoader(
             dataset,
-            self,
-            num_steps=num_steps,
-            end=self.position + num_left,
+            Looking() if num_steps is None else self,
+            num_steps=ENDLESS if num_steps is None else num_steps,
+            end=end,
             num_workers=self.num_workers,
             multiprocessing_context=self.start_method if self.num_workers else None,
             worker_init_fn=stay_with_rank,
-            pin_memory=self.trainer.strategy.root_device.type == "cuda",
+            pin_memory=on_gpu,
         )
 
     def val_dataloader(self) -> DataLoader[int]:
@@ -249,12 +308,30 @@ class MtclDataModule(pl.LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """Micro-steps of an unfinished optimizer step are done again: their gradient is not in a checkpoint."""
-        assert self.trainer is not None
+        assert self.trainer is not None  # Lightning saves the state of a Trainer's data only
         num_open = (self.trainer.fit_loop.total_batch_idx + 1) % self.trainer.accumulate_grad_batches
         return {"position": self.position - num_open, "slots": self.plan.num_slots, "tasks": list(self.tasks)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on behind the slots handed out, on a whole step; where the tasks are others, at the same step."""
-        self.position = state_dict["position"]
-        if set(state_dict["tasks"]) == set(self.tasks):
-            self.position = -(-self.position * state_dict["slots"] // self.plan.num_slots)
+        """Continue after the slots handed out, on a whole step; with other tasks than before, at the same step."""
+        position, slots, tasks = (state_dict.get(name) for name in ("position", "slots", "tasks"))
+        if not isinstance(position, int) or not isinstance(slots, int) or not isinstance(tasks, list):
+            raise ConfigError(f"the checkpoint is malformed: its position in the data is {state_dict!r:.80}")
+        self.position = position
+        if set(tasks) == set(self.tasks):
+            self.position = -(-position * slots // self.plan.num_slots)
+
+    def described(self) -> dict[str, Any]:
+        """The data's part of a configuration, as plain values."""
+        own = ("max_length", "allow_leaks", "num_workers", "start_method", "tasks_dir")
+        return {
+            "root": None if self.root is None else str(self.root),
+            **{name: getattr(self, name) for name in own},
+            **asdict(self.mixture),
+            "held_out": list(self.held_out) or None,
+        }
+
+
+def _reader_of(encoder: EncoderConfig) -> EncoderConfig:
+    """What of an encoder decides the tokens of a text."""
+    return EncoderConfig(encoder.name, encoder.revision, trust_remote_code=encoder.trust_remote_code)

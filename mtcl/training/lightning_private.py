@@ -53,3 +53,11 @@ def follow_weights(averaging: WeightAveraging) -> None:
     """Let the next update of the average be a copy of the weights, as the first one is."""
     model: Any = averaging._average_model
     model.n_averaged.zero_()
+
+
+def keep_samplers(trainer: pl.Trainer) -> None:
+    """Keep Lightning from replacing our loaders' samplers by distributed ones, which is its default.
+
+    The plan already gives each rank its share of a step, and every rank takes part in evaluating each pool.
+    """
+    trainer._accelerator_connector.use_distributed_sampler = False

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from torch import Tensor
 
 from mtcl.distributed import mean_over_ranks, world
@@ -74,6 +75,12 @@ def layout(tasks: list[str]) -> dict[str, dict[str, list[object]]]:
     return {"all tasks": charts}
 
 
+def add_layout(logger: Logger, tasks: list[str]) -> None:
+    """Give a TensorBoard logger the custom layout of these tasks."""
+    if isinstance(logger, TensorBoardLogger):
+        logger.experiment.add_custom_scalars(layout(tasks))
+
+
 @dataclass
 class Throughput:
     """What passed through the encoder since the last log point."""
@@ -95,7 +102,7 @@ class Throughput:
         }
 
 
-class Board:
+class RunningMeans:
     """Running means by task between log points. `latest` holds what was shown last, for the progress bar."""
 
     def __init__(self, tasks: list[str]) -> None:

@@ -1,44 +1,53 @@
-"""How a run begins, what it must share with the checkpoint it goes on from, and what it means to go on otherwise.
+"""What a run must share with the checkpoint that it resumes, and what happens where it does not.
 
-A checkpoint holds the facts that decide the pairs of each step and what their loss is of: each task's pairs, version
-and data, the encoder, the mixture. A resumed run compares them with its own. One change is none: fewer sub-batches a
-step and as many more steps accumulated make the same optimizer steps. Where the user accepts a difference, the run goes
-on behind the pairs that were handed out, or at the same step where the tasks are others.
+A checkpoint holds the facts that decide the pairs of each step and what their loss is computed from: each task's pairs,
+version and data, the encoder, the mixture. A resumed run compares them with its own. One difference does not count:
+fewer sub-batches per step with as many more steps accumulated make the same optimizer steps. Where the user accepts a
+difference, the run continues after the pairs that were handed out, or at the same step if its tasks differ.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
+import yaml
 from torch import Tensor
 
+from mtcl.distributed import together, world
+from mtcl.encoder.checkpoint import SavedRun
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
 from mtcl.errors import ConfigError
-from mtcl.training.datamodule import MtclDataModule
+from mtcl.training.lightning_private import set_batches_done
+from mtcl.training.optimizer import OptimizerConfig
+
+if TYPE_CHECKING:
+    from mtcl.training.datamodule import MtclDataModule
+    from mtcl.training.module import MtclModule
+
+log = logging.getLogger("mtcl")
 
 Facts = dict[str, Any]
 """Plain values by name, in nested dicts: a checkpoint is read without executing anything."""
 SHOWN = 4
-ANEW = "--init_from in the place of --resume starts anew from the weights"
-
-
-@dataclass
-class Beginning:
-    """How a run begins; set by who starts it, before `setup`."""
-
-    config_text: str = ""
-    """The run's whole configuration as YAML: kept in every checkpoint."""
-    with_base: bool = True
-    """Whether `fit` evaluates the base encoder first, to compare with."""
-    allow_changes: bool = False
-    """Whether to go on from a checkpoint of another run."""
-    has_weights: bool = False
-    """Whether weights were loaded, so that the projection is not started anew."""
-    trained_before: set[str] = field(default_factory=set)
-    """Tasks that those weights had seen."""
+PLAIN_OF_TRAINER = (
+    "max_steps",
+    "val_check_interval",
+    "check_val_every_n_epoch",
+    "accumulate_grad_batches",
+    "gradient_clip_val",
+    "gradient_clip_algorithm",
+    "log_every_n_steps",
+    "num_sanity_val_steps",
+    "precision",
+)
+"""Options of the Trainer that decide what a run computes: numbers and names, nothing that can be called."""
+ANEW = "--init_from instead of --resume starts a new run from the weights"
+IN_OPTIMIZER_STATE = ("lr", "head_lr", "weight_decay")
+"""Options of the optimizer that resuming takes from the checkpoint: another value would be overridden in silence."""
 
 
 def facts_of(data: MtclDataModule, encoder: EncoderConfig, *, weights: str, accumulate: int) -> Facts:
@@ -71,8 +80,8 @@ def check(saved: Facts, now: Facts, *, allow_changes: bool) -> list[str]:
     """The differences, a phrase each. Raises `ConfigError` if there are any, unless they are allowed."""
     changes = differences(saved, now)
     if changes and not allow_changes:
-        what = f"cannot resume, the run is another one ({shown(changes)})"
-        raise ConfigError(f"{what}: give --allow_changes to go on all the same; {ANEW}")
+        what = f"cannot resume, this is a different run ({shown(changes)})"
+        raise ConfigError(f"{what}: give --allow_changes to resume it all the same; {ANEW}")
     return changes
 
 
@@ -124,3 +133,85 @@ def check_dim(saved: dict[str, Tensor], encoder: Encoder) -> None:
         raise ConfigError(
             f"the checkpoint has model.encoder.dim {sizes[0]}, the configuration {sizes[1]}: give the same"
         )
+
+
+def check_resumable(saved: SavedRun, optimizer: OptimizerConfig, *, is_averaging: bool) -> None:
+    """Raise `ConfigError` for a checkpoint that a run with this optimizer cannot resume."""
+    if not saved.has_run_state:
+        raise ConfigError("the checkpoint has weights only, not the state of a run: give --init_from, not --resume")
+    if saved.facts is None:
+        raise ConfigError(f"cannot resume, the checkpoint is of an earlier version of mtcl: {ANEW}")
+    if saved.is_averaged and not is_averaging:
+        raise ConfigError(
+            "the run averages its weights and cannot be resumed with `averaging: null`; "
+            "give --init_from to start a new run from the average"
+        )
+    began = saved.section("model", "optimizer")
+    for name in IN_OPTIMIZER_STATE:
+        before, now = began.get(name, getattr(OptimizerConfig, name)), getattr(optimizer, name)
+        if not isinstance(before, int | float):
+            raise saved.malformed(f"model.optimizer.{name} is {before!r:.60}")
+        if before != now:
+            raise ConfigError(
+                f"model.optimizer.{name} is {now:g}, but the run began with {before:g}, which its optimizer's state "
+                "keeps: leave it as it was, or give --init_from instead of --resume to start a new run"
+            )
+
+
+def on_save(module: MtclModule) -> dict[str, Any]:
+    """What a checkpoint says of its run, as plain values: any Trainer's checkpoint is complete."""
+    data = module.data
+    return {
+        "base": module.base.figures,
+        "history": module.history,
+        "facts": module.facts(),
+        "tasks": {
+            name: {"prompt": data.prompt_of(name), "max_length": data.length_of(name)} for name in data.evaluated
+        },
+        "trained_before": sorted(module.trained_before),
+    }
+
+
+def on_resume(module: MtclModule, saved: SavedRun, checkpoint: dict[str, Any]) -> None:
+    """Compare a checkpoint with the run that resumes it and take its figures.
+
+    Raises `ConfigError` on all ranks if the run is a different one, unless its module allows changes.
+    """
+    data, trainer = module.data, module.trainer
+    with together():
+        if saved.facts is None:
+            raise ConfigError(f"cannot resume, the checkpoint is of an earlier version of mtcl: {ANEW}")
+        changes = check(saved.facts, module.facts(), allow_changes=module.allow_changes)
+        check_trained(saved.state, module.state_dict())
+        check_never_trained(saved.trained, data.held_out)
+        base, history = saved.base_figures, saved.history
+    for change in changes if world()[0] == 0 else ():
+        log.warning("resuming with a change: %s", change)
+
+    def still_evaluated(primary: dict[str, float]) -> dict[str, float]:
+        return {name: value for name, value in primary.items() if name in data.evaluated}
+
+    module.trained_before = saved.trained
+    module.base.figures = still_evaluated(base)
+    module.history = {step: still_evaluated(primary) for step, primary in history.items()}
+    if set(saved.facts["tasks"]) != set(data.tasks):  # means over other tasks: the best checkpoint is chosen afresh
+        module.history, checkpoint["callbacks"] = {}, {}
+    checkpoint["callbacks"].pop("Timer", None)  # trainer.max_time is each process's, as a scheduler's limit is
+    set_batches_done(checkpoint, saved.step * trainer.accumulate_grad_batches)
+
+
+def config_text(module: MtclModule) -> str:
+    """The configuration of a run that no configuration file describes (a notebook's), as YAML of plain values."""
+    data, trainer = module.data, module.trainer
+    config = {
+        "seed_everything": data.seed,
+        "tasks": {name: task.described() for name, task in data.task_configs.items()},
+        "model": module.described(),
+        "data": data.described(),
+        "trainer": {name: value for name in PLAIN_OF_TRAINER if _is_plain(value := getattr(trainer, name, None))},
+    }
+    return str(yaml.safe_dump(config, sort_keys=False))
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, bool | int | float | str)

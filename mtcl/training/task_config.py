@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from mtcl.data.plan import Plan, PlanTask
 from mtcl.errors import ConfigError
-from mtcl.losses import Loss
+from mtcl.losses import Loss, loss_named
+from mtcl.types import from_mapping
 
 
 @dataclass
@@ -35,6 +37,18 @@ class TaskConfig:
     loss_weight: float = 1.0
     prompt: str | None = None
     hard_negatives: int = 1
+
+    @classmethod
+    def of(cls, name: str, given: TaskConfig | Mapping[str, Any] | None) -> TaskConfig:
+        """From a mapping of its attributes; `loss` may be a loss or its name."""
+        if isinstance(given, Mapping) and isinstance(given.get("loss"), str):
+            given = {**given, "loss": loss_named(given["loss"])}
+        return from_mapping(cls, given, where=f"tasks.{name}")
+
+    def described(self) -> dict[str, Any]:
+        """As plain values, as a configuration has them."""
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        return values | {"loss": None if self.loss is None else self.loss.described()}
 
     def __post_init__(self) -> None:
         if self.hard_negatives < 0:

@@ -11,8 +11,10 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from mtcl.types import Described
 
-class Weighting(nn.Module, ABC):
+
+class Weighting(Described, nn.Module, ABC):
     """Losses of a step by task, times their `loss_weight`, to the loss that is trained on."""
 
     def start(self, tasks: list[str]) -> None:

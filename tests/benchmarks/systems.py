@@ -85,7 +85,7 @@ def steps_of(data: Any) -> Any:
     from mtcl.data.batch import StepDataset, TaskData
 
     tasks = [TaskData(data.store(name, "train")) for name in data.tasks]
-    return StepDataset(data.plan, tasks, tokens_per_chunk=data.encoder_config.tokens_per_chunk)
+    return StepDataset(data.plan, tasks, tokens_per_chunk=data.encoder_config.chunk_size)
 
 
 def encoder_config(setting: Setting) -> Any:
@@ -110,8 +110,7 @@ def mtcl(setting: Setting) -> dict[str, float]:
             clock.append(setting.now())
 
     data = data_of(setting)
-    module = MtclModule(data.task_configs, encoder=encoder_config(setting))
-    module.base = {"measured": 0.0}
+    module = MtclModule(encoder=encoder_config(setting), evaluate_base=False)
     trainer = pl.Trainer(
         max_steps=WARMUP + setting.steps,
         precision=setting.precision,  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ from mtcl.training.callbacks.checkpoints import checkpoints
 from mtcl.training.callbacks.interruption import EvaluationEnd, Interrupted, Interruption
 from mtcl.training.callbacks.progress import Progress
 from mtcl.training.callbacks.report import Report
-from mtcl.training.callbacks.save_config import Record
+from mtcl.training.callbacks.save_config import SaveConfig
 
 __all__ = [
     "Averaging",
@@ -14,7 +14,7 @@ __all__ = [
     "Interrupted",
     "Interruption",
     "Progress",
-    "Record",
     "Report",
+    "SaveConfig",
     "checkpoints",
 ]

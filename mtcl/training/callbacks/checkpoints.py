@@ -26,7 +26,7 @@ def save_shown(trainer: pl.Trainer, module: MtclModule, path: Path) -> None:
     does not show earlier steps again. All ranks call it together.
     """
     if trainer.log_every_n_steps:  # type: ignore[attr-defined]
-        module.show_training()
+        module.metric_log.show_training()
         for logger in trainer.loggers:
             logger.save()
     trainer.save_checkpoint(path)

@@ -7,12 +7,12 @@ from typing import Any, cast
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import RichProgressBar
 
-from mtcl.training import metrics as board
-from mtcl.training.metrics import Board
+from mtcl.training import metrics
+from mtcl.training.metric_log import MetricLog
 
 
 class Progress(RichProgressBar):
-    """Lightning's rich progress bar with the board's values in the place of its own."""
+    """Lightning's rich progress bar with the logged values instead of its own."""
 
     def _get_train_description(self, current_epoch: int) -> str:
         """Lightning would say `Epoch 0/-2`: a mixture has steps, no epochs (a private name)."""
@@ -24,11 +24,11 @@ class Progress(RichProgressBar):
         return int(self.trainer.max_steps * self.trainer.accumulate_grad_batches)
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        shown_by = cast(Board, pl_module.board)
-        latest = shown_by.latest
+        shown_by = cast(MetricLog, pl_module.metric_log)
+        latest = shown_by.means.latest
         shown: dict[str, Any] = {
-            task: f"{latest[tag]:.3f}" for task in shown_by.tasks if (tag := board.train_tag("loss", task)) in latest
+            task: f"{latest[tag]:.3f}" for task in shown_by.tasks if (tag := metrics.train_tag("loss", task)) in latest
         }
-        if board.TOKENS_PER_S in latest:
-            shown["tokens/s"] = f"{latest[board.TOKENS_PER_S]:,.0f}"
+        if metrics.TOKENS_PER_S in latest:
+            shown["tokens/s"] = f"{latest[metrics.TOKENS_PER_S]:,.0f}"
         return shown

@@ -23,14 +23,14 @@ class Report(Callback):
     """Needs an `MtclModule`."""
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: MtclModule, batch: object, batch_idx: int) -> None:  # type: ignore[override]
-        if trainer.is_global_zero and batch_idx == 0 and trainer.global_step == 0 and pl_module.base:
-            base = pl_module.means("val", pl_module.base)
+        if trainer.is_global_zero and batch_idx == 0 and trainer.global_step == 0 and pl_module.base.figures:
+            base = pl_module.metric_log.means_of("val", pl_module.base.figures)
             log.info("step 0: %s (base encoder)", ", ".join(f"{tag} {mean:.4f}" for tag, mean in base.items()))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: MtclModule) -> None:  # type: ignore[override]
         if trainer.is_global_zero and trainer.state.fn == "fit" and not trainer.sanity_checking:
-            now = pl_module.means("val", primary_of(pl_module.results))
-            base = pl_module.base_means(pl_module.results)
+            now = pl_module.metric_log.means_of("val", primary_of(pl_module.results))
+            base = pl_module.metric_log.base_means(pl_module.results)
             against = {tag: f" (base {now[tag] - mean:+.4f})" for tag, mean in base.items()}
             said = ", ".join(f"{tag} {mean:.4f}{against.get(tag, '')}" for tag, mean in now.items())
             log.info("step %d of %d: %s", trainer.global_step, trainer.max_steps, said)
@@ -38,11 +38,14 @@ class Report(Callback):
 
 def fit_table(module: MtclModule) -> Table:
     """Base against the best validation: the checkpoint a user would take on."""
-    step = max(module.history, key=lambda s: module.means("val", module.history[s])[VAL_MEAN])
+    step = max(module.history, key=lambda s: module.metric_log.means_of("val", module.history[s])[VAL_MEAN])
     primary = module.history[step]
     rows = {name: len(module.data.store(name, "validation")) for name in primary}
     return comparison(
-        {name: (rows[name], _metric_name(module, name), module.base.get(name), now) for name, now in primary.items()},
+        {
+            name: (rows[name], _metric_name(module, name), module.base.figures.get(name), now)
+            for name, now in primary.items()
+        },
         title=f"validation, best checkpoint (step {step})",
         groups=mean_groups("val", primary, module.data.held_out),
     )

@@ -1,28 +1,45 @@
-"""Writes a run's resolved configuration once training starts, so that what failed before leaves nothing behind."""
+"""Writes a run's configuration: beside its checkpoints once training starts, and into each of them."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
+
+from mtcl.files import remember_root
+from mtcl.training.resume import config_text
 
 if TYPE_CHECKING:
     from mtcl.training.module import MtclModule
 
 
-class Record(Callback):
-    """`config.yaml` in the run's folder, and `config.resume-N.yaml` for each time it was resumed."""
+class SaveConfig(Callback):
+    """`config.yaml` in the run's folder, and `config.resume-N.yaml` for each time it was resumed.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    Args:
+        folder: The run's folder.
+        text: The whole configuration; that of the module, the data and the Trainer if None.
+    """
+
+    def __init__(self, folder: Path, text: str | None = None) -> None:
+        self.folder, self.text = folder, text
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: MtclModule) -> None:  # type: ignore[override]
+        """Not earlier: a run that fails before its first step leaves nothing behind."""
         if not trainer.is_global_zero:
             return
+        if pl_module.data.root is not None:
+            remember_root(pl_module.data.root, cache=pl_module.data.cache)
         self.folder.mkdir(parents=True, exist_ok=True)
         path, number = self.folder / "config.yaml", 1
         while path.exists():
             path, number = self.folder / f"config.resume-{number}.yaml", number + 1
-        path.write_text(pl_module.beginning.config_text, encoding="utf-8")
+        path.write_text(self.text or config_text(pl_module), encoding="utf-8")
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        if self.text is not None:
+            checkpoint.setdefault("mtcl", {})["config"] = self.text

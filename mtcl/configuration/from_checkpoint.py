@@ -1,0 +1,145 @@
+"""What a run takes from the configuration inside a checkpoint: plain values under names of ours, nothing else.
+
+A checkpoint may come from anybody. Its class paths would be imported and called, its folders read or imported from, its
+callbacks run. So only numbers, names and texts of known keys are taken, and losses and weightings of mtcl's own classes
+with such arguments. All else comes from the user; what the checkpoint has beyond the defaults is named, so that the
+user can give it or trust the file as a whole (`--trust_checkpoint`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mtcl import losses, weighting
+from mtcl.encoder.checkpoint import ANOTHER_MACHINE, SavedRun
+from mtcl.encoder.config import ATTENTIONS
+from mtcl.files import cache_folder, is_known_root
+from mtcl.training.resume import PLAIN_OF_TRAINER
+
+log = logging.getLogger("mtcl")
+ENCODER = ("name", "revision", "pooling", "dim", "projection", "attention", "dropout", "tokens_per_chunk", "compile")
+OPTIMIZER = ("lr", "head_lr", "weight_decay", "warmup_steps", "decay")
+MODEL = ("gradient_cosines_every_n_steps", "eval_dims", "eval_groups", "activation_checkpointing")
+DATA = ("batch_size", "max_length", "tasks_per_step", "alpha", "cap", "pairs_per_task", "held_out", "allow_leaks")
+TASK = ("weight", "weight_schedule", "batch_size", "max_length", "loss_weight", "prompt", "hard_negatives")
+ORDINARY: tuple[Any, ...] = (None, False, 0, 0.0, "auto", [], {})
+"""Values that change nothing where they are left out."""
+ORDINARY_HERE = {
+    "trainer.num_nodes": 1,
+    "trainer.inference_mode": True,
+    "trainer.enable_autolog_hparams": True,
+    "data.num_workers": 1,
+    "model.evaluate_base": True,
+}
+
+
+def plain_config(saved: SavedRun, *, cache: str | None = None) -> dict[str, Any]:
+    """The configuration to run with; the whole one if the user trusts the file. Says what was left out."""
+    if saved.is_trusted:
+        return saved.config
+    left_out: list[str] = []
+    kept = _plain(saved, left_out)
+    if root := saved.section("data").get("root"):
+        if isinstance(root, str) and is_known_root(Path(root).expanduser(), cache=cache_folder(cache)):
+            kept["data"]["root"] = root
+        else:
+            left_out.append(f"data.root {root!r:.80}")
+    if left_out:
+        log.warning(
+            "not taken from the checkpoint: %s. Give what you want of it, or --trust_checkpoint if you trust the file",
+            ", ".join(left_out),
+        )
+    return kept
+
+
+def _plain(saved: SavedRun, left_out: list[str]) -> dict[str, Any]:
+    def take(section: Mapping[str, Any], names: tuple[str, ...], prefix: str, *, handled: tuple[str, ...] = ()) -> Any:
+        for name, value in section.items():
+            if name not in (*names, *handled) and not _is_ordinary(f"{prefix}{name}", value):
+                left_out.append(f"{prefix}{name}")
+        taken = {name: section[name] for name in names if name in section}
+        if odd := [name for name, value in taken.items() if not _is_plain(value)]:
+            raise saved.malformed(f"{prefix}{odd[0]} is {taken[odd[0]]!r:.60}")
+        return taken
+
+    def own(value: Any, room: Any, name: str) -> Any:
+        if value is None or (found := own_class(value, room)) is not None:
+            return None if value is None else found
+        left_out.append(name)
+        return None
+
+    config: dict[str, Any] = {}
+    if "seed_everything" in saved.config:
+        config |= take({"seed_everything": saved.config["seed_everything"]}, ("seed_everything",), "")
+    config["tasks"] = {}
+    for name in saved.section("tasks"):
+        task = saved.section("tasks", name)
+        config["tasks"][name] = take(task, TASK, f"tasks.{name}.", handled=("loss",))
+        if loss := own(task.get("loss"), losses, f"tasks.{name}.loss"):
+            config["tasks"][name]["loss"] = loss
+    model = saved.section("model")
+    config["model"] = take(model, MODEL, "model.", handled=("encoder", "optimizer", "weighting"))
+    encoder = take(saved.section("model", "encoder"), ENCODER, "model.encoder.")
+    if encoder.get("tokens_per_chunk") in ANOTHER_MACHINE:
+        encoder.pop("tokens_per_chunk", None)
+    if encoder.get("attention", ATTENTIONS[0]) not in ATTENTIONS:
+        left_out.append(f"model.encoder.attention {encoder.pop('attention')!r:.60}")
+    config["model"] |= {"encoder": encoder}
+    config["model"]["optimizer"] = take(saved.section("model", "optimizer"), OPTIMIZER, "model.optimizer.")
+    if found := own(model.get("weighting"), weighting, "model.weighting"):
+        config["model"]["weighting"] = found
+    config["data"] = take(saved.section("data"), DATA, "data.", handled=("root",))
+    config["trainer"] = take(saved.section("trainer"), PLAIN_OF_TRAINER, "trainer.")
+    if averaging := saved.section("averaging"):
+        config["averaging"] = take(averaging, ("decay", "start_step"), "averaging.")
+    if (every := saved.config.get("checkpoint_every_n_steps")) is not None:
+        config |= take({"checkpoint_every_n_steps": every}, ("checkpoint_every_n_steps",), "")
+    known = {*config, "averaging", "checkpoint_every_n_steps", "config"}
+    left_out += [str(k) for k, v in saved.config.items() if k not in known and not _is_ordinary(str(k), v)]
+    return config
+
+
+def own_class(value: Any, room: Any) -> Any:
+    """A class of mtcl's own with plain arguments as a configuration names it, by its full path; None for another.
+
+    `room` is `mtcl.losses` or `mtcl.weighting`.
+    """
+    value = {"class_path": value} if isinstance(value, str) else value
+    if not isinstance(value, dict) or set(value) - {"class_path", "init_args"}:
+        return None
+    path, arguments = str(value.get("class_path")), value.get("init_args") or {}
+    place, _, name = path.rpartition(".")
+    if place not in ("", "mtcl", room.__name__) and not place.startswith(f"{room.__name__}."):
+        return None
+    if name not in room.__all__ or not isinstance(arguments, dict):
+        return None
+    taken = {}
+    for key, argument in arguments.items():
+        is_class = isinstance(argument, dict) and "class_path" in argument
+        several = isinstance(argument, list) and any(isinstance(one, dict) for one in argument)
+        if is_class:
+            argument = own_class(argument, room)
+        elif several:
+            argument = [own_class(one, room) for one in argument]
+        if (is_class and argument is None) or (several and None in argument) or not isinstance(key, str):
+            return None
+        if not (is_class or several or _is_plain(argument)):
+            return None
+        taken[key] = argument
+    return {"class_path": f"{room.__name__}.{name}", "init_args": taken}
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is a number, a text or null, or a list or mapping of such."""
+    if isinstance(value, list):
+        return all(_is_plain(one) for one in value)
+    if isinstance(value, dict):
+        return "class_path" not in value and all(isinstance(k, str | int) and _is_plain(v) for k, v in value.items())
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def _is_ordinary(name: str, value: Any) -> bool:
+    return value in ORDINARY or (name in ORDINARY_HERE and value == ORDINARY_HERE[name]) or name == "data.start_method"

@@ -1,0 +1,192 @@
+"""A step as a person debugs it: each task's pairs as text, who is left out of the negatives and why, and what is cut.
+
+data = MtclDataModule(root="data/demo", tasks={"search": {}})
+print(mtcl.inspect_batch(data, step=3))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mtcl.data.batch import AS_KEY, StepDataset, TaskData
+from mtcl.data.store import TokenStore
+from mtcl.data.tokenizer import Tokenizer
+from mtcl.errors import ConfigError
+from mtcl.losses.relation import shares_key
+from mtcl.task.contract import Task
+from mtcl.task.pairs.keys import id_key, text_key
+from mtcl.task.sources import as_table
+from mtcl.training.datamodule import MtclDataModule
+from mtcl.types import IntArray
+
+WIDTH = 72
+"""Characters of a text that are shown."""
+NO_LIMIT = 1 << 20
+"""Tokens of a text when it is not cut."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Row `row`'s positive takes no part as a negative of a row, for the key that both carry."""
+
+    row: int
+    text: str
+    key: str
+
+
+@dataclass(frozen=True)
+class InspectedPair:
+    """A row of a sub-batch: its texts, and which rows' positives are not its negatives."""
+
+    anchor: str
+    positive: str
+    hard_negatives: tuple[str, ...]
+    score: float | None
+    left_out: tuple[LeftOut, ...]
+
+
+@dataclass(frozen=True)
+class InspectedTask:
+    """A task's sub-batch. `num_cut_tokens` tokens of `num_cut_texts` texts are beyond `max_length`."""
+
+    name: str
+    pairs: tuple[InspectedPair, ...]
+    max_length: int
+    num_texts: int
+    num_cut_texts: int
+    num_cut_tokens: int
+
+    @property
+    def left_out_share(self) -> float:
+        """Share of the other rows' positives that are not negatives, in the mean over rows."""
+        others = len(self.pairs) * (len(self.pairs) - 1)
+        return sum(len(pair.left_out) for pair in self.pairs) / max(1, others)
+
+    def lines(self, num_pairs: int) -> Iterator[str]:
+        """The sub-batch in words."""
+        yield (
+            f"{self.name}: {len(self.pairs)} pairs, {self.num_texts} texts; left out of the negatives: "
+            f"{self.left_out_share:.1%}; cut at {self.max_length} tokens: {self.num_cut_texts} texts, "
+            f"{self.num_cut_tokens} tokens"
+        )
+        for row, pair in enumerate(self.pairs[:num_pairs]):
+            score = "" if pair.score is None else f"  (score {pair.score:g})"
+            yield f"  {row:>3}  {_short(pair.anchor)}"
+            yield f"       + {_short(pair.positive)}{score}"
+            yield from (f"       - {_short(text)}" for text in pair.hard_negatives)
+            yield from (f"       ~ row {one.row}, {_short(one.text)}: {one.key}" for one in pair.left_out)
+        if len(self.pairs) > num_pairs:
+            yield f"       ... and {len(self.pairs) - num_pairs} more pairs"
+
+
+@dataclass(frozen=True)
+class InspectedStep:
+    """All sub-batches of a step, over all ranks. As text: + is a positive, - a hard negative, ~ a row left out."""
+
+    step: int
+    tasks: tuple[InspectedTask, ...]
+
+    def text(self, num_pairs: int = 8) -> str:
+        """The step in words, with the first pairs of each sub-batch."""
+        lines = [f"step {self.step}   (+ positive, - hard negative, ~ left out of the negatives)"]
+        for task in self.tasks:
+            lines += ["", *task.lines(num_pairs)]
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.text()
+
+
+def inspect_batch(data: MtclDataModule, step: int = 0) -> InspectedStep:
+    """What training sees in a step: pairs as text, who is a positive, who is left out and by which key, what is cut.
+
+    Needs no Trainer. Builds the token stores that are missing. `step` counts micro-steps from 0.
+
+    Raises `ConfigError` for a negative step or data without tasks.
+    """
+    if step < 0:
+        raise ConfigError(f"step is {step}: give 0 or more")
+    if not data.tasks:
+        raise ConfigError("the data has no task to train: give tasks, for example {'search': {}}")
+    stores = {name: data.store(name, "train") for name in data.tasks}
+    tasks = [TaskData(store, data.task_configs[name].hard_negatives) for name, store in stores.items()]
+    dataset, tokenizer, seen = StepDataset(data.plan, tasks), data.tokenizer(), dict[str, dict[int, str]]()
+    found = []
+    for draw in data.plan.draws(step):
+        name = list(stores)[draw.task]
+        if name not in seen:
+            seen[name] = names_of_ids(data.tasks[name], data.root)
+        rows = dataset.rows(draw)
+        found.append(_inspected(name, rows, stores[name], tokenizer, data, seen[name]))
+    return InspectedStep(step, tuple(found))
+
+
+def _inspected(
+    name: str, rows: Any, store: TokenStore, tokenizer: Tokenizer, data: MtclDataModule, ids: Mapping[int, str]
+) -> InspectedTask:
+    texts = store.texts()
+
+    def words(indices: IntArray) -> list[str]:
+        return [texts[int(index)].as_py() for index in indices]
+
+    anchors, positives, *hard = rows.texts
+    anchor_texts, positive_texts = words(anchors), words(positives)
+    hard_texts = words(hard[0]) if hard else []
+    per_row = len(hard_texts) // len(anchors)
+    shared_NC = shares_key(*(torch.from_numpy(keys_NK) for keys_NK in rows.keys[:2])).numpy()
+    pairs = []
+    for row, (anchor, positive) in enumerate(zip(anchor_texts, positive_texts, strict=True)):
+        left_out = [
+            LeftOut(other, positive_texts[other], _said(rows.keys[0][row], rows.keys[1][other], anchor, ids, store))
+            for other in np.flatnonzero(shared_NC[row]).tolist()
+            if other != row
+        ]
+        own = [text for text in hard_texts[row * per_row : (row + 1) * per_row] if text != positive]
+        score = None if rows.scores is None else float(rows.scores[row])
+        pairs.append(InspectedPair(anchor, positive, tuple(own), score, tuple(left_out)))
+    distinct = np.unique(np.concatenate(rows.texts))
+    whole = tokenizer([data.prompt_of(name) + text for text in words(distinct)], NO_LIMIT).lengths()
+    cut = whole - store.tokens.take(distinct).lengths()
+    return InspectedTask(
+        name, tuple(pairs), data.length_of(name), len(distinct), int((cut > 0).sum()), int(cut.clip(min=0).sum())
+    )
+
+
+def _said(
+    anchor_keys_K: IntArray, other_keys_K: IntArray, anchor: str, ids: Mapping[int, str], store: TokenStore
+) -> str:
+    """The key that an anchor and another row's positive both carry, in words."""
+    common = [int(key) for key in np.intersect1d(anchor_keys_K, other_keys_K) if key]
+    if named := [ids[key] for key in common if key in ids]:
+        return f"both have {named[0]}"
+    if text_key(anchor) in common:
+        return "the anchor is a known positive of it, or reads the same"
+    identities = set((np.array(store.identity) + AS_KEY).tolist())
+    if all(key in identities for key in common):
+        return "both, or what they are paired with, have the same tokens"
+    return "a known positive of both"
+
+
+def names_of_ids(task: Task, root: Path | None) -> dict[int, str]:
+    """Keys of the ids in a task's training rows, in words: `doc_id '15-1252'`. Of columns that its pairs name."""
+    named = [getattr(task.pairs, one.name) for one in fields(task.pairs)] if hasattr(task.pairs, "kind") else []  # type: ignore[arg-type]
+    rows = as_table(task.data("train", root))
+    found: dict[int, str] = {}
+    for column in (name for name in named if isinstance(name, str) and name in rows.column_names):
+        values = rows[column].combine_chunks()
+        values = values.flatten() if hasattr(values, "flatten") else values
+        for value in values.unique().to_pylist():
+            found[id_key(str(value))] = f"{column} {str(value)[:WIDTH]!r}"
+            found.setdefault(text_key(str(value)), f"{column} {str(value)[:WIDTH]!r}")
+    return found
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= WIDTH else line[: WIDTH - 4] + " ..."

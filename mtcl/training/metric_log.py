@@ -1,0 +1,114 @@
+"""From a step's tensors and an evaluation's results to the run's loggers and to Lightning's `callback_metrics`.
+
+Training values are added up on the device and read once per log point, so that logging never makes the device wait in a
+step. Results of evaluations also go through `self.log`, which is what `trainer.test()` returns and what EarlyStopping,
+ModelCheckpoint and tuners monitor.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from mtcl.data.batch import StepBatch
+from mtcl.errors import DivergedError
+from mtcl.evaluation import Result, primary_of
+from mtcl.losses import Loss, View
+from mtcl.training import metrics
+from mtcl.training.metrics import RunningMeans
+from mtcl.training.observation import observe
+from mtcl.weighting import cosines, gramian_of
+
+if TYPE_CHECKING:
+    from mtcl.training.module import MtclModule
+
+
+class MetricLog:
+    """What a module logs. `gradient_norm` is that of the last optimizer step."""
+
+    def __init__(self, module: MtclModule, tasks: list[str]) -> None:
+        self.module, self.tasks = module, tasks
+        self.means = RunningMeans(tasks)
+        self.gradient_norm = torch.zeros(())
+        self._shown_at = 0
+
+    def begin(self) -> None:
+        """Start at the step that the run is at."""
+        self._shown_at = self.module.global_step
+
+    def observe(self, task: int, view: View, loss_of: Loss, loss: Tensor) -> None:
+        """Add one sub-batch's loss, accuracy, cosines and share of candidates that keys leave out."""
+        self.means.observe(task, observe(view, loss, loss_of.temperature))
+
+    def count(self, batch: StepBatch) -> None:
+        """Add what a step puts through the encoder."""
+        throughput = self.means.throughput
+        throughput.tokens += batch.texts.num_tokens
+        throughput.padded += batch.texts.num_padded
+        throughput.texts += batch.num_texts
+        throughput.distinct += len(batch.texts.place_T)
+        throughput.pairs += sum(len(part) for part in batch.parts)
+
+    def show_cosines(self, losses: dict[str, Tensor], every: int) -> None:
+        """A chart for each two tasks: a diagnostic, since conflict of gradients does not foretell harm (Mueller et al.
+        2024, arXiv 2408.14677).
+        """
+        if every and self.module.global_step % every == 0 and len(losses) > 1:
+            cosine_KK = cosines(gramian_of(losses, self.module.encoder.last_shared())).tolist()
+            place = self.tasks.index
+            self._to_loggers(
+                {
+                    metrics.cosine_tag(one, other): cosine_KK[row][column]
+                    for row, one in enumerate(losses)
+                    for column, other in enumerate(losses)
+                    if place(one) < place(other)
+                }
+            )
+
+    def show_training(self) -> None:
+        """Log the means since the last log point, once per step. Raises `DivergedError` if gradients are not finite."""
+        step, trainer = self.module.global_step, self.module.trainer
+        if step == self._shown_at:
+            return
+        self._shown_at = step
+        norm = float(self.gradient_norm)
+        if not math.isfinite(norm) and trainer.precision != "16-mixed":  # there scaled losses may overflow
+            raise DivergedError(f"the gradient's norm is {norm} at step {step}: {DivergedError.advice}")
+        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        self._to_loggers(self.means.flush() | {metrics.GRADIENT_NORM: norm, metrics.LEARNING_RATE: rate})
+
+    def show_base(self, results: Mapping[str, Result]) -> None:
+        """The base encoder's results, as those of step 0."""
+        self._to_loggers(self._values("val", results))
+
+    def show_results(self, split: str, results: Mapping[str, Result]) -> None:
+        """An evaluation's figures: each task's, and the macro means. In a hook that ends an evaluation."""
+        shown = self._values(split, results)
+        in_training = self.module.trainer.state.fn == "fit"
+        if in_training:  # with the optimizer step; Lightning would add a chart of epochs
+            self._to_loggers(shown)
+        self.module.log_dict(shown, logger=not in_training, sync_dist=True)
+
+    def _values(self, split: str, results: Mapping[str, Result]) -> dict[str, float]:
+        shown = {metrics.eval_tag(split, m, r.name): value for r in results.values() for m, value in r.metrics.items()}
+        shown |= self.means_of(split, primary_of(results))
+        if split == "val" and (base := self.base_means(results)):
+            shown[metrics.VAL_GAIN] = shown[metrics.VAL_MEAN] - base[metrics.VAL_MEAN]
+        return shown
+
+    def means_of(self, split: str, primary: Mapping[str, float]) -> dict[str, float]:
+        """Macro means of primary metrics by tag, of trained and of held-out tasks."""
+        return metrics.means(split, primary, self.module.data.held_out)
+
+    def base_means(self, tasks: Iterable[str]) -> dict[str, float]:
+        """The base encoder's macro means over these tasks; none if it was not evaluated on all of them."""
+        known = self.module.base.figures
+        return self.means_of("val", {name: known[name] for name in tasks}) if {*tasks} <= known.keys() else {}
+
+    def _to_loggers(self, shown: dict[str, float]) -> None:
+        for logger in self.module.trainer.loggers:
+            logger.log_metrics(shown, step=self.module.global_step)
