@@ -1,11 +1,16 @@
-"""Losses by name, as a configuration chooses them: `loss: InfoNCE`."""
+"""Losses by name, as a configuration chooses them: `loss: InfoNCE`.
 
-from mtcl.losses.base import Embedded, Loss, Side, View
+Each can also be used alone, on plain tensors: `InfoNCE()(anchors, positives)` (see `Loss` and `view_of`).
+"""
+
+from mtcl.losses.base import Loss
 from mtcl.losses.composed import Matryoshka, SpreadOut, WeightedSum
 from mtcl.losses.cosent import CoSENT
 from mtcl.losses.distill import DistillKL, MarginMSE, TeacherMSE
 from mtcl.losses.info_nce import InfoNCE
 from mtcl.losses.pair_bce import PairBCE
+from mtcl.losses.tensors import view_of
+from mtcl.losses.view import Embedded, Side, View
 from mtcl.types import Kind
 
 
@@ -35,4 +40,5 @@ __all__ = [
     "View",
     "WeightedSum",
     "default_loss",
+    "view_of",
 ]

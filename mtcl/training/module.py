@@ -249,6 +249,11 @@ class MtclModule(pl.LightningModule):
             gradient_clip_val = None
         self._gradient_norm = nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val or math.inf)
 
+    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
+        super().optimizer_step(*arguments, **options)
+        for loss in self.losses.values():
+            cast("Loss", loss).keep_in_bounds()
+
     def on_train_batch_end(self, outputs: Any, batch: StepBatch, batch_idx: int) -> None:
         if self._log_every and self.global_step % self._log_every == 0:
             self.show_training()
