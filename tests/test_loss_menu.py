@@ -330,16 +330,56 @@ def test_rows_are_cut_whole() -> None:
     assert [len(x) for x in (rows.vectors_ND, rows.keys_NK, rows.log_q_N, rows.teacher_NE) if x is not None] == [2] * 4
 
 
-def test_what_is_learned_comes_back_from_its_bounds() -> None:
+BOUNDED: dict[str, tuple[Callable[[], Loss], str, float, float]] = {
+    "scale": (lambda: PairBCE(scale=100.0), "log_scale", 5.0, math.log(100)),
+    "cold": (lambda: InfoNCE(0.005, learn_temperature=True), "log_temperature", -6.0, math.log(0.005)),
+    "hot": (lambda: InfoNCE(1.0, learn_temperature=True), "log_temperature", 0.5, 0.0),
+    "in a sum": (
+        lambda: WeightedSum([InfoNCE(learn_temperature=True), TeacherMSE()]),
+        "parts.0.log_temperature",
+        -6.0,
+        math.log(0.005),
+    ),
+    "inside, twice": (
+        lambda: SpreadOut(Matryoshka(InfoNCE(learn_temperature=True), [4])),
+        "loss.loss.log_temperature",
+        9.0,
+        0.0,
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "learned", "past", "bound"), BOUNDED.values(), ids=BOUNDED)
+def test_what_is_learned_comes_back_from_its_bounds(
+    make: Callable[[], Loss], learned: str, past: float, bound: float
+) -> None:
     """A step that carries a temperature or a scale past its bound does not end its learning."""
-    for loss, learned, past, bound in (
-        (PairBCE(scale=100.0), "log_scale", 5.0, math.log(100)),
-        (InfoNCE(0.005, learn_temperature=True), "log_temperature", -6.0, math.log(0.005)),
-    ):
-        parameter = loss.get_parameter(learned)
-        with torch.no_grad():
-            parameter.fill_(past)
-        loss.temperature.backward()
-        assert parameter.item() == pytest.approx(bound)
-        assert parameter.grad is not None
-        assert parameter.grad.item() != 0
+    loss = make()
+    parameter = loss.get_parameter(learned)
+    with torch.no_grad():
+        parameter.fill_(past)
+    loss.keep_in_bounds()
+    loss.temperature.backward()
+    assert parameter.item() == pytest.approx(bound)
+    assert parameter.grad is not None
+    assert parameter.grad.item() != 0
+
+
+@pytest.mark.parametrize(("make", "learned", "past", "bound"), BOUNDED.values(), ids=BOUNDED)
+def test_reading_a_temperature_changes_nothing(
+    make: Callable[[], Loss], learned: str, past: float, bound: float
+) -> None:
+    """Neither within the bounds nor past them, and a loss within its bounds is left as it is."""
+    loss = make()
+    parameter = loss.get_parameter(learned)
+    version = parameter._version
+    first = loss.temperature
+    assert torch.equal(first, loss.temperature)
+    assert parameter._version == version
+    before = parameter.detach().clone()
+    loss.keep_in_bounds()
+    assert torch.equal(parameter, before)
+    with torch.no_grad():
+        parameter.fill_(past)
+    assert loss.temperature.isfinite()
+    assert parameter.item() == past

@@ -1,4 +1,4 @@
-"""Retrieval metrics equal torchmetrics' own, query by query.
+"""Retrieval metrics equal torchmetrics' own, query by query; those of judged pairs equal scikit-learn's.
 
 python -m pytest tests/test_metrics.py
 """
@@ -10,7 +10,8 @@ import pytest
 import torch
 from torchmetrics.functional import retrieval
 
-from mtcl import MAP, MRR, NDCG, Accuracy, Metric, Recall, TaskError
+from mtcl import MAP, MRR, NDCG, Accuracy, AveragePrecision, Metric, Recall, RocAuc, TaskError
+from mtcl.task.metrics import PairMetric
 
 CASES = [
     (NDCG(k=10), lambda p, t: retrieval.retrieval_normalized_dcg(p, t, top_k=10)),
@@ -44,3 +45,35 @@ def test_the_first_hit_is_looked_for_in_the_whole_ranking() -> None:
 def test_k_must_be_positive() -> None:
     with pytest.raises(TaskError, match="k=0"):
         NDCG(k=0)
+
+
+JUDGED = [(AveragePrecision(), "average_precision_score"), (RocAuc(), "roc_auc_score")]
+
+
+@pytest.mark.parametrize(("metric", "name"), JUDGED)
+@pytest.mark.parametrize("num_values", [1, 2, 7, 10_000])
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.98])
+def test_equal_to_scikit_learn_with_ties(metric: PairMetric, name: str, num_values: int, share: float) -> None:
+    """Random labels, cosines of few values and of many."""
+    reference = getattr(pytest.importorskip("sklearn.metrics", reason="extra `study` is not installed"), name)
+    for seed in range(20):
+        generator = np.random.default_rng(seed)
+        labels = (generator.random(300) < share).astype(np.float64)
+        labels[:2] = 0, 1
+        cosine = generator.choice(np.linspace(-1, 1, num_values), size=300)
+        assert metric(cosine, labels) == pytest.approx(reference(labels, cosine), abs=1e-12)
+
+
+@pytest.mark.parametrize("metric", [AveragePrecision(), RocAuc()])
+def test_the_smallest_difference_counts(metric: PairMetric) -> None:
+    """Cosines are taken as they are: a rounding error apart they are in order, beyond 1 too; equal ones are tied."""
+    labels, low = np.array([0.0, 1.0]), 0.999
+    above = np.nextafter(low, 2)
+    assert metric(np.array([low, above]), labels) == 1.0
+    assert metric(np.array([above, low]), labels) == metric(np.array([2.0, -2.0]), labels) < 1.0
+    assert metric(np.array([low, low]), labels) == 0.5
+
+
+@pytest.mark.parametrize("metric", [AveragePrecision(), RocAuc()])
+def test_equal_labels_have_no_figure(metric: PairMetric) -> None:
+    assert np.isnan(metric(np.array([0.1, 0.2]), np.array([1.0, 1.0])))

@@ -130,10 +130,10 @@ def test_uncertainty_weighs_a_large_loss_less() -> None:
 
 
 def test_bad_options_are_refused() -> None:
-    with pytest.raises(ConfigError, match="give upgrad, pcgrad"):
+    with pytest.raises(ConfigError, match="GradientWeighting method is 'upgrade': give upgrad, pcgrad"):
         GradientWeighting("upgrade")  # type: ignore[arg-type]
     needs("upgrad")
-    with pytest.raises(ConfigError, match="every_n_steps is 0"):
+    with pytest.raises(ConfigError, match="GradientWeighting every_n_steps is 0: give at least 1"):
         GradientWeighting(every_n_steps=0)
 
 

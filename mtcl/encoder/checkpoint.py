@@ -257,7 +257,8 @@ def find(path: Path, default: str = BEST) -> Path:
         return there[0]
     if there:
         raise ConfigError(f"{folder} has several checkpoints: give one of {', '.join(p.name for p in there[:8])}")
-    raise ConfigError(f"no checkpoint {str(path)!r}: give a run folder or a .ckpt file")
+    missing = folder / default if path.is_dir() else path
+    raise ConfigError(f"no checkpoint {str(missing)!r}: give a run folder or a .ckpt file")
 
 
 def is_checkpoint(path: Path) -> bool:

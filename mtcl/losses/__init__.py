@@ -1,12 +1,17 @@
-"""Losses by name, as a configuration chooses them: `loss: InfoNCE`."""
+"""Losses by name, as a configuration chooses them: `loss: InfoNCE`.
+
+Each can also be used alone, on plain tensors: `InfoNCE()(anchors, positives)` (see `Loss` and `view_of`).
+"""
 
 from mtcl.errors import ConfigError, nearest
-from mtcl.losses.base import Embedded, Loss, Side, View
+from mtcl.losses.base import Loss
 from mtcl.losses.composed import Matryoshka, SpreadOut, WeightedSum
 from mtcl.losses.cosent import CoSENT
 from mtcl.losses.distill import DistillKL, MarginMSE, TeacherMSE
 from mtcl.losses.info_nce import InfoNCE
 from mtcl.losses.pair_bce import PairBCE
+from mtcl.losses.tensors import view_of
+from mtcl.losses.view import Embedded, Side, View
 from mtcl.types import Kind
 
 
@@ -48,4 +53,5 @@ __all__ = [
     "WeightedSum",
     "default_loss",
     "loss_named",
+    "view_of",
 ]

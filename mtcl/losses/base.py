@@ -1,87 +1,29 @@
-"""What a loss sees and gives.
+"""The interface of a loss, and the arithmetic that losses share.
 
 A loss is a module only so that what it learns (a temperature) belongs to the LightningModule: DDP syncs it and the
-checkpoint holds it. Its arithmetic stands in a pure function beside it. No gathering and no logging here. Letters:
-N local rows, C rows of all ranks, D dimensions, K keys, E dimensions of a teacher.
+checkpoint holds it. Its arithmetic is in a pure function beside it. No gathering and no logging here. Letters: N local
+rows, C rows of all ranks, D dimensions.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from mtcl.errors import ConfigError
+from mtcl.losses.tensors import PerSide, view_of
+from mtcl.losses.view import Embedded, View
 from mtcl.types import Described, Kind
 
 SCORES_PER_BLOCK = 1 << 21
 """A loss never holds more scores than these at a time: 8 MiB in float32, a few times that with intermediates."""
-
-
-def within(learned: Tensor, low: float, high: float) -> Tensor:
-    """What is learned, put back to its bounds where a step has carried it past them, so that its gradient lives on."""
-    with torch.no_grad():
-        learned.clamp_(low, high)
-    return learned
-
-
-@dataclass(frozen=True)
-class Embedded:
-    """Texts as unit vectors, with what travels with them: keys padded with 0, the log of how often each is
-    drawn in its role, and a teacher's unit vectors where a loss wants them.
-    """
-
-    vectors_ND: Tensor
-    keys_NK: Tensor
-    log_q_N: Tensor
-    teacher_NE: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.vectors_ND)
-
-    def __getitem__(self, rows: slice) -> Embedded:
-        teacher = None if self.teacher_NE is None else self.teacher_NE[rows]
-        return Embedded(self.vectors_ND[rows], self.keys_NK[rows], self.log_q_N[rows], teacher)
-
-    def map_vectors(self, apply: Callable[[Tensor], Tensor]) -> Embedded:
-        return replace(self, vectors_ND=apply(self.vectors_ND))
-
-
-@dataclass(frozen=True)
-class Side:
-    """One column of a sub-batch: this rank's rows and those of all ranks."""
-
-    local: Embedded
-    all: Embedded
-
-
-@dataclass(frozen=True)
-class View:
-    """One task's sub-batch: local row n is row `own_N[n]` among all ranks' rows, of anchors and of positives.
-
-    `negatives` are hard negatives, a fixed number H for each local row, one row's after the other's; where a pair has
-    fewer, its positive stands in, which keys leave out. Judged pairs have scores of 0 to 1 for all ranks' rows.
-    """
-
-    anchors: Side
-    positives: Side
-    own_N: Tensor
-    negatives: Side | None = None
-    scores_C: Tensor | None = None
-
-    def map_vectors(self, apply: Callable[[Tensor], Tensor]) -> View:
-        """The same view of other vectors: `apply` sees each (rows, D) tensor."""
-
-        def side(old: Side) -> Side:
-            local = old.local.map_vectors(apply)
-            return Side(local, local if old.all is old.local else old.all.map_vectors(apply))
-
-        negatives = None if self.negatives is None else side(self.negatives)
-        return replace(self, anchors=side(self.anchors), positives=side(self.positives), negatives=negatives)
+JUDGED = frozenset({Kind.GRADED, Kind.BINARY})
 
 
 def row_blocks(num_rows: int, num_candidates: int) -> list[slice]:
@@ -124,16 +66,43 @@ def truncated(view: View, dim: int) -> View:
     return view.map_vectors(lambda vectors_ND: F.normalize(vectors_ND[:, :dim], dim=1))
 
 
+def taught(rows: Embedded, side: str) -> Tensor:
+    """(N, E) a teacher's vectors of the rows. Raises `ConfigError` where there are none."""
+    if rows.teacher_NE is None:
+        raise ConfigError(f"the loss needs a teacher's vectors of {side}: give teacher=, one tensor (N, E) per side")
+    return rows.teacher_NE
+
+
 class Loss(Described, nn.Module, ABC):
-    """A task's loss: a `View` to a scalar of about 1, whatever the batch size."""
+    """A task's loss: a scalar of about 1 for an untrained encoder, whatever the batch size.
+
+    Training calls `loss(view)`. Alone, in a notebook or in a training loop of your own, a loss takes tensors:
+    `loss(anchors, positives, keys=..., negatives=..., scores=..., teacher=..., log_q=...)`, as `view_of` explains them.
+    There the loss is of one process, and whoever steps the optimizer calls `keep_in_bounds()` after it.
+
+    A loss of your own derives from this class and overrides `forward`, which gets a `View` in both cases.
+
+    Example:
+        >>> import torch
+        >>> from mtcl.losses import Loss, View
+        >>> class Distance(Loss):
+        ...     def forward(self, view: View) -> torch.Tensor:
+        ...         gap_ND = view.anchors.local.vectors_ND - view.positives.local.vectors_ND
+        ...         return gap_ND.square().sum(dim=1).mean() / 2
+        >>> Distance()(torch.tensor([[3.0, 0.0]]), torch.tensor([[0.0, 1.0]]))
+        tensor(1.)
+    """
 
     kinds: frozenset[Kind] = frozenset(Kind)
-    """Pairs that it has a meaning for."""
+    """Kinds of pairs that the loss is for."""
     teacher: str | None = None
     """`base`, or folder or Hub name of the encoder whose vectors the loss wants; None for none."""
 
     matches_teacher: bool = False
     """Whether embeddings must have as many dimensions as the teacher's."""
+
+    bounds: ClassVar[dict[str, tuple[float, float]]] = {}
+    """The lowest and highest value of each parameter that has them, by its name."""
 
     @property
     def temperature(self) -> Tensor:
@@ -143,6 +112,64 @@ class Loss(Described, nn.Module, ABC):
     def check(self, *, dim: int) -> None:
         """Raise `ConfigError` if embeddings of `dim` dimensions do not fit."""
 
+    @torch.no_grad()
+    def keep_in_bounds(self) -> None:
+        """Clamp what is learned, here and in the losses inside, to `bounds`.
+
+        To be called after each optimizer step, so that a value that the step carried too far is never used, and never
+        in a checkpoint. Mtcl's own training does so.
+        """
+        for loss in self.modules():
+            for name, (low, high) in loss.bounds.items() if isinstance(loss, Loss) else ():
+                cast("Tensor", getattr(loss, name)).clamp_(low, high)
+
     @abstractmethod
     def forward(self, view: View) -> Tensor:
         """The mean loss of the local rows."""
+
+    def __call__(
+        self,
+        anchors: Tensor | View,
+        positives: Tensor | None = None,
+        *,
+        keys: Tensor | PerSide | None = None,
+        negatives: Tensor | None = None,
+        scores: Tensor | None = None,
+        teacher: PerSide | None = None,
+        log_q: Tensor | PerSide | None = None,
+    ) -> Tensor:
+        """The loss of a `View`, or of the view that `view_of` makes of tensors.
+
+        Raises `ConfigError` if tensors do not fit each other or the loss.
+        """
+        if isinstance(anchors, View):
+            return cast("Tensor", super().__call__(anchors))
+        view = view_of(
+            anchors,
+            cast("Tensor", positives),
+            keys=keys,
+            negatives=negatives,
+            scores=scores,
+            teacher=teacher,
+            log_q=log_q,
+        )
+        self._check_fits(view)
+        return cast("Tensor", super().__call__(view))
+
+    def _check_fits(self, view: View) -> None:
+        """What a run checks before its first step, for tensors: raise `ConfigError` for what lacks or has no use."""
+        name, anchors = type(self).__name__, view.anchors.local
+        if view.scores_C is None and self.kinds <= JUDGED:
+            raise ConfigError(f"{name} is for judged pairs: give scores=, from 0 to 1, one for each pair")
+        if view.scores_C is not None and not self.kinds & JUDGED:
+            raise ConfigError(f"{name} is not for judged pairs: give no scores, or take CoSENT or PairBCE")
+        if self.teacher is not None:
+            taught(anchors, "anchors")
+        elif anchors.teacher_NE is not None:
+            raise ConfigError(f"{name} has no teacher: give none, or a loss that has, such as TeacherMSE")
+        dim = anchors.vectors_ND.shape[1]
+        if self.matches_teacher and anchors.teacher_NE is not None and anchors.teacher_NE.shape[1] != dim:
+            raise ConfigError(
+                f"{name}: the teacher has {anchors.teacher_NE.shape[1]} dimensions, the embeddings {dim}: give as many"
+            )
+        self.check(dim=dim)

@@ -11,17 +11,32 @@ import torch
 from torch import Tensor, nn
 
 from mtcl.errors import ConfigError
-from mtcl.losses.base import Embedded, Loss, View, by_blocks, cosines, truncated
+from mtcl.losses.base import Loss, by_blocks, cosines, truncated
 from mtcl.losses.relation import NEGATIVE, relation
+from mtcl.losses.view import Embedded, View
 from mtcl.types import Kind
 
 
 class WeightedSum(Loss):
     """A weighted mean of losses on the same pairs, for example InfoNCE and TeacherMSE.
 
+        loss = sum over losses of weight * loss / sum of weights
+
+    Shapes: as the losses inside; a scalar.
+    Source: none, it is plain arithmetic.
+
     Args:
         losses: At least one; those that want a teacher want the same.
-        weights: One a loss; all 1 if null.
+        weights: One per loss; all 1 if null.
+
+    Example:
+        >>> import torch
+        >>> from mtcl.losses import DistillKL, TeacherMSE, WeightedSum
+        >>> anchors, positives = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.0, 1.0], [0.0, 1.0]])
+        >>> teacher = (anchors, anchors)
+        >>> loss = WeightedSum([TeacherMSE(), DistillKL(temperature=1.0)], weights=[3.0, 1.0])
+        >>> round(loss(anchors, positives, teacher=teacher).item(), 3)
+        0.415
     """
 
     def __init__(self, losses: list[Loss], weights: list[float] | None = None) -> None:
@@ -52,12 +67,28 @@ class WeightedSum(Loss):
 
 
 class Matryoshka(Loss):
-    """A loss at several numbers of leading dimensions, so that an embedding can be cut (arXiv 2205.13147).
+    """A loss at several numbers of leading dimensions, so that an embedding can be cut.
+
+    With `loss_d` the loss of the first d dimensions, made of unit length again:
+
+        loss = (loss_D + weight * sum over d of loss_d) / (1 + weight * number of d)
+
+    Shapes: as the loss inside, with more dimensions D than each of `dims`; a scalar.
+    Source: Kusupati et al. 2022, arXiv 2205.13147.
 
     Args:
         loss: What is computed at each.
         dims: Numbers of dimensions beside the whole.
         weight: Weight of each of `dims` against 1 of the whole; the mean is taken.
+
+    Example:
+        >>> import torch
+        >>> from mtcl.losses import InfoNCE, Matryoshka
+        >>> anchors = positives = torch.tensor([[0.8, 0.6], [0.8, -0.6]])  # alike in the first dimension
+        >>> round(InfoNCE()(anchors, positives).item(), 3)
+        0.0
+        >>> round(Matryoshka(InfoNCE(), dims=[1])(anchors, positives).item(), 3)
+        0.333
     """
 
     def __init__(self, loss: Loss, dims: list[int], weight: float = 0.5) -> None:
@@ -80,16 +111,31 @@ class Matryoshka(Loss):
 
     def forward(self, view: View) -> Tensor:
         total = self.loss(view) + self.weight * sum(self.loss(truncated(view, dim)) for dim in self.dims)
-        return cast("Tensor", total) / (1 + self.weight * len(self.dims))
+        return total / (1 + self.weight * len(self.dims))
 
 
 class SpreadOut(Loss):
-    """A loss with the second moment of unrelated texts' cosines beside it: unrelated texts shall be orthogonal, as
-    random directions are (GOR, arXiv 1708.06320).
+    """A loss plus the second moment of unrelated texts' cosines: these should be orthogonal, as random directions are.
+
+    Over all M couples of an anchor and a positive of the batch that share no key:
+
+        loss = loss inside + weight * max(0, 1 / M * sum over couples of cos^2 - 1 / D)
+
+    Shapes: as the loss inside; a scalar.
+    Source: GOR, Zhang et al. 2017, arXiv 1708.06320 (its second moment).
 
     Args:
         loss: The task's loss.
         weight: Of the regulariser, which is 0 where the mean squared cosine is at most 1 / dimensions.
+
+    Example:
+        >>> import torch
+        >>> from mtcl.losses import InfoNCE, SpreadOut
+        >>> texts = torch.tensor([[1.0, 0.0], [1.0, 0.0]])  # collapsed: cosine 1 of unrelated texts
+        >>> round(InfoNCE()(texts, texts).item(), 3)
+        1.0
+        >>> round(SpreadOut(InfoNCE(), weight=1.0)(texts, texts).item(), 3)
+        1.5
     """
 
     kinds = frozenset({Kind.POSITIVE, Kind.PARALLEL})
@@ -110,7 +156,7 @@ class SpreadOut(Loss):
         self.loss.check(dim=dim)
 
     def forward(self, view: View) -> Tensor:
-        return cast("Tensor", self.loss(view) + self.weight * spread(view.anchors.all, view.positives.all))
+        return self.loss(view) + self.weight * spread(view.anchors.all, view.positives.all)
 
 
 def spread(anchors: Embedded, positives: Embedded) -> Tensor:

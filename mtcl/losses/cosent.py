@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from mtcl.errors import ConfigError
-from mtcl.losses.base import Loss, View, by_blocks, pair_cosines
+from mtcl.losses.base import Loss, by_blocks, pair_cosines
+from mtcl.losses.view import View
 from mtcl.types import Kind
 
 NO_COUPLE = -1e4
@@ -14,12 +15,29 @@ NO_COUPLE = -1e4
 
 
 class CoSENT(Loss):
-    """Of any two pairs the one with the higher score shall have the higher cosine; only the order counts.
+    """Of any two pairs, the one with the higher score should have the higher cosine; only the order counts.
+
+    Over all couples (i, j) of pairs with score i > score j, M of them:
+
+        loss = log( 1 + sum over couples of exp((cos_j - cos_i) / temperature) ) / log(1 + M)
 
     Compares all pairs of all ranks, so every rank has the same value, and the gradient of the whole.
 
+    Shapes: anchors and positives (N, D), scores (N,); a scalar.
+    Source: Su 2022, https://kexue.fm/archives/8847; times log(1 + M) it is `CoSENTLoss` of sentence-transformers.
+
     Args:
         temperature: Divides the difference of two cosines.
+
+    Example:
+        >>> import torch
+        >>> from mtcl.losses import CoSENT
+        >>> anchors = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+        >>> others = torch.tensor([[0.8, 0.6], [0.6, 0.8]])  # cosines 0.8 and 0.6
+        >>> round(CoSENT()(anchors, others, scores=torch.tensor([0.9, 0.1])).item(), 3)
+        0.026
+        >>> round(CoSENT()(anchors, others, scores=torch.tensor([0.1, 0.9])).item(), 3)
+        5.797
     """
 
     kinds = frozenset({Kind.GRADED, Kind.BINARY})

@@ -1,4 +1,4 @@
-"""Losses towards a frozen teacher: keep what the base encoder knows, or take over what another one does."""
+"""Losses towards a frozen teacher: keep what the base encoder knows, or learn what another encoder knows."""
 
 from __future__ import annotations
 
@@ -10,19 +10,36 @@ from torch import Tensor
 from torch.nn import functional
 
 from mtcl.errors import ConfigError
-from mtcl.losses.base import Embedded, Loss, View, at_least_float32, by_blocks, cosines
+from mtcl.losses.base import Loss, at_least_float32, by_blocks, cosines, taught
 from mtcl.losses.relation import NEGATIVE, relation
+from mtcl.losses.view import Embedded, View
 from mtcl.types import Kind
 
 
 class TeacherMSE(Loss):
-    """Squared distance of unit vectors to a teacher's (Reimers and Gurevych 2020, arXiv 2004.09813), mean over texts.
+    """Squared distance of embeddings to a teacher's, mean over texts.
+
+    With a teacher's vectors `t_a` of anchors and `t_p` of positives, all of unit length:
+
+        loss = mean over pairs of ( |a - t_a|^2 + |p - g|^2 ) / 2,   g = t_p (target own) or t_a (target anchor)
+
+    Shapes: anchors and positives (N, D), a tuple of two teacher's tensors (N, D), of which the second may be None
+    where the target is anchor; a scalar from 0 to 4.
+    Source: Reimers and Gurevych 2020, arXiv 2004.09813.
 
     Args:
         teacher: base is the encoder before training with its projection; else folder or Hub name of an encoder, or a
             run folder of mtcl (its best checkpoint).
         target: own draws each text to the teacher's vector of itself; anchor draws the positive to the teacher's vector
             of its anchor: a translation to where the teacher has the original.
+
+    Example:
+        >>> import torch
+        >>> from mtcl.losses import TeacherMSE
+        >>> english, german = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+        >>> taught = torch.tensor([[1.0, 0.0]])  # a teacher that knows English alone
+        >>> TeacherMSE(target="anchor")(english, german, teacher=(taught, None))
+        tensor(1.)
     """
 
     matches_teacher = True
@@ -33,22 +50,37 @@ class TeacherMSE(Loss):
 
     def forward(self, view: View) -> Tensor:
         anchors, positives = view.anchors.local, view.positives.local
-        goals = positives.teacher_NE if self.target == "own" else anchors.teacher_NE
-        assert anchors.teacher_NE is not None
-        assert goals is not None
-        forth = squared_distance(anchors.vectors_ND, anchors.teacher_NE)
-        return (forth + squared_distance(positives.vectors_ND, goals)) / 2
+        own = taught(anchors, "anchors")
+        goals = taught(positives, "positives") if self.target == "own" else own
+        return (squared_distance(anchors.vectors_ND, own) + squared_distance(positives.vectors_ND, goals)) / 2
 
 
 class MarginMSE(Loss):
-    """An anchor's margin between its positive and each negative shall be the teacher's (arXiv 2010.02666).
+    """An anchor's margin between its positive and each negative should be the teacher's.
 
-    Negatives are the pair's hard negatives and every unrelated positive of the batch.
+    With the margin `m_nc = cos(a_n, p_n) - cos(a_n, x_c)` of the student, `t_nc` of the teacher, and the negatives
+    `x_c` of row n:
+
+        loss = mean over n of the mean over c of (m_nc - t_nc)^2
+
+    Negatives are all hard negatives and every positive of the batch that shares no key with the anchor.
+
+    Shapes: anchors and positives (N, D), hard negatives (N * H, D) or (N, H, D), a tuple of the teacher's vectors of
+    each, with E dimensions instead of D; a scalar.
+    Source: Hofstätter et al. 2020, arXiv 2010.02666.
 
     Args:
         teacher: As in TeacherMSE; it may have any number of dimensions.
         in_batch: Whether positives of other pairs are negatives, beside hard negatives; they are in any case where the
             task has no hard negatives.
+
+    Example:
+        >>> import torch
+        >>> from mtcl.losses import MarginMSE
+        >>> anchors = positives = torch.eye(2)  # cosine 1 with the own positive, 0 with the other: a margin of 1
+        >>> teacher = (torch.eye(2), torch.tensor([[0.8, 0.6], [0.6, 0.8]]))  # margins of 0.2
+        >>> round(MarginMSE()(anchors, positives, teacher=teacher).item(), 3)
+        0.64
     """
 
     kinds = frozenset({Kind.POSITIVE, Kind.PARALLEL})
@@ -81,15 +113,32 @@ def _row_means(anchors: Embedded, positives: Embedded, candidates: list[Embedded
 
 
 class DistillKL(Loss):
-    """The student's softmax over an anchor's candidates shall be the teacher's: Kullback-Leibler divergence from the
-    teacher, mean over anchors, divided by log(C) as InfoNCE is (BAM distils so between tasks, arXiv 1907.04829).
+    """Kullback-Leibler divergence of the softmax over an anchor's candidates from the teacher's.
+
+    With `q_n` and `t_n` the softmax of student and teacher over the cosines of anchor n with all C candidates, each
+    divided by the temperature:
+
+        loss = mean over n of sum over c of t_nc log(t_nc / q_nc) / log(C)
 
     Candidates are the positives of the batch and the hard negatives. Keys leave none out: how near the teacher finds
     related texts is worth knowing.
 
+    Shapes: anchors and positives (N, D), hard negatives (N * H, D) or (N, H, D), a tuple of the teacher's vectors of
+    each, with E dimensions instead of D; a scalar.
+    Source: Hinton et al. 2015, arXiv 1503.02531; BAM distils so between tasks (arXiv 1907.04829).
+
     Args:
         teacher: As in TeacherMSE; it may have any number of dimensions.
         temperature: Divides the cosines of both.
+
+    Example:
+        >>> import torch
+        >>> from mtcl.losses import DistillKL
+        >>> anchors = positives = torch.eye(2)
+        >>> DistillKL()(anchors, positives, teacher=(torch.eye(2), torch.eye(2)))
+        tensor(0.)
+        >>> round(DistillKL()(anchors, positives, teacher=(torch.eye(2), torch.ones(2, 2))).item(), 3)
+        13.427
     """
 
     kinds = frozenset({Kind.POSITIVE, Kind.PARALLEL})
@@ -133,15 +182,13 @@ def scores(rows: Embedded, candidates: Embedded, *, teacher: bool = False) -> Te
     """(N, C) cosines; in the teacher's eyes if asked."""
     if not teacher:
         return cosines(rows.vectors_ND, candidates.vectors_ND)
-    assert rows.teacher_NE is not None
-    assert candidates.teacher_NE is not None
-    return cosines(rows.teacher_NE, candidates.teacher_NE)
+    return cosines(taught(rows, "anchors"), taught(candidates, "all candidates"))
 
 
 def margins(anchors: Embedded, positives: Embedded, candidates: Embedded, *, teacher: bool = False) -> Tensor:
     """(N, C) cosine of anchor and own positive, less that of anchor and candidate; in the teacher's eyes if asked."""
-    sides = [
-        rows.teacher_NE if teacher else at_least_float32(rows.vectors_ND) for rows in (anchors, positives, candidates)
-    ]
-    anchors_ND, positives_ND, candidates_CD = (side for side in sides if side is not None)
+    anchors_ND, positives_ND, candidates_CD = (
+        taught(rows, side) if teacher else at_least_float32(rows.vectors_ND)
+        for rows, side in ((anchors, "anchors"), (positives, "positives"), (candidates, "all candidates"))
+    )
     return (anchors_ND * positives_ND).sum(dim=1, keepdim=True) - cosines(anchors_ND, candidates_CD)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from mtcl.data.batch import Column, SubBatch
 from mtcl.distributed import gather, world
-from mtcl.losses import Embedded, Side, View
+from mtcl.losses.view import Embedded, Side, View
 
 
 def gather_views(parts: tuple[SubBatch, ...], embeddings_TD: Tensor) -> list[View]:

@@ -1,5 +1,4 @@
-"""InfoNCE over in-batch candidates (van den Oord et al. 2018, arXiv 1807.03748), with relations in the place of a
-diagonal.
+"""InfoNCE over in-batch candidates (van den Oord et al. 2018, arXiv 1807.03748), with relations instead of a diagonal.
 
 The loss is divided by log(C): an untrained encoder starts near 1 for any number of candidates, so tasks of
 different batch sizes weigh the same (the loss scaling of MUPPET, arXiv 2101.11038).
@@ -14,19 +13,31 @@ import torch
 from torch import Tensor, nn
 
 from mtcl.errors import ConfigError
-from mtcl.losses.base import Embedded, Loss, View, by_blocks, cosines, within
+from mtcl.losses.base import Loss, by_blocks, cosines, taught
 from mtcl.losses.relation import LEFT_OUT, NEGATIVE, POSITIVE, relation
+from mtcl.losses.view import Embedded, View
 from mtcl.types import Kind
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.005, 1.0
 
 
 class InfoNCE(Loss):
-    """Softmax over the batch: each anchor is to find its positive among all candidates that are not related to it.
+    """Softmax over the batch: each anchor must find its own positive among candidates that are not related to it.
+
+    With the logits `s_nc = cos(anchor n, candidate c) / temperature`, the own positive `p` of row n, its negatives `c`
+    and the number `C` of all candidates:
+
+        loss = mean over n of -log( exp(s_np) / (exp(s_np) + sum over c of exp(s_nc)) ) / log(C)
+
+    Candidates are the positives of the batch and the hard negatives. Those that share a key with the anchor are neither
+    positives nor negatives. Times log(C), without keys, it is `MultipleNegativesRankingLoss` of sentence-transformers.
+
+    Shapes: anchors and positives (N, D), hard negatives (N * H, D) or (N, H, D), keys (N,) or (N, K); a scalar.
+    Source: van den Oord et al. 2018, arXiv 1807.03748.
 
     Args:
         temperature: Divides the cosine; smaller looks harder at the nearest negatives.
-        learn_temperature: Train it (a scalar of its own, kept within 0.005 and 1).
+        learn_temperature: Train it (a scalar of its own, kept within 0.005 and 1 by `keep_in_bounds`).
         directions: anchor finds positive (one), or also positive finds anchor (both).
         same_side: Unrelated texts of the anchors' own side are candidates too (GTE, arXiv 2308.03281).
         multi_positive: Every candidate that shares a key is a positive, not just the own one (arXiv 2004.11362).
@@ -36,9 +47,19 @@ class InfoNCE(Loss):
         keys: Leave related positives out. Off, every other pair's positive is a negative, as where keys are not known.
         guide: base, or an encoder: leave out candidates that are nearer to the anchor than its positive in its eyes
             (GISTEmbed, arXiv 2402.16829).
+
+    Example:
+        >>> import torch
+        >>> from mtcl.losses import InfoNCE
+        >>> anchors = positives = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+        >>> round(InfoNCE()(anchors, positives).item(), 3)  # the last two rows are negatives of each other
+        0.421
+        >>> round(InfoNCE()(anchors, positives, keys=torch.tensor([7, 8, 8])).item(), 3)  # related: they are not
+        0.0
     """
 
     kinds = frozenset({Kind.POSITIVE, Kind.PARALLEL})
+    bounds = {"log_temperature": (math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE))}
 
     def __init__(
         self,
@@ -67,7 +88,7 @@ class InfoNCE(Loss):
 
     @property
     def temperature(self) -> Tensor:
-        return within(self.log_temperature, math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE)).exp()
+        return self.log_temperature.exp()
 
     def forward(self, view: View) -> Tensor:
         hard = [] if view.negatives is None else [view.negatives.all]
@@ -111,6 +132,8 @@ class InfoNCE(Loss):
             logits_NC = logits_NC - self.margin * (relation_NC == POSITIVE)
         logits_NC = logits_NC / self.temperature
         if self.correct_frequency:
+            if among.log_q_N is None:
+                raise ConfigError("InfoNCE correct_frequency needs how often each candidate is drawn: give log_q=")
             logits_NC = logits_NC - among.log_q_N
         return logits_NC, relation_NC
 
@@ -131,8 +154,6 @@ def info_nce(logits_NC: Tensor, relation_NC: Tensor) -> Tensor:
 
 def nearer_than_positive(local: Embedded, among: Embedded, positives: Embedded, positive_N: Tensor) -> Tensor:
     """(N, C) bool: whether a teacher finds a candidate nearer to the anchor than its own positive."""
-    assert local.teacher_NE is not None
-    assert among.teacher_NE is not None
-    assert positives.teacher_NE is not None
-    own_N1 = (local.teacher_NE * positives.teacher_NE[positive_N]).sum(dim=1, keepdim=True)
-    return cosines(local.teacher_NE, among.teacher_NE) > own_N1
+    anchors_NE, own_NE = taught(local, "anchors"), taught(positives, "positives")[positive_N]
+    own_N1 = (anchors_NE * own_NE).sum(dim=1, keepdim=True)
+    return cosines(anchors_NE, taught(among, "all candidates")) > own_N1

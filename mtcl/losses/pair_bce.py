@@ -13,25 +13,52 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtcl.errors import ConfigError
-from mtcl.losses.base import Embedded, Loss, View, by_blocks, cosines, pair_cosines, within
+from mtcl.losses.base import Loss, by_blocks, cosines, pair_cosines
 from mtcl.losses.relation import LEFT_OUT, POSITIVE, relation
+from mtcl.losses.view import Embedded, View
 from mtcl.types import Kind
+
+MAX_SCALE = 100.0
 
 
 class PairBCE(Loss):
-    """Each pair by itself: the scaled and shifted cosine is the log odds that it is a 1.
+    """Binary cross-entropy of each pair by itself: its scaled and shifted cosine is the log odds of a 1.
+
+    With the logit `x = scale * cosine + bias`, of pairs with labels `y`:
+
+        loss = mean over pairs of -( y log sigmoid(x) + (1 - y) log sigmoid(-x) )
+
+    Without labels, of each anchor n with all candidates c that do not share a key with it, `z` 1 for its own positive
+    and -1 for the others:
+
+        loss = 1 / N * sum over n and c of -log sigmoid(z_nc x_nc)
+
+    Shapes: anchors and positives (N, D); scores (N,), or hard negatives (N * H, D) or (N, H, D); a scalar.
+    Source: arXiv 2405.11344 (LiPost) with labels, arXiv 2303.15343 (SigLIP, equation 1) without.
 
     Args:
-        scale: The cosine's factor at the start; learned.
+        scale: The cosine's factor at the start; learned, and kept at 100 at most by `keep_in_bounds`.
         bias: What is added to it at the start; learned.
+
+    Example:
+        >>> import torch
+        >>> from mtcl.losses import PairBCE
+        >>> anchors = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+        >>> others = torch.tensor([[1.0, 0.0], [1.0, 0.0]])  # cosines 1 and 0
+        >>> loss = PairBCE(scale=10.0, bias=-5.0)
+        >>> round(loss(anchors, others, scores=torch.tensor([1.0, 0.0])).item(), 3)
+        0.007
+        >>> round(loss(anchors, others, scores=torch.tensor([0.0, 1.0])).item(), 3)
+        5.007
     """
 
     kinds = frozenset({Kind.BINARY, Kind.POSITIVE, Kind.PARALLEL})
+    bounds = {"log_scale": (-math.inf, math.log(MAX_SCALE))}
 
     def __init__(self, scale: float = 10.0, bias: float = -10.0) -> None:
         super().__init__()
-        if not 0 < scale <= 100:
-            raise ConfigError(f"PairBCE scale is {scale}: give more than 0, at most 100")
+        if not 0 < scale <= MAX_SCALE:
+            raise ConfigError(f"PairBCE scale is {scale}: give more than 0, at most {MAX_SCALE:g}")
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
         self.bias = nn.Parameter(torch.tensor(bias))
 
@@ -41,7 +68,7 @@ class PairBCE(Loss):
 
     @property
     def scale(self) -> Tensor:
-        return within(self.log_scale, -math.inf, math.log(100)).exp()
+        return self.log_scale.exp()
 
     def forward(self, view: View) -> Tensor:
         if view.scores_C is not None:

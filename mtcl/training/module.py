@@ -295,6 +295,11 @@ class MtclModule(pl.LightningModule):
         norm = nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val or math.inf)
         self.metric_log.gradient_norm = norm
 
+    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
+        super().optimizer_step(*arguments, **options)
+        for loss in self.losses.values():
+            cast("Loss", loss).keep_in_bounds()
+
     def on_train_batch_end(self, outputs: Any, batch: StepBatch, batch_idx: int) -> None:
         every = int(self.trainer.log_every_n_steps)  # type: ignore[attr-defined]
         if every and self.global_step % every == 0:

@@ -15,7 +15,21 @@ from mtcl.types import Described
 
 
 class Weighting(Described, nn.Module, ABC):
-    """Losses of a step by task, times their `loss_weight`, to the loss that is trained on."""
+    """Losses of a step by task, times their `loss_weight`, to the loss that is trained on.
+
+    `start` is called once with the names of all tasks, `forward` once per step with the losses of the step's tasks.
+
+    Example:
+        >>> import torch
+        >>> from mtcl.weighting import Weighting
+        >>> class Worst(Weighting):
+        ...     def forward(self, losses, shared):
+        ...         return torch.stack(list(losses.values())).max() * len(losses)
+        >>> weighting = Worst()
+        >>> weighting.start(["jobs", "news"])
+        >>> weighting({"jobs": torch.tensor(0.25), "news": torch.tensor(0.5)}, [])
+        tensor(1.)
+    """
 
     def start(self, tasks: list[str]) -> None:
         """Make what is held for each task; called once, before the optimizer is made."""
@@ -29,7 +43,19 @@ class Weighting(Described, nn.Module, ABC):
 
 
 class Mean(Weighting):
-    """The weighted mean of the step's losses."""
+    """The weighted mean of the step's losses.
+
+        total = sum over tasks of L_k,   L_k being a task's share of the mean already: loss_weight * loss / sub-batches
+
+    Shapes: a scalar loss per task of the step; a scalar.
+    Source: none, it is plain arithmetic. Tuned, it is hard to beat: Kurin et al. 2022, arXiv 2201.04122.
+
+    Example:
+        >>> import torch
+        >>> from mtcl.weighting import Mean
+        >>> Mean()({"jobs": torch.tensor(0.5), "news": torch.tensor(0.25)}, [])
+        tensor(0.7500)
+    """
 
     def forward(self, losses: dict[str, Tensor], shared: list[nn.Parameter]) -> Tensor:
         return torch.stack(list(losses.values())).sum()

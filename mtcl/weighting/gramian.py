@@ -33,10 +33,31 @@ LEAST_MEAN = 0.1
 class GradientWeighting(Weighting):
     """A gradient method's weights, scaled to a mean of 1 over the step's tasks.
 
+    With the gradients `g_k` of the tasks' losses `L_k` with respect to the shared parameters, and the method's weights
+    `w` for their Gramian:
+
+        total = sum over tasks of w_k / mean(w) * L_k,   w = method( g_i . g_j for all tasks i, j )
+
+    Shapes: a scalar loss per task of the step, parameters that all of them use; a scalar.
+    Source: TorchJD, https://torchjd.org, and the paper of each method; `pip install 'mtcl[weighting]'`.
+
     Args:
         method: upgrad (arXiv 2406.16232), pcgrad (2001.06782), cagrad (2110.14048), mgda (1810.04650), aligned_mtl
             (2305.19000).
         every_n_steps: Micro-steps between two computations of the weights; they stay as they are in between.
+
+    Example:
+        >>> import torch
+        >>> from mtcl.weighting import GradientWeighting
+        >>> shared = torch.nn.Parameter(torch.zeros(2))
+        >>> goals = {"jobs": torch.tensor([1.0, 0.0]), "news": torch.tensor([0.0, 1.0])}
+        >>> weighting = GradientWeighting("mgda")
+        >>> weighting.start(["jobs", "news"])
+        >>> losses = {task: (shared - goal).square().sum() / 2 for task, goal in goals.items()}
+        >>> weighting(losses, [shared]).item()
+        1.0
+        >>> weighting.weights_K.tolist()
+        [1.0, 1.0]
     """
 
     weights_K: Tensor
@@ -45,7 +66,7 @@ class GradientWeighting(Weighting):
     def __init__(self, method: Method = "upgrad", every_n_steps: int = 1) -> None:
         super().__init__()
         if every_n_steps < 1:
-            raise ConfigError(f"model.weighting.every_n_steps is {every_n_steps}: give at least 1")
+            raise ConfigError(f"GradientWeighting every_n_steps is {every_n_steps}: give at least 1")
         self.method, self.every_n_steps = method, every_n_steps
         self.rule = _rule(method)
         self.tasks: list[str] = []
@@ -92,9 +113,11 @@ def _flat(gradient: Tensor | None, parameter: nn.Parameter) -> Tensor:
 
 def _rule(method: str) -> Any:
     if method not in CLASSES:
-        raise ConfigError(f"model.weighting.method is {method!r}: give {', '.join(CLASSES)}")
+        raise ConfigError(f"GradientWeighting method is {method!r}: give {', '.join(CLASSES)}")
     name, options = CLASSES[method]
     try:
         return getattr(importlib.import_module("torchjd.aggregation"), name)(**options)
     except ImportError as error:
-        raise ConfigError(f"model.weighting.method {method!r} needs TorchJD: pip install 'mtcl[weighting]'") from error
+        raise ConfigError(
+            f"GradientWeighting method {method!r} needs TorchJD: pip install 'mtcl[weighting]'"
+        ) from error

@@ -9,7 +9,25 @@ from mtcl.weighting.base import Weighting
 
 
 class Uncertainty(Weighting):
-    """Sum of exp(-s) loss + s, less at the start what a mean would not have: s is 0 there, and the weights are 1."""
+    """Weights that are learned as variances of the tasks, with a price for a large variance.
+
+    With the learned log variance `s_k` of each of the K tasks of a step, 0 at the start, where all weights are 1:
+
+        total = sum over tasks of exp(-s_k) * L_k + s_k / K
+
+    Shapes: a scalar loss per task of the step, its share of their mean; a scalar.
+    Source: Kendall, Gal and Cipolla 2018, arXiv 1705.07115 (without its factor 1 / 2).
+
+    Example:
+        >>> import torch
+        >>> from mtcl.weighting import Uncertainty
+        >>> weighting = Uncertainty()
+        >>> weighting.start(["jobs", "news"])
+        >>> weighting({"jobs": torch.tensor(0.5), "news": torch.tensor(0.25)}, []).item()
+        0.75
+        >>> [name for name, _ in weighting.named_parameters()]
+        ['log_variances.jobs', 'log_variances.news']
+    """
 
     def __init__(self) -> None:
         super().__init__()

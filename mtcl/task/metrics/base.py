@@ -9,7 +9,13 @@ from mtcl.types import Kind
 
 
 class Metric(ABC):
-    """A task's figure of merit."""
+    """A task's figure of merit; higher is better.
+
+    Example:
+        >>> from mtcl import NDCG, Kind, Metric
+        >>> isinstance(NDCG(k=10), Metric), Kind.POSITIVE in NDCG.kinds, NDCG(k=10).name
+        (True, True, 'ndcg@10')
+    """
 
     kinds: ClassVar[frozenset[Kind]]
     """Pairs it can judge."""

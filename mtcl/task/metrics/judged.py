@@ -1,31 +1,61 @@
-"""Metrics of judged pairs: cosines against scores or labels, by scipy and torchmetrics."""
+"""Metrics of judged pairs: cosines against scores or labels, from their ranks (scipy).
+
+Only the order of cosines counts, so they need not be probabilities; equal cosines are one threshold, as in
+scikit-learn. Letter: P pairs.
+"""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mtcl.task.metrics.base import Metric
 from mtcl.types import FloatArray, Kind
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 
 class PairMetric(Metric):
-    """Scores all pairs of a split (or of one language of it) together."""
+    """Scores all pairs of a split (or of one language of it) together.
+
+    Example:
+        >>> import numpy as np
+        >>> from mtcl import Kind
+        >>> from mtcl.task.metrics import PairMetric
+        >>> class Agreement(PairMetric):
+        ...     kinds = frozenset({Kind.BINARY})
+        ...     name = "agreement"
+        ...     def __call__(self, cosine_P, scores_P):
+        ...         return float(np.mean((cosine_P > 0.5) == scores_P))
+        >>> Agreement()(np.array([0.9, 0.6, 0.1, 0.2]), np.array([1, 0, 0, 0]))
+        0.75
+    """
 
     @abstractmethod
     def __call__(self, cosine_P: FloatArray, scores_P: FloatArray) -> float:
-        """One figure from each pair's cosine and its score or label. NaN where the scores are all alike."""
+        """One figure from the cosine of each pair and its score or label, both (P,).
+
+        NaN where all scores are equal.
+        """
 
 
 @dataclass(frozen=True)
 class Spearman(PairMetric):
-    """Rank correlation of cosines and scores, the figure of the STS benchmark."""
+    """Rank correlation of cosines and scores, as the STS benchmark reports it.
+
+    With the ranks `r` of cosines and `s` of scores, equal values at the mean of their ranks:
+
+        spearman = cov(r, s) / (std(r) * std(s))
+
+    Shapes: cosines and scores (P,); a number from -1 to 1, and 0 where all cosines are equal.
+    Source: Spearman 1904; computed by `scipy.stats.spearmanr`.
+
+    Example:
+        >>> import numpy as np
+        >>> from mtcl import Spearman
+        >>> round(Spearman()(np.array([0.1, 0.5, 0.4, 0.9]), np.array([0.0, 0.4, 0.8, 1.0])), 3)
+        0.8
+    """
 
     kinds = frozenset({Kind.GRADED, Kind.BINARY})
 
@@ -45,7 +75,22 @@ class Spearman(PairMetric):
 
 @dataclass(frozen=True)
 class AveragePrecision(PairMetric):
-    """Average precision of finding the pairs labelled 1 by their cosine."""
+    """Average precision of finding the pairs labelled 1 by their cosine.
+
+        average_precision = mean over pairs p labelled 1 of (1s with cosine >= cos_p) / (pairs with cosine >= cos_p)
+
+    That is the sum over thresholds of the gain in recall times the precision there, `average_precision_score` of
+    scikit-learn.
+
+    Shapes: cosines and labels 0 or 1, both (P,); a number from 0 to 1.
+    Source: Zhu 2004, Recall, precision and average precision.
+
+    Example:
+        >>> import numpy as np
+        >>> from mtcl import AveragePrecision
+        >>> round(AveragePrecision()(np.array([0.9, 0.8, 0.3, 0.1]), np.array([1, 0, 1, 0])), 3)
+        0.833
+    """
 
     kinds = frozenset({Kind.BINARY})
 
@@ -54,17 +99,35 @@ class AveragePrecision(PairMetric):
         return "average_precision"
 
     def __call__(self, cosine_P: FloatArray, scores_P: FloatArray) -> float:
-        import torch
-        from torchmetrics.functional.classification import binary_average_precision
+        from scipy.stats import rankdata
 
         if np.ptp(scores_P) == 0:
             return float("nan")
-        return float(binary_average_precision(*_as_probabilities(torch.from_numpy(cosine_P), scores_P)))
+        is_one_P = scores_P == 1
+        num_above = rankdata(-cosine_P, method="max")[is_one_P]
+        num_ones_above = rankdata(-cosine_P[is_one_P], method="max")
+        return float(np.mean(num_ones_above / num_above))
 
 
 @dataclass(frozen=True)
 class RocAuc(PairMetric):
-    """Share of (1, 0) couples of pairs in which the one labelled 1 has the higher cosine."""
+    """Share of couples of a pair labelled 1 and a pair labelled 0 in which the first has the higher cosine.
+
+    A couple of equal cosines counts as one half. From the ranks `r` of all cosines, equal ones at the mean of their
+    ranks, of P1 pairs labelled 1 and P0 labelled 0 (the statistic of Mann and Whitney):
+
+        roc_auc = (sum of r over pairs labelled 1 - P1 * (P1 + 1) / 2) / (P1 * P0)
+
+    Shapes: cosines and labels 0 or 1, both (P,); a number from 0 to 1.
+    Source: Hanley and McNeil 1982, The meaning and use of the area under a receiver operating
+        characteristic (ROC) curve.
+
+    Example:
+        >>> import numpy as np
+        >>> from mtcl import RocAuc
+        >>> RocAuc()(np.array([0.9, 0.8, 0.3, 0.1]), np.array([1, 0, 1, 0]))
+        0.75
+    """
 
     kinds = frozenset({Kind.BINARY})
 
@@ -73,16 +136,11 @@ class RocAuc(PairMetric):
         return "roc_auc"
 
     def __call__(self, cosine_P: FloatArray, scores_P: FloatArray) -> float:
-        import torch
-        from torchmetrics.functional.classification import binary_auroc
+        from scipy.stats import rankdata
 
         if np.ptp(scores_P) == 0:
             return float("nan")
-        return float(binary_auroc(*_as_probabilities(torch.from_numpy(cosine_P), scores_P)))
-
-
-def _as_probabilities(cosine_P: Tensor, scores_P: FloatArray) -> tuple[Tensor, Tensor]:
-    """Torchmetrics would squash what is outside of 0 to 1, and lose the order of nearly equal cosines."""
-    import torch
-
-    return (cosine_P.double() + 1) / 2 * 0.999999 + 5e-7, torch.from_numpy(scores_P).long()
+        is_one_P = scores_P == 1
+        num_ones, num_zeros = int(is_one_P.sum()), int((~is_one_P).sum())
+        rank_sum = rankdata(cosine_P)[is_one_P].sum()
+        return float((rank_sum - num_ones * (num_ones + 1) / 2) / (num_ones * num_zeros))

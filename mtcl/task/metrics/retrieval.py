@@ -20,7 +20,22 @@ BoolArray = npt.NDArray[np.bool_]
 
 
 class RankingMetric(Metric):
-    """Scores a ranking. `depth` is how many ranks it looks at; None is all of them."""
+    """Scores the ranking of the pool for each query.
+
+    `hits_NK` says of the candidate at rank k (0 is the best) whether it is relevant to query n; `num_relevant_N` is the
+    number of relevant candidates in the whole pool. `depth` is how many ranks the metric needs; None is all of them.
+
+    Example:
+        >>> import numpy as np
+        >>> from mtcl.task.metrics import RankingMetric
+        >>> class FirstIsRight(RankingMetric):
+        ...     depth = 1
+        ...     name = "first_is_right"
+        ...     def __call__(self, hits_NK, num_relevant_N):
+        ...         return hits_NK[:, 0].astype(float)
+        >>> FirstIsRight()(np.array([[True, False], [False, True]]), np.array([1, 2])).tolist()
+        [1.0, 0.0]
+    """
 
     kinds = frozenset({Kind.POSITIVE})
     depth: int | None
@@ -32,7 +47,17 @@ class RankingMetric(Metric):
 
 @dataclass(frozen=True)
 class AtK(RankingMetric):
-    """A metric of the first `k` ranks."""
+    """A metric of the first `k` ranks: the base of those that have one.
+
+    Args:
+        k: Ranks that count, at least 1.
+
+    Example:
+        >>> from mtcl import Recall
+        >>> from mtcl.task.metrics.retrieval import AtK
+        >>> issubclass(Recall, AtK), Recall(k=5).name, Recall(k=5).depth
+        (True, 'recall@5', 5)
+    """
 
     k: int = 10
 
@@ -51,7 +76,25 @@ class AtK(RankingMetric):
 
 @dataclass(frozen=True)
 class NDCG(AtK):
-    """Normalised discounted cumulative gain with binary relevance (Jarvelin and Kekalainen 2002)."""
+    """Normalised discounted cumulative gain with binary relevance.
+
+    With the hit `h_i` at rank i (1 is the best), 0 or 1, and R relevant candidates in the pool:
+
+        ndcg = sum over i <= k of h_i / log2(i + 1)  /  sum over i <= min(k, R) of 1 / log2(i + 1)
+
+    Shapes: hits (N, K) with K up to k or more, numbers of relevant candidates (N,); scores (N,) from 0 to 1.
+    Source: Järvelin and Kekäläinen 2002, Cumulated gain-based evaluation of IR techniques.
+
+    Args:
+        k: Ranks that count, at least 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from mtcl import NDCG
+        >>> hits = np.array([[True, False, False], [False, True, False]])
+        >>> NDCG(k=3)(hits, np.array([1, 1])).round(3).tolist()
+        [1.0, 0.631]
+    """
 
     def __call__(self, hits_NK: BoolArray, num_relevant_N: npt.NDArray[np.int64]) -> FloatArray:
         hits_NK = hits_NK[:, : self.k]
@@ -64,7 +107,22 @@ class NDCG(AtK):
 
 @dataclass(frozen=True)
 class Recall(AtK):
-    """Share of the relevant candidates found in the first `k`."""
+    """Share of the relevant candidates that are among the first `k`.
+
+        recall = (relevant candidates among the first k) / (relevant candidates in the pool)
+
+    Shapes: hits (N, K) with K up to k or more, numbers of relevant candidates (N,); scores (N,) from 0 to 1.
+    Source: Manning, Raghavan and Schütze 2008, Introduction to Information Retrieval, chapter 8.
+
+    Args:
+        k: Ranks that count, at least 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from mtcl import Recall
+        >>> Recall(k=2)(np.array([[True, False, True], [True, True, False]]), np.array([2, 2])).tolist()
+        [0.5, 1.0]
+    """
 
     def __call__(self, hits_NK: BoolArray, num_relevant_N: npt.NDArray[np.int64]) -> FloatArray:
         return np.asarray(hits_NK[:, : self.k].sum(axis=1) / num_relevant_N)
@@ -72,7 +130,22 @@ class Recall(AtK):
 
 @dataclass(frozen=True)
 class Accuracy(AtK):
-    """1 if any of the first `k` is relevant (hit rate); with `k=1` the accuracy of nearest-label classification."""
+    """1 if any of the first `k` is relevant (hit rate); with `k=1` the accuracy of nearest-label classification.
+
+        accuracy = max over i <= k of h_i,   with the hit h_i at rank i, 0 or 1
+
+    Shapes: hits (N, K) with K up to k or more, numbers of relevant candidates (N,), which do not count; scores (N,).
+    Source: the hit rate of torchmetrics, `retrieval_hit_rate`.
+
+    Args:
+        k: Ranks that count, at least 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from mtcl import Accuracy
+        >>> Accuracy(k=1)(np.array([[True, False], [False, True]]), np.array([1, 1])).tolist()
+        [1.0, 0.0]
+    """
 
     k: int = 1
 
@@ -82,7 +155,19 @@ class Accuracy(AtK):
 
 @dataclass(frozen=True)
 class MRR(RankingMetric):
-    """Reciprocal rank of the first relevant candidate, over the whole ranking."""
+    """Reciprocal rank of the first relevant candidate, over the whole ranking.
+
+        mrr = 1 / (rank of the first relevant candidate, 1 for the best); the mean over queries is MRR
+
+    Shapes: hits (N, K) over the whole pool, numbers of relevant candidates (N,), which do not count; scores (N,).
+    Source: Voorhees 1999, The TREC-8 question answering track report.
+
+    Example:
+        >>> import numpy as np
+        >>> from mtcl import MRR
+        >>> MRR()(np.array([[True, False], [False, True]]), np.array([1, 1])).tolist()
+        [1.0, 0.5]
+    """
 
     depth: int | None = field(default=None, init=False)
 
@@ -97,7 +182,21 @@ class MRR(RankingMetric):
 
 @dataclass(frozen=True)
 class MAP(RankingMetric):
-    """Mean over the relevant candidates of the precision at their rank (average precision), over the whole ranking."""
+    """Mean over the relevant candidates of the precision at their rank (average precision), over the whole ranking.
+
+    With the hit `h_i` at rank i, 0 or 1, and R relevant candidates in the pool:
+
+        map = 1 / R * sum over i of h_i * (hits up to rank i) / i;   the mean over queries is MAP
+
+    Shapes: hits (N, K) over the whole pool, numbers of relevant candidates (N,); scores (N,) from 0 to 1.
+    Source: Manning, Raghavan and Schütze 2008, Introduction to Information Retrieval, chapter 8.
+
+    Example:
+        >>> import numpy as np
+        >>> from mtcl import MAP
+        >>> MAP()(np.array([[True, False, True], [False, True, False]]), np.array([2, 1])).round(3).tolist()
+        [0.833, 0.5]
+    """
 
     depth: int | None = field(default=None, init=False)
 
