@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
@@ -27,6 +28,19 @@ class Interest(Task):
 '''
 """The end of a file with a task on the posts of the demo corpus."""
 Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def quiet_trainer(**options: Any) -> Any:
+    """Lightning's Trainer with its own defaults, but on a CPU and without files and bars."""
+    from lightning.pytorch import Trainer
+
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    return Trainer(**{"accelerator": "cpu", **quiet, **options})
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from mtcl import losses, weighting
 from mtcl.encoder.checkpoint import ANOTHER_MACHINE, SavedRun
@@ -114,22 +114,32 @@ def own_class(value: Any, room: Any) -> Any:
     place, _, name = path.rpartition(".")
     if place not in ("", "mtcl", room.__name__) and not place.startswith(f"{room.__name__}."):
         return None
-    if name not in room.__all__ or not isinstance(arguments, dict):
+    kind = getattr(room, name, None) if name in room.__all__ else None
+    if not isinstance(kind, type) or not issubclass(kind, losses.Loss | weighting.Weighting):
         return None
-    taken = {}
+    if not isinstance(arguments, dict):
+        return None
+    taken, hints = {}, get_type_hints(kind.__init__)
     for key, argument in arguments.items():
-        is_class = isinstance(argument, dict) and "class_path" in argument
-        several = isinstance(argument, list) and any(isinstance(one, dict) for one in argument)
-        if is_class:
-            argument = own_class(argument, room)
-        elif several:
-            argument = [own_class(one, room) for one in argument]
-        if (is_class and argument is None) or (several and None in argument) or not isinstance(key, str):
+        if key not in hints:
             return None
-        if not (is_class or several or _is_plain(argument)):
+        if _is_class(hints[key]):  # a bare name would be imported as well
+            found = [own_class(one, room) for one in (argument if isinstance(argument, list) else [argument])]
+            if None in found:
+                return None
+            taken[key] = found if isinstance(argument, list) else found[0]
+        elif not _is_plain(argument):
             return None
-        taken[key] = argument
+        else:
+            taken[key] = argument
     return {"class_path": f"{room.__name__}.{name}", "init_args": taken}
+
+
+def _is_class(hint: Any) -> bool:
+    """Whether an argument of this annotation is an instance of a class of ours, or a list of such."""
+    return any(_is_class(one) for one in get_args(hint)) or (
+        isinstance(hint, type) and issubclass(hint, losses.Loss | weighting.Weighting)
+    )
 
 
 def _is_plain(value: Any) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -209,6 +209,15 @@ class MtclModule(pl.LightningModule):
         self.metric_log = MetricLog(self, list(tasks))
         if self._start is not None:
             self._take_weights(self._start)
+
+    @property
+    def lr(self) -> float:
+        """The backbone's learning rate, where Lightning's LearningRateFinder looks for it and sets what it has found."""
+        return self.optimizer_config.lr
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        self.optimizer_config = replace(self.optimizer_config, lr=value)
 
     def configure_optimizers(self) -> Any:
         learned = [self.losses, self.weighting]
