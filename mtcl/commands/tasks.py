@@ -1,13 +1,15 @@
-"""`mtcl tasks list | show NAME | check NAME | new NAME`: what tasks there are, and whether one is right."""
+"""`mtcl tasks list | show NAME | check NAME | batch NAME | new NAME`: which tasks there are, what training sees."""
 
 from __future__ import annotations
 
+import argparse
+import inspect
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mtcl.commands.arguments import Parser
-from mtcl.errors import ConfigError, TaskError
+from mtcl.errors import ConfigError, TaskError, nearest
 from mtcl.files import data_root
 from mtcl.task.contract import NAME, Task, errors_of
 from mtcl.task.pairs.table import DRAWN
@@ -40,7 +42,7 @@ class {class_name}(Task):
 
 def main(command: str, arguments: list[str]) -> int:
     parser = Parser(prog=f"mtcl {command}", description=__doc__)
-    actions = parser.add_subparsers(dest="action", required=True, metavar="list | show | check | new")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list | show | check | batch | new")
     add_list = actions.add_parser("list", help="all tasks that are found, broken files included")
     add_list.add_argument("--tasks_dir", help="more folders of task files")
     for action, what in (
@@ -51,11 +53,14 @@ def main(command: str, arguments: list[str]) -> int:
         sub.add_argument("name")
         sub.add_argument("--tasks_dir", help="more folders of task files")
         sub.add_argument("--data.root", dest="root", help="data root (default: MTCL_DATA)")
+    _add_batch(actions.add_parser("batch", help="show a training step: pairs, who is left out and why, what is cut"))
     add_new = actions.add_parser("new", help="write tasks/NAME.py to start from")
     add_new.add_argument("name")
     options = parser.parse_args(arguments)
     if options.action == "new":
         return new(options.name)
+    if options.action == "batch":
+        return show_batch(options)
     registry = discover(options.tasks_dir)
     if options.action == "list":
         return list_tasks(registry)
@@ -88,6 +93,45 @@ def show(task: Task) -> int:
     print(f"  {'metric':<8} {task.metric.name}\n  sample")
     for row in task.sample:
         print(f"    {row}")
+    return 0
+
+
+def _add_batch(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name")
+    parser.add_argument("-c", "--config", action="append", default=[], help="a run's YAML file, whose step is shown")
+    parser.add_argument("--step", type=int, default=0, help="number of the step, from 0 (default: %(default)s)")
+    parser.add_argument("--batch_size", type=int, help="pairs (default: the configuration's, or 8)")
+    parser.add_argument("--max_length", type=int, help="tokens of a text (default: the configuration's, or 128)")
+    parser.add_argument("--pairs", type=int, default=8, help="pairs that are printed (default: %(default)s)")
+    parser.add_argument("--model", help="encoder whose tokenizer reads the texts (default: the configuration's)")
+    parser.add_argument("--tasks_dir", help="more folders of task files")
+    parser.add_argument("--data.root", dest="root", help="data root (default: MTCL_DATA)")
+
+
+def show_batch(options: argparse.Namespace) -> int:
+    """Print a task's part of a training step; without a configuration, of a run of this task alone."""
+    from mtcl.configuration.yaml_files import load
+    from mtcl.training.datamodule import MtclDataModule
+    from mtcl.training.inspection import InspectedStep, inspect_batch
+
+    config: dict[str, Any] = load(options.config) if options.config else {"data": {"batch_size": 8}}
+    tasks = {name: {**(task or {}), "loss": None} for name, task in (config.get("tasks") or {}).items()}
+    given = {name: getattr(options, name) for name in ("root", "tasks_dir", "batch_size", "max_length")}
+    data = {**(config.get("data") or {}), **{name: value for name, value in given.items() if value is not None}}
+    encoder = dict((config.get("model") or {}).get("encoder") or {}) | (
+        {"name": options.model} if options.model else {}
+    )
+    if options.config and options.name not in tasks:
+        raise ConfigError(f"the configuration has no task {options.name!r}{nearest(options.name, tasks)}")
+    seed = config.get("seed_everything", 1)
+    if unknown := set(data) - set(inspect.signature(MtclDataModule).parameters):
+        raise ConfigError(f"unknown key 'data.{min(unknown)}'")
+    given = {"tasks": tasks or {options.name: {}}, "encoder": encoder, "seed": seed, **data}
+    shown = inspect_batch(MtclDataModule(**given), options.step)
+    part = tuple(task for task in shown.tasks if task.name == options.name)
+    print(InspectedStep(shown.step, part).text(options.pairs))
+    if not part:
+        print(f"the task has no sub-batch in step {options.step}; others do: {', '.join(t.name for t in shown.tasks)}")
     return 0
 
 

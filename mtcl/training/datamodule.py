@@ -45,7 +45,7 @@ class MtclDataModule(pl.LightningDataModule):
 
     Args:
         root: Folder with a sub-folder for each task; the environment's MTCL_DATA if null.
-        tasks: The run's tasks by name (set as the top-level key `tasks`).
+        tasks: The run's tasks by name (set as the top-level key `tasks`); from Python also mappings of their options.
         tasks_dir: More folders of task files, beside ./tasks and MTCL_TASKS_DIR.
         batch_size: Pairs per sub-batch, over all ranks, where the task gives none.
         max_length: Tokens a text is cut to where the task gives none.

@@ -48,8 +48,8 @@ class MtclModule(pl.LightningModule):
     """Multi-task contrastive training of one encoder.
 
     Args:
-        encoder: The shared encoder.
-        optimizer: Learning rates and schedule.
+        encoder: The shared encoder; from Python also a mapping of its options, as {"dim": 50}.
+        optimizer: Learning rates and schedule; from Python also a mapping.
         weighting: How the tasks' losses become one; the weighted mean if null.
         gradient_cosines_every_n_steps: Show the cosines of the tasks' gradients so often; 0 for never.
         eval_dims: Also evaluate the vectors cut to so many leading dimensions, of unit length again.
@@ -212,7 +212,7 @@ class MtclModule(pl.LightningModule):
 
     @property
     def lr(self) -> float:
-        """The backbone's learning rate, where Lightning's LearningRateFinder looks for it and sets what it has found."""
+        """The backbone's learning rate, by the name under which Lightning's LearningRateFinder reads and sets it."""
         return self.optimizer_config.lr
 
     @lr.setter
