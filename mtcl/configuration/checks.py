@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import inspect
 from collections.abc import Iterator, Mapping
 from functools import cache
 from types import NoneType
@@ -70,7 +71,7 @@ class _Walk:
             return
         kinds = Members.of(hint)
         typed, value = value, loaded(value) if kinds.is_nested else value
-        if kinds.is_open or (value is None and NoneType in kinds.leaves):
+        if kinds.is_open or (value in (None, "null") and NoneType in kinds.leaves):
             return
         if isinstance(value, Mapping) and kinds.record and "class_path" not in value:
             yield from self.record(where, value, kinds.record)
@@ -81,7 +82,7 @@ class _Walk:
         elif isinstance(value, list) and kinds.item is not None:
             for n, part in enumerate(value):
                 yield from self.value(f"{where}[{n}]", part, kinds.item)
-        elif isinstance(value, str) and kinds.classes and str not in kinds.leaves:
+        elif isinstance(value, str) and kinds.classes and not fits(value, kinds.leaves):
             yield from self.instance(where, {"class_path": str(value)}, kinds.classes)
         elif isinstance(value, Mapping | list) or not fits(typed, kinds.leaves):
             yield self.wrong(where, typed, hint)
@@ -138,6 +139,8 @@ class _Walk:
         path = value.get("class_path")
         arguments, more = (loaded(value.get(key)) or {} for key in ("init_args", "dict_kwargs"))
         odd = [key for key in value if key not in CLASS_KEYS]
+        if path is None and any(not inspect.isabstract(k) and value.keys() <= {*_arguments_of(k)} for k in kinds):
+            return  # the arguments of the class itself
         if not isinstance(path, str):
             yield f"{self.name(where)} has no class_path: give the name of a {noun(kinds)}, as {{class_path: NAME}}"
         elif odd:
