@@ -285,15 +285,21 @@ def test_an_odd_row_is_counted_and_the_run_goes_on(
 @pytest.mark.parametrize(
     ("text", "unknown", "right"),
     [
-        ("modle: {encoder: {dim: 8}}", "modle.encoder.dim", "model.encoder.dim"),
+        ("modle: {encoder: {dim: 8}}", "modle", "model"),
         ("modle: null", "modle", "model"),
         ("modle: {}", "modle", "model"),
         ("model: {optimzer: {}}", "model.optimzer", "model.optimizer"),
         ("data: {rot: null}", "data.rot", "data.root"),
         ("model: {encoder: {poolling: {}}}", "model.encoder.poolling", "model.encoder.pooling"),
         ("model: {encoder: {poolling: mean}}", "model.encoder.poolling", "model.encoder.pooling"),
-        ("model: {optimzer: {lr: 1}}", "model.optimzer.lr", "model.optimizer.lr"),
+        ("model: {optimzer: {lr: 1}}", "model.optimzer", "model.optimizer"),
+        ("model.optimzer.lr: 1", "model.optimzer", "model.optimizer"),
+        ("lr: 1", "lr", "model.optimizer.lr"),
+        ("model: {lr: 1}", "model.lr", "model.optimizer.lr"),
+        ("encoder: {dim: 8}", "encoder", "model.encoder"),
+        ("max_step: 8", "max_step", "trainer.max_steps"),
         ("tasks: {topic: {batchsize: 3}}", "batchsize", "batch_size"),
+        ("tasks: {topic: {lr: 3}}", "lr", "model.optimizer.lr"),
         ("trainer: {max_step: 3}", "trainer.max_step", "trainer.max_steps"),
         ("data: {rot: x}", "data.rot", "data.root"),
         ("seed_everythin: 2", "seed_everythin", "seed_everything"),
@@ -301,8 +307,8 @@ def test_an_odd_row_is_counted_and_the_run_goes_on(
 )
 def test_a_misspelt_key_is_told_the_nearest(fails: Fails, good: str, text: str, unknown: str, right: str) -> None:
     message = fails(*with_keys(good, text))
-    assert message.startswith("ConfigError: ")
-    assert f"unknown key {unknown!r}; did you mean {right!r}" in message
+    told = f"unknown key {unknown!r}; did you mean {right!r}?"
+    assert message in (f"ConfigError: {told}", f"ConfigError: tasks.topic: {told}")
 
 
 def test_a_misspelt_key_of_a_task_is_told_with_the_task(fails: Fails, good: str) -> None:
@@ -314,22 +320,106 @@ def test_a_misspelt_key_of_a_task_is_told_with_the_task(fails: Fails, good: str)
 def test_a_misspelt_option_is_told_the_nearest_and_never_taken_for_it(
     fails: Fails, good: str, arguments: list[str]
 ) -> None:
-    message = fails("fit", "-c", good, *arguments)
-    assert message.startswith(f"ConfigError: unrecognized arguments: {arguments[0]}")
-    assert "did you mean 'trainer.max_steps'" in message
+    option = arguments[0].partition("=")[0]
+    told = f"ConfigError: unknown option {option}; did you mean '--trainer.max_steps'?"
+    assert fails("fit", "-c", good, *arguments) == told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--lr", "1"], "unknown option --lr; did you mean '--model.optimizer.lr'?"),
+        (
+            ["--batch_size=8"],
+            "unknown option --batch_size; did you mean '--data.batch_size' or '--tasks.NAME.batch_size'?",
+        ),
+        (["--nonsense"], "unknown option --nonsense: it is no option of the command and no key of the configuration"),
+        (
+            ["--model.encoder.name.x", "1"],
+            "unknown option --model.encoder.name.x: it is no option of the command and no",
+        ),
+        (["word"], "unexpected 'word': options are given as --KEY VALUE"),
+        (["--trainer.max_steps"], "--trainer.max_steps has no value: give one"),
+        (["--trainer.max_steps", "--data.root", "x"], "--trainer.max_steps has no value: give one"),
+        (["--data.root", "-x"], "--data.root has no value: give one, as --data.root=-x if it is '-x'"),
+        (["--trainer.max_steps", "x"], "--trainer.max_steps is 'x': give a whole number"),
+        (["--model.optimizer.lr=x"], "--model.optimizer.lr is 'x': give a number"),
+        (["--tasks.topic.weight", "x"], "--tasks.topic.weight is 'x': give a number"),
+        (["--tasks.topic.wieght", "2"], "tasks.topic: unknown key 'wieght'; did you mean 'weight'?"),
+        (["--tasks.topic.loss", "InfoNCEE"], "--tasks.topic.loss: unknown loss 'InfoNCEE'; did you mean 'InfoNCE'?"),
+        (
+            ["--tasks.topic.loss", "InfoNCE", "--tasks.topic.loss.margn", "1"],
+            "--tasks.topic.loss: InfoNCE has no 'margn'",
+        ),
+        (
+            ["--tasks.topic.weight_schedule.3", "1"],
+            "--tasks.topic.weight_schedule.3: give all entries at once, as --tasks.",
+        ),
+        (["--model.eval_dims", "8"], "--model.eval_dims is 8: give a list of whole numbers or null, for example [8]"),
+        (["--model.eval_dims+", "x"], "model.eval_dims[0] is 'x': give a whole number"),
+        (["--data.seed", "3"], "--data.seed is set through seed_everything: give that key"),
+        (["--model.encoder", "nope.yaml"], "no configuration file 'nope.yaml'"),
+    ],
+)
+def test_a_wrong_option_is_told_as_it_was_given(fails: Fails, good: str, arguments: list[str], told: str) -> None:
+    assert fails("fit", "-c", good, *arguments).startswith(f"ConfigError: {told}")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("TRAINER__MAX_STEPS", "x", "MTCL_SET_TRAINER__MAX_STEPS is 'x': give a whole number"),
+        ("LR", "1", "unknown environment variable MTCL_SET_LR; did you mean 'MTCL_SET_MODEL__OPTIMIZER__LR'?"),
+        (
+            "CONFIG",
+            "x",
+            "unknown environment variable MTCL_SET_CONFIG: after MTCL_SET_ comes a key of the configuration",
+        ),
+        ("DATA__SEED", "1", "MTCL_SET_DATA__SEED is set through seed_everything: give that key"),
+        ("TASKS", "{topic: {weight: x}}", "tasks.topic.weight is 'x': give a number"),
+        ("TASKS", "[", "MTCL_SET_TASKS is '[': give keys with values"),
+    ],
+)
+def test_a_wrong_variable_is_told_by_its_name(
+    fails: Fails, good: str, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, told: str
+) -> None:
+    monkeypatch.setenv(f"MTCL_SET_{variable}", value)
+    assert fails("fit", "-c", good) == f"ConfigError: {told}"
+
+
+def test_a_wrong_value_of_a_file_is_told_where_the_command_line_gives_another(fails: Fails, good: str) -> None:
+    message = fails(*with_keys(good, "trainer: {max_steps: x}"), "--trainer.max_steps", "3")
+    assert message == "ConfigError: trainer.max_steps is 'x': give a whole number"
 
 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("data: {batch_size: many}", "data.batch_size: expected int, found many"),
-        ("trainer: {max_steps: 1.5}", "trainer.max_steps: expected int, found 1.5"),
-        ("tasks: {topic: {weight: much}}", "a task under `tasks`: weight: expected float, found much"),
+        ("data: {batch_size: many}", "data.batch_size is 'many': give a whole number"),
+        ("data: {batch_size: null}", "data.batch_size is null: give a whole number"),
+        ("trainer: {max_steps: 1.5}", "trainer.max_steps is 1.5: give a whole number"),
+        ("tasks: {topic: {weight: much}}", "tasks.topic.weight is 'much': give a number"),
+        ("model: {encoder: {pooling: max}}", "model.encoder.pooling is 'max': give mean, cls or last"),
         (
-            "model: {encoder: {pooling: max}}",
-            "model.encoder.pooling: expected one of 'mean', 'cls', 'last', found max",
+            "model: {encoder: {revision: 12}}",
+            "model.encoder.revision is 12: give a string or null; in quotes if it is text",
         ),
-        ("seed_everything: abc", "seed_everything: expected bool or int, found abc"),
+        ("model: {optimizer: 3}", "model.optimizer is 3: give keys with values, or leave it out"),
+        ("data: {held_out: topic}", "data.held_out is 'topic': give a list of strings or null, for example [topic]"),
+        ("model: {eval_dims: [8, x]}", "model.eval_dims[1] is 'x': give a whole number"),
+        ("seed_everything: abc", "seed_everything is 'abc': give true, false, a whole number or null"),
+        ("averaging: 0.9", "averaging is 0.9: give keys with values or null"),
+        ("averaging: {decay: x}", "averaging.decay is 'x': give a number"),
+        ("optimizer: {lr: 1}", "optimizer is set through model.optimizer: give that key"),
+        (
+            "tasks: {topic: {weight_schedule: {a: 1}}}",
+            "tasks.topic.weight_schedule has the key 'a': give a whole number",
+        ),
+        (
+            "trainer: {callbacks: [{class_path: EarlyStoping}]}",
+            "trainer.callbacks[0]: unknown Callback 'EarlyStoping'; did you mean 'EarlyStopping'?",
+        ),
+        ("trainer: {logger: CSVLogger}", "trainer.logger: CSVLogger needs save_dir: give a string"),
         ("tasks: [topic]", "tasks is ['topic']: give names with settings, for example `tasks: {search: {}}`"),
         (
             "model: {encoder: {dim: -1}}",
@@ -350,22 +440,74 @@ def test_a_wrong_value_is_told_with_its_key(fails: Fails, good: str, text: str, 
 @pytest.mark.parametrize(
     ("loss", "told"),
     [
-        ("InfoNCEE", "did you mean 'InfoNCE'?"),
+        ("InfoNCEE", ": unknown loss 'InfoNCEE'; did you mean 'InfoNCE'?"),
+        ("infonce", ": unknown loss 'infonce'; did you mean 'InfoNCE'?"),
+        ("{class_path: mtcl.losses.InfoNCEE}", ": unknown loss 'mtcl.losses.InfoNCEE'; did you mean 'InfoNCE'?"),
         (
-            "{class_path: mtcl.losses.InfoNCEE}",
-            "module 'mtcl.losses' has no attribute 'InfoNCEE'; did you mean 'InfoNCE'?",
+            "{class_path: mtcl.loses.InfoNCE}",
+            ": cannot import 'mtcl.loses': ModuleNotFoundError: No module named 'mtcl.loses'; did you mean 'InfoNCE'?",
         ),
         (
             "{class_path: InfoNCE, init_args: {temprature: 1}}",
-            "mtcl.InfoNCE has no 'temprature'; did you mean 'temperature'",
+            ": InfoNCE has no 'temprature'; did you mean 'temperature'?",
+        ),
+        ("{class_path: InfoNCE, init_args: {temperature: hot}}", ".temperature is 'hot': give a number"),
+        ("{class_path: InfoNCE, temperature: 1}", " has 'temperature' beside class_path: put it under init_args"),
+        ("{temperature: 1}", " has no class_path: give the name of a loss, as {class_path: NAME}"),
+        ("{class_path: InfoNCE, init_args: 3}", ".init_args is 3: give keys with values, or leave it out"),
+        ("{class_path: InfoNCE, init_args: {directions: three}}", ".directions is 'three': give one or both"),
+        ("WeightedSum", ": WeightedSum needs losses: give a list of losses"),
+        (
+            "{class_path: WeightedSum, init_args: {losses: [InfoNCE, TeecherMSE]}}",
+            ".losses[1]: unknown loss 'TeecherMSE'; did you mean 'TeacherMSE'?",
+        ),
+        (
+            "MultipleNegativesRankingLoss",
+            ": 'MultipleNegativesRankingLoss' is not a loss of mtcl: give InfoNCE, its counterpart",
+        ),
+        (
+            "{class_path: sentence_transformers.losses.MarginMSELoss}",
+            ": 'MarginMSELoss' is not a loss of mtcl: give MarginMSE, its counterpart",
+        ),
+        (
+            "MultipleNegativesSymmetricRankingLoss",
+            ": 'MultipleNegativesSymmetricRankingLoss' is not a loss of mtcl: "
+            "give {class_path: InfoNCE, init_args: {directions: both}}, its counterpart",
+        ),
+        ("3", " is 3: give a loss or null"),
+    ],
+)
+def test_a_loss_that_cannot_be_is_told_with_the_task_and_the_nearest(
+    fails: Fails, good: str, loss: str, told: str
+) -> None:
+    assert fails(*with_keys(good, f"tasks: {{topic: {{loss: {loss}}}}}")) == f"ConfigError: tasks.topic.loss{told}"
+
+
+@pytest.mark.parametrize(
+    ("loss", "told"), [("Mean", "'Mean' is a weighting: give a loss"), ("Nonsense", "unknown loss 'Nonsense'")]
+)
+def test_a_loss_that_is_like_none_is_told_all_losses_and_no_weighting(
+    fails: Fails, good: str, loss: str, told: str
+) -> None:
+    message, _, known = fails(*with_keys(good, f"tasks: {{topic: {{loss: {loss}}}}}")).partition("; known: ")
+    assert message == f"ConfigError: tasks.topic.loss: {told}"
+    assert {"CoSENT", "InfoNCE", "PairBCE"} < set(known.split(", "))
+    assert not {"Mean", "Uncertainty", "GradientWeighting", "Loss"} & set(known.split(", "))
+
+
+@pytest.mark.parametrize(
+    ("weighting", "told"),
+    [
+        ("Meen", ": unknown weighting 'Meen'; did you mean 'Mean'?"),
+        ("InfoNCE", ": 'InfoNCE' is a loss: give a weighting; known: GradientWeighting, Mean, Uncertainty"),
+        (
+            "{class_path: GradientWeighting, init_args: {method: pcgrd}}",
+            ".method is 'pcgrd': give upgrad, pcgrad, cagrad, mgda or aligned_mtl",
         ),
     ],
 )
-def test_a_misspelt_loss_or_parameter_of_it_is_told_the_nearest(fails: Fails, good: str, loss: str, told: str) -> None:
-    message = fails(*with_keys(good, f"tasks: {{topic: {{loss: {loss}}}}}"))
-    assert message.startswith("ConfigError: a task under `tasks`: loss: ")
-    assert told in message
-    assert "Union" not in message
+def test_a_weighting_that_cannot_be_is_told_the_nearest(fails: Fails, good: str, weighting: str, told: str) -> None:
+    assert fails(*with_keys(good, f"model: {{weighting: {weighting}}}")) == f"ConfigError: model.weighting{told}"
 
 
 def test_yaml_that_does_not_parse(fails: Fails, good: str) -> None:

@@ -85,6 +85,18 @@ def test_null_for_a_task_that_no_file_has_is_an_error(tmp_path: Path) -> None:
         load(tmp_path, "tasks: {a: null}")
 
 
+def test_a_key_with_dots_is_the_same_as_nested_keys(tmp_path: Path) -> None:
+    texts = [
+        "model.encoder.dim: 8\nmodel: {optimizer.lr: 1}",
+        "tasks: {a: {loss.class_path: InfoNCE}}",
+        "tasks.a.weight: 2",
+    ]
+    assert load(tmp_path, *texts) == {
+        "model": {"encoder": {"dim": 8}, "optimizer": {"lr": 1}},
+        "tasks": {"a": {"loss": {"class_path": "InfoNCE"}, "weight": 2}},
+    }
+
+
 def test_scalars_and_lists_are_replaced(tmp_path: Path) -> None:
     merged = load(tmp_path, "x: 1\ny: [1, 2, 3]\nz: {deep: {l: [1], k: 1}}", "x: two\ny: [4]\nz: {deep: {l: []}}")
     assert merged == {"x": "two", "y": [4], "z": {"deep": {"l": [], "k": 1}}}
@@ -138,6 +150,7 @@ def test_files_win_over_the_configuration_of_a_checkpoint(tmp_path: Path) -> Non
         ("1:", r"the configuration has the key 1: keys are names"),
         ("trainer: 5", r"trainer is 5: give keys with values"),
         ("seed_everything: -1", r"seed_everything is -1: give 0 to "),
+        ("trainer.max_steps: 1\ntrainer: 3", r"trainer is 3: give keys with values"),
         ("model: &a {encoder: *a}", r"0\.yaml: an anchor \(&\) stands inside of itself"),
     ],
 )
@@ -239,10 +252,12 @@ def test_dropout_is_set_where_the_model_s_own_is_a_whole_number(tiny_model: Path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("command", "key"), [("fit", "--model.optimizer.lr"), ("compare", "--encoders")])
-def test_help_says_each_thing_once(command: str, key: str, mtcl_command: Run) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "key"), [(["fit", "--help_all"], "--model.optimizer.lr"), (["compare", "--help"], "--encoders")]
+)
+def test_help_says_each_thing_once(arguments: list[str], key: str, mtcl_command: Run) -> None:
     """The command's own options first, then every key of its configuration, without the libraries' headings."""
-    done = mtcl_command(command, "--help")
+    done = mtcl_command(*arguments)
     assert done.returncode == 0, done.stderr
     assert key in done.stdout
     assert done.stdout.count("usage:") == 1

@@ -47,8 +47,13 @@ def imported(stderr: str) -> set[str]:
 
 @pytest.mark.parametrize(
     ("arguments", "kept_out"),
-    [(["--help"], HEAVY | {"pyarrow"}), (["--version"], HEAVY | {"pyarrow"}), (["tasks", "list"], HEAVY)],
-    ids=["help", "version", "list"],
+    [
+        (["--help"], HEAVY | {"pyarrow"}),
+        (["--version"], HEAVY | {"pyarrow"}),
+        (["fit", "--help"], HEAVY | {"pyarrow", "jsonargparse"}),
+        (["tasks", "list"], HEAVY),
+    ],
+    ids=["help", "version", "help of fit", "list"],
 )
 def test_nothing_heavy_is_imported(folder: Path, arguments: list[str], kept_out: set[str]) -> None:
     done = run(folder, *arguments, flags=("-X", "importtime"))
@@ -65,7 +70,9 @@ def test_a_user_s_import_of_mtcl_is_light(folder: Path) -> None:
     assert not {name.split(".")[0] for name in done.stdout.split()} & (HEAVY | {"pyarrow"})
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["tasks", "list"]], ids=["help", "list"])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["fit", "--help"], ["tasks", "list"]], ids=["help", "help of fit", "list"]
+)
 def test_a_command_is_there_within_a_second(folder: Path, arguments: list[str]) -> None:
     seconds = []
     for _ in range(9):

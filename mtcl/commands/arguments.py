@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any, NoReturn, TypeVar, get_origin, get_type_hints
+from typing import Any, NoReturn, TypeVar, cast, get_origin, get_type_hints
 
 import yaml
 
@@ -25,9 +25,11 @@ class Parser(argparse.ArgumentParser):
 
 def parse(kind: type[Config], content: dict[str, Any], arguments: list[str]) -> Config:
     """A dataclass from a configuration file's content and the keys that the command line gives after it."""
+    from mtcl.configuration.keys import section_of
     from mtcl.configuration.parser import MtclParser
 
-    parser = MtclParser(env_prefix=f"MTCL_{kind.__name__.removesuffix('Config').upper()}")
+    keys = section_of(cast("Any", kind))
+    parser = MtclParser(keys, env_prefix=f"MTCL_{kind.__name__.removesuffix('Config').upper()}")
     parser.add_argument("--config", action="config", help="YAML file; several merge key by key, later ones win.")
     parser.add_class_arguments(kind, as_group=False)
     content, arguments = _below_dicts(kind, content, arguments)

@@ -16,6 +16,7 @@ from mtcl.commands.beginning import find_checkpoint
 from mtcl.commands.process import allow_open_files, quiet_libraries
 from mtcl.commands.run_folder import run_folder
 from mtcl.configuration import yaml_files as configuration
+from mtcl.configuration.help import WIDTH, short_help
 from mtcl.errors import ConfigError, DataError, RankError
 from mtcl.types import BEST
 
@@ -25,12 +26,24 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("mtcl")
 
+DESCRIPTIONS = {
+    "fit": "Train the encoder on the tasks of a configuration.",
+    "validate": "Evaluate the encoder on the validation splits.",
+    "test": "Evaluate the encoder on the test splits.",
+    "predict": "Write the embeddings of the test splits' texts to Parquet files.",
+}
+
 
 def main(command: str, arguments: list[str]) -> int:
-    options, rest = _parser(command).parse_known_args(arguments)
-    if "-h" in rest or "--help" in rest:
-        _parser(command).print_help()
+    parser = _parser(command)
+    options, rest = parser.parse_known_args(arguments)
+    if options.help:
+        print(short_help(command, parser))
+        return 0
+    if options.help_all:
+        parser.print_help()
         print("\nand every key of a configuration:\n")
+        rest.append("--help")
     quiet_libraries()
     allow_open_files()
     from mtcl.configuration.from_checkpoint import plain_config
@@ -166,23 +179,24 @@ def predict(cli: MtclCLI) -> int:
 
 
 def _parser(command: str) -> argparse.ArgumentParser:
-    parser = Parser(prog=f"mtcl {command}", description=__doc__, add_help=False)
-    parser.add_argument("-c", "--config", action="append", default=[], help="YAML file; several merge, later ones win")
-    parser.add_argument("--run_dir", help="where the run writes (default: runs/<name of the first configuration>)")
-    parser.add_argument("--tasks_dir", help="more folders of task files, beside ./tasks and MTCL_TASKS_DIR")
+    parser = Parser(prog=f"mtcl {command}", description=DESCRIPTIONS[command], add_help=False, formatter_class=_format)
+    add = parser.add_argument
+    add("-c", "--config", action="append", default=[], metavar="FILE", help="YAML file; several merge, later ones win")
+    add("--run_dir", metavar="DIR", help="where the run writes (default: runs/NAME of the first configuration)")
+    add("--tasks_dir", metavar="DIR", help="more folders of task files, besides ./tasks and MTCL_TASKS_DIR")
     if command == "fit":
-        parser.add_argument(
-            "--resume", nargs="?", const="last", help="go on with a run: its folder or .ckpt; the newest run if bare"
-        )
-        parser.add_argument(
-            "--allow_changes", action="store_true", help="with --resume: even if tasks, pairs or encoder are others now"
-        )
-        parser.add_argument("--init_from", help="start a new run from the weights of a run folder (best) or .ckpt")
+        add("--resume", nargs="?", const="last", metavar="RUN", help="continue a run or .ckpt; the newest run if bare")
+        add("--allow_changes", action="store_true", help="with --resume: although tasks, pairs or encoder have changed")
+        add("--init_from", metavar="RUN", help="start a new run from the weights of a run (best.ckpt) or a .ckpt")
     else:
-        parser.add_argument("--ckpt", help="run folder (its best checkpoint) or .ckpt; the base encoder if absent")
-    parser.add_argument(
-        "--trust_checkpoint", action="store_true", help="take all of a checkpoint's configuration; it may then run code"
-    )
-    parser.add_argument("--no_base", action="store_true", help="do not evaluate the base encoder to compare with")
+        add("--ckpt", metavar="RUN", help="a run (its best.ckpt) or a .ckpt; the base encoder if not given")
+    add("--trust_checkpoint", action="store_true", help="take all of a checkpoint's configuration; may run code")
+    add("--no_base", action="store_true", help="do not evaluate the base encoder to compare with")
+    add("-h", "--help", action="store_true", help="this text")
+    add("--help_all", action="store_true", help="every key of a configuration")
     parser.set_defaults(resume=None, init_from=None, ckpt=None, allow_changes=False)
     return parser
+
+
+def _format(prog: str) -> argparse.HelpFormatter:
+    return argparse.HelpFormatter(prog, width=WIDTH, max_help_position=26)

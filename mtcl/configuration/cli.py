@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,9 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from mtcl.configuration.parser import MtclParser
+from mtcl.configuration.run_keys import run_keys
 from mtcl.encoder.precision import best_precision
-from mtcl.errors import ConfigError, nearest
+from mtcl.errors import ConfigError
 from mtcl.training.callbacks import AveragingConfig
 from mtcl.training.datamodule import MtclDataModule
 from mtcl.training.module import MtclModule
@@ -37,7 +37,6 @@ class MtclCLI(LightningCLI):
         self, arguments: list[str], *, config: dict[str, Any], run_dir: Path, resume_step: int | None = None
     ) -> None:
         self.run_dir, self.resume_step = run_dir, resume_step
-        check_keys_of_tasks(config.get("tasks") or {})
         with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as merged:
             yaml.safe_dump(config, merged, sort_keys=False)
             merged.flush()
@@ -54,7 +53,7 @@ class MtclCLI(LightningCLI):
             )
 
     def init_parser(self, **options: Any) -> LightningArgumentParser:
-        parser = MtclParser(**options)
+        parser = MtclParser(run_keys(), **options)
         parser.add_argument(
             "-c", "--config", action="config", help="YAML file; several merge key by key, later ones win."
         )
@@ -136,15 +135,6 @@ class _Parsed(MtclCLI):
 def check_config(config: dict[str, Any]) -> None:
     """Raise `ConfigError` for keys and values that no run takes; nothing is loaded."""
     _Parsed(["--seed_everything", "false"], config=config, run_dir=Path())  # a seed would be this process's
-
-
-def check_keys_of_tasks(tasks: dict[str, Any]) -> None:
-    """Raise `ConfigError` for an unknown key of a task: the parser would not say of which."""
-    known = [field.name for field in fields(TaskConfig)]
-    for name, settings in tasks.items():
-        for key in settings if isinstance(settings, dict) else ():
-            if str(key).partition(".")[0] not in known:
-                raise ConfigError(f"tasks.{name}: unknown key {key!r}{nearest(str(key), known)}")
 
 
 def _listed(value: Any) -> list[Any]:

@@ -16,7 +16,9 @@ from mtcl.errors import ConfigError, nearest, root_cause
 
 def load(paths: list[str], *, below: dict[str, Any] | None = None) -> dict[str, Any]:
     """The merged content of YAML files, on top of `below` (the configuration of a checkpoint)."""
-    merged = read(paths, below=below)
+    merged = below or {}
+    for path in paths:
+        merged = merge(merged, nested(_read(Path(path))))
     if odd := [key for key in merged if not isinstance(key, str)]:
         raise ConfigError(f"the configuration has the key {odd[0]!r}: keys are names, put it in quotes if it is one")
     seed = merged.get("seed_everything")
@@ -44,6 +46,18 @@ def read(paths: list[str], *, below: dict[str, Any] | None = None) -> dict[str, 
     for path in paths:
         merged = merge(merged, _read(Path(path)))
     return merged
+
+
+def nested(content: dict[str, Any]) -> dict[str, Any]:
+    """The content with `model.encoder.dim: 8` written out as `model: {encoder: {dim: 8}}`, at every depth."""
+    result: dict[str, Any] = {}
+    for key, value in content.items():
+        first, *rest = str(key).split(".") if isinstance(key, str) else [key]
+        inner = nested(value) if isinstance(value, dict) else value
+        for name in reversed(rest):
+            inner = {name: inner}
+        result = merge(result, {first: inner})
+    return result
 
 
 def merge(below: dict[str, Any], above: dict[str, Any], *, path: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -88,7 +102,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506, a SafeLoader
     except FileNotFoundError as error:
-        there = [str(p) for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+        there = [str(p) for p in path.parent.glob("[!.]*.yaml")] if path.parent.is_dir() else []
         raise ConfigError(f"no configuration file {str(path)!r}{nearest(str(path), there)}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read configuration file {str(path)!r}: {error}") from error

@@ -1,0 +1,125 @@
+"""Classes by the names that a configuration gives them: `InfoNCE`, `mtcl.losses.InfoNCE`, `my_package.MyLoss`."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from mtcl.configuration.closest import closest, did_you_mean
+from mtcl.errors import ConfigError
+from mtcl.losses import Loss
+from mtcl.weighting import Weighting
+
+NOUNS: dict[type, tuple[str, str]] = {Loss: ("loss", "losses"), Weighting: ("weighting", "weightings")}
+
+LIBRARIES = ("sentence_transformers", "torch", "pytorch_metric_learning")
+COUNTERPARTS = {
+    "MultipleNegativesRankingLoss": "InfoNCE",
+    "CachedMultipleNegativesRankingLoss": "InfoNCE",
+    "MultipleNegativesSymmetricRankingLoss": "{class_path: InfoNCE, init_args: {directions: both}}",
+    "CachedMultipleNegativesSymmetricRankingLoss": "{class_path: InfoNCE, init_args: {directions: both}}",
+    "GISTEmbedLoss": "{class_path: InfoNCE, init_args: {guide: base}}",
+    "CachedGISTEmbedLoss": "{class_path: InfoNCE, init_args: {guide: base}}",
+    "TripletLoss": "InfoNCE",
+    "CoSENTLoss": "CoSENT",
+    "AnglELoss": "CoSENT",
+    "CosineSimilarityLoss": "CoSENT",
+    "ContrastiveLoss": "PairBCE",
+    "OnlineContrastiveLoss": "PairBCE",
+    "MSELoss": "TeacherMSE",
+    "EmbedDistillLoss": "TeacherMSE",
+    "MarginMSELoss": "MarginMSE",
+    "DistillKLDivLoss": "DistillKL",
+    "MatryoshkaLoss": "{class_path: Matryoshka, init_args: {loss: InfoNCE, dims: [128]}}",
+    "GlobalOrthogonalRegularizationLoss": "{class_path: SpreadOut, init_args: {loss: InfoNCE}}",
+    "CrossEntropyLoss": "InfoNCE",
+    "CosineEmbeddingLoss": "PairBCE",
+    "BCEWithLogitsLoss": "PairBCE",
+    "KLDivLoss": "DistillKL",
+    "TripletMarginLoss": "InfoNCE",
+    "NTXentLoss": "InfoNCE",
+    "SupConLoss": "{class_path: InfoNCE, init_args: {multi_positive: true}}",
+}
+"""Losses of sentence-transformers, PyTorch and pytorch-metric-learning -> the loss of ours for the same pairs.
+
+`CosineSimilarityLoss` fits the cosine to a score; CoSENT fits the order of the scores only. The contrastive losses have
+labels 0 and 1, which PairBCE is for. The negative of a triplet is a hard negative for InfoNCE.
+"""
+
+
+def noun(kinds: tuple[type, ...]) -> str:
+    """How a message names the kinds: `loss`, or the class's own name."""
+    return " or ".join(NOUNS[kind][0] if kind in NOUNS else getattr(kind, "__name__", str(kind)) for kind in kinds)
+
+
+def with_article(word: str) -> str:
+    """`a loss`, `an Accelerator`."""
+    return f"an {word}" if word[0] in "AEIOUaeiou" else f"a {word}"
+
+
+def resolve(name: str, kinds: tuple[type, ...], *, imports: bool) -> type | None:
+    """The class that a name means, a subclass of one of `kinds`; None where only the parser can tell.
+
+    A module that is not loaded yet is imported with `imports` only. Raises `ConfigError` for a name of no such class.
+    """
+    package, short = name.partition(".")[0], name.rpartition(".")[2]
+    is_short = short == name
+    named = [kind for kind in _concrete(kinds) if kind.__name__ == name]
+    if not named and Loss in kinds and short in COUNTERPARTS and (is_short or package in LIBRARIES):
+        raise ConfigError(f"{short!r} is not a loss of mtcl: give {COUNTERPARTS[short]}, its counterpart")
+    is_path = all(part.isidentifier() for part in name.split("."))
+    found = named[0] if named else _look_up(name, kinds, imports=imports) if is_path else None
+    if isinstance(found, type):
+        if issubclass(found, kinds) and not inspect.isabstract(found):
+            return found
+        raise ConfigError(f"{name!r} is {_what_it_is(found)}: give {with_article(noun(kinds))}{_offer(kinds)}")
+    if found is not None or (is_path and not is_short and not _is_loaded(name)):
+        return None
+    for kind in NOUNS:
+        if any(other.__name__ == short for other in _concrete((kind,))):
+            raise ConfigError(f"{name!r} is a {noun((kind,))}: give {with_article(noun(kinds))}{_offer(kinds)}")
+    near = closest(short, _names(kinds))
+    raise ConfigError(f"unknown {noun(kinds)} {name!r}" + (did_you_mean(near) if near else _offer(kinds)))
+
+
+def _what_it_is(found: type) -> str:
+    if inspect.isabstract(found):
+        return "only the interface"
+    return next((f"a {noun((kind,))}" for kind in NOUNS if issubclass(found, kind)), "another kind of class")
+
+
+def _look_up(name: str, kinds: tuple[type, ...], *, imports: bool) -> Any:
+    module, _, attribute = name.rpartition(".")
+    if imports and module and module not in sys.modules:
+        try:
+            importlib.import_module(module)
+        except Exception as error:  # a module of the user's can raise anything
+            near = did_you_mean(closest(attribute, _names(kinds)))
+            raise ConfigError(f"cannot import {module!r}: {type(error).__name__}: {error}{near}") from error
+    return vars(sys.modules[module]).get(attribute) if module in sys.modules else None
+
+
+def _is_loaded(name: str) -> bool:
+    """Whether the module of a dotted name is loaded and says all its names, none of them on demand."""
+    module = sys.modules.get(name.rpartition(".")[0])
+    return module is not None and not hasattr(module, "__getattr__")
+
+
+def _concrete(kinds: tuple[type, ...]) -> Iterator[type]:
+    """All loaded subclasses that can be made."""
+    for kind in kinds:
+        if not inspect.isabstract(kind):
+            yield kind
+        yield from _concrete(tuple(kind.__subclasses__()))
+
+
+def _names(kinds: tuple[type, ...]) -> list[str]:
+    return sorted({kind.__name__ for kind in _concrete(kinds) if not kind.__name__.startswith("_")})
+
+
+def _offer(kinds: tuple[type, ...]) -> str:
+    names = _names(kinds)
+    return f"; known: {', '.join(names[:12])}" + (", ..." if len(names) > 12 else "")

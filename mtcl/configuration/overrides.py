@@ -1,0 +1,167 @@
+"""What the command line and the environment set, as keys on top of a configuration, to be checked with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mtcl.configuration.closest import closest_key, did_you_mean
+from mtcl.configuration.keys import Section, full_names, section_of, set_by
+from mtcl.configuration.types import Members
+from mtcl.configuration.values import Text, fits, loaded
+from mtcl.configuration.yaml_files import merge, read
+from mtcl.errors import ConfigError
+
+HELP = ("-h", "--help", "--print_config", "--print_shtab")
+
+
+@dataclass(frozen=True)
+class Override:
+    """One key as it was given: `--model.optimizer.lr 1e-4`, or `MTCL_SET_MODEL__OPTIMIZER__LR=1e-4`.
+
+    Attributes:
+        key: Its full name.
+        given_as: The option or the variable.
+        text: What was typed.
+        appends: Whether it is one more item of a list, as `--data.held_out+ jobs`.
+    """
+
+    key: str
+    given_as: str
+    text: str
+    appends: bool = False
+
+
+def from_arguments(arguments: list[str], keys: Section) -> list[Override]:
+    """The options of a command line, in order. Raises `ConfigError` for an unknown one and for one without a value."""
+    found = []
+    rest = list(arguments)
+    while rest:
+        option, is_joined, text = rest.pop(0).partition("=")
+        if option in HELP or option.endswith(".help"):
+            if option.endswith(".help") and rest and not rest[0].startswith("-"):
+                rest.pop(0)  # the class whose help is asked for
+            continue
+        if not option.startswith("--") or option == "--":
+            raise ConfigError(f"unexpected {option!r}: options are given as --KEY VALUE")
+        key = option.removeprefix("--").removesuffix("+")
+        if not _is_known(key, keys):
+            near = [f"--{name}" for name in closest_key(key, keys)]
+            told = did_you_mean(near) or ": it is no option of the command and no key of the configuration"
+            raise ConfigError(f"unknown option {option}{told}")
+        if not is_joined:
+            text = _next_value(option, rest)
+        found.append(Override(key, option.removesuffix("+"), text, appends=option.endswith("+")))
+    return found
+
+
+def from_environment(environment: Mapping[str, str], prefix: str, keys: Section) -> list[Override]:
+    """The keys that variables set, as `PREFIX_DATA__ROOT`. Raises `ConfigError` for one that names no key."""
+    variables = {_variable(prefix, key): key for key in (*dict(full_names(keys)), *dict(set_by(keys)))}
+    found = []
+    for name, text in sorted(environment.items()):
+        if not name.startswith(f"{prefix}_"):
+            continue
+        if name not in variables:
+            key = name.removeprefix(f"{prefix}_").lower().replace("__", ".")
+            near = [_variable(prefix, other) for other in closest_key(key, keys)]
+            told = did_you_mean(near) or f": after {prefix}_ comes a key of the configuration"
+            raise ConfigError(f"unknown environment variable {name}{told}")
+        found.append(Override(variables[name], name, text))
+    return found
+
+
+def on_top(config: dict[str, Any], overrides: Iterable[Override], keys: Section) -> dict[str, Any]:
+    """The configuration as the overrides make it, for a check only: the parser reads them itself."""
+    for override in overrides:
+        config = _put(config, override.key.split("."), override, keys)
+    return config
+
+
+def _put(now: Any, path: list[str], override: Override, hint: Any) -> Any:
+    """The value `now` of a key of type `hint`, with the override at `path` below it."""
+    now = loaded(now)
+    if not path:
+        return _value(now, override, hint)
+    if isinstance(hint, Section):
+        return _put_in(now, path, override, hint.keys)
+    kinds = Members.of(hint)
+    if isinstance(now, list):  # its last item is meant
+        return [*now[:-1], _put(now[-1], path, override, kinds.item or Any)] if now else now
+    if kinds.record:
+        return _put_in(now, path, override, section_of(kinds.record).keys)
+    if not kinds.entry:
+        return _put_in_object(now, path, override)
+    of_key, of_value = kinds.entry
+    if of_key is not str:
+        whole = override.given_as.removesuffix("." + ".".join(path))
+        raise ConfigError(f"{override.given_as}: give all entries at once, as {whole} '{{{path[0]}: ...}}'")
+    return _put_in(now, path, override, {path[0]: of_value})
+
+
+def _put_in(now: Any, path: list[str], override: Override, hints: Mapping[str, Any]) -> dict[str, Any]:
+    content = now if isinstance(now, dict) else {}
+    first, *rest = path
+    return content | {first: _put(content.get(first), rest, override, hints.get(first, Any))}
+
+
+def _put_in_object(now: Any, path: list[str], override: Override) -> dict[str, Any]:
+    """An argument of an object may be given with `init_args` or without."""
+    content = now if isinstance(now, dict) else {"class_path": now} if isinstance(now, str) else {}
+    if path == ["class_path"]:
+        return {"class_path": override.text}
+    if path[0] not in ("init_args", "dict_kwargs"):
+        path = ["init_args", *path]
+    return _nested(content, path, override)
+
+
+def _nested(content: dict[str, Any], path: list[str], override: Override) -> dict[str, Any]:
+    first, *rest = path
+    below = content.get(first)
+    if not rest:
+        return content | {first: _value(below, override, Any)}
+    return content | {first: _nested(below if isinstance(below, dict) else {}, rest, override)}
+
+
+def _value(now: Any, override: Override, hint: Any) -> Any:
+    text = Text(override.text)
+    if override.appends:
+        items = loaded(text)
+        return [*(now if isinstance(now, list) else []), *(items if isinstance(items, list) else [text])]
+    if not isinstance(hint, Section):
+        return text
+    content = loaded(text)
+    if isinstance(content, str):
+        content = read([content])
+    return merge(now, content) if isinstance(now, dict) and isinstance(content, dict) else content
+
+
+def _is_known(key: str, keys: Section) -> bool:
+    """Whether a full name, or the key that it begins with, is one that can be set."""
+    first, _, rest = key.partition(".")
+    if first in keys.set_by:
+        return True
+    inner = keys.keys.get(first)
+    if isinstance(inner, Section):
+        return not rest or _is_known(rest, inner)
+    return inner is not None and (not rest or not _is_single(inner))
+
+
+def _is_single(hint: Any) -> bool:
+    """Whether values of the type have nothing below them."""
+    kinds = Members.of(hint)
+    return not (kinds.classes or kinds.entry or kinds.is_open) and (kinds.item is None or _is_single(kinds.item))
+
+
+def _next_value(option: str, rest: list[str]) -> str:
+    """Takes an option's value off the rest of a command line."""
+    if not rest or rest[0].startswith("--"):
+        raise ConfigError(f"{option} has no value: give one")
+    if rest[0].startswith("-") and not fits(Text(rest[0]), [float]):
+        raise ConfigError(f"{option} has no value: give one, as {option}={rest[0]} if it is {rest[0]!r}")
+    return rest.pop(0)
+
+
+def _variable(prefix: str, key: str) -> str:
+    return f"{prefix}_{key.replace('.', '__').upper()}"

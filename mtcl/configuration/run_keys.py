@@ -1,0 +1,54 @@
+"""The keys of a run's configuration: Lightning's trainer, our module and data, and what the command line adds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from lightning.pytorch import Trainer
+
+from mtcl.configuration.checks import check
+from mtcl.configuration.keys import Section, section_of
+from mtcl.training.callbacks import AveragingConfig
+from mtcl.training.datamodule import MtclDataModule
+from mtcl.training.module import MtclModule
+from mtcl.training.task_config import TaskConfig
+
+SET_BY = {
+    "data.tasks": "tasks",
+    "data.encoder": "model.encoder",
+    "data.seed": "seed_everything",
+    "optimizer": "model.optimizer",
+    "lr_scheduler": "model.optimizer",
+}
+"""Keys that the parser knows and that are not given: those it links, and two of Lightning's in the place of ours."""
+
+
+@cache
+def run_keys() -> Section:
+    """Every key that can be given, with its type."""
+    keys = {
+        "seed_everything": bool | int | None,
+        "tasks": dict[str, TaskConfig],
+        "trainer": section_of(Trainer),
+        "model": _given("model", section_of(MtclModule)),
+        "data": _given("data", section_of(MtclDataModule)),
+        "checkpoint_every_n_steps": int,
+        "averaging": AveragingConfig | None,
+    }
+    return Section(keys, set_by={key: by for key, by in SET_BY.items() if "." not in key})
+
+
+def check_run(config: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` for what is wrong with the configuration of a run, found in a checkpoint for one.
+
+    Nothing is imported that the configuration names.
+    """
+    check(config, run_keys())
+
+
+def _given(name: str, section: Section) -> Section:
+    """A section without the keys that follow from others."""
+    set_by = {key.partition(".")[2]: by for key, by in SET_BY.items() if key.startswith(f"{name}.")}
+    return Section({k: v for k, v in section.keys.items() if k not in set_by}, section.required - set_by.keys(), set_by)
