@@ -155,7 +155,7 @@ def test_another_version_and_another_encoder_are_refused(half: Path, tmp_path: P
     assert refused.returncode == 2
     (line,) = [line for line in refused.stderr.splitlines() if line.startswith("mtcl:")]
     assert line.startswith(
-        "mtcl: ConfigError: cannot resume, the run is another one (model.encoder.dim: None in the checkpoint, 8 now; "
+        "mtcl: ConfigError: cannot resume, this is a different run (model.encoder.dim: None in the checkpoint, 8 now; "
         "tasks.search.version: 1 in the checkpoint, 2 now; tasks.search.data: "
     )
     assert line.endswith("give --allow_changes to go on all the same; " + ANEW)
@@ -180,7 +180,7 @@ def test_another_set_of_tasks_goes_on_where_it_is_allowed(half: Path, tmp_path: 
     assert "(tasks.search: only in the checkpoint; tasks.hashtag: only now)" in refused.stderr
     done = resume(mtcl_command, run, **task_removed, allow_changes=None)
     assert done.returncode == 0, done.stderr
-    assert "going on with a change: tasks.hashtag: only now" in done.stderr
+    assert "resuming with a change: tasks.hashtag: only now" in done.stderr
     now = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     assert now["MtclDataModule"]["position"] == now["global_step"] == STEPS
     base, old = now["mtcl"]["base"], saved["mtcl"]["base"]
@@ -212,5 +212,5 @@ def test_a_checkpoint_of_another_base_encoder_is_refused(
     for command in (["test", "--ckpt", "runs/run"], ["fit", "--init_from", "runs/run", "--run_dir", "runs/next"]):
         ended = mtcl_command(*command, "--model.encoder.name", str(tmp_path / "other"))
         assert ended.returncode == 2
-        assert "whose weights are not those that the checkpoint began from" in ended.stderr
+        assert "but the checkpoint was trained from other weights" in ended.stderr
     assert mtcl_command("test", "--ckpt", "runs/run").returncode == 0

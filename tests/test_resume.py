@@ -150,7 +150,7 @@ def test_each_checkpoint_has_its_steps_on_disk(
 def test_another_plan_is_refused(unbroken: Path, mtcl_command: Run) -> None:
     refused = mtcl_command("fit", "--resume", str(unbroken), "--data.alpha", "1.0", "--trainer.max_steps", "300")
     assert refused.returncode == 2
-    assert "cannot resume, the run is another one (alpha: 0.5 in the checkpoint, 1.0 now)" in refused.stderr
+    assert "cannot resume, this is a different run (alpha: 0.5 in the checkpoint, 1.0 now)" in refused.stderr
     assert "Traceback" not in refused.stderr
 
 
