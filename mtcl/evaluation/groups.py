@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from mtcl.errors import ConfigError
 from mtcl.evaluation.pool import Pool, Vectors
-from mtcl.evaluation.relevance import components
+from mtcl.task.pairs.shared_keys import components
 from mtcl.types import FloatArray, IntArray, Kind
 
 EXAMPLES, DRAWS, NEIGHBOURS = 8, 10, 5

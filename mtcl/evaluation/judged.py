@@ -9,8 +9,8 @@ import numpy as np
 from mtcl.distributed import together
 from mtcl.errors import DataError
 from mtcl.evaluation.pool import Items, Pool, Result, Vectors, judge, named
-from mtcl.evaluation.relevance import components
 from mtcl.task.metrics import AveragePrecision, PairMetric, RocAuc, Spearman
+from mtcl.task.pairs.shared_keys import components
 from mtcl.types import FloatArray, Kind
 
 COMMON: dict[Kind, tuple[PairMetric, ...]] = {Kind.GRADED: (Spearman(),), Kind.BINARY: (AveragePrecision(), RocAuc())}

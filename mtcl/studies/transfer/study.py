@@ -15,7 +15,6 @@ from mtcl.data.leaks import check_leaks
 from mtcl.encoder.config import DEFAULT_MODEL
 from mtcl.encoder.hub import resolve_model
 from mtcl.errors import ConfigError, DataError
-from mtcl.evaluation.relevance import components
 from mtcl.files import data_root
 from mtcl.studies.transfer.arms import runs_of
 from mtcl.studies.transfer.config import StudyConfig
@@ -26,6 +25,7 @@ from mtcl.studies.transfer.report import write_report
 from mtcl.studies.transfer.runs import Runs, places_of
 from mtcl.task.contract import Task, errors_of
 from mtcl.task.pairs import PairTable
+from mtcl.task.pairs.shared_keys import components
 from mtcl.task.registry import discover
 from mtcl.task.rows import pairs_fingerprint, pairs_of
 from mtcl.task.sources import digest_files
