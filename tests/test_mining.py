@@ -127,7 +127,7 @@ def test_a_killed_embedding_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     with pytest.raises(KeyboardInterrupt):
         embeddings_of(tokens, lambda some: embed(some, die_at=9), tmp_path)
-    (tmp_path / ".000002.npy.1").write_bytes(b"half")
+    (tmp_path / ".000002.npy.1.part").write_bytes(b"half")
     found = embeddings_of(tokens, embed, tmp_path)
     assert seen == list(range(10)), "each text once"
     assert len(found) == 10

@@ -2,8 +2,8 @@
 
 Each distinct text is tokenised once, by the tokenizer's own threads. A store's address hashes all it depends on
 (data, declaration and version of the task, tokenizer, max length, prompt), so a stale store is never opened: a new
-one is built beside it. A store is written aside under a lock and renamed when whole; one whose files do not have
-their recorded sizes is built again. Text ends here: what comes after sees only integers.
+one is built beside it. A store is written whole or not at all, under a lock; one whose files do not have their
+recorded sizes is built again. Text ends here: what comes after sees only integers.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +24,7 @@ import numpy.typing as npt
 import xxhash
 
 from mtcl.data.tokenizer import MAX_CHARACTERS, Tokenizer
+from mtcl.files import written_whole
 from mtcl.task.contract import Task, errors_of
 from mtcl.task.pairs import PairTable
 from mtcl.task.pairs.log_q import log_shares
@@ -148,28 +148,25 @@ def _address(task: Task, split: str, root: Path | None, tokenizer: Tokenizer, ma
 
 
 def _build(folder: Path, table: PairTable, tokenizer: Tokenizer, max_length: int, prompt: str, *, title: str) -> None:
-    for left_over in folder.parent.glob(f".{folder.name}.*"):
-        shutil.rmtree(left_over)
     if folder.exists():
         log.warning("%s: the token store %s is damaged and is built again", title, folder)
         shutil.rmtree(folder)
-    aside = folder.parent / f".{folder.name}.{os.getpid()}"
-    aside.mkdir()
-    num_cut = _tokenise(aside, table.texts, tokenizer, max_length, prompt, title=title)
-    for name, array in _columns(table).items():
-        np.save(aside / f"{name}.npy", array)
-    _write_texts(aside / "texts.arrow", table.texts)
-    meta = {
-        "kind": table.kind,
-        "language_names": table.language_names,
-        "exclude_self": table.exclude_self,
-        "tied": table.tied,
-        "skipped": table.skipped,
-        "num_cut": num_cut,
-        "sizes": {path.name: path.stat().st_size for path in sorted(aside.iterdir())},
-    }
-    (aside / "meta.json").write_text(json.dumps(meta))
-    aside.rename(folder)
+    with written_whole(folder, alone=True) as aside:
+        aside.mkdir()
+        num_cut = _tokenise(aside, table.texts, tokenizer, max_length, prompt, title=title)
+        for name, array in _columns(table).items():
+            np.save(aside / f"{name}.npy", array)
+        _write_texts(aside / "texts.arrow", table.texts)
+        meta = {
+            "kind": table.kind,
+            "language_names": table.language_names,
+            "exclude_self": table.exclude_self,
+            "tied": table.tied,
+            "skipped": table.skipped,
+            "num_cut": num_cut,
+            "sizes": {path.name: path.stat().st_size for path in sorted(aside.iterdir())},
+        }
+        (aside / "meta.json").write_text(json.dumps(meta))
 
 
 def _columns(table: PairTable) -> dict[str, npt.NDArray[Any]]:

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from mtcl.data.store import TokenStore
 from mtcl.distributed import gather_varying, together, world
 from mtcl.errors import DivergedError, MtclError, TaskError, located
+from mtcl.files import written_whole
 from mtcl.task.metrics import Metric
 from mtcl.types import FloatArray, IntArray, Kind
 
@@ -63,8 +64,8 @@ class Items:
 
         columns: dict[str, npt.NDArray[Any]] = {"item": self.items, "cluster": self.clusters}
         columns |= {name: self.scores[:, number] for number, name in enumerate(self.names)}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.table(columns), path)
+        with written_whole(path) as aside:
+            pq.write_table(pa.table(columns), aside)
 
 
 @dataclass(frozen=True)

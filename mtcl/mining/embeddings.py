@@ -1,11 +1,10 @@
 """Embeddings of many texts on disk, in shards: what a killed process has finished is there for the next one.
 
-A shard is written aside and renamed when whole; shards are memory-mapped, so only the rows that are read take memory.
+A shard is whole or absent; shards are memory-mapped, so only the rows that are read take memory.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from mtcl.files import written_whole
 from mtcl.types import IntArray, Ragged
 
 SHARD = 8192
@@ -55,9 +55,7 @@ def embeddings_of(
         path = folder / f"{number:06d}.npy"
         if not path.exists():
             rows = np.arange(number * SHARD, min((number + 1) * SHARD, len(tokens)))
-            aside = folder / f".{path.name}.{os.getpid()}"
-            with aside.open("wb") as file:
+            with written_whole(path) as aside, aside.open("wb") as file:
                 np.save(file, embed(tokens.take(rows)).numpy())
-            aside.replace(path)
         paths.append(path)
     return Embeddings(paths)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mtcl.files import write_text
 from mtcl.mining.root import REPORT
 
 if TYPE_CHECKING:
@@ -102,8 +103,8 @@ class Report:
 
     def write(self, folder: Path) -> None:
         """`negatives.md` and `negatives.json`."""
-        (folder / f"{REPORT}.md").write_text(self.text() + "\n", encoding="utf-8")
-        (folder / f"{REPORT}.json").write_text(json.dumps(self.figures(), indent=1), encoding="utf-8")
+        write_text(folder / f"{REPORT}.md", self.text() + "\n")
+        write_text(folder / f"{REPORT}.json", json.dumps(self.figures(), indent=1))
 
 
 def _short(text: str) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mtcl.files import write_text, written_whole
 from mtcl.studies.statistics import Interval
 
 if TYPE_CHECKING:
@@ -35,16 +36,17 @@ class Row:
 
 def write_report(rows: Sequence[Row], metrics: dict[str, str], folder: Path) -> Path:
     """compare.md, compare.json and, where matplotlib is, compare.png; the path of the first."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "compare.json").write_text(json.dumps([asdict(row) for row in rows], indent=1), encoding="utf-8")
+    write_text(folder / "compare.json", json.dumps([asdict(row) for row in rows], indent=1))
     text = table(rows, metrics)
     try:
-        plot(rows).savefig(folder / "compare.png", dpi=120)
+        figure = plot(rows)
+        with written_whole(folder / "compare.png") as aside:
+            figure.savefig(aside, format="png", dpi=120)
         text += "\n![quality against size](compare.png)\n"
     except ImportError:
         log.warning("no plot: matplotlib is not installed (pip install 'mtcl[study]')")
     path = folder / "compare.md"
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)
     return path
 
 

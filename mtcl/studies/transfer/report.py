@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
+from mtcl.files import written_whole
 from mtcl.studies.statistics import Interval
 from mtcl.studies.transfer.findings import Claim, Comparison, Findings, LevelFindings
 from mtcl.studies.transfer.plots import plots_of
@@ -24,18 +25,21 @@ ONE_SEED = "With one seed the intervals say what other items would give, and not
 
 
 def write_report(findings: Findings, folder: Path) -> Path:
-    """Write report.md, report.json, plots and TensorBoard events; an earlier report is replaced."""
+    """Write report.md, report.json, plots and TensorBoard events, all or none; an earlier report is replaced.
+
+    The caller is the only writer of the folder.
+    """
     plots = plots_of(findings)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    for name, figure in plots.items():
-        figure.savefig(folder / f"{name}.png", dpi=100)
     text = markdown(findings, images=list(plots))
-    (folder / "report.json").write_text(json.dumps(asdict(findings), indent=1), encoding="utf-8")
-    path = folder / "report.md"
-    path.write_text(text, encoding="utf-8")
-    _write_events(findings, text, folder, images=list(plots))
-    return path
+    with written_whole(folder, alone=True) as aside:
+        aside.mkdir()
+        for name, figure in plots.items():
+            figure.savefig(aside / f"{name}.png", dpi=100)
+        (aside / "report.json").write_text(json.dumps(asdict(findings), indent=1), encoding="utf-8")
+        (aside / "report.md").write_text(text, encoding="utf-8")
+        _write_events(findings, text, aside, images=list(plots))
+        shutil.rmtree(folder, ignore_errors=True)  # a folder cannot replace an earlier one
+    return folder / "report.md"
 
 
 def markdown(findings: Findings, *, images: Iterable[str] = ()) -> str:

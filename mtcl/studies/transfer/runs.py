@@ -29,6 +29,7 @@ from filelock import FileLock
 from mtcl.configuration.cli import check_config
 from mtcl.configuration.yaml_files import load, merge
 from mtcl.errors import ConfigError, MtclError
+from mtcl.files import write_text
 from mtcl.studies.transfer.arms import StudyRun
 from mtcl.studies.transfer.config import StudyConfig
 from mtcl.types import BEST, LAST
@@ -171,11 +172,11 @@ class Runs:
         evaluated = {name: settings or {} for name, settings in self.study.tasks.items()}
         held_out = {"held_out": self.study.held_out}
         if run.is_trained:
-            self._config(run).write_text(yaml.safe_dump(run.config, sort_keys=False), encoding="utf-8")
+            write_text(self._config(run), yaml.safe_dump(run.config, sort_keys=False), alone=True)
             evaluation: dict[str, Any] = {"tasks": evaluated | removed, "data": held_out}
         else:
             evaluation = merge(run.config, {"tasks": evaluated, "data": held_out})
-        self._config(run, "evaluate").write_text(yaml.safe_dump(evaluation, sort_keys=False), encoding="utf-8")
+        write_text(self._config(run, "evaluate"), yaml.safe_dump(evaluation, sort_keys=False), alone=True)
 
     def _check_unchanged(self, run: StudyRun) -> None:
         if (found := self._state(run).get("config")) and found != self._digest(run):
@@ -207,10 +208,7 @@ class Runs:
 
     def _note(self, run: StudyRun, **state: bool) -> None:
         path = self._run_folder(run) / "study.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_suffix(".new")
-        aside.write_text(json.dumps({"config": self._digest(run), **state}))
-        aside.replace(path)
+        write_text(path, json.dumps({"config": self._digest(run), **state}), alone=True)
 
 
 def places_of(jobs: int | None) -> list[Environment]:
