@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
-    {"errors", "types", "distributed", "files"},
+    {"errors", "types", "distributed", "files", "console"},
     {"task", "demo"},
     {"data"},
     {"encoder"},

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from mtcl.console import track
 from mtcl.data.tokenizer import MAX_CHARACTERS, Tokenizer
 from mtcl.files import written_whole
 from mtcl.task.contract import Task, errors_of
@@ -190,11 +191,6 @@ def _tokenise(folder: Path, texts: pa.Array, tokenizer: Tokenizer, max_length: i
 
     The next batch is tokenised, outside of Python's lock, while this one is written.
     """
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    starts = range(0, len(texts), BATCH)
     lengths = np.zeros(len(texts), dtype=np.int64)
     identity = np.empty(len(texts), dtype=np.int64)
     num_cut = 0
@@ -206,13 +202,7 @@ def _tokenise(folder: Path, texts: pa.Array, tokenizer: Tokenizer, max_length: i
 
     with growing_array(folder / "tokens_values.npy", tokenizer.dtype) as write, ThreadPoolExecutor(1) as reader:
         ahead = reader.submit(read, 0)
-        for start in track(
-            starts,
-            description=f"tokenise {title}",
-            transient=True,
-            console=console,
-            disable=len(starts) < 4 or not console.is_terminal,
-        ):
+        for start in track(range(0, len(texts), BATCH), f"tokenise {title}"):
             tokens, cut = ahead.result()
             ahead = reader.submit(read, start + BATCH)
             num_cut += cut

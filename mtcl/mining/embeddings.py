@@ -5,13 +5,14 @@ A shard is whole or absent; shards are memory-mapped, so only the rows that are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from mtcl.console import track
 from mtcl.files import written_whole
 from mtcl.types import IntArray, Ragged
 
@@ -39,19 +40,15 @@ class Embeddings:
 
 
 def embeddings_of(
-    tokens: Ragged,
-    embed: Callable[[Ragged], Tensor],
-    folder: Path,
-    *,
-    track: Callable[[range], Iterable[int]] = lambda x: x,
+    tokens: Ragged, embed: Callable[[Ragged], Tensor], folder: Path, *, what: str = "texts"
 ) -> Embeddings:
     """The embeddings of `tokens` by `embed`, shards that `folder` holds already left as they are.
 
-    `folder` must be named after all that decides the values. `track` may show the progress over shards.
+    `folder` must be named after all that decides the values; `what` is said beside the progress over shards.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for number in track(range(-(-len(tokens) // SHARD))):
+    for number in track(range(-(-len(tokens) // SHARD)), f"embed {what}"):
         path = folder / f"{number:06d}.npy"
         if not path.exists():
             rows = np.arange(number * SHARD, min((number + 1) * SHARD, len(tokens)))

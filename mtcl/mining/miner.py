@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mtcl.console import track
 from mtcl.errors import ConfigError
 from mtcl.files import cache_folder
 from mtcl.mining.report import Report
@@ -85,7 +86,7 @@ class Miner:
             )
         anchors, positives = rows.places(self.store, self.texts)
         shown = {int(row) for row in np.linspace(0, len(anchors) - 1, report.num_samples)}
-        for start in _track(range(0, len(anchors), BLOCK), "mine"):
+        for start in track(range(0, len(anchors), BLOCK), "mine"):
             block = np.arange(start, min(start + BLOCK, len(anchors)))
             here = block[anchors[block] >= 0]
             anchors_ND = self.embeddings.take(anchors[here])
@@ -133,7 +134,7 @@ class Miner:
 
         tokens = store.tokens if texts is None else store.tokens.take(texts)
         log.info("%s %s; embeddings in %s", f"{len(tokens):,}", what, folder)
-        return embeddings_of(tokens, embed, folder, track=lambda shards: _track(shards, f"embed {what}"))
+        return embeddings_of(tokens, embed, folder, what=what)
 
 
 def _indexed(embeddings: Embeddings, places: IntArray, keys: Ragged, kind: str) -> Candidates:
@@ -158,13 +159,3 @@ def _arrow(numbers: IntArray) -> pa.Array:
     import pyarrow as pa
 
     return pa.array(numbers)
-
-
-def _track(steps: range, what: str) -> Iterable[int]:
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    return track(
-        steps, description=what, transient=True, console=console, disable=len(steps) < 2 or not console.is_terminal
-    )
