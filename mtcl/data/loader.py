@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import logging
 import math
-import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -18,9 +12,6 @@ from torch.utils.data import DataLoader, Dataset
 from mtcl.data.batch import StepBatch, StepDataset
 from mtcl.errors import ConfigError
 
-SIGNALS_TO_ALL = {signal.SIGTERM, signal.SIGUSR1} if hasattr(signal, "SIGUSR1") else {signal.SIGTERM}
-PR_SET_PDEATHSIG = 1
-"""Of Linux's prctl: the signal that a process gets when its parent ends."""
 log = logging.getLogger("mtcl")
 
 
@@ -32,27 +23,6 @@ class Position(Protocol):
     def state_dict(self) -> dict[str, Any]: ...
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None: ...
-
-
-def stay_with_rank(_: int) -> None:
-    """Have this process of a loader end when its rank does or wants it, and not by a signal that a scheduler sends to
-    all processes of a run: the rank needs batches up to the step after which it saves its state.
-    """
-    rank = multiprocessing.parent_process()
-    if rank is None or not hasattr(signal, "sigwaitinfo"):
-        return
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS_TO_ALL)
-    threading.Thread(target=_end_when_told, args=(rank.pid,), daemon=True).start()
-    if os.getppid() == rank.pid:  # else it comes from a server of forks
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _end_when_told(rank: int | None) -> None:
-    while True:
-        told = signal.sigwaitinfo(SIGNALS_TO_ALL)
-        if told.si_pid == rank and told.si_signo == signal.SIGTERM:
-            os._exit(0)
 
 
 class StepLoader(DataLoader[StepBatch]):

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from mtcl.data.batch import StepBatch, StepDataset, TaskData, join
 from mtcl.data.leaks import check_leaks
-from mtcl.data.loader import StepLoader, check_validation_interval, pool_numbers, stay_with_rank
+from mtcl.data.loader import StepLoader, check_validation_interval, pool_numbers
 from mtcl.data.plan import Plan
 from mtcl.data.store import TokenStore, prepare
 from mtcl.data.tokenizer import Tokenizer
@@ -28,6 +28,7 @@ from mtcl.encoder.config import EncoderConfig
 from mtcl.errors import ConfigError
 from mtcl.evaluation import Pool
 from mtcl.files import cache_folder, data_root
+from mtcl.processes import stay_with_rank
 from mtcl.task.contract import Task, kind_of
 from mtcl.task.registry import discover
 from mtcl.training.task_config import MixtureConfig, TaskConfig

@@ -30,6 +30,7 @@ from mtcl.configuration.cli import check_config
 from mtcl.configuration.yaml_files import load, merge
 from mtcl.errors import ConfigError, MtclError
 from mtcl.files import write_text
+from mtcl.processes import start_tied
 from mtcl.studies.transfer.arms import StudyRun
 from mtcl.studies.transfer.config import StudyConfig
 from mtcl.types import BEST, LAST
@@ -131,26 +132,14 @@ class Runs:
         ]
 
     def _process(self, run: StudyRun, commands: list[list[str]], place: Environment) -> None:
-        command = [
-            sys.executable,
-            "-m",
-            "mtcl.child_run",
-            f"{self._run_folder(run)}.lock",
-            json.dumps(commands),
-        ]
+        module, lock = "mtcl.commands.child_run", f"{self._run_folder(run)}.lock"
+        command = [sys.executable, "-m", module, lock, json.dumps(commands)]
         path = self.folder / "logs" / f"{run.name}.log"
         with path.open("ab") as output:
             with self._starting:
                 if self._is_stopping:
                     raise Stopped(1)
-                process = subprocess.Popen(  # noqa: S603, our own command
-                    command,
-                    env=os.environ | place,
-                    stdin=subprocess.PIPE,
-                    stdout=output,
-                    stderr=output,
-                    start_new_session=True,
-                )
+                process = start_tied(command, environment=os.environ | place, output=output)
                 self._active.add(process)
             code = process.wait()
             self._active.discard(process)
