@@ -397,9 +397,16 @@ def test_keys_on_the_command_line_merge_with_those_of_the_file() -> None:
         parse(StudyConfig, content, ["--overrides.data.root"])
 
 
-def test_no_jobs_at_all_are_an_error() -> None:
-    with pytest.raises(ConfigError, match="--jobs is 0: give at least 1"):
+def test_no_jobs_at_all_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mtcl.commands.transfer import main
+
+    with pytest.raises(ConfigError, match=r"^jobs is 0: give at least 1"):
         places_of(0)
+    monkeypatch.setattr(signal, "signal", lambda number, handler: None)
+    (tmp_path / "s.yaml").write_text(STUDY.format(model="none", root="none"))
+    with pytest.raises(ConfigError, match=r"^--jobs is 0: give at least 1"):
+        main("transfer", ["--config", str(tmp_path / "s.yaml"), "--study_dir", str(tmp_path / "s"), "--jobs", "0"])
+    assert not (tmp_path / "s").exists(), "before anything is read or written"
 
 
 def test_arms_of_other_items_are_refused(scored: tuple[StudyConfig, Path]) -> None:

@@ -97,7 +97,7 @@ class StepDataset(Dataset[StepBatch]):
             if task.batch_size % world:
                 fits = [b for b in (task.batch_size // world * world, -(-task.batch_size // world) * world) if b]
                 raise ConfigError(
-                    f"tasks.{task.name}.batch_size is {task.batch_size}, which {world} ranks do not divide: "
+                    f"{task.name}.batch_size is {task.batch_size}, which {world} ranks do not divide: "
                     f"give {' or '.join(map(str, fits))}"
                 )
         self.plan, self.tasks = plan, tasks

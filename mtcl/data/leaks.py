@@ -37,7 +37,7 @@ class Leak:
 
 
 def check_leaks(
-    held_out: Mapping[str, Sequence[pa.LargeStringArray]], trained: Mapping[str, IntArray], *, allow: bool
+    held_out: Mapping[str, Sequence[pa.LargeStringArray]], trained: Mapping[str, IntArray], *, allow_leaks: bool
 ) -> None:
     """Say whether texts of held-out tasks occur in training. Raises `DataError` if any does, unless it is allowed.
 
@@ -46,7 +46,7 @@ def check_leaks(
     leaks = find_leaks(held_out, trained)
     if not leaks:
         log.info("held out: %s; none of their texts occurs among the training texts", ", ".join(held_out))
-    elif allow:
+    elif allow_leaks:
         log.warning("%s: their figures are not of unseen texts", _said(leaks))
     else:
         raise DataError(f"{_said(leaks)}: take them out of the training data, or accept them with allow_leaks: true")

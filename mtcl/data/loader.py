@@ -70,18 +70,21 @@ class _Numbers(Dataset[int]):
         return index
 
 
-def check_validation_interval(interval: object, num_steps: int, *, epochs: int | None = 1) -> None:
-    """`interval` counts batches, or is a share of the run. Raises `ConfigError` if the run would never be validated."""
+def check_validation_interval(
+    val_check_interval: object, num_steps: int, *, check_val_every_n_epoch: int | None = 1
+) -> None:
+    """Raise `ConfigError` if a run of so many steps would never be validated. Arguments as of Lightning's Trainer: the
+    interval counts batches, or is a share of the run.
+    """
+    interval, epochs = val_check_interval, check_val_every_n_epoch
     if epochs is not None and epochs > 1:
-        raise ConfigError(
-            f"trainer.check_val_every_n_epoch is {epochs}, but a run is one epoch: give trainer.val_check_interval"
-        )
+        raise ConfigError(f"check_val_every_n_epoch is {epochs}, but a run is one epoch: give val_check_interval")
     if not isinstance(interval, int | float) or math.isinf(interval):
         return
     if isinstance(interval, float):
         interval = max(1, int(num_steps * interval))
     if interval > num_steps:
-        raise ConfigError(f"trainer.val_check_interval is {interval}, but the run has {num_steps} batches: give fewer")
+        raise ConfigError(f"val_check_interval is {interval}, but the run has {num_steps} batches: give fewer")
     if num_steps % interval:
         log.warning("the last %d of %d batches come after the last validation", num_steps % interval, num_steps)
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from torch.nn import functional as F
 
 from mtcl.data.store import TokenStore
 from mtcl.distributed import gather_varying, together, world
-from mtcl.errors import DivergedError, MtclError, TaskError, located
+from mtcl.errors import DivergedError, TaskError, located
 from mtcl.files import written_whole
 from mtcl.task.metrics import Metric
 from mtcl.types import FloatArray, IntArray, Kind
@@ -77,15 +76,6 @@ class Result:
     primary: float
     metrics: dict[str, float]
     items: Items
-
-
-@contextmanager
-def named(task: str) -> Iterator[None]:
-    """Errors inside say which task they are of."""
-    try:
-        yield
-    except MtclError as error:
-        raise type(error)(f"task {task!r}, {error}") from error
 
 
 def judge(metric: Any, *values: npt.NDArray[Any]) -> Any:

@@ -15,8 +15,8 @@ import torch
 
 from mtcl.data.store import TokenStore
 from mtcl.distributed import gather_varying, together, world
-from mtcl.errors import DataError, TaskError
-from mtcl.evaluation.pool import Items, Pool, Result, Vectors, judge, named
+from mtcl.errors import DataError, MtclError, TaskError, at
+from mtcl.evaluation.pool import Items, Pool, Result, Vectors, judge
 from mtcl.task.metrics import MRR, NDCG, Accuracy, RankingMetric, Recall
 from mtcl.task.pairs.shared_keys import carriers_of, components, shares_key
 from mtcl.types import BoolArray, FloatArray, IntArray
@@ -35,7 +35,7 @@ def evaluate(pool: Pool, vectors: Vectors) -> Result:
     metrics = {metric.name: metric for metric in (*COMMON, primary)}
     rank, ranks = world()
     mine = np.asarray(store.queries)[rank::ranks]
-    with together(), named(pool.name):
+    with together(), at(f"task {pool.name!r}, ", MtclError):
         scores = _scores(vectors, mine, store, list(metrics.values()))
     scores = gather_varying(torch.from_numpy(scores)).numpy()
     items = gather_varying(torch.from_numpy(mine.astype(np.int64))).numpy()

@@ -40,17 +40,17 @@ class Limits:
 
     def __post_init__(self) -> None:
         if self.num < 1:
-            raise ConfigError(f"--num is {self.num}: give at least 1")
+            raise ConfigError(f"num is {self.num}: give at least 1")
         if not 0 <= self.ranks[0] < self.ranks[1]:
             raise ConfigError(
-                f"--ranks is {self.ranks[0]} {self.ranks[1]}: give a first rank from 0 and a later last one"
+                f"ranks is {self.ranks[0]} {self.ranks[1]}: give a first rank from 0 and a later last one"
             )
         if self.ranks[1] - self.ranks[0] < self.num:
-            raise ConfigError(f"--ranks {self.ranks[0]} {self.ranks[1]} holds fewer than --num {self.num}: widen it")
-        if not 0 < self.below <= 1:
             raise ConfigError(
-                f"--below is {self.below}: give a share of the positive's score, more than 0 and at most 1"
+                f"ranks is {self.ranks[0]} {self.ranks[1]}, which is fewer than num ({self.num}): widen it"
             )
+        if not 0 < self.below <= 1:
+            raise ConfigError(f"below is {self.below}: give a share of the positive's score, more than 0 and at most 1")
 
 
 @dataclass(frozen=True)

@@ -107,6 +107,6 @@ def training_rows(task: Task, root: Path | None, *, column: str) -> MinedRows:
         table = as_table(task.data("train", root))
     if column in table.column_names:
         if not is_list(table.schema.field(column).type):
-            raise ConfigError(f"--column {column} is a column of the rows that holds no mined negatives: give another")
+            raise ConfigError(f"column {column} is a column of the rows that holds no mined negatives: give another")
         table = table.drop_columns([column])
     return MinedRows(table, task.pairs, column)

@@ -25,7 +25,7 @@ from mtcl.data.tokenizer import Tokenizer
 from mtcl.distributed import together, world
 from mtcl.encoder.checkpoint import tokenizer_of
 from mtcl.encoder.config import EncoderConfig
-from mtcl.errors import ConfigError
+from mtcl.errors import ConfigError, at
 from mtcl.evaluation import Pool
 from mtcl.files import cache_folder, data_root
 from mtcl.processes import stay_with_rank
@@ -131,7 +131,7 @@ class MtclDataModule(pl.LightningDataModule):
         check_leaks(
             {n: [self.store(n, split).texts() for split in ("validation", "test")] for n in self.held_out},
             {n: self.store(n, "train").keys.values for n in self.tasks},
-            allow=self.allow_leaks,
+            allow_leaks=self.allow_leaks,
         )
 
     def _open(self, split: str, names: Iterable[str]) -> None:
@@ -221,17 +221,18 @@ class MtclDataModule(pl.LightningDataModule):
         accumulate = self.trainer.accumulate_grad_batches
         num_steps = self.trainer.max_steps * accumulate
         num_left = num_steps - self.trainer.global_step * accumulate
-        with together():
+        with together(), at("trainer."):
             every = self.trainer.check_val_every_n_epoch
-            check_validation_interval(self.trainer.val_check_interval, num_steps, epochs=every)
+            check_validation_interval(self.trainer.val_check_interval, num_steps, check_val_every_n_epoch=every)
         rank, ranks = self.trainer.global_rank, self.trainer.world_size
         tasks = [
             TaskData(self.store(name, "train"), self.task_configs[name].hard_negatives, self.teachers.get(name))
             for name in self.tasks
         ]
         with together():
-            size = self.encoder_config.tokens_per_chunk
-            dataset = StepDataset(self.plan, tasks, rank=rank, world=ranks, tokens_per_chunk=size)
+            plan, size = self.plan, self.encoder_config.tokens_per_chunk
+            with at("tasks."):
+                dataset = StepDataset(plan, tasks, rank=rank, world=ranks, tokens_per_chunk=size)
         return StepLoader(
             dataset,
             self,

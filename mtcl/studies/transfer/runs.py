@@ -208,7 +208,7 @@ def places_of(jobs: int | None) -> list[Environment]:
     devices = visible.split(",") if visible else [str(n) for n in range(torch.cuda.device_count())]
     num_jobs = max(1, len(devices) if torch.cuda.is_available() else 1) if jobs is None else jobs
     if num_jobs < 1:
-        raise ConfigError(f"--jobs is {jobs}: give at least 1")
+        raise ConfigError(f"jobs is {jobs}: give at least 1")
     if torch.cuda.is_available():
         return [{"CUDA_VISIBLE_DEVICES": devices[n % len(devices)]} for n in range(num_jobs)]
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // num_jobs))
