@@ -111,10 +111,10 @@ def embed_shared(texts: IntArray, embed: Embed) -> Vectors:
     """Vectors of sorted distinct texts, each embedded by one rank, alike on all ranks."""
     rank, ranks = world()
     with together():
-        mine_nD = embed(texts[rank::ranks])
-        if not torch.isfinite(mine_nD).all():
+        local_nD = embed(texts[rank::ranks])
+        if not torch.isfinite(local_nD).all():
             raise DivergedError(f"embeddings are not finite: {DivergedError.advice}")
     if ranks == 1:
-        return Vectors(texts, mine_nD)
+        return Vectors(texts, local_nD)
     places = np.concatenate([np.arange(rank, len(texts), ranks) for rank in range(ranks)])
-    return Vectors(texts, gather_varying(mine_nD)[torch.from_numpy(np.argsort(places))])
+    return Vectors(texts, gather_varying(local_nD)[torch.from_numpy(np.argsort(places))])

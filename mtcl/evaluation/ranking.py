@@ -34,11 +34,11 @@ def evaluate(pool: Pool, vectors: Vectors) -> Result:
     assert isinstance(primary, RankingMetric)
     metrics = {metric.name: metric for metric in (*COMMON, primary)}
     rank, ranks = world()
-    mine = np.asarray(store.queries)[rank::ranks]
+    local = np.asarray(store.queries)[rank::ranks]
     with together(), at(f"task {pool.name!r}, ", MtclError):
-        scores = _scores(vectors, mine, store, list(metrics.values()))
+        scores = _scores(vectors, local, store, list(metrics.values()))
     scores = gather_varying(torch.from_numpy(scores)).numpy()
-    items = gather_varying(torch.from_numpy(mine.astype(np.int64))).numpy()
+    items = gather_varying(torch.from_numpy(local.astype(np.int64))).numpy()
     order = np.argsort(items)
     found = order[~np.isnan(scores[order, 0])]
     if not len(found):

@@ -1,4 +1,4 @@
-"""What a mine has to say: how many negatives, why neighbours were left out, and samples to read."""
+"""What `mtcl mine` has to say: how many negatives, why neighbours were left out, and samples to read."""
 
 from __future__ import annotations
 
