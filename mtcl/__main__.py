@@ -5,12 +5,12 @@ Errors that are the user's to mend are shown as one line, with exit code 2; `--d
 
 from __future__ import annotations
 
-import atexit
 import errno
 import importlib
 import os
 import sys
-import time
+
+from mtcl.processes import leave
 
 COMMANDS = {
     "fit": ("mtcl.commands.run", "co-train the tasks of a configuration"),
@@ -27,9 +27,6 @@ COMMANDS = {
 
 OF_THE_SYSTEM = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENOSPC, errno.EDQUOT}
 """Errors of files that are the user's to mend: permissions, a file where a folder should be, a full disk."""
-PATIENCE_S = 10.0
-PARENT = os.getppid()
-"""The process that started this one: of ranks that Lightning starts, the first."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -75,28 +72,6 @@ def entry() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141  # 128 + SIGPIPE, as shells have it
     leave(code)
-
-
-def leave(code: int) -> None:
-    """Exit. Of several ranks each ends right after its exit handlers, without clearing Python up: threads of gloo are
-    still there, and have been seen to abort a rank meanwhile ("terminate called without an active exception", -6).
-    """
-    distributed = sys.modules.get("torch.distributed")
-    if distributed and distributed.is_available() and distributed.is_initialized():
-        if code and os.environ.get("LOCAL_RANK", "0") != "0":
-            wait_for_the_first_rank()
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
-
-
-def wait_for_the_first_rank() -> None:
-    """Let it end before this one: a launcher that sees a rank fail kills all others, with what they have to say."""
-    until = time.monotonic() + PATIENCE_S
-    while os.getppid() == PARENT and time.monotonic() < until:
-        time.sleep(0.05)
 
 
 def usage() -> str:

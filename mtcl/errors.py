@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -39,6 +40,23 @@ class DivergedError(MtclError):
     """Weights or gradients are not finite any more."""
 
     advice = "training has diverged; start again from an earlier checkpoint, with a lower learning rate"
+
+
+@contextmanager
+def at(prefix: str = "", kind: type[MtclError] = ConfigError, /, **names: str) -> Iterator[None]:
+    """Errors of a kind say what their user wrote: a function knows its parameter, its caller the option or the key.
+
+    A message that begins with one of `names` begins with what is given for it instead, any other with `prefix`:
+
+        with at("--"):  # "num is 0: give at least 1" becomes "--num is 0: give at least 1"
+            limits = Limits(num=options.num)
+    """
+    try:
+        yield
+    except kind as error:
+        parameter, space, rest = str(error).partition(" ")
+        error.args = (names.get(parameter, prefix + parameter) + space + rest,)
+        raise
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

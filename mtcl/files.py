@@ -36,6 +36,12 @@ def written_whole(path: Path, *, alone: bool = False) -> Iterator[Path]:
         _remove(aside)
 
 
+def write_text(path: Path, text: str, *, alone: bool = False) -> None:
+    """A text file in UTF-8, whole or absent; `alone` as of `written_whole`."""
+    with written_whole(path, alone=alone) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
 def cache_folder(given: str | None = None) -> Path:
     """Where token stores and embeddings are kept: `given`, the environment's MTCL_CACHE, or ~/.cache/mtcl."""
     return Path(given or os.environ.get("MTCL_CACHE") or "~/.cache/mtcl").expanduser()

@@ -21,6 +21,7 @@ from mtcl.errors import ConfigError, nearest
 
 IntArray = npt.NDArray[np.integer[Any]]
 FloatArray = npt.NDArray[np.floating[Any]]
+BoolArray = npt.NDArray[np.bool_]
 BEST, LAST = "best.ckpt", "last.ckpt"
 """Checkpoints of a run, in its folder `checkpoints/`: the best by `val/mean`, and the one to go on from."""
 

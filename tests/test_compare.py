@@ -219,9 +219,9 @@ def test_every_kind_of_encoder_in_one_table(
         assert len(server.requests) == num_requests
     rows = json.loads((tmp_path / "compare" / "compare.json").read_text())
     assert [(row["encoder"], row["dim"]) for row in rows] == [(e, d) for e in content["encoders"] for d in (8, 32)]
-    for mine, other in zip(rows[:2] * 2, rows[2:], strict=True):
+    for own, other in zip(rows[:2] * 2, rows[2:], strict=True):
         for task in ("search", "storyline"):
-            assert other["by_task"][task]["mean"] == pytest.approx(mine["by_task"][task]["mean"], abs=1e-6)
+            assert other["by_task"][task]["mean"] == pytest.approx(own["by_task"][task]["mean"], abs=1e-6)
     assert (tmp_path / "again" / "compare.json").read_text() == (tmp_path / "compare" / "compare.json").read_text()
     assert (tmp_path / "compare" / "compare.png").exists()
 

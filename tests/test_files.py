@@ -8,11 +8,26 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
+import torch
 
-from mtcl.files import cache_folder, data_root, written_whole
+from mtcl.demo import write_demo
+from mtcl.evaluation import Items
+from mtcl.files import cache_folder, data_root, write_text, written_whole
+from mtcl.mining.candidates import Limits
+from mtcl.mining.embeddings import embeddings_of
+from mtcl.mining.report import Report
+from mtcl.mining.rows import MinedRows
+from mtcl.studies.compare.report import Row
+from mtcl.studies.compare.report import write_report as write_comparison
+from mtcl.studies.statistics import Interval
+from mtcl.task.pairs import Cluster
+from mtcl.types import Ragged
 from tests.conftest import ROOT
 
 
@@ -66,6 +81,66 @@ def test_the_only_writer_removes_what_a_killed_process_left(tmp_path: Path) -> N
     with written_whole(path, alone=True) as aside:
         aside.write_text("whole")
     assert {p.name for p in tmp_path.iterdir()} == {path.name, other.name}
+
+
+def test_text_is_utf_8(tmp_path: Path) -> None:
+    write_text(tmp_path / "a" / "note.md", "größer")
+    assert (tmp_path / "a" / "note.md").read_bytes() == "größer".encode()
+
+
+def write_items(folder: Path, value: int) -> None:
+    Items(np.arange(2), np.arange(2), ("mrr",), np.full((2, 1), float(value))).write(folder / "items.parquet")
+
+
+def write_mined_rows(folder: Path, value: int) -> None:
+    rows = MinedRows(pa.table({"text": ["a", "b"], "cluster_id": ["1", "1"]}), Cluster(), "negatives")
+    rows.write(folder / "train.parquet", iter([[[str(value)], []]]))
+
+
+def write_mining_report(folder: Path, value: int) -> None:
+    Report("search", "model", Limits(), num_candidates=value).write(folder)
+
+
+def write_embeddings(folder: Path, value: int) -> None:
+    tokens = Ragged(np.arange(3), np.arange(2))
+    embeddings_of(tokens, lambda some: torch.ones(len(some), 2), folder / str(value))
+
+
+def write_comparison_report(folder: Path, value: int) -> None:
+    level = Interval(value / 10, value / 10, value / 10, num_seeds=1, num_units=9)
+    write_comparison([Row("a", 8, 32, {"t": level}, level, {"t": level}, level)], {"t": "mrr"}, folder)
+
+
+def write_demo_corpus(folder: Path, value: int) -> None:
+    write_demo(folder, posts=200, seed=value)
+
+
+WRITERS = [
+    write_items,
+    write_mined_rows,
+    write_mining_report,
+    write_embeddings,
+    write_comparison_report,
+    write_demo_corpus,
+]
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_what_cannot_be_written_whole_is_not_written(
+    write: Callable[[Path, int], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that fails when the first file is flushed: the earlier files are as they were, and there are no others."""
+    write(tmp_path, 1)
+    earlier = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert earlier
+
+    def fail(path: Path) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("mtcl.files._flush", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write(tmp_path, 2)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == earlier
 
 
 def test_folders_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

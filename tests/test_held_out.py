@@ -52,7 +52,7 @@ def test_leaks_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["h", "a"].keys.tolist() == sorted([text_key("one"), text_key("two words")])
     assert found["h", "a"].example == "one"
     with pytest.raises(DataError) as error:
-        check_leaks(held_out, trained, allow=False)
+        check_leaks(held_out, trained, allow_leaks=False)
     assert str(error.value) == (
         "4 texts of held-out tasks occur among the training texts (h in a: 2; h in b: 2; g in b: 1; for example 'one'):"
         " take them out of the training data, or accept them with allow_leaks: true"
@@ -61,7 +61,7 @@ def test_leaks_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_leaks_can_be_allowed(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mtcl.data.leaks.log.propagate", True)
-    check_leaks({"h": [pa.array(["long " * 40])]}, {"a": keys("long " * 40)}, allow=True)
+    check_leaks({"h": [pa.array(["long " * 40])]}, {"a": keys("long " * 40)}, allow_leaks=True)
     line = caplog.messages[0]
     assert line.startswith("1 texts of held-out tasks occur among the training texts (h in a: 1; for example 'long ")
     assert "...'" in line

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
-    {"errors", "types", "distributed", "files", "console"},
+    {"errors", "types", "distributed", "files", "console", "processes"},
     {"task", "demo"},
     {"data"},
     {"encoder"},
@@ -24,7 +24,7 @@ FLOORS = [
     {"configuration"},
     {"deploy"},
     {"studies"},
-    {"commands", "child_run", "__main__"},
+    {"commands", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
 FILES = sorted(p for p in (ROOT / "mtcl").rglob("*.py") if p != ROOT / "mtcl" / "__init__.py")

@@ -22,10 +22,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from mtcl.encoder.config import EncoderConfig
+from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import ConfigError, TaskError
 from mtcl.mining import embeddings as embeddings_module
 from mtcl.mining.candidates import PASSED_OVER, RELATED, TOO_NEAR, Candidates, Limits, Mined, positive_scores
 from mtcl.mining.embeddings import embeddings_of
+from mtcl.mining.miner import Miner, Search
+from mtcl.mining.report import Report
+from mtcl.mining.rows import training_rows
 from mtcl.task.pairs import QueryDocument
 from mtcl.task.pairs.keys import text_key
 from mtcl.task.registry import discover
@@ -99,16 +104,16 @@ def test_positive_s_score_is_the_mean() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "flag"),
+    ("values", "told"),
     [
-        ((0, (0, 9), 0.9), "--num"),
-        ((1, (9, 9), 0.9), "--ranks"),
-        ((4, (0, 3), 0.9), "--num"),
-        ((1, (0, 9), 1.1), "--below"),
+        ((0, (0, 9), 0.9), "^num is 0"),
+        ((1, (9, 9), 0.9), "^ranks is 9 9"),
+        ((4, (0, 3), 0.9), r"^ranks is 0 3, which is fewer than num \(4\)"),
+        ((1, (0, 9), 1.1), r"^below is 1\.1"),
     ],
 )
-def test_limits_are_checked(values: tuple[Any, ...], flag: str) -> None:
-    with pytest.raises(ConfigError, match=flag):
+def test_limits_are_checked(values: tuple[Any, ...], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
         Limits(*values)
 
 
@@ -127,7 +132,7 @@ def test_a_killed_embedding_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     with pytest.raises(KeyboardInterrupt):
         embeddings_of(tokens, lambda some: embed(some, die_at=9), tmp_path)
-    (tmp_path / ".000002.npy.1").write_bytes(b"half")
+    (tmp_path / ".000002.npy.1.part").write_bytes(b"half")
     found = embeddings_of(tokens, embed, tmp_path)
     assert seen == list(range(10)), "each text once"
     assert len(found) == 10
@@ -233,9 +238,13 @@ def test_from_a_run_and_again(
     [
         (("--ckpt", "a", "--model", "b"), "exclude each other"),
         (("--ckpt", "a.ckpt"), "no checkpoint 'a.ckpt'"),
-        (("--num", "0"), "--num is 0"),
-        (("--ranks", "500000", "600000"), "give smaller"),
-        (("--index", "Nonsense"), "--index 'Nonsense' cannot be made"),
+        (("--num", "0"), "^--num is 0"),
+        (("--below", "0"), r"^--below is 0\.0"),
+        (("--ranks", "5", "5"), "^--ranks is 5 5"),
+        (("--ranks", "500000", "600000"), "^--ranks begins at 500000, but there are .* candidates: give smaller"),
+        (("--index", "Nonsense"), "^--index 'Nonsense' cannot be made"),
+        (("--column", "document"), "^--column document is a column of the rows that holds no mined negatives"),
+        (("--max_length", "2"), "^task 'search': max_length is 2: the tokenizer takes 3 to "),
     ],
 )
 def test_usage(
@@ -254,6 +263,24 @@ def test_usage(
     common = ["search", *model, "--data.root", str(demo_root), "--out", "out", "--cache", str(cache)]
     with pytest.raises(ConfigError, match=message):
         main("mine", [*common, "--max_length", "24", *arguments])
+
+
+def test_a_miner_is_used_from_python(tiny_model: Path, demo_root: Path, tmp_path: Path) -> None:
+    task = discover()["interest"]
+    encoder = TextEncoder.base(EncoderConfig(name=str(tiny_model)), max_length=24, device="cpu")
+    rows = training_rows(task, demo_root, column="negatives")
+    miner = Miner(task, demo_root, encoder, Search(cache=str(tmp_path)))
+    report = Report(task.name, "tiny", Limits(num=2, ranks=(0, 9), below=1), miner.num_candidates)
+    negatives = [texts for block in miner.blocks(rows, report) for texts in block]
+    assert len(negatives) == len(rows.table) == report.num_rows
+    assert sum(map(len, negatives)) == report.num_negatives > 0
+    labels = rows.table["topic"].to_pylist()
+    assert all(set(texts) <= set(labels) - {own} for texts, own in zip(negatives, labels, strict=True))
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {miner.store.folder.name, "embeddings"}
+    with pytest.raises(ConfigError, match=r"^candidates is 'corpus', but task 'interest' names none: give 'train'"):
+        Miner(task, demo_root, encoder, Search(candidates="corpus", cache=str(tmp_path)))
+    with pytest.raises(ConfigError, match=r"^candidates is 'all': give 'train' or 'corpus'"):
+        Search(candidates="all")  # type: ignore[arg-type]
 
 
 def test_without_faiss(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mtcl import MRR, Files, LabelText, Rows, Task
+from mtcl import MRR, Files, LabelText, Rows, Task, TaskError
 from mtcl.data.store import TokenStore, growing_array, is_whole, prepare
 from mtcl.data.tokenizer import MAX_CHARACTERS, Tokenizer
 from mtcl.task.rows import _data_fingerprint
@@ -141,10 +141,24 @@ def test_a_damaged_store_is_built_again(
     assert is_whole(store.folder)
 
 
+def test_a_build_that_fails_leaves_nothing(
+    tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path, texts: pa.Array) -> None:
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("mtcl.data.store._write_texts", fail)
+        with pytest.raises(TaskError, match="disk full"):
+            build(task_of(), tokenizer, tmp_path)
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+    assert is_whole(build(task_of(), tokenizer, tmp_path).folder)
+
+
 def test_left_overs_of_a_killed_build_are_removed(tokenizer: Tokenizer, tmp_path: Path) -> None:
     store = build(task_of(), tokenizer, tmp_path)
     (store.folder / "meta.json").unlink()
-    left_over = tmp_path / f".{store.folder.name}.12345"
+    left_over = tmp_path / f".{store.folder.name}.12345.part"
     left_over.mkdir()
     build(task_of(), tokenizer, tmp_path)
     assert not left_over.exists()

@@ -364,6 +364,24 @@ def test_the_report_holds_every_figure(scored: tuple[StudyConfig, Path]) -> None
     assert "gains-50" in events.Tags()["images"]
 
 
+def test_a_report_replaces_the_earlier_one_or_leaves_it(
+    scored: tuple[StudyConfig, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, folder = scored
+    findings = dataclasses.replace(findings_of(read_outcome(study, folder, METRICS, PAIRS)), levels=())
+    write_report(findings, folder / "report")
+    before = {path.name: path.read_bytes() for path in (folder / "report").iterdir()}
+    with monkeypatch.context() as patched:
+        patched.setattr("mtcl.studies.transfer.report._write_events", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            write_report(dataclasses.replace(findings, steps=7), folder / "report")
+    assert {path.name: path.read_bytes() for path in (folder / "report").iterdir()} == before
+    assert not list(folder.glob(".*"))
+    write_report(dataclasses.replace(findings, steps=7), folder / "report")
+    assert "for 7 steps" in (folder / "report" / "report.md").read_text()
+    assert len(list((folder / "report").glob("events.*"))) == 1, "the earlier one's are gone"
+
+
 def test_keys_on_the_command_line_merge_with_those_of_the_file() -> None:
     """`--overrides.data.root` must not drop what else the file overrides."""
     content: dict[str, Any] = {"tasks": {"a": {}, "b": {"weight": 2}}, "steps": 3, "arms": ["joint"]}
@@ -379,9 +397,16 @@ def test_keys_on_the_command_line_merge_with_those_of_the_file() -> None:
         parse(StudyConfig, content, ["--overrides.data.root"])
 
 
-def test_no_jobs_at_all_are_an_error() -> None:
-    with pytest.raises(ConfigError, match="--jobs is 0: give at least 1"):
+def test_no_jobs_at_all_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mtcl.commands.transfer import main
+
+    with pytest.raises(ConfigError, match=r"^jobs is 0: give at least 1"):
         places_of(0)
+    monkeypatch.setattr(signal, "signal", lambda number, handler: None)
+    (tmp_path / "s.yaml").write_text(STUDY.format(model="none", root="none"))
+    with pytest.raises(ConfigError, match=r"^--jobs is 0: give at least 1"):
+        main("transfer", ["--config", str(tmp_path / "s.yaml"), "--study_dir", str(tmp_path / "s"), "--jobs", "0"])
+    assert not (tmp_path / "s").exists(), "before anything is read or written"
 
 
 def test_arms_of_other_items_are_refused(scored: tuple[StudyConfig, Path]) -> None:

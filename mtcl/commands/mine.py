@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from mtcl.commands.arguments import Parser
 from mtcl.commands.process import quiet_libraries
-from mtcl.errors import ConfigError
+from mtcl.errors import ConfigError, at
 from mtcl.files import data_root
 from mtcl.mining.report import Report
 from mtcl.mining.root import lay_out
@@ -37,19 +37,24 @@ def main(command: str, arguments: list[str]) -> int:
         raise ConfigError("mtcl mine needs FAISS, which is not installed: pip install 'mtcl[mine]'")
     from mtcl.encoder.config import DEFAULT_MODEL
     from mtcl.mining.candidates import Limits
-    from mtcl.mining.miner import Miner
+    from mtcl.mining.miner import Miner, Search
 
-    limits = Limits(options.num, tuple(options.ranks), options.below)
+    with at("--"):
+        limits = Limits(options.num, tuple(options.ranks), options.below)
     root = data_root(options.root)
     task = _without_negatives(discover(options.tasks_dir)[options.task])
     quiet_libraries()
-    rows = training_rows(task, root, column=options.column)
+    with at(column="--column"):
+        rows = training_rows(task, root, column=options.column)
     encoder = encoder_of(options)
     folder = lay_out(Path(options.out), task, root, overwrite=options.overwrite)
 
-    miner = Miner(task, root, encoder, options)
+    search = Search(options.candidates, options.index, options.max_length, options.cache)
+    with at(candidates="--candidates", index="--index"):
+        miner = Miner(task, root, encoder, search)
     report = Report(task.name, options.ckpt or options.model or DEFAULT_MODEL, limits, miner.num_candidates)
-    rows.write(folder / "train.parquet", miner.blocks(rows, limits, report))
+    with at(ranks="--ranks"):
+        rows.write(folder / "train.parquet", miner.blocks(rows, report))
     report.write(folder)
     print(report.text())
     print(f"\nwritten {folder / 'train.parquet'}, with this report beside it; {_what_to_do(task, options)}")

@@ -11,7 +11,7 @@ from pathlib import Path
 from mtcl.commands.arguments import Parser, parse
 from mtcl.commands.process import quiet_libraries
 from mtcl.configuration import yaml_files as configuration
-from mtcl.errors import ConfigError
+from mtcl.errors import ConfigError, at
 
 STUDIES = Path("studies")
 
@@ -34,7 +34,8 @@ def main(command: str, arguments: list[str]) -> int:
 
     study = parse(StudyConfig, configuration.load(options.config), rest)
     signal.signal(signal.SIGTERM, _leave)
-    report = run_study(study, options.study_dir or STUDIES / Path(options.config[0]).stem, jobs=options.jobs)
+    with at(jobs="--jobs"):
+        report = run_study(study, options.study_dir or STUDIES / Path(options.config[0]).stem, jobs=options.jobs)
     print(report.read_text(encoding="utf-8"))
     print(f"written to {report}; in TensorBoard: tensorboard --logdir {report.parent.parent}")
     return 0

@@ -97,7 +97,7 @@ class StepDataset(Dataset[StepBatch]):
             if task.batch_size % world:
                 fits = [b for b in (task.batch_size // world * world, -(-task.batch_size // world) * world) if b]
                 raise ConfigError(
-                    f"tasks.{task.name}.batch_size is {task.batch_size}, which {world} ranks do not divide: "
+                    f"{task.name}.batch_size is {task.batch_size}, which {world} ranks do not divide: "
                     f"give {' or '.join(map(str, fits))}"
                 )
         self.plan, self.tasks = plan, tasks
@@ -129,11 +129,11 @@ class StepDataset(Dataset[StepBatch]):
         texts: tuple[IntArray, ...] = (anchors, positives)
         if store.negatives is not None and task.num_negatives:
             texts += (draw_negatives(store.negatives, pairs, positives, count=task.num_negatives, bits=bits),)
-        keys = tuple(self._mine(keys_NK) for keys_NK in keys_of_draw(store, texts))
-        scores = None if store.scores is None else self._mine(store.scores[pairs])
-        return _Rows(draw.task, tuple(self._mine(text_N) for text_N in texts), keys, scores)
+        keys = tuple(self._local(keys_NK) for keys_NK in keys_of_draw(store, texts))
+        scores = None if store.scores is None else self._local(store.scores[pairs])
+        return _Rows(draw.task, tuple(self._local(text_N) for text_N in texts), keys, scores)
 
-    def _mine(self, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def _local(self, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """This rank's rows of a column of all ranks; hard negatives are several a pair."""
         share = len(rows) // self.world
         return rows[self.rank * share : (self.rank + 1) * share]
@@ -203,9 +203,9 @@ def _take(stores: list[TokenStore], wanted: list[IntArray], places: IntArray) ->
     owner = np.searchsorted(bounds, places, side="right") - 1
     pieces, order = [], []
     for number, (store, texts) in enumerate(zip(stores, wanted, strict=True)):
-        mine = np.flatnonzero(owner == number)
-        order.append(mine)
-        pieces.append(store.tokens.take(texts[places[mine] - bounds[number]]))
+        here = np.flatnonzero(owner == number)
+        order.append(here)
+        pieces.append(store.tokens.take(texts[places[here] - bounds[number]]))
     joined = join(pieces)
     return joined.take(np.argsort(np.concatenate(order)))
 

@@ -13,16 +13,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from mtcl.errors import DataError
 from mtcl.task.pairs.keys import text_keys
+from mtcl.task.pairs.shared_keys import BLOCK, occurring
 from mtcl.types import IntArray
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-BLOCK = 1 << 20
 EXAMPLE_CHARACTERS = 60
 log = logging.getLogger("mtcl")
 
@@ -38,7 +37,7 @@ class Leak:
 
 
 def check_leaks(
-    held_out: Mapping[str, Sequence[pa.LargeStringArray]], trained: Mapping[str, IntArray], *, allow: bool
+    held_out: Mapping[str, Sequence[pa.LargeStringArray]], trained: Mapping[str, IntArray], *, allow_leaks: bool
 ) -> None:
     """Say whether texts of held-out tasks occur in training. Raises `DataError` if any does, unless it is allowed.
 
@@ -47,7 +46,7 @@ def check_leaks(
     leaks = find_leaks(held_out, trained)
     if not leaks:
         log.info("held out: %s; none of their texts occurs among the training texts", ", ".join(held_out))
-    elif allow:
+    elif allow_leaks:
         log.warning("%s: their figures are not of unseen texts", _said(leaks))
     else:
         raise DataError(f"{_said(leaks)}: take them out of the training data, or accept them with allow_leaks: true")
@@ -62,20 +61,10 @@ def find_leaks(held_out: Mapping[str, Sequence[pa.LargeStringArray]], trained: M
         texts = pa.chunked_array([split.cast(pa.large_string()) for split in splits])
         keys_T, places_T = np.unique(text_keys(texts), return_index=True)
         for other, known in trained.items():
-            found = np.flatnonzero(_occur(keys_T, known))
+            found = np.flatnonzero(occurring(keys_T, known, block=BLOCK))
             if len(found):
                 leaks.append(Leak(name, other, keys_T[found], texts[int(places_T[found].min())].as_py()))
     return leaks
-
-
-def _occur(keys_T: IntArray, known: IntArray) -> npt.NDArray[np.bool_]:
-    """(T,): which of the sorted distinct keys are among the known ones."""
-    found_T = np.zeros(len(keys_T), dtype=np.bool_)
-    for start in range(0, len(known), BLOCK):
-        block = known[start : start + BLOCK]
-        places = np.searchsorted(keys_T, block).clip(max=len(keys_T) - 1)
-        found_T[places[keys_T[places] == block]] = True
-    return found_T
 
 
 def _said(leaks: Sequence[Leak]) -> str:

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import logging
 import math
-import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -19,9 +13,6 @@ from torch.utils.data import DataLoader, Dataset
 from mtcl.data.batch import StepBatch, StepDataset
 from mtcl.errors import ConfigError
 
-SIGNALS_TO_ALL = {signal.SIGTERM, signal.SIGUSR1} if hasattr(signal, "SIGUSR1") else {signal.SIGTERM}
-PR_SET_PDEATHSIG = 1
-"""Of Linux's prctl: the signal that a process gets when its parent ends."""
 log = logging.getLogger("mtcl")
 
 
@@ -46,27 +37,6 @@ class Looking:
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.position = state_dict["position"]
-
-
-def stay_with_rank(_: int) -> None:
-    """Have this process of a loader end when its rank does or wants it, and not by a signal that a scheduler sends to
-    all processes of a run: the rank needs batches up to the step after which it saves its state.
-    """
-    rank = multiprocessing.parent_process()
-    if rank is None or not hasattr(signal, "sigwaitinfo"):
-        return
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS_TO_ALL)
-    threading.Thread(target=_end_when_told, args=(rank.pid,), daemon=True).start()
-    if os.getppid() == rank.pid:  # else it comes from a server of forks
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _end_when_told(rank: int | None) -> None:
-    while True:
-        told = signal.sigwaitinfo(SIGNALS_TO_ALL)
-        if told.si_pid == rank and told.si_signo == signal.SIGTERM:
-            os._exit(0)
 
 
 class StepLoader(DataLoader[StepBatch]):
@@ -114,18 +84,21 @@ class _Numbers(Dataset[int]):
         return index
 
 
-def check_validation_interval(interval: object, num_steps: int, *, epochs: int | None = 1) -> None:
-    """`interval` counts batches, or is a share of the run. Raises `ConfigError` if the run would never be validated."""
+def check_validation_interval(
+    val_check_interval: object, num_steps: int, *, check_val_every_n_epoch: int | None = 1
+) -> None:
+    """Raise `ConfigError` if a run of so many steps would never be validated. Arguments as of Lightning's Trainer: the
+    interval counts batches, or is a share of the run.
+    """
+    interval, epochs = val_check_interval, check_val_every_n_epoch
     if epochs is not None and epochs > 1:
-        raise ConfigError(
-            f"trainer.check_val_every_n_epoch is {epochs}, but a run is one epoch: give trainer.val_check_interval"
-        )
+        raise ConfigError(f"check_val_every_n_epoch is {epochs}, but a run is one epoch: give val_check_interval")
     if not isinstance(interval, int | float) or math.isinf(interval):
         return
     if isinstance(interval, float):
         interval = max(1, int(num_steps * interval))
     if interval > num_steps:
-        raise ConfigError(f"trainer.val_check_interval is {interval}, but the run has {num_steps} batches: give fewer")
+        raise ConfigError(f"val_check_interval is {interval}, but the run has {num_steps} batches: give fewer")
     if num_steps % interval:
         log.warning("the last %d of %d batches come after the last validation", num_steps % interval, num_steps)
 

@@ -44,6 +44,22 @@ class PlanTask:
     schedule: tuple[tuple[int, float], ...] = ()
     """Steps, and the weight from each on."""
 
+    def __post_init__(self) -> None:
+        if not 0 < self.weight < math.inf:
+            raise ConfigError(f"weight is {self.weight}: give a positive weight, or leave the task out")
+        for step, weight in self.schedule:
+            if step < 1 or not 0 <= weight < math.inf:
+                raise ConfigError(
+                    f"schedule has weight {weight} from step {step} on: give steps of at least 1 and weights of 0 or "
+                    "more"
+                )
+        if self.batch_size < 2:
+            raise ConfigError(f"batch_size is {self.batch_size}: negatives need at least 2")
+        if self.batch_size > MAX_BATCH:
+            raise ConfigError(f"batch_size is {self.batch_size}: give at most {MAX_BATCH:,}")
+        if self.limit is not None and self.limit < 2:
+            raise ConfigError(f"limit is {self.limit}: give at least 2 pairs, or null for all")
+
     def weight_at(self, step: int) -> float:
         """The weight at a step."""
         passed = [weight for first, weight in sorted(self.schedule) if first <= step]
@@ -76,30 +92,13 @@ class Plan:
 
     def __post_init__(self) -> None:
         if not self.tasks:
-            raise ConfigError("no task is configured: give at least one under `tasks:`")
+            raise ConfigError("tasks has no task: give at least one")
         if self.alpha < 0:
-            raise ConfigError(f"data.alpha is {self.alpha}: give 0 (all tasks alike) to 1 (by number of pairs)")
+            raise ConfigError(f"alpha is {self.alpha}: give 0 (all tasks alike) to 1 (by number of pairs)")
         if self.cap is not None and self.cap < 1:
-            raise ConfigError(f"data.cap is {self.cap}: give a positive number of pairs, or null for none")
+            raise ConfigError(f"cap is {self.cap}: give a positive number of pairs, or null for none")
         if self.tasks_per_step is not None and self.tasks_per_step < 1:
-            raise ConfigError(f"data.tasks_per_step is {self.tasks_per_step}: give at least 1, or null for all tasks")
-        for task in self.tasks:
-            if not 0 < task.weight < math.inf:
-                raise ConfigError(
-                    f"tasks.{task.name}.weight is {task.weight}: give a positive weight, or null for the task"
-                )
-            for step, weight in task.schedule:
-                if step < 1 or not 0 <= weight < math.inf:
-                    raise ConfigError(
-                        f"tasks.{task.name}.weight_schedule has weight {weight} from step {step} on: give steps of at "
-                        "least 1 and weights of 0 or more"
-                    )
-            if task.batch_size < 2:
-                raise ConfigError(f"tasks.{task.name}.batch_size is {task.batch_size}: negatives need at least 2")
-            if task.batch_size > MAX_BATCH:
-                raise ConfigError(f"tasks.{task.name}.batch_size is {task.batch_size}: give at most {MAX_BATCH:,}")
-            if task.limit is not None and task.limit < 2:
-                raise ConfigError(f"data.pairs_per_task is {task.limit}: give at least 2 pairs, or null for all")
+            raise ConfigError(f"tasks_per_step is {self.tasks_per_step}: give at least 1, or null for all tasks")
 
     @property
     def num_slots(self) -> int:

@@ -2,8 +2,8 @@
 
 Each distinct text is tokenised once, by the tokenizer's own threads. A store's address hashes all it depends on
 (data, declaration and version of the task, tokenizer, max length, prompt), so a stale store is never opened: a new
-one is built beside it. A store is written aside under a lock and renamed when whole; one whose files do not have
-their recorded sizes is built again. Text ends here: what comes after sees only integers.
+one is built beside it. A store is written whole or not at all, under a lock; one whose files do not have their
+recorded sizes is built again. Text ends here: what comes after sees only integers.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +23,9 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from mtcl.console import track
 from mtcl.data.tokenizer import MAX_CHARACTERS, Tokenizer
+from mtcl.files import written_whole
 from mtcl.task.contract import Task, errors_of
 from mtcl.task.pairs import PairTable
 from mtcl.task.pairs.log_q import log_shares
@@ -148,28 +149,25 @@ def _address(task: Task, split: str, root: Path | None, tokenizer: Tokenizer, ma
 
 
 def _build(folder: Path, table: PairTable, tokenizer: Tokenizer, max_length: int, prompt: str, *, title: str) -> None:
-    for left_over in folder.parent.glob(f".{folder.name}.*"):
-        shutil.rmtree(left_over)
     if folder.exists():
         log.warning("%s: the token store %s is damaged and is built again", title, folder)
         shutil.rmtree(folder)
-    aside = folder.parent / f".{folder.name}.{os.getpid()}"
-    aside.mkdir()
-    num_cut = _tokenise(aside, table.texts, tokenizer, max_length, prompt, title=title)
-    for name, array in _columns(table).items():
-        np.save(aside / f"{name}.npy", array)
-    _write_texts(aside / "texts.arrow", table.texts)
-    meta = {
-        "kind": table.kind,
-        "language_names": table.language_names,
-        "exclude_self": table.exclude_self,
-        "tied": table.tied,
-        "skipped": table.skipped,
-        "num_cut": num_cut,
-        "sizes": {path.name: path.stat().st_size for path in sorted(aside.iterdir())},
-    }
-    (aside / "meta.json").write_text(json.dumps(meta))
-    aside.rename(folder)
+    with written_whole(folder, alone=True) as aside:
+        aside.mkdir()
+        num_cut = _tokenise(aside, table.texts, tokenizer, max_length, prompt, title=title)
+        for name, array in _columns(table).items():
+            np.save(aside / f"{name}.npy", array)
+        _write_texts(aside / "texts.arrow", table.texts)
+        meta = {
+            "kind": table.kind,
+            "language_names": table.language_names,
+            "exclude_self": table.exclude_self,
+            "tied": table.tied,
+            "skipped": table.skipped,
+            "num_cut": num_cut,
+            "sizes": {path.name: path.stat().st_size for path in sorted(aside.iterdir())},
+        }
+        (aside / "meta.json").write_text(json.dumps(meta))
 
 
 def _columns(table: PairTable) -> dict[str, npt.NDArray[Any]]:
@@ -193,11 +191,6 @@ def _tokenise(folder: Path, texts: pa.Array, tokenizer: Tokenizer, max_length: i
 
     The next batch is tokenised, outside of Python's lock, while this one is written.
     """
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    starts = range(0, len(texts), BATCH)
     lengths = np.zeros(len(texts), dtype=np.int64)
     identity = np.empty(len(texts), dtype=np.int64)
     num_cut = 0
@@ -209,13 +202,7 @@ def _tokenise(folder: Path, texts: pa.Array, tokenizer: Tokenizer, max_length: i
 
     with growing_array(folder / "tokens_values.npy", tokenizer.dtype) as write, ThreadPoolExecutor(1) as reader:
         ahead = reader.submit(read, 0)
-        for start in track(
-            starts,
-            description=f"tokenise {title}",
-            transient=True,
-            console=console,
-            disable=len(starts) < 4 or not console.is_terminal,
-        ):
+        for start in track(range(0, len(texts), BATCH), f"tokenise {title}"):
             tokens, cut = ahead.result()
             ahead = reader.submit(read, start + BATCH)
             num_cut += cut

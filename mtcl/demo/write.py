@@ -17,6 +17,7 @@ from mtcl.demo.search import make_documents
 from mtcl.demo.stories import make_cluster
 from mtcl.demo.translations import LANGUAGES, make_translated
 from mtcl.errors import ConfigError
+from mtcl.files import written_whole
 
 MIN_POSTS = 200
 """Below this a validation split would hold too few rows to rank anything."""
@@ -145,5 +146,5 @@ def _write_parquet(path: Path, rows: list[Row]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(rows), path, compression="zstd")
+    with written_whole(path) as aside:
+        pq.write_table(pa.Table.from_pylist(rows), aside, compression="zstd")

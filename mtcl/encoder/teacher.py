@@ -1,7 +1,7 @@
 """A frozen encoder that teaches: the base, another encoder or a run of mtcl; its vectors of a task's training texts.
 
 They are embedded once and kept beside the token store. The file's name holds a digest of the teacher's weights, so
-another teacher never finds it. Written aside under a lock, renamed when whole: of several processes that ask at once,
+another teacher never finds it. It is written whole or not at all, under a lock: of several processes that ask at once,
 one embeds and the others wait.
 """
 
@@ -24,6 +24,7 @@ from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
 from mtcl.encoder.hub import resolve_model
 from mtcl.encoder.text_encoder import TextEncoder, tokenizer_of
+from mtcl.files import written_whole
 from mtcl.types import IntArray, Ragged
 
 BASE = "base"
@@ -73,18 +74,18 @@ def vectors_file(
     path = store.folder / name
     with FileLock(f"{path}.lock"):
         if not path.exists():
-            for left_over in path.parent.glob(f".{path.name}.*"):
-                left_over.unlink()
-            aside = path.with_name(f".{path.name}.{os.getpid()}")
-            vectors_TE = np.lib.format.open_memmap(
-                aside, mode="w+", dtype=np.float32, shape=(len(store.tokens), teacher.encoder.dim)
-            )
-            if hasattr(os, "posix_fallocate"):  # else a full disk is a SIGBUS
-                with aside.open("rb+") as file:
-                    os.posix_fallocate(file.fileno(), 0, aside.stat().st_size)
-            for start in range(0, len(vectors_TE), BLOCK):
-                rows = np.arange(start, min(start + BLOCK, len(vectors_TE)))
-                vectors_TE[rows] = embed(teacher.encoder, teacher.tokens(store, rows)).float().numpy()
-            vectors_TE.flush()
-            aside.rename(path)
+            with written_whole(path, alone=True) as aside:
+                _write_vectors(aside, store, teacher, embed)
     return path
+
+
+def _write_vectors(path: Path, store: TokenStore, teacher: Teacher, embed: Callable[[Encoder, Ragged], Tensor]) -> None:
+    shape = (len(store.tokens), teacher.encoder.dim)
+    vectors_TE = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+    if hasattr(os, "posix_fallocate"):  # else a full disk is a SIGBUS
+        with path.open("rb+") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    for start in range(0, len(vectors_TE), BLOCK):
+        rows = np.arange(start, min(start + BLOCK, len(vectors_TE)))
+        vectors_TE[rows] = embed(teacher.encoder, teacher.tokens(store, rows)).float().numpy()
+    vectors_TE.flush()

@@ -8,8 +8,8 @@ import torch
 from mtcl.data.store import TokenStore
 from mtcl.errors import DataError
 from mtcl.evaluation.pool import Items, Pool, Result, Vectors
-from mtcl.evaluation.relevance import carried_by, relevant
 from mtcl.task.metrics import BitextAccuracy
+from mtcl.task.pairs.shared_keys import carriers_of, shares_key
 from mtcl.types import FloatArray, IntArray
 
 SEED = 0
@@ -62,7 +62,8 @@ def _hits(pairs: IntArray, vectors: Vectors, store: TokenStore) -> FloatArray:
     sides = [np.asarray(side)[pairs] for side in (store.anchors, store.positives)]
     first_ND, second_ND = (vectors.of(side) for side in sides)
     cosine_NN = first_ND @ second_ND.T
-    right_NN = torch.from_numpy(relevant(store.keys.take(sides[0]), carried_by(store.keys.take(sides[1]))))
+    first_keys, second_keys = (store.keys.take(side) for side in sides)
+    right_NN = torch.from_numpy(shares_key(first_keys, carriers_of(second_keys)))
     forth = right_NN.gather(1, cosine_NN.argmax(dim=1, keepdim=True))[:, 0]
     back = right_NN.T.gather(1, cosine_NN.T.argmax(dim=1, keepdim=True))[:, 0]
     hits: FloatArray = ((forth.double() + back.double()) / 2).numpy()

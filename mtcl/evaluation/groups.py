@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from mtcl.errors import ConfigError
 from mtcl.evaluation.pool import Pool, Vectors
-from mtcl.evaluation.relevance import components
+from mtcl.task.pairs.shared_keys import components
 from mtcl.types import FloatArray, IntArray, Kind
 
 EXAMPLES, DRAWS, NEIGHBOURS = 8, 10, 5
@@ -25,7 +25,7 @@ MOST_ITEMS = 4096
 def check_installed() -> None:
     """Raise `ConfigError` without scikit-learn."""
     if find_spec("sklearn") is None:
-        raise ConfigError("model.eval_groups needs scikit-learn: pip install 'mtcl[study]'")
+        raise ConfigError("groups needs scikit-learn: pip install 'mtcl[study]'")
 
 
 def group_figures(pool: Pool, vectors: Vectors) -> dict[str, float]:

@@ -7,10 +7,10 @@ import math
 import numpy as np
 
 from mtcl.distributed import together
-from mtcl.errors import DataError
-from mtcl.evaluation.pool import Items, Pool, Result, Vectors, judge, named
-from mtcl.evaluation.relevance import components
+from mtcl.errors import DataError, MtclError, at
+from mtcl.evaluation.pool import Items, Pool, Result, Vectors, judge
 from mtcl.task.metrics import AveragePrecision, PairMetric, RocAuc, Spearman
+from mtcl.task.pairs.shared_keys import components
 from mtcl.types import FloatArray, Kind
 
 COMMON: dict[Kind, tuple[PairMetric, ...]] = {Kind.GRADED: (Spearman(),), Kind.BINARY: (AveragePrecision(), RocAuc())}
@@ -31,7 +31,7 @@ def evaluate(pool: Pool, vectors: Vectors) -> Result:
         groups = {name: np.flatnonzero(store.languages == n) for n, name in enumerate(store.language_names)}
     figures: dict[str, float] = {}
     for name, metric in metrics.items():
-        with together(), named(pool.name):
+        with together(), at(f"task {pool.name!r}, ", MtclError):
             of_group = {g: float(judge(metric, cosine_P[rows], scores_P[rows])) for g, rows in groups.items()}
         known = {g: value for g, value in of_group.items() if not math.isnan(value)}
         if not known:

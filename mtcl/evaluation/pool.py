@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ from torch.nn import functional as F
 
 from mtcl.data.store import TokenStore
 from mtcl.distributed import gather_varying, together, world
-from mtcl.errors import DivergedError, MtclError, TaskError, located
+from mtcl.errors import DivergedError, TaskError, located
+from mtcl.files import written_whole
 from mtcl.task.metrics import Metric
 from mtcl.types import FloatArray, IntArray, Kind
 
@@ -63,8 +63,8 @@ class Items:
 
         columns: dict[str, npt.NDArray[Any]] = {"item": self.items, "cluster": self.clusters}
         columns |= {name: self.scores[:, number] for number, name in enumerate(self.names)}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.table(columns), path)
+        with written_whole(path) as aside:
+            pq.write_table(pa.table(columns), aside)
 
 
 @dataclass(frozen=True)
@@ -76,15 +76,6 @@ class Result:
     primary: float
     metrics: dict[str, float]
     items: Items
-
-
-@contextmanager
-def named(task: str) -> Iterator[None]:
-    """Errors inside say which task they are of."""
-    try:
-        yield
-    except MtclError as error:
-        raise type(error)(f"task {task!r}, {error}") from error
 
 
 def judge(metric: Any, *values: npt.NDArray[Any]) -> Any:
@@ -120,10 +111,10 @@ def embed_shared(texts: IntArray, embed: Embed) -> Vectors:
     """Vectors of sorted distinct texts, each embedded by one rank, alike on all ranks."""
     rank, ranks = world()
     with together():
-        mine_nD = embed(texts[rank::ranks])
-        if not torch.isfinite(mine_nD).all():
+        local_nD = embed(texts[rank::ranks])
+        if not torch.isfinite(local_nD).all():
             raise DivergedError(f"embeddings are not finite: {DivergedError.advice}")
     if ranks == 1:
-        return Vectors(texts, mine_nD)
+        return Vectors(texts, local_nD)
     places = np.concatenate([np.arange(rank, len(texts), ranks) for rank in range(ranks)])
-    return Vectors(texts, gather_varying(mine_nD)[torch.from_numpy(np.argsort(places))])
+    return Vectors(texts, gather_varying(local_nD)[torch.from_numpy(np.argsort(places))])

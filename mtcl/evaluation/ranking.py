@@ -15,13 +15,12 @@ import torch
 
 from mtcl.data.store import TokenStore
 from mtcl.distributed import gather_varying, together, world
-from mtcl.errors import DataError, TaskError
-from mtcl.evaluation.pool import Items, Pool, Result, Vectors, judge, named
-from mtcl.evaluation.relevance import carried_by, components, relevant
+from mtcl.errors import DataError, MtclError, TaskError, at
+from mtcl.evaluation.pool import Items, Pool, Result, Vectors, judge
 from mtcl.task.metrics import MRR, NDCG, Accuracy, RankingMetric, Recall
-from mtcl.types import FloatArray, IntArray
+from mtcl.task.pairs.shared_keys import carriers_of, components, shares_key
+from mtcl.types import BoolArray, FloatArray, IntArray
 
-BoolArray = npt.NDArray[np.bool_]
 BLOCK, SCORES = 512, 1 << 24
 """Queries of a block, and scores it may hold: memory is bounded whatever the pool."""
 log = logging.getLogger("mtcl")
@@ -35,11 +34,11 @@ def evaluate(pool: Pool, vectors: Vectors) -> Result:
     assert isinstance(primary, RankingMetric)
     metrics = {metric.name: metric for metric in (*COMMON, primary)}
     rank, ranks = world()
-    mine = np.asarray(store.queries)[rank::ranks]
-    with together(), named(pool.name):
-        scores = _scores(vectors, mine, store, list(metrics.values()))
+    local = np.asarray(store.queries)[rank::ranks]
+    with together(), at(f"task {pool.name!r}, ", MtclError):
+        scores = _scores(vectors, local, store, list(metrics.values()))
     scores = gather_varying(torch.from_numpy(scores)).numpy()
-    items = gather_varying(torch.from_numpy(mine.astype(np.int64))).numpy()
+    items = gather_varying(torch.from_numpy(local.astype(np.int64))).numpy()
     order = np.argsort(items)
     found = order[~np.isnan(scores[order, 0])]
     if not len(found):
@@ -62,12 +61,12 @@ def _scores(
     """(queries, metrics); a row of NaN for a query without a relevant candidate."""
     candidates = np.asarray(store.candidates)
     candidates_CD = vectors.of(candidates)
-    carried = carried_by(store.keys.take(candidates))
+    carriers = carriers_of(store.keys.take(candidates))
     depth = _depth(metrics, len(candidates))
     found: list[npt.NDArray[Any]] = [np.empty((0, len(metrics)))]
     size = max(1, min(BLOCK, SCORES // len(candidates)))
     for block in np.array_split(queries, max(1, -(-len(queries) // size))):
-        relevant_NC = relevant(store.keys.take(block), carried)
+        relevant_NC = shares_key(store.keys.take(block), carriers)
         cosine_NC = vectors.of(block) @ candidates_CD.T
         itself_NC = block[:, None] == candidates
         if not store.exclude_self:

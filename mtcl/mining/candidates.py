@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mtcl.errors import ConfigError
-from mtcl.types import IntArray, Ragged
+from mtcl.task.pairs.shared_keys import carriers_of, most_sharing, shares_key_with
+from mtcl.types import BoolArray, IntArray, Ragged
 
 FloatArray = npt.NDArray[np.float32]
-BoolArray = npt.NDArray[np.bool_]
 RELATED, PASSED_OVER, TOO_NEAR = "shares a key", "nearer than the window", "too near the positive"
 MAX_RELATED = 1024
 """Neighbours that may share a key with an anchor before its window begins to shrink: bounds the memory of a search."""
@@ -40,17 +40,17 @@ class Limits:
 
     def __post_init__(self) -> None:
         if self.num < 1:
-            raise ConfigError(f"--num is {self.num}: give at least 1")
+            raise ConfigError(f"num is {self.num}: give at least 1")
         if not 0 <= self.ranks[0] < self.ranks[1]:
             raise ConfigError(
-                f"--ranks is {self.ranks[0]} {self.ranks[1]}: give a first rank from 0 and a later last one"
+                f"ranks is {self.ranks[0]} {self.ranks[1]}: give a first rank from 0 and a later last one"
             )
         if self.ranks[1] - self.ranks[0] < self.num:
-            raise ConfigError(f"--ranks {self.ranks[0]} {self.ranks[1]} holds fewer than --num {self.num}: widen it")
-        if not 0 < self.below <= 1:
             raise ConfigError(
-                f"--below is {self.below}: give a share of the positive's score, more than 0 and at most 1"
+                f"ranks is {self.ranks[0]} {self.ranks[1]}, which is fewer than num ({self.num}): widen it"
             )
+        if not 0 < self.below <= 1:
+            raise ConfigError(f"below is {self.below}: give a share of the positive's score, more than 0 and at most 1")
 
 
 @dataclass(frozen=True)
@@ -67,38 +67,14 @@ class Candidates:
 
     def __init__(self, index: Any, keys: Ragged) -> None:
         """`index` is a FAISS index by inner product of all candidates."""
-        self.index, self.keys = index, keys
-        self._known, self._num_carriers = np.unique(keys.values, return_counts=True)
+        self.index, self.carriers = index, carriers_of(keys)
 
     def mine(self, anchors_ND: FloatArray, keys: Ragged, positive_N: FloatArray, limits: Limits) -> Mined:
         """The negatives of a block of anchors; `positive_N` is the score of each one's positive, NaN if it has none."""
-        depth = min(len(self.keys), limits.ranks[1] + min(MAX_RELATED, self._most_related(keys)))
+        depth = min(len(self.carriers), limits.ranks[1] + min(MAX_RELATED, most_sharing(keys, self.carriers)))
         scores_NK, hits_NK = self.index.search(np.ascontiguousarray(anchors_ND), depth)
-        related_NK = self._related(keys, hits_NK)
+        related_NK = shares_key_with(keys, self.carriers, hits_NK)
         return select(scores_NK, hits_NK, related_NK, positive_N, limits)
-
-    def _most_related(self, keys: Ragged) -> int:
-        """An upper bound of the candidates that share a key with any one anchor."""
-        places, found = self._places(keys.values)
-        num_carriers = np.where(found, self._num_carriers[places], 0)
-        totals = np.concatenate([[0], np.cumsum(num_carriers)])
-        return int(np.diff(totals[keys.offsets]).max(initial=0))
-
-    def _related(self, keys: Ragged, hits_NK: IntArray) -> BoolArray:
-        """(N, K): whether an anchor shares a key with its neighbour."""
-        rows = np.repeat(np.arange(len(keys)), keys.lengths())
-        places, found = self._places(keys.values)
-        own = rows[found] * len(self._known) + places[found]
-        neighbour_keys = self.keys.take(np.maximum(hits_NK, 0).ravel())
-        cells = np.repeat(np.arange(hits_NK.size), neighbour_keys.lengths())
-        theirs = cells // max(1, hits_NK.shape[1]) * len(self._known) + self._places(neighbour_keys.values)[0]
-        related = np.zeros(hits_NK.size, dtype=np.bool_)
-        related[cells[np.isin(theirs, own)]] = True
-        return related.reshape(hits_NK.shape)
-
-    def _places(self, keys: IntArray) -> tuple[IntArray, BoolArray]:
-        places = np.searchsorted(self._known, keys).clip(max=len(self._known) - 1)
-        return places, self._known[places] == keys
 
 
 def select(

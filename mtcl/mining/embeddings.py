@@ -1,18 +1,19 @@
 """Embeddings of many texts on disk, in shards: what a killed process has finished is there for the next one.
 
-A shard is written aside and renamed when whole; shards are memory-mapped, so only the rows that are read take memory.
+A shard is whole or absent; shards are memory-mapped, so only the rows that are read take memory.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from mtcl.console import track
+from mtcl.files import written_whole
 from mtcl.types import IntArray, Ragged
 
 SHARD = 8192
@@ -39,25 +40,19 @@ class Embeddings:
 
 
 def embeddings_of(
-    tokens: Ragged,
-    embed: Callable[[Ragged], Tensor],
-    folder: Path,
-    *,
-    track: Callable[[range], Iterable[int]] = lambda x: x,
+    tokens: Ragged, embed: Callable[[Ragged], Tensor], folder: Path, *, what: str = "texts"
 ) -> Embeddings:
     """The embeddings of `tokens` by `embed`, shards that `folder` holds already left as they are.
 
-    `folder` must be named after all that decides the values. `track` may show the progress over shards.
+    `folder` must be named after all that decides the values; `what` is said beside the progress over shards.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for number in track(range(-(-len(tokens) // SHARD))):
+    for number in track(range(-(-len(tokens) // SHARD)), f"embed {what}"):
         path = folder / f"{number:06d}.npy"
         if not path.exists():
             rows = np.arange(number * SHARD, min((number + 1) * SHARD, len(tokens)))
-            aside = folder / f".{path.name}.{os.getpid()}"
-            with aside.open("wb") as file:
+            with written_whole(path) as aside, aside.open("wb") as file:
                 np.save(file, embed(tokens.take(rows)).numpy())
-            aside.replace(path)
         paths.append(path)
     return Embeddings(paths)

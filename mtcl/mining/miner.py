@@ -1,16 +1,27 @@
-"""Finds hard negatives for the rows of a task, block by block."""
+"""Finds hard negatives for the rows of a task, block by block.
+
+`mtcl mine` from Python:
+
+    rows = training_rows(task, root, column="negatives")
+    miner = Miner(task, root, TextEncoder.load(Path("runs/demo")), Search(index="HNSW32"))
+    report = Report(task.name, "runs/demo", Limits(num=2), miner.num_candidates)
+    negatives = [texts for block in miner.blocks(rows, report) for texts in block]
+
+Each row of `rows` has its list in `negatives`, and `report.text()` says what was found.
+"""
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from mtcl.console import track
 from mtcl.errors import ConfigError
 from mtcl.files import cache_folder
 from mtcl.mining.report import Report
@@ -23,7 +34,7 @@ if TYPE_CHECKING:
 
     from mtcl.data.store import TokenStore
     from mtcl.encoder.text_encoder import TextEncoder
-    from mtcl.mining.candidates import Candidates, FloatArray, Limits
+    from mtcl.mining.candidates import Candidates, FloatArray
     from mtcl.mining.embeddings import Embeddings
     from mtcl.task.contract import Task
     from mtcl.types import Ragged
@@ -35,16 +46,40 @@ BLOCK = 2048
 """Rows that are searched for and written at once: memory does not grow with their number."""
 
 
-class Miner:
-    """The embeddings of a task's training texts, and an index of the candidates."""
+@dataclass(frozen=True)
+class Search:
+    """What is searched, and how.
 
-    def __init__(self, task: Task, root: Path | None, encoder: TextEncoder, options: argparse.Namespace) -> None:
+    Attributes:
+        candidates: Where negatives come from: "train", what the training rows are to find, or the task's "corpus".
+        index: A FAISS index by its name: Flat is exact, HNSW32 or IVF1024,Flat are faster.
+        max_length: Tokens that a text is cut to; what the encoder takes of the task's texts if None.
+        cache: Folder of stores and embeddings; MTCL_CACHE or ~/.cache/mtcl if None.
+    """
+
+    candidates: Literal["train", "corpus"] = "train"
+    index: str = "Flat"
+    max_length: int | None = None
+    cache: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.candidates not in ("train", "corpus"):
+            raise ConfigError(f"candidates is {self.candidates!r}: give 'train' or 'corpus'")
+
+
+class Miner:
+    """The embeddings of a task's training texts, and an index of the candidates. Raises `ConfigError` for a search that
+    the task or FAISS does not allow.
+    """
+
+    def __init__(self, task: Task, root: Path | None, encoder: TextEncoder, search: Search | None = None) -> None:
         from mtcl.data.store import prepare
 
-        max_length = options.max_length or encoder.length_of(task)
+        search = search or Search()
+        max_length = encoder.length_of(task) if search.max_length is None else search.max_length
         encoder.tokenizer.check_length(task.name, max_length)
         encoder.model.check_length(task.name, max_length)
-        cache = cache_folder(options.cache)
+        cache = cache_folder(search.cache)
 
         def store(split: str) -> TokenStore:
             return prepare(
@@ -63,29 +98,30 @@ class Miner:
         self.embeddings = self._embed(self.store, None, "training texts")
         source, found = self.store, self.embeddings
         self._candidates: IntArray = np.asarray(source.candidates)
-        if options.candidates == "corpus":
+        if search.candidates == "corpus":
             if getattr(task.pairs, "corpus", None) is None:
-                raise ConfigError(f"task {task.name!r} names no corpus: leave out --candidates corpus")
+                raise ConfigError(f"candidates is 'corpus', but task {task.name!r} names none: give 'train'")
             source = store("validation")
             self._candidates = np.asarray(source.candidates)
             found = self._embed(source, self._candidates, "texts of the corpus")
         self._searched_texts = source.texts()
         places = self._candidates if found is self.embeddings else np.arange(len(self._candidates))
-        self.candidates = _indexed(found, places, source.keys.take(self._candidates), options.index)
+        self.candidates = _indexed(found, places, source.keys.take(self._candidates), search.index)
 
     @property
     def num_candidates(self) -> int:
         return len(self._candidates)
 
-    def blocks(self, rows: MinedRows, limits: Limits, report: Report) -> Iterator[list[list[str]]]:
-        """The negatives of the rows, block by block; what was found goes to `report`."""
+    def blocks(self, rows: MinedRows, report: Report) -> Iterator[list[list[str]]]:
+        """The negatives of the rows within the report's limits, block by block; what was found goes to the report."""
+        limits = report.limits
         if self.num_candidates <= limits.ranks[0]:
             raise ConfigError(
-                f"--ranks begins at {limits.ranks[0]}, but there are {self.num_candidates} candidates: give smaller"
+                f"ranks begins at {limits.ranks[0]}, but there are {self.num_candidates} candidates: give smaller"
             )
         anchors, positives = rows.places(self.store, self.texts)
         shown = {int(row) for row in np.linspace(0, len(anchors) - 1, report.num_samples)}
-        for start in _track(range(0, len(anchors), BLOCK), "mine"):
+        for start in track(range(0, len(anchors), BLOCK), "mine"):
             block = np.arange(start, min(start + BLOCK, len(anchors)))
             here = block[anchors[block] >= 0]
             anchors_ND = self.embeddings.take(anchors[here])
@@ -133,7 +169,7 @@ class Miner:
 
         tokens = store.tokens if texts is None else store.tokens.take(texts)
         log.info("%s %s; embeddings in %s", f"{len(tokens):,}", what, folder)
-        return embeddings_of(tokens, embed, folder, track=lambda shards: _track(shards, f"embed {what}"))
+        return embeddings_of(tokens, embed, folder, what=what)
 
 
 def _indexed(embeddings: Embeddings, places: IntArray, keys: Ragged, kind: str) -> Candidates:
@@ -148,7 +184,7 @@ def _indexed(embeddings: Embeddings, places: IntArray, keys: Ragged, kind: str) 
             index.train(embeddings.take(places))
     except RuntimeError as error:
         reason = str(error).partition("Error: ")[2] or str(error)
-        raise ConfigError(f"--index {kind!r} cannot be made: {' '.join(reason.split())}") from error
+        raise ConfigError(f"index {kind!r} cannot be made: {' '.join(reason.split())}") from error
     for start in range(0, len(places), 1 << 16):
         index.add(embeddings.take(places[start : start + (1 << 16)]))
     return Candidates(index, keys)
@@ -158,13 +194,3 @@ def _arrow(numbers: IntArray) -> pa.Array:
     import pyarrow as pa
 
     return pa.array(numbers)
-
-
-def _track(steps: range, what: str) -> Iterable[int]:
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    return track(
-        steps, description=what, transient=True, console=console, disable=len(steps) < 2 or not console.is_terminal
-    )

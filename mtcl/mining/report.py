@@ -1,4 +1,4 @@
-"""What a mine has to say: how many negatives, why neighbours were left out, and samples to read."""
+"""What `mtcl mine` has to say: how many negatives, why neighbours were left out, and samples to read."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mtcl.console import markdown_table
+from mtcl.files import write_text
 from mtcl.mining.root import REPORT
 
 if TYPE_CHECKING:
@@ -77,22 +79,23 @@ class Report:
     def text(self) -> str:
         """Markdown."""
         found, limits = self.figures(), self.limits
+        rows = [
+            ("rows", f"{self.num_rows:,}"),
+            ("rows that make no pair", f"{self.num_without_positive:,}"),
+            ("negatives", f"{self.num_negatives:,}"),
+            (f"rows with fewer than {limits.num}", f"{found['rows_with_fewer']:,}"),
+            ("rows with none", f"{found['rows_with_none']:,}"),
+            *((f"neighbours left out: {reason}", f"{number:,}") for reason, number in sorted(self.left_out.items())),
+            ("mean score of positives", f"{found['mean_score_of_positives']:.3f}"),
+            ("mean score of negatives", f"{found['mean_score_of_negatives']:.3f}"),
+        ]
         lines = [
             f"# Hard negatives of {self.task}",
             "",
             f"Found with {self.encoder} among {self.num_candidates:,} candidates: up to {limits.num} a row, of ranks "
             f"{limits.ranks[0]} to {limits.ranks[1]}, below {limits.below} of the positive's score.",
             "",
-            "| what | number |",
-            "|---|---:|",
-            f"| rows | {self.num_rows:,} |",
-            f"| rows that make no pair | {self.num_without_positive:,} |",
-            f"| negatives | {self.num_negatives:,} |",
-            f"| rows with fewer than {limits.num} | {found['rows_with_fewer']:,} |",
-            f"| rows with none | {found['rows_with_none']:,} |",
-            *(f"| neighbours left out: {reason} | {number:,} |" for reason, number in sorted(self.left_out.items())),
-            f"| mean score of positives | {found['mean_score_of_positives']:.3f} |",
-            f"| mean score of negatives | {found['mean_score_of_negatives']:.3f} |",
+            markdown_table(["what", "number"], rows, numbers={1}).rstrip(),
         ]
         for sample in self.samples:
             lines += ["", f"**{_short(sample['text'])}**", ""]
@@ -102,8 +105,8 @@ class Report:
 
     def write(self, folder: Path) -> None:
         """`negatives.md` and `negatives.json`."""
-        (folder / f"{REPORT}.md").write_text(self.text() + "\n", encoding="utf-8")
-        (folder / f"{REPORT}.json").write_text(json.dumps(self.figures(), indent=1), encoding="utf-8")
+        write_text(folder / f"{REPORT}.md", self.text() + "\n")
+        write_text(folder / f"{REPORT}.json", json.dumps(self.figures(), indent=1))
 
 
 def _short(text: str) -> str:

@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 
 from mtcl.errors import ConfigError
+from mtcl.files import written_whole
 from mtcl.task.contract import Task
 from mtcl.task.sources import FORMATS, Files, as_table
 
@@ -62,7 +63,8 @@ def _link_all(source: Path, target: Path, inside: tuple[str, ...], *, is_linked:
         try:
             link.symlink_to(entry.resolve())
         except OSError:  # Windows without the privilege
-            (shutil.copytree if entry.is_dir() else shutil.copy2)(entry, link)
+            with written_whole(link) as aside:
+                (shutil.copytree if entry.is_dir() else shutil.copy2)(entry, aside)
     if inside and is_linked:
         _link_all(source / inside[0], target / inside[0], inside[1:], is_linked=True)
 
@@ -72,7 +74,8 @@ def _write_others(folder: Path, task: Task, root: Path | None) -> None:
 
     corpus = getattr(task.pairs, "corpus", None)
     for split in ("validation", "test", *([corpus] if corpus else [])):
-        pq.write_table(as_table(task.data(split, root)), folder / f"{split}.parquet")
+        with written_whole(folder / f"{split}.parquet") as aside:
+            pq.write_table(as_table(task.data(split, root)), aside)
 
 
 def _is_written(entry: Path) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from mtcl.data.store import TokenStore
 from mtcl.errors import ConfigError, TaskError
+from mtcl.files import written_whole
 from mtcl.task.contract import Task, errors_of
 from mtcl.task.pairs import Cluster, Duplicates, LabelText, Pairs, Parallel, QueryDocument, Tags
 from mtcl.task.pairs.columns import id_column, is_list, text_column, typed_column
@@ -83,19 +83,18 @@ class MinedRows:
         return group(row[other], few.values[other], num_rows=len(anchors))
 
     def write(self, path: Path, blocks: Iterator[list[list[str]]]) -> None:
-        """The rows with the negatives, as Parquet: aside first, so that a file of this name is whole."""
+        """The rows with the negatives, as Parquet; a file of this name is whole."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         kind = pa.list_(pa.string())
         schema = self.table.schema.append(pa.field(self.column, kind))
-        aside, start = path.with_name(f".{path.name}.{os.getpid()}"), 0
-        with pq.ParquetWriter(aside, schema) as writer:
+        start = 0
+        with written_whole(path) as aside, pq.ParquetWriter(aside, schema) as writer:
             for block in blocks:
                 rows = self.table.slice(start, len(block))
                 writer.write_table(pa.table([*rows.columns, pa.array(block, type=kind)], schema=schema))
                 start += len(block)
-        aside.replace(path)
 
 
 def training_rows(task: Task, root: Path | None, *, column: str) -> MinedRows:
@@ -108,6 +107,6 @@ def training_rows(task: Task, root: Path | None, *, column: str) -> MinedRows:
         table = as_table(task.data("train", root))
     if column in table.column_names:
         if not is_list(table.schema.field(column).type):
-            raise ConfigError(f"--column {column} is a column of the rows that holds no mined negatives: give another")
+            raise ConfigError(f"column {column} is a column of the rows that holds no mined negatives: give another")
         table = table.drop_columns([column])
     return MinedRows(table, task.pairs, column)

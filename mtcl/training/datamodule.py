@@ -18,16 +18,17 @@ from torch.utils.data import DataLoader
 
 from mtcl.data.batch import StepBatch, StepDataset, TaskData, join
 from mtcl.data.leaks import check_leaks
-from mtcl.data.loader import Looking, StepLoader, check_validation_interval, pool_numbers, stay_with_rank
+from mtcl.data.loader import Looking, StepLoader, check_validation_interval, pool_numbers
 from mtcl.data.plan import Plan
 from mtcl.data.store import TokenStore, prepare
 from mtcl.data.tokenizer import Tokenizer
 from mtcl.distributed import together, world
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.text_encoder import tokenizer_of
-from mtcl.errors import ConfigError
+from mtcl.errors import ConfigError, at
 from mtcl.evaluation import Pool
 from mtcl.files import cache_folder, data_root
+from mtcl.processes import stay_with_rank
 from mtcl.task.contract import Task, kind_of
 from mtcl.task.registry import discover
 from mtcl.training.task_config import MixtureConfig, TaskConfig
@@ -167,7 +168,7 @@ class MtclDataModule(pl.LightningDataModule):
         check_leaks(
             {n: [self.store(n, split).texts() for split in ("validation", "test")] for n in self.held_out},
             {n: self.store(n, "train").keys.values for n in self.tasks},
-            allow=self.allow_leaks,
+            allow_leaks=self.allow_leaks,
         )
 
     def _open(self, split: str, names: Iterable[str]) -> None:
@@ -276,9 +277,9 @@ class MtclDataModule(pl.LightningDataModule):
             end = self.position + num_steps - trainer.global_step * trainer.accumulate_grad_batches
             rank, ranks = trainer.global_rank, trainer.world_size
             on_gpu = trainer.strategy.root_device.type == "cuda"
-            with together():
+            with together(), at("trainer."):
                 every = trainer.check_val_every_n_epoch
-                check_validation_interval(trainer.val_check_interval, num_steps, epochs=every)
+                check_validation_interval(trainer.val_check_interval, num_steps, check_val_every_n_epoch=every)
         tasks = [
             TaskData(
                 self.store(name, "train"),
@@ -288,8 +289,9 @@ class MtclDataModule(pl.LightningDataModule):
             for name in self.tasks
         ]
         with together():
-            size = self.encoder_config.chunk_size
-            dataset = StepDataset(self.plan, tasks, rank=rank, world=ranks, tokens_per_chunk=size)
+            plan, size = self.plan, self.encoder_config.chunk_size
+            with at("tasks."):
+                dataset = StepDataset(plan, tasks, rank=rank, world=ranks, tokens_per_chunk=size)
         return StepLoader(
             dataset,
             Looking() if num_steps is None else self,

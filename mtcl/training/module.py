@@ -25,7 +25,7 @@ from mtcl.encoder.checkpoint import SavedRun
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
 from mtcl.encoder.teacher import BASE, Teacher, vectors_file
-from mtcl.errors import ConfigError
+from mtcl.errors import ConfigError, at
 from mtcl.evaluation import Pool, Result, evaluate, primary_of
 from mtcl.evaluation.groups import check_installed
 from mtcl.losses import Loss, default_loss
@@ -79,7 +79,8 @@ class MtclModule(pl.LightningModule):
         self.encoder.activation_checkpointing = activation_checkpointing
         self.eval_dims, self.eval_groups = tuple(eval_dims or ()), eval_groups
         if eval_groups:
-            check_installed()
+            with at(groups="model.eval_groups"):
+                check_installed()
         if odd := [dim for dim in self.eval_dims if not 0 < dim < self.encoder.dim]:
             raise ConfigError(
                 f"model.eval_dims has {odd[0]}: give 1 to {self.encoder.dim - 1}, the encoder has {self.encoder.dim}"

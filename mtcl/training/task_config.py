@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from mtcl.data.plan import Plan, PlanTask
-from mtcl.errors import ConfigError
+from mtcl.errors import ConfigError, at
 from mtcl.losses import Loss, loss_named
 from mtcl.types import from_mapping
 
@@ -69,15 +69,12 @@ class MixtureConfig:
 
     def plan(self, tasks: Mapping[str, TaskConfig], num_pairs: Mapping[str, int], *, seed: int) -> Plan:
         """The plan of the tasks, in their order. Raises `ConfigError` for values that make none."""
-        planned = tuple(
-            PlanTask(
-                name=name,
-                num_pairs=num_pairs[name],
-                batch_size=self.batch_size if task.batch_size is None else task.batch_size,
-                weight=task.weight,
-                limit=self.pairs_per_task,
-                schedule=tuple(sorted(task.weight_schedule.items())),
-            )
-            for name, task in tasks.items()
-        )
-        return Plan(planned, seed, self.alpha, self.cap, self.tasks_per_step)
+        planned = tuple(self._planned(name, task, num_pairs[name]) for name, task in tasks.items())
+        with at("data.", tasks="tasks"):
+            return Plan(planned, seed, self.alpha, self.cap, self.tasks_per_step)
+
+    def _planned(self, name: str, task: TaskConfig, num_pairs: int) -> PlanTask:
+        schedule = tuple(sorted(task.weight_schedule.items()))
+        batch_size = self.batch_size if task.batch_size is None else task.batch_size
+        with at(f"tasks.{name}.", schedule=f"tasks.{name}.weight_schedule", limit="data.pairs_per_task"):
+            return PlanTask(name, num_pairs, batch_size, task.weight, self.pairs_per_task, schedule)

@@ -21,6 +21,8 @@ from pathlib import Path
 import torch
 import yaml
 
+from mtcl.console import markdown_table
+
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "ablation.yaml"
 TASKS = ("interest_topics", "hashtags", "stackexchange_tags", "storyline_social", "job_search")
 FULL = 384
@@ -153,18 +155,18 @@ def mtcl(*arguments: str, unless: Path | None = None) -> None:
 
 def table(figures: dict[str, list[dict[str, float]]], *, title: str) -> str:
     """Markdown: a row a choice, a column a task, the difference of means to the first row last."""
-    lines = [title, "", f"| | {' | '.join(TASKS)} | mean | against {PLAIN} |", "|---" * (len(TASKS) + 3) + "|"]
+    rows: list[list[str]] = []
     if PLAIN in figures:
         base = {task: statistics.mean(f[f"base {task}"] for f in figures[PLAIN]) for task in TASKS}
         cells = [f"{value:.4f}" for value in (*base.values(), statistics.mean(base.values()))]
-        lines.append(f"| base encoder | {' | '.join(cells)} | |")
+        rows.append(["base encoder", *cells, ""])
     plain = [statistics.mean(f[task] for task in TASKS) for f in figures.get(PLAIN, [])]
     for row, runs in figures.items():
         means = [statistics.mean(f[task] for task in TASKS) for f in runs]
         cells = [_cell([f[task] for f in runs]) for task in TASKS] + [_cell(means)]
         gains = [mean - other for mean, other in zip(means, plain, strict=False)]
-        lines.append(f"| {row} | {' | '.join(cells)} | {_cell(gains, signed=True) if gains and row != PLAIN else ''} |")
-    return "\n".join(lines) + "\n"
+        rows.append([row, *cells, _cell(gains, signed=True) if gains and row != PLAIN else ""])
+    return f"{title}\n\n{markdown_table(['', *TASKS, 'mean', f'against {PLAIN}'], rows)}"
 
 
 def _cell(values: list[float], *, signed: bool = False) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from mtcl.console import markdown_head, markdown_row
 from mtcl.studies.statistics import Differences, Interval, bootstrap
 
 Floats = npt.NDArray[np.float64]
@@ -108,17 +109,14 @@ def _shaped(normal_SI: Floats, kind: str) -> Floats:
 
 
 def main() -> None:
-    print("| seeds | items | scores | seed variance x items | shared | cluster | covered | false gain | plain covers |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    figures = ["covered", "false gain", "plain covers"]
+    print(markdown_head(["seeds", "items", "scores", "seed variance x items", "shared", "cluster", *figures]))
     for number, s in enumerate(grid()):
         found = rates(s, num_studies=2000, seed=number)
         plain = f"{plain_coverage(s, num_studies=500, seed=number):.3f}" if s.cluster_size == 1 else ""
         variance = f"{s.seed_variance * s.items:g}"
-        print(
-            f"| {s.seeds} | {s.items} | {s.kind} | {variance} | {s.shared} | {s.cluster_size} "
-            f"| {found.covered:.3f} | {found.false_gain:.3f} | {plain} |",
-            flush=True,
-        )
+        shown = [f"{found.covered:.3f}", f"{found.false_gain:.3f}", plain]
+        print(markdown_row([s.seeds, s.items, s.kind, variance, s.shared, s.cluster_size, *shown]), flush=True)
 
 
 if __name__ == "__main__":

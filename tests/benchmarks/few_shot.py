@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from mtcl.console import markdown_head, markdown_row
 from mtcl.studies.item_scores import ItemScores, read_scores
 from mtcl.studies.statistics import Differences, bootstrap
 from mtcl.task.registry import discover
@@ -39,8 +40,8 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=5.0e-5)
     options = parser.parse_args()
     metric = discover()[options.task].metric
-    print(f"| pairs a label | {options.task} {metric.name} from base | from the co-trained run | difference |")
-    print("|---|---|---|---|")
+    from_base = f"{options.task} {metric.name} from base"
+    print(markdown_head(["pairs a label", from_base, "from the co-trained run", "difference"]))
     starts = {"base": None, "joint": options.start}
     for pairs, steps in zip(options.pairs, STEPS, strict=True):
         found: dict[str, list[ItemScores]] = {name: [] for name in starts}
@@ -51,7 +52,7 @@ def main() -> None:
                 found[name].append(read_scores(path, metric))
         base, joint = (np.stack([one.scores_I for one in found[name]]) for name in starts)
         gain = bootstrap(Differences(joint - base, found["base"][0].clusters_I))
-        print(f"| {pairs} | {base.mean():.4f} | {joint.mean():.4f} | {gain} |", flush=True)
+        print(markdown_row([pairs, f"{base.mean():.4f}", f"{joint.mean():.4f}", gain]), flush=True)
 
 
 def scores(run: Path, settings: dict[str, Any], start: str | None) -> Path:

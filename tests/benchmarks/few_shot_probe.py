@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 
+from mtcl.console import markdown_head, markdown_row
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.studies.statistics import Differences, bootstrap
@@ -52,15 +53,14 @@ def main() -> None:
         return encoder(list(texts)).numpy(), encoder(list(test_texts)).numpy()
 
     base_vectors, run_vectors = embedded(base_encoder()), {seed: embedded(one) for seed, one in encoders.items()}
-    print(f"| examples a label | {options.task} accuracy, base | co-trained run | difference |")
-    print("|---|---|---|---|")
+    print(markdown_head(["examples a label", f"{options.task} accuracy, base", "co-trained run", "difference"]))
     for examples in options.examples:
         base, ours = (
             np.stack([accuracy(vectors[seed], labels, test_labels, examples, seed) for seed in options.seeds])
             for vectors in (dict.fromkeys(options.seeds, base_vectors), run_vectors)
         )
         gain = bootstrap(Differences.between(ours, base))
-        print(f"| {examples} | {base.mean():.4f} | {ours.mean():.4f} | {gain} |", flush=True)
+        print(markdown_row([examples, f"{base.mean():.4f}", f"{ours.mean():.4f}", gain]), flush=True)
 
 
 def rows(task: str, split: str) -> tuple[Texts, Texts]:

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mtcl.console import markdown_head, markdown_row
 from mtcl.data.packing import pack
 from mtcl.encoder.config import DEFAULT_MODEL, EncoderConfig
 from mtcl.encoder.encoder import Encoder
@@ -101,7 +102,7 @@ def apart(system: str, pairs: int) -> dict[str, float]:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     found: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
-    print(f"| {system} | {pairs:,} | {found['gb']:.2f} | {found['ms']:.1f} |", flush=True)
+    print(markdown_row([system, f"{pairs:,}", f"{found['gb']:.2f}", f"{found['ms']:.1f}"]), flush=True)
     return found
 
 
@@ -115,7 +116,7 @@ def main() -> None:
     if options.system:
         print(json.dumps(measure(options.system, pairs=options.pairs)))
         return
-    print("| system | pairs a step | GB above model and optimiser | CPU ms a pair |\n|---|---|---|---|")
+    print(markdown_head(["system", "pairs a step", "GB above model and optimiser", "CPU ms a pair"]))
     rounds = [{system: apart(system, options.plain_pairs)["ms"] for system in SYSTEMS} for _ in range(options.rounds)]
     for other in ("plain", "sentence-transformers, cached"):
         ratio = statistics.median(one["checkpointing"] / one[other] for one in rounds)

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from mtcl.console import markdown_table
 from mtcl.data.batch import StepBatch, StepDataset, TaskData
 from mtcl.demo import write_demo
 from mtcl.encoder.config import EncoderConfig
@@ -65,9 +66,8 @@ def main() -> None:
             seconds = {option: measure(option, batches) for option in OPTIONS}
             for option, value in seconds.items():
                 ratios[option].append(value / seconds["InfoNCE"])
-    print("| option | time of a step, InfoNCE = 1 |\n|---|---|")
-    for option, values in ratios.items():
-        print(f"| {option} | {statistics.median(values):.2f} |")
+    rows = [(option, f"{statistics.median(values):.2f}") for option, values in ratios.items()]
+    print(markdown_table(["option", "time of a step, InfoNCE = 1"], rows), end="")
 
 
 def dataset_of(folder: Path, batch: int) -> StepDataset:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import yaml
 
+from mtcl.console import markdown_head, markdown_row
 from tests.benchmarks import workload
 from tests.benchmarks.systems import SYSTEMS, WARMUP, Setting, measure
 
@@ -28,15 +29,17 @@ SIZES = {"base": (12, 768), "tiny": (2, 32)}
 """Layers and dimensions of the encoders with random weights."""
 PEAK_TFLOPS = {"H200": 989.0, "H100": 989.0, "A100": 312.0, "L40S": 362.0, "A10": 125.0, "L4": 121.0}
 """Dense bf16 of the makers' data sheets (SXM)."""
+HEAD = [
+    *("precision", "dropout", "pairs/s of mtcl", "of the bare loop", "of sentence-transformers"),
+    *("mtcl / sentence-transformers", "bare / mtcl", "model TFLOP/s"),
+]
 
 
 def main() -> None:
     options = arguments()
     with tempfile.TemporaryDirectory() as name:
         setting = prepare(Path(name), options)
-        print("| precision | dropout | pairs/s of mtcl | of the bare loop | of sentence-transformers | ", end="")
-        print("mtcl / sentence-transformers | bare / mtcl | model TFLOP/s |")
-        print("|---|---|---|---|---|---|---|---|")
+        print(markdown_head(HEAD))
         for precision in options.precision:
             for dropout in options.dropout:
                 one = replace(setting, precision=precision, dropout=None if dropout == "shipped" else float(dropout))
@@ -53,8 +56,8 @@ def row(setting: Setting, *, rounds: int, threads: int) -> str:
     flops = statistics.median(one["mtcl"]["flops"] for one in found)
     used = f" ({flops / peak:.0%} of the peak)" if (peak := peak_flops(setting.accelerator)) else ""
     shown = "as shipped" if setting.dropout is None else f"{setting.dropout:g}"
-    figures = f"{ours:.1f} | {loop:.1f} | {theirs:.1f} | {peers} | {loops} | {flops / 1e12:.3f}{used}"
-    return f"| {setting.precision} | {shown} | {figures} |"
+    rates = [f"{ours:.1f}", f"{loop:.1f}", f"{theirs:.1f}"]
+    return markdown_row([setting.precision, shown, *rates, peers, loops, f"{flops / 1e12:.3f}{used}"])
 
 
 def peak_flops(accelerator: str) -> float | None:

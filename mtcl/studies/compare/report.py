@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mtcl.console import markdown_table
+from mtcl.files import write_text, written_whole
 from mtcl.studies.statistics import Interval
 
 if TYPE_CHECKING:
@@ -35,39 +37,35 @@ class Row:
 
 def write_report(rows: Sequence[Row], metrics: dict[str, str], folder: Path) -> Path:
     """compare.md, compare.json and, where matplotlib is, compare.png; the path of the first."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "compare.json").write_text(json.dumps([asdict(row) for row in rows], indent=1), encoding="utf-8")
+    write_text(folder / "compare.json", json.dumps([asdict(row) for row in rows], indent=1))
     text = table(rows, metrics)
     try:
-        plot(rows).savefig(folder / "compare.png", dpi=120)
+        figure = plot(rows)
+        with written_whole(folder / "compare.png") as aside:
+            figure.savefig(aside, format="png", dpi=120)
         text += "\n![quality against size](compare.png)\n"
     except ImportError:
         log.warning("no plot: matplotlib is not installed (pip install 'mtcl[study]')")
     path = folder / "compare.md"
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)
     return path
 
 
 def table(rows: Sequence[Row], metrics: dict[str, str]) -> str:
     """Markdown: the figures, then the differences to the first encoder; brackets hold 95 % intervals over items."""
     tasks = [f"{task} ({metric})" for task, metric in metrics.items()]
-    figures = [["encoder", "dimensions", "bytes", *tasks, "macro mean"]]
-    gains = [["encoder", "dimensions", *tasks, "macro mean"]]
+    figures, gains = [], []
     first = max((row for row in rows if row.encoder == rows[0].encoder), key=lambda row: row.dim)
     for row in rows:
         levels = [_level(row.by_task[task]) for task in metrics]
         figures.append([row.encoder, f"{row.dim:,}", f"{row.num_bytes:,}", *levels, _level(row.macro)])
         if row is not first:
             gains.append([row.encoder, f"{row.dim:,}", *(str(row.gains[t]) for t in metrics), str(row.macro_gain)])
-    text = _markdown(figures)
-    if len(gains) > 1:
-        text += f"\nMinus {first.encoder} at {first.dim:,} dimensions, item by item:\n\n{_markdown(gains)}"
+    text = markdown_table(["encoder", "dimensions", "bytes", *tasks, "macro mean"], figures)
+    if gains:
+        differences = markdown_table(["encoder", "dimensions", *tasks, "macro mean"], gains)
+        text += f"\nMinus {first.encoder} at {first.dim:,} dimensions, item by item:\n\n{differences}"
     return text
-
-
-def _markdown(lines: list[list[str]]) -> str:
-    heading, *rest = lines
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [heading, ["---"] * len(heading), *rest]) + "\n"
 
 
 def plot(rows: Sequence[Row]) -> Figure:

@@ -92,9 +92,9 @@ def compare(
     """Arms against others, both given by task: they may be different ones for each."""
     gains, differences = [], []
     for task, arm in against.items():
-        mine, other = outcome.of(ours[task], level, task), outcome.of(arm, level, task)
-        differences.append(mine.minus(other))
-        gains.append(Gain(task, mine.mean, str(arm), other.mean, bootstrap(differences[-1])))
+        own, other = outcome.of(ours[task], level, task), outcome.of(arm, level, task)
+        differences.append(own.minus(other))
+        gains.append(Gain(task, own.mean, str(arm), other.mean, bootstrap(differences[-1])))
     return Comparison(title, tuple(gains), macro_bootstrap(differences))
 
 
@@ -115,9 +115,9 @@ def _comparisons(outcome: Outcome, level: Level) -> list[Comparison]:
     single = {task: outcome.better_single(task, level) for task in study.tasks} if has_single else {}
 
     def add(title: str, ours: Arm | Mapping[str, Arm], against: Mapping[str, Arm], *, claims: bool = False) -> None:
-        mine = dict.fromkeys(against, ours) if isinstance(ours, Arm) else ours
-        if against and all(outcome.has(arm.kind) for arm in (*mine.values(), *against.values())):
-            comparison = compare(outcome, level, title, mine, against)
+        by_task = dict.fromkeys(against, ours) if isinstance(ours, Arm) else ours
+        if against and all(outcome.has(arm.kind) for arm in (*by_task.values(), *against.values())):
+            comparison = compare(outcome, level, title, by_task, against)
             found.append(replace(comparison, claim=_claim(outcome, comparison)) if claims else comparison)
 
     add("joint against the better single arm", JOINT, single, claims=True)

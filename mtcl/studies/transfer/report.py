@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
+from mtcl.console import markdown_table
+from mtcl.files import written_whole
 from mtcl.studies.statistics import Interval
 from mtcl.studies.transfer.findings import Claim, Comparison, Findings, LevelFindings
 from mtcl.studies.transfer.plots import plots_of
@@ -24,18 +26,21 @@ ONE_SEED = "With one seed the intervals say what other items would give, and not
 
 
 def write_report(findings: Findings, folder: Path) -> Path:
-    """Write report.md, report.json, plots and TensorBoard events; an earlier report is replaced."""
+    """Write report.md, report.json, plots and TensorBoard events, all or none; an earlier report is replaced.
+
+    The caller is the only writer of the folder.
+    """
     plots = plots_of(findings)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    for name, figure in plots.items():
-        figure.savefig(folder / f"{name}.png", dpi=100)
     text = markdown(findings, images=list(plots))
-    (folder / "report.json").write_text(json.dumps(asdict(findings), indent=1), encoding="utf-8")
-    path = folder / "report.md"
-    path.write_text(text, encoding="utf-8")
-    _write_events(findings, text, folder, images=list(plots))
-    return path
+    with written_whole(folder, alone=True) as aside:
+        aside.mkdir()
+        for name, figure in plots.items():
+            figure.savefig(aside / f"{name}.png", dpi=100)
+        (aside / "report.json").write_text(json.dumps(asdict(findings), indent=1), encoding="utf-8")
+        (aside / "report.md").write_text(text, encoding="utf-8")
+        _write_events(findings, text, aside, images=list(plots))
+        shutil.rmtree(folder, ignore_errors=True)  # a folder cannot replace an earlier one
+    return folder / "report.md"
 
 
 def markdown(findings: Findings, *, images: Iterable[str] = ()) -> str:
@@ -43,7 +48,7 @@ def markdown(findings: Findings, *, images: Iterable[str] = ()) -> str:
     seeds = "1 seed" if len(findings.seeds) == 1 else f"{len(findings.seeds)} seeds"
     parts = [HEAD.format(tasks=", ".join(findings.tasks), steps=findings.steps, seeds=seeds, split=findings.split)]
     parts += [ONE_SEED] if len(findings.seeds) == 1 else []
-    parts.append(_table(["task", "metric", "training pairs", "part"], _task_rows(findings)))
+    parts.append(markdown_table(["task", "metric", "training pairs", "part"], _task_rows(findings)))
     for level in findings.levels:
         parts += [f"## {level_name(level)}\n", *_level(level)]
     parts += [f"![{name}]({name}.png)\n" for name in images]
@@ -63,12 +68,12 @@ def _level(level: LevelFindings) -> list[str]:
         parts.append(_comparison(comparison))
     tasks = list(next(iter(level.matrix.values()))) if level.matrix else []
     rows = [[arm, *(f"{scores[task]:.4f}" for task in tasks)] for arm, scores in level.matrix.items()]
-    parts += ["### Every arm on every task\n", _table(["arm", *tasks], rows)]
+    parts += ["### Every arm on every task\n", markdown_table(["arm", *tasks], rows)]
     if level.given:
         given = [[task, *(str(row[other]) for other in tasks)] for task, row in level.given.items()]
         parts += [
             "### What each task gives: joint minus the joint run without it\n",
-            _table(["task left out", *(f"on {task}" for task in tasks)], given),
+            markdown_table(["task left out", *(f"on {task}" for task in tasks)], given),
         ]
     return parts
 
@@ -89,7 +94,7 @@ def _comparison(comparison: Comparison) -> str:
         for gain in comparison.gains
     ]
     rows.append(["**macro mean**", "", "", "", *_interval(comparison.macro)])
-    return _table(["task", "against", "theirs", "ours", "difference", "interval", "independent items"], rows)
+    return markdown_table(["task", "against", "theirs", "ours", "difference", "interval", "independent items"], rows)
 
 
 def _interval(interval: Interval) -> list[str]:
@@ -103,11 +108,6 @@ def _task_rows(findings: Findings) -> list[list[str]]:
         for role, metrics in roles.items()
         for task, metric in metrics.items()
     ]
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
 
 
 def _write_events(findings: Findings, text: str, folder: Path, *, images: list[str]) -> None:

@@ -29,6 +29,8 @@ from filelock import FileLock
 from mtcl.configuration.cli import check_config
 from mtcl.configuration.yaml_files import load, merge
 from mtcl.errors import ConfigError, MtclError
+from mtcl.files import write_text
+from mtcl.processes import start_tied
 from mtcl.studies.transfer.arms import StudyRun
 from mtcl.studies.transfer.config import StudyConfig
 from mtcl.types import BEST, LAST
@@ -130,26 +132,14 @@ class Runs:
         ]
 
     def _process(self, run: StudyRun, commands: list[list[str]], place: Environment) -> None:
-        command = [
-            sys.executable,
-            "-m",
-            "mtcl.child_run",
-            f"{self._run_folder(run)}.lock",
-            json.dumps(commands),
-        ]
+        module, lock = "mtcl.commands.child_run", f"{self._run_folder(run)}.lock"
+        command = [sys.executable, "-m", module, lock, json.dumps(commands)]
         path = self.folder / "logs" / f"{run.name}.log"
         with path.open("ab") as output:
             with self._starting:
                 if self._is_stopping:
                     raise Stopped(1)
-                process = subprocess.Popen(  # noqa: S603, our own command
-                    command,
-                    env=os.environ | place,
-                    stdin=subprocess.PIPE,
-                    stdout=output,
-                    stderr=output,
-                    start_new_session=True,
-                )
+                process = start_tied(command, environment=os.environ | place, output=output)
                 self._active.add(process)
             code = process.wait()
             self._active.discard(process)
@@ -171,11 +161,11 @@ class Runs:
         evaluated = {name: settings or {} for name, settings in self.study.tasks.items()}
         held_out = {"held_out": self.study.held_out}
         if run.is_trained:
-            self._config(run).write_text(yaml.safe_dump(run.config, sort_keys=False), encoding="utf-8")
+            write_text(self._config(run), yaml.safe_dump(run.config, sort_keys=False), alone=True)
             evaluation: dict[str, Any] = {"tasks": evaluated | removed, "data": held_out}
         else:
             evaluation = merge(run.config, {"tasks": evaluated, "data": held_out})
-        self._config(run, "evaluate").write_text(yaml.safe_dump(evaluation, sort_keys=False), encoding="utf-8")
+        write_text(self._config(run, "evaluate"), yaml.safe_dump(evaluation, sort_keys=False), alone=True)
 
     def _check_unchanged(self, run: StudyRun) -> None:
         if (found := self._state(run).get("config")) and found != self._digest(run):
@@ -207,10 +197,7 @@ class Runs:
 
     def _note(self, run: StudyRun, **state: bool) -> None:
         path = self._run_folder(run) / "study.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_suffix(".new")
-        aside.write_text(json.dumps({"config": self._digest(run), **state}))
-        aside.replace(path)
+        write_text(path, json.dumps({"config": self._digest(run), **state}), alone=True)
 
 
 def places_of(jobs: int | None) -> list[Environment]:
@@ -221,7 +208,7 @@ def places_of(jobs: int | None) -> list[Environment]:
     devices = visible.split(",") if visible else [str(n) for n in range(torch.cuda.device_count())]
     num_jobs = max(1, len(devices) if torch.cuda.is_available() else 1) if jobs is None else jobs
     if num_jobs < 1:
-        raise ConfigError(f"--jobs is {jobs}: give at least 1")
+        raise ConfigError(f"jobs is {jobs}: give at least 1")
     if torch.cuda.is_available():
         return [{"CUDA_VISIBLE_DEVICES": devices[n % len(devices)]} for n in range(num_jobs)]
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // num_jobs))

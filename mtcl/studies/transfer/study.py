@@ -15,7 +15,6 @@ from mtcl.data.leaks import check_leaks
 from mtcl.encoder.config import DEFAULT_MODEL
 from mtcl.encoder.hub import resolve_model
 from mtcl.errors import ConfigError, DataError
-from mtcl.evaluation.relevance import components
 from mtcl.files import data_root
 from mtcl.studies.transfer.arms import runs_of
 from mtcl.studies.transfer.config import StudyConfig
@@ -26,6 +25,7 @@ from mtcl.studies.transfer.report import write_report
 from mtcl.studies.transfer.runs import Runs, places_of
 from mtcl.task.contract import Task, errors_of
 from mtcl.task.pairs import PairTable
+from mtcl.task.pairs.shared_keys import components
 from mtcl.task.registry import discover
 from mtcl.task.rows import pairs_fingerprint, pairs_of
 from mtcl.task.sources import digest_files
@@ -38,6 +38,7 @@ Tables = Callable[[str, str], PairTable]
 
 def run_study(study: StudyConfig, folder: Path, *, jobs: int | None = None) -> Path:
     """Bring the study in `folder` to its end; the path of its report. Runs that are done are not made again."""
+    places = places_of(jobs)
     new_figure(1, 1)  # better a missing extra now than after the runs
     data: Mapping[str, Any] = study.overrides.get("data") or {}
     registry = discover(data.get("tasks_dir"))
@@ -51,7 +52,7 @@ def run_study(study: StudyConfig, folder: Path, *, jobs: int | None = None) -> P
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=0):
-            Runs(study, folder, places_of(jobs), facts_of(study, tasks, data)).complete(runs)
+            Runs(study, folder, places, facts_of(study, tasks, data)).complete(runs)
             metrics = {name: task.metric for name, task in tasks.items()}
             return write_report(findings_of(read_outcome(study, folder, metrics, num_pairs)), folder / "report")
     except Timeout as error:
@@ -67,7 +68,7 @@ def _num_pairs(study: StudyConfig, tasks: list[str], tables: Tables) -> dict[str
         check_leaks(
             {name: [tables(name, split).texts for split in ("validation", "test")] for name in study.held_out},
             {name: table.keys.values for name, table in trained.items()},
-            allow=study.allow_leaks,
+            allow_leaks=study.allow_leaks,
         )
     return {name: len(table.anchors) for name, table in trained.items()}
 

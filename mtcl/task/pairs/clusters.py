@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from mtcl.errors import TaskError
 from mtcl.task.pairs.base import Pairs, training_only
 from mtcl.task.pairs.columns import clean, id_column, negatives_column, text_column
 from mtcl.task.pairs.keys import Links, index_in
+from mtcl.task.pairs.shared_keys import connected
 from mtcl.task.pairs.table import PairTable, cluster_table, pair_table
 from mtcl.types import IntArray
 
@@ -70,13 +69,9 @@ class Duplicates(Pairs):
 
 
 def _components(anchors: pa.Array, positives: pa.Array) -> IntArray:
+    """The number of each pair's component: pairs are edges between texts."""
     import pyarrow as pa
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
 
     texts = pa.chunked_array([anchors, positives]).unique()
     left, right = index_in(anchors, texts), index_in(positives, texts)
-    graph = coo_array((np.ones(len(left), dtype=np.int8), (left, right)), shape=(len(texts), len(texts)))
-    _, component = connected_components(graph, directed=False)
-    found: IntArray = component[left]
-    return found
+    return connected(left, right, size=len(texts))[left]

@@ -1,0 +1,69 @@
+"""Messages name what the user wrote.
+
+python -m pytest tests/test_errors.py
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from mtcl.errors import ConfigError, DataError, MtclError, at
+from mtcl.training.task_config import MixtureConfig, TaskConfig
+
+
+def fail(error: Exception) -> None:
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ("num is 0: give at least 1", "--num is 0: give at least 1"),
+        ("limit is 1: num is more", "data.pairs is 1: num is more"),
+        ("num", "--num"),
+        ("limits is not limit", "--limits is not limit"),
+    ],
+)
+def test_the_first_word_becomes_the_user_s_name(message: str, told: str) -> None:
+    error = ConfigError(message)
+    error.on_all_ranks = True
+    with pytest.raises(ConfigError) as caught, at("--", limit="data.pairs"):
+        fail(error)
+    assert str(caught.value) == told
+    assert caught.value is error, "its cause, its traceback and what else it knows are kept"
+
+
+def test_other_errors_and_other_names_are_left_alone() -> None:
+    with pytest.raises(DataError, match=r"^num is 0$"), at("--"):
+        fail(DataError("num is 0"))
+    with pytest.raises(ConfigError, match=r"^num is 0$"), at(below="--below"):
+        fail(ConfigError("num is 0"))
+    with pytest.raises(DataError, match=r"^task 'a', num is 0$"), at("task 'a', ", MtclError):
+        fail(DataError("num is 0"))
+
+
+def test_callers_add_to_each_other() -> None:
+    with pytest.raises(ConfigError) as caught, at("the study's arm: "), at("tasks.a."):
+        fail(ConfigError("weight is 0"))
+    assert str(caught.value) == "the study's arm: tasks.a.weight is 0"
+
+
+@pytest.mark.parametrize(
+    ("mixture", "task", "told"),
+    [
+        ({"alpha": -1.0}, {}, "data.alpha is -1.0"),
+        ({"cap": 0}, {}, "data.cap is 0"),
+        ({"tasks_per_step": 0}, {}, "data.tasks_per_step is 0"),
+        ({"pairs_per_task": 1}, {}, "data.pairs_per_task is 1"),
+        ({}, {"weight": 0.0}, "tasks.a.weight is 0.0"),
+        ({}, {"batch_size": 1}, "tasks.a.batch_size is 1"),
+        ({"batch_size": 1}, {}, "tasks.a.batch_size is 1"),
+        ({}, {"weight_schedule": {0: 1.0}}, "tasks.a.weight_schedule has weight 1.0 from step 0 on"),
+    ],
+)
+def test_the_plan_s_errors_name_the_keys_of_a_configuration(
+    mixture: dict[str, float], task: dict[str, float], told: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        MixtureConfig(**mixture).plan({"a": TaskConfig(**task)}, {"a": 10}, seed=0)  # type: ignore[arg-type]
+    assert str(caught.value).startswith(told)
