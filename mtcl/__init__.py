@@ -35,6 +35,7 @@ from mtcl.task.pairs import (
     pair_table,
     training_only,
 )
+from mtcl.task.roles import Role
 from mtcl.task.sources import Files, Hub, Rows, Source
 from mtcl.types import Kind
 
@@ -66,6 +67,7 @@ __all__ = [
     "QueryDocument",
     "Recall",
     "RocAuc",
+    "Role",
     "Rows",
     "Scored",
     "Source",

@@ -21,7 +21,7 @@ def check_revision(repository: str, revision: str) -> None:
     if not isinstance(revision, str) or not re.fullmatch("[0-9a-f]{40}", revision):
         raise TaskError(
             f"Hub({repository!r}, revision={revision!r}): give the full commit hash, 40 hexadecimal digits in small "
-            f"letters (`git ls-remote https://huggingface.co/datasets/{repository}` shows that of each branch and tag)"
+            f"letters, which the data set's page on the Hub lists under its commits (a local folder takes any)"
         )
 
 

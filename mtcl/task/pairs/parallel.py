@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from mtcl.errors import DataError
 from mtcl.task.pairs.base import Pairs, training_only
-from mtcl.task.pairs.columns import clean, id_column, names_of, negatives_column, text_column
+from mtcl.task.pairs.columns import clean, column, id_column, names_of, negatives_column, text_column
 from mtcl.task.pairs.keys import Links
 from mtcl.task.pairs.table import PairTable, pair_table
 from mtcl.task.roles import Role
@@ -61,7 +61,8 @@ class Parallel(Pairs):
 
         names = pa.array([target] * len(rows), type=pa.string())
         columns = {self.source: text_column(rows, self.source), "target": text_column(rows, target), "language": names}
-        return pa.table(columns | {name: rows[name] for name in names_of(self.negatives)})
+        negatives = {name: column(rows, name, Role.TEXT_OR_TEXTS) for name in names_of(self.negatives)}
+        return pa.table(columns | negatives)
 
     def _table(self, rows: pa.Table, target: str, languages: pa.StringArray, skipped: dict[str, int]) -> PairTable:
         sources, targets = text_column(rows, self.source), text_column(rows, target)

@@ -28,8 +28,8 @@ BLOCK = 1 << 24
 """Bytes that are parsed at once, up to the end of the last line."""
 PEEKED = 16
 """Lines of a block that say whether its ids are integers and its hard negatives lists."""
-NULL_LINE = re.compile(rb"^\s*null", re.MULTILINE)
-"""pyarrow takes such a line for a row, or crashes."""
+NO_OBJECT = re.compile(rb"\n[ \t\r]*(?:null|\n)")
+"""A line that is blank or `null`. pyarrow takes `null` for a row, or crashes where it is the first line (26.0)."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 Row = dict[str, Any]
 Keys = dict[str, None]
@@ -90,7 +90,8 @@ def _parsed_at_once(block: _Block, roles: Mapping[str, Role], keys: Keys) -> pa.
     from pyarrow import json as arrow_json
 
     schema = _schema(block, roles, keys)
-    if schema is None or NULL_LINE.search(block.content):
+    begins_with_object = block.content.lstrip(b" \t\r").startswith(b"{")
+    if schema is None or not begins_with_object or NO_OBJECT.search(block.content):
         return None
     parsing = arrow_json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
     try:
