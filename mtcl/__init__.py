@@ -42,6 +42,7 @@ from mtcl.task.pairs import (
     pair_table,
     training_only,
 )
+from mtcl.task.roles import Role
 from mtcl.task.sources import Files, Hub, Rows, Source
 from mtcl.types import Kind
 
@@ -140,6 +141,7 @@ __all__ = [
     "QueryDocument",
     "Recall",
     "RocAuc",
+    "Role",
     "Rows",
     "Scored",
     "Source",

@@ -22,6 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from mtcl import MRR, Files, Task
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import ConfigError, TaskError
@@ -375,3 +376,26 @@ def test_real_titles(tmp_path: Path, mtcl_command: Run) -> None:
     report = json.loads((tmp_path / "mined" / "job_search" / "negatives.json").read_text())
     assert report["mean_score_of_negatives"] < report["mean_score_of_positives"]
     assert report["rows_with_none"] < len(rows) / 2
+
+
+def test_rows_of_a_csv_file_are_mined_as_they_are_trained_on(tmp_path: Path) -> None:
+    """Texts that are all numbers are text; columns that no pair reads are there too, in their own types."""
+    (tmp_path / "songs").mkdir()
+    (tmp_path / "songs" / "train.csv").write_text("query,document,n,note\n1984,1999,1,x\n2001,2010,2,\n")
+
+    class Songs(Task):
+        """A song -> another one."""
+
+        name = "songs"
+        data = Files("songs")
+        pairs = QueryDocument()
+        metric = MRR()
+        sample = [{"query": "a", "document": "b"}]
+
+    rows = training_rows(Songs(), tmp_path, column="negatives")
+    assert rows.table.to_pylist() == [
+        {"query": "1984", "document": "1999", "n": 1, "note": "x"},
+        {"query": "2001", "document": "2010", "n": 2, "note": None},
+    ]
+    rows.write(tmp_path / "mined.parquet", iter([[["a"], []]]))
+    assert pq.read_table(tmp_path / "mined.parquet").drop_columns(["negatives"]).equals(rows.table)

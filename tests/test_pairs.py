@@ -16,8 +16,24 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtcl import Cluster, DataError, Duplicates, LabelText, Pairs, PairTable, QueryDocument, Tags, training_only
+from mtcl import (
+    Augmented,
+    Cluster,
+    DataError,
+    Duplicates,
+    Labelled,
+    LabelText,
+    Pairs,
+    PairTable,
+    Parallel,
+    QueryDocument,
+    Scored,
+    Tags,
+    training_only,
+)
 from mtcl.losses.relation import NEGATIVE, relation
+from mtcl.task.pairs.columns import column
+from mtcl.task.roles import Role
 
 TEXTS = st.sampled_from(["red", "Red ", "blue", "green", "a b", "a  B", "c", "d", "e", "f"])
 IDS = st.sampled_from(["1", "2", "3"])
@@ -177,3 +193,74 @@ def test_evaluation_takes_the_defaults_of_what_only_training_uses() -> None:
 
     pairs = Clicks(document="job", negatives="mined", least=3)
     assert pairs.for_evaluation() == Clicks(document="job")
+
+
+TEXT_ROWS = {name: [f"{name} {n}" for n in range(4)] for name in ("query", "document", "text", "label", "first", "de")}
+COLUMNS: dict[str, list[Any]] = TEXT_ROWS | {
+    "id": [7, 7, 8, 9],
+    "tags": [["x"], ["y", "z"], [], ["x"]],
+    "score": [0, 1, 0, 1],
+    "bad": ["p", None, "q", "r"],
+    "worse": [["s"], [], None, ["t", "u"]],
+}
+EVERY: list[Pairs] = [
+    Augmented(),
+    Cluster(cluster="id"),
+    Duplicates(anchor="query", positive="document", negatives=("bad", "worse")),
+    LabelText(negatives="bad"),
+    LabelText(by="both"),
+    Labelled(second="query", label="score", group="id"),
+    Parallel(source="query", target="document", language="label", negatives="worse"),
+    Parallel(source="query", target=("document", "de"), negatives=("bad",)),
+    QueryDocument(document_id="id", negatives=("bad", "worse")),
+    Scored(second="query", language="label", group="id"),
+    Tags(),
+]
+
+
+def same_table(one: PairTable, other: PairTable) -> bool:
+    """Whether all arrays and texts are equal."""
+    arrays = ("anchors", "positives", "queries", "candidates", "scores", "languages")
+    ragged = [(name, part) for name in ("keys", "groups", "negatives") for part in ("offsets", "values")]
+    pairs = [(getattr(one, name), getattr(other, name)) for name in arrays]
+    pairs += [(getattr(getattr(one, n), p, None), getattr(getattr(other, n), p, None)) for n, p in ragged]
+    return one.texts.equals(other.texts) and all(np.array_equal(left, right) for left, right in pairs)
+
+
+@pytest.mark.parametrize("pairs", EVERY, ids=repr)
+def test_a_pair_construction_reads_the_columns_that_it_names_and_no_other(pairs: Pairs) -> None:
+    rows, roles = pa.table(COLUMNS), pairs.columns()
+    assert roles is not None
+    whole = pairs(rows)
+    given = pa.table({name: column(rows, name, role) for name, role in roles.items()})
+    assert same_table(pairs(given), whole)
+    assert len(whole.anchors)
+    for name in roles:
+        with pytest.raises(DataError, match=f"no column {name!r}"):
+            pairs(given.drop_columns([name]))
+
+
+def test_a_corpus_has_columns_of_its_own_and_evaluation_reads_no_negatives() -> None:
+    pairs = QueryDocument(document_id="id", corpus="corpus", corpus_text="body", negatives="bad")
+    assert pairs.corpus_columns() == {"body": Role.TEXT, "id": Role.ID}
+    assert pairs.for_evaluation().columns() == {"query": Role.TEXT, "document": Role.TEXT, "id": Role.ID}
+
+
+def test_a_class_of_one_s_own_gets_all_columns_unless_it_names_them() -> None:
+    @dataclass(frozen=True)
+    class Same(QueryDocument):
+        """Reads what its base reads."""
+
+    @dataclass(frozen=True)
+    class Clicks(QueryDocument):
+        def __call__(self, rows: pa.Table, corpus: pa.Table | None = None) -> PairTable:
+            return super().__call__(rows.filter(rows["clicks"]), corpus)
+
+    @dataclass(frozen=True)
+    class Declared(Clicks):
+        def columns(self) -> dict[str, Role]:
+            return {**QueryDocument.columns(self), "clicks": Role.ANY}
+
+    assert Same().columns() == QueryDocument().columns()
+    assert (Clicks().columns(), Clicks().corpus_columns()) == (None, None)
+    assert Declared().columns() == {"query": Role.TEXT, "document": Role.TEXT, "clicks": Role.ANY}

@@ -17,17 +17,18 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from mtcl import DataError, Files, Hub, QueryDocument, Rows
+from mtcl import DataError, Files, Hub, QueryDocument, Rows, TaskError
 from mtcl.task.sources import as_table
 
 ROWS = [{"text": f"post {n}, with a comma", "label": f"label {n % 3}"} for n in range(7)]
+COMMIT = "0123456789" * 4
 Writer = Callable[[Path, str, list[dict[str, Any]]], None]
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What `datasets` converts goes to a folder of the session."""
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.getbasetemp() / "datasets")
+    """What `datasets` converts goes to a folder of the test's own."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("datasets"))
 
 
 def write_parquet(folder: Path, split: str, rows: list[dict[str, Any]]) -> None:
@@ -134,11 +135,11 @@ def test_a_csv_row_of_other_columns_is_refused(folder: Path, text: str, message:
         Files(folder.name)("train", folder.parent)
 
 
-def test_a_file_of_another_encoding_is_named_by_its_column(folder: Path) -> None:
+def test_a_file_of_another_encoding_is_named_with_its_line(folder: Path) -> None:
     (folder / "train.jsonl").write_bytes('{"query": "Köln", "document": "d"}\n'.encode("latin-1"))
-    rows = Files("topic")("train", folder.parent)
-    with pytest.raises(DataError, match=r"column 'query' cannot be read .*: is the file saved as UTF-8\?"):
-        QueryDocument()(rows)
+    for roles, rest in ((QueryDocument().columns(), False), ({}, True)):
+        with pytest.raises(DataError, match=r"cannot read .*train\.jsonl:1 \('utf-8' .*\): save the file as UTF-8"):
+            Files("topic").select("train", folder.parent, roles, rest=rest)
 
 
 def test_a_shard_without_rows_is_passed_over(folder: Path) -> None:
@@ -203,7 +204,7 @@ def test_half_a_parquet_file_is_named(folder: Path) -> None:
 
 def test_a_broken_line_is_named_with_its_file(folder: Path) -> None:
     (folder / "train.jsonl").write_text('{"text": "a"}\n{"text": \n')
-    assert told(folder).startswith(f"cannot read {folder / 'train.jsonl'}: ")
+    assert told(folder).startswith(f"cannot read {folder / 'train.jsonl'}:2 as JSON: ")
 
 
 @pytest.mark.parametrize(
@@ -247,41 +248,52 @@ def test_a_shard_more_changes_the_fingerprint(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", ["{split}.parquet", "data/{split}-00000-of-00001.parquet"])
-def test_a_local_data_set_folder_is_read_as_one_of_the_hub(tmp_path: Path, layout: str) -> None:
-    for split, rows in (("train", ROWS), ("validation", ROWS[:3]), ("test", ROWS[:1])):
-        path = tmp_path / layout.format(split=split)
-        path.parent.mkdir(exist_ok=True)
-        pq.write_table(pa.Table.from_pylist(rows), path)
-    source = Hub(str(tmp_path), revision="0" * 40)
+@pytest.mark.parametrize("name", ["plain", "run[12]", "v?", "a*"])
+def test_a_local_data_set_folder_is_read_as_one_of_the_hub(tmp_path: Path, layout: str, name: str) -> None:
+    """Under any name; what `datasets` makes of it does not stay."""
+    for folder, beside in ((name, 0), ("run1", 1), ("v1", 1), ("ab", 1)):
+        for split, rows in (("train", ROWS), ("validation", ROWS[:3]), ("test", ROWS[:1])):
+            path = tmp_path / folder / layout.format(split=split)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pq.write_table(pa.Table.from_pylist([*rows, *rows] if beside else rows), path)
+    source = Hub(str(tmp_path / name), revision=COMMIT)
     assert source("train", None).to_pylist() == ROWS
     assert source("validation", None).to_pylist() == ROWS[:3]
-    renamed = Hub(str(tmp_path), revision="0" * 40, splits={"validation": "test"})
+    renamed = Hub(str(tmp_path / name), revision=COMMIT, splits={"validation": "test"})
     assert renamed("validation", None).to_pylist() == ROWS[:1]
     assert renamed("train", None).to_pylist() == ROWS
+    assert list(Path(datasets.config.HF_DATASETS_CACHE).iterdir()) == []
+
+
+@pytest.mark.parametrize("revision", ["main", "v1.0", "abc", "0" * 39, "0" * 41, "g" * 40, "A" * 40, "", None])
+def test_a_revision_that_can_move_is_refused_when_the_task_is_made(revision: Any) -> None:
+    told = f"Hub('a/b', revision={revision!r}): give the full commit hash, 40 hexadecimal digits"
+    with pytest.raises(TaskError, match=f"^{re.escape(told)}"):
+        Hub("a/b", revision=revision)
 
 
 def test_a_split_that_the_data_set_lacks_is_named(tmp_path: Path) -> None:
     write_parquet(tmp_path, "train", ROWS)
-    with pytest.raises(DataError, match=rf"cannot read {re.escape(str(tmp_path))}@abc split 'dev': .*dev"):
-        Hub(str(tmp_path), revision="abc", splits={"validation": "dev"})("validation", None)
+    with pytest.raises(DataError, match=rf"cannot read {re.escape(str(tmp_path))}@{COMMIT} split 'dev': .*dev"):
+        Hub(str(tmp_path), revision=COMMIT, splits={"validation": "dev"})("validation", None)
 
 
 def test_a_data_set_that_cannot_be_had_is_named_with_its_revision() -> None:
-    with pytest.raises(DataError, match="cannot read no/such-data@abc split 'train': ") as error:
-        Hub("no/such-data", revision="abc")("train", None)
+    with pytest.raises(DataError, match=f"cannot read no/such-data@{COMMIT} split 'train': ") as error:
+        Hub("no/such-data", revision=COMMIT)("train", None)
     assert "\n" not in str(error.value)
 
 
 def test_the_fingerprint_of_a_data_set_is_its_pin_or_its_content(tmp_path: Path) -> None:
-    pin = Hub("a/b", revision="abc", splits={"validation": "dev"})
-    assert pin.fingerprint("train", None) == Hub("a/b", revision="abc").fingerprint("train", None)
-    others = [Hub("a/b", revision="abd"), Hub("a/c", revision="abc"), Hub("a/b", revision="abc", config="en")]
-    distinct = {s.fingerprint("validation", None) for s in (pin, *others, Hub("a/b", revision="abc"))}
+    pin = Hub("a/b", revision=COMMIT, splits={"validation": "dev"})
+    assert pin.fingerprint("train", None) == Hub("a/b", revision=COMMIT).fingerprint("train", None)
+    others = [Hub("a/b", revision="1" * 40), Hub("a/c", revision=COMMIT), Hub("a/b", revision=COMMIT, config="en")]
+    distinct = {s.fingerprint("validation", None) for s in (pin, *others, Hub("a/b", revision=COMMIT))}
     assert len(distinct) == 5
     write_parquet(tmp_path, "train", ROWS)
-    before = Hub(str(tmp_path), revision="abc").fingerprint("train", None)
+    before = Hub(str(tmp_path), revision=COMMIT).fingerprint("train", None)
     write_parquet(tmp_path, "train", ROWS[:2])
-    assert Hub(str(tmp_path), revision="abc").fingerprint("train", None) != before
+    assert Hub(str(tmp_path), revision=COMMIT).fingerprint("train", None) != before
 
 
 def test_rows_are_given_by_split() -> None:

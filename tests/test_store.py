@@ -8,16 +8,18 @@ from __future__ import annotations
 import json
 import multiprocessing
 import pickle
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from mtcl import MRR, Files, LabelText, Rows, Task, TaskError
+from mtcl import MRR, Files, LabelText, PairTable, Rows, Task, TaskError
 from mtcl.data.store import TokenStore, growing_array, is_whole, prepare
 from mtcl.data.tokenizer import MAX_CHARACTERS, Tokenizer
-from mtcl.task.rows import _data_fingerprint
+from mtcl.task.rows import _data_fingerprint, pairs_of
 
 ROWS = [{"text": f"red dog {i}", "label": "post" if i % 2 else "news"} for i in range(20)]
 
@@ -106,6 +108,37 @@ def test_address_follows_what_the_store_depends_on(tokenizer: Tokenizer, tiny_mo
         build(task_of(), Tokenizer(tokenizer.backend, "another"), tmp_path).folder,
     ]
     assert len({first, *others}) == 6
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_a_class_of_pairs_of_one_s_own_sees_all_columns_of_a_file(tmp_path: Path, suffix: str) -> None:
+    rows = [{"text": "a", "label": "x", "day": "2020-01-01", "n": 1}, {"text": "b", "label": "y", "n": 2}]
+    (tmp_path / "animals").mkdir()
+    if suffix == "jsonl":
+        (tmp_path / "animals" / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / "animals" / "train.parquet")
+    seen = []
+
+    @dataclass(frozen=True)
+    class Own(LabelText):
+        def __call__(self, rows: pa.Table, corpus: pa.Table | None = None) -> PairTable:
+            seen.append(rows.to_pylist())
+            return super().__call__(rows)
+
+    for pairing in (Own(), LabelText()):
+
+        class Animals(Task):
+            """Posts on animals."""
+
+            name = "animals"
+            data = Files("animals")
+            pairs = pairing
+            metric = MRR()
+            sample = ROWS[:2]
+
+        assert len(pairs_of(Animals(), "train", tmp_path).anchors) == 2
+    assert seen == [[{"text": "a", "label": "x", "day": "2020-01-01", "n": 1}, {**rows[1], "day": None}]]
 
 
 def test_rows_of_a_method_are_known_by_their_values() -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 from mtcl.errors import ConfigError
 from mtcl.files import written_whole
 from mtcl.task.contract import Task
-from mtcl.task.sources import FORMATS, Files, as_table
+from mtcl.task.reading import FORMATS
+from mtcl.task.sources import Files, as_table
 
 REPORT = "negatives"
 

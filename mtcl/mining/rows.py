@@ -14,9 +14,10 @@ from mtcl.errors import ConfigError, TaskError
 from mtcl.files import written_whole
 from mtcl.task.contract import Task, errors_of
 from mtcl.task.pairs import Cluster, Duplicates, LabelText, Pairs, Parallel, QueryDocument, Tags
-from mtcl.task.pairs.columns import id_column, is_list, text_column, typed_column
+from mtcl.task.pairs.columns import id_column, text_column, texts_column
 from mtcl.task.pairs.keys import index_in
-from mtcl.task.sources import as_table
+from mtcl.task.roles import is_list
+from mtcl.task.rows import rows_of
 from mtcl.types import IntArray, Ragged, group
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class MinedRows:
     def _tagged(self, pairs: Tags, texts: pa.Array) -> tuple[IntArray, Ragged]:
         import pyarrow.compute as pc
 
-        column = typed_column(self.table, pairs.tags, is_list, "a list of strings")
+        column = texts_column(self.table, pairs.tags)
         anchors = index_in(text_column(self.table, pairs.text), texts)
         owners, tags = np.asarray(pc.list_parent_indices(column)), index_in(pc.list_flatten(column), texts)
         return anchors, group(owners[tags >= 0], tags[tags >= 0], num_rows=len(anchors))
@@ -104,7 +105,7 @@ def training_rows(task: Task, root: Path | None, *, column: str) -> MinedRows:
         names = ", ".join(kind.__name__ for kind in kinds)
         raise TaskError(f"task {task.name!r}: its pairs are none of {names}: which text of a row is which is unknown")
     with errors_of(task, "train"):
-        table = as_table(task.data("train", root))
+        table = rows_of(task, "train", root, task.pairs.columns(), rest=True)
     if column in table.column_names:
         if not is_list(table.schema.field(column).type):
             raise ConfigError(f"column {column} is a column of the rows that holds no mined negatives: give another")

@@ -1,8 +1,7 @@
 """Where a task's rows come from: files under the data root, a data set on the Hub, or rows in the task file.
 
 A source is called with a split and the data root and returns an Arrow table; a task may instead define a method
-`data(self, split, root)` of the same signature. `datasets` does the reading (memory-mapped Arrow, one code path
-for every format); what it cannot read becomes one `DataError` that names the file.
+`data(self, split, root)` of the same signature. Files are read by `mtcl.task.reading`, the Hub through `datasets`.
 """
 
 from __future__ import annotations
@@ -12,24 +11,17 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtcl.errors import DataError, nearest, root_cause
+from mtcl.task.digests import digest_files
+from mtcl.task.hub import check_revision, read_data_set
+from mtcl.task.reading import FORMATS, Wanted, read_split
+from mtcl.task.roles import Role, as_role
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-FORMATS = {".parquet": "parquet", ".jsonl": "json", ".csv": "csv"}
-CSV_BLOCK = 1 << 26
-"""Bytes that are parsed at once: the longest row."""
-CSV_FORMS = {
-    "int64": r"^-?(0|[1-9][0-9]{0,17})$",
-    "float64": r"^-?((0|[1-9][0-9]{0,14})\.?|(0|[1-9][0-9]*)?\.[0-9]+)([eE][+-]?[0-9]+)?$",
-    "bool": r"^([Tt]rue|TRUE|[Ff]alse|FALSE)$",
-}
-"""What a column's values look like, by the type that they then have."""
 
 
 class Source(ABC):
@@ -42,6 +34,13 @@ class Source(ABC):
     @abstractmethod
     def fingerprint(self, split: str, root: Path | None) -> str:
         """Changes whenever the rows may have changed; part of the token store's address."""
+
+    def select(self, split: str, root: Path | None, roles: Mapping[str, Role], *, rest: bool = False) -> pa.Table:
+        """The rows with the named columns, each in a type that fits its role; with `rest` all other columns too.
+
+        A source whose columns have types of their own can give all rows as they are, as this does.
+        """
+        return self(split, root)
 
 
 @dataclass(frozen=True)
@@ -57,20 +56,19 @@ class Files(Source):
     where: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     def __call__(self, split: str, root: Path | None) -> pa.Table:
-        rows = self._rows(split, root)
-        for column, values in self.where.items():
-            if column in rows.column_names or split != "corpus":
-                rows = _having(rows, column, values, f"{split} of {self.folder!r}", is_strict=split == "train")
-        return rows
+        return self.select(split, root, {}, rest=True)
 
-    def _rows(self, split: str, root: Path | None) -> pa.Table:
-        paths = [path for path in self.paths(split, root) if not _is_empty(path)]
-        if not paths:
-            raise DataError(f"no rows in {', '.join(map(str, self.paths(split, root)))}")
-        format_, files = FORMATS[paths[0].suffix], [str(p) for p in paths]
-        if format_ == "csv":
-            return _read_csv(paths[0])
-        return _read(format_, data_files=files, what=files[0], digest=digest_files(paths))
+    def select(self, split: str, root: Path | None, roles: Mapping[str, Role], *, rest: bool = False) -> pa.Table:
+        """The rows that `where` keeps. With `rest`, roles count only in a CSV file, which has no types of its own."""
+        asked = dict.fromkeys(self.where, Role.ANY) | dict(roles)
+        found = read_split(self.paths(split, root), Wanted(asked, rest), optional=self.where.keys() - roles.keys())
+        rows = found.rows
+        for column, values in self.where.items():
+            if column in found.names or split != "corpus":
+                rows = _having(
+                    rows, column, values, f"{split} of {self.folder!r}", found.names, is_strict=split == "train"
+                )
+        return rows if rest else rows.select(list(roles))
 
     def fingerprint(self, split: str, root: Path | None) -> str:
         given = {name: list(values) for name, values in self.where.items()}
@@ -105,8 +103,9 @@ class Files(Source):
 
 @dataclass(frozen=True)
 class Hub(Source):
-    """A data set of the Hugging Face Hub at a pinned revision (a commit hash), or a local data-set folder.
+    """A data set of the Hugging Face Hub at a pinned revision, or a local data-set folder.
 
+    `revision` is a full commit hash: a branch or a tag can move, and the token store would go on with the old rows.
     `splits` maps our split names to the repository's where they differ, for example `{"validation": "dev"}`.
     """
 
@@ -115,12 +114,11 @@ class Hub(Source):
     config: str | None = None
     splits: Mapping[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        check_revision(self.repository, self.revision)
+
     def __call__(self, split: str, root: Path | None) -> pa.Table:
-        revision = None if Path(self.repository).is_dir() else self.revision
-        name = self.splits.get(split, split)
-        what = f"{self.repository}@{self.revision} split {name!r}"
-        digest = self.fingerprint(split, root) if revision is None else ""
-        return _read(self.repository, name=self.config, split=name, revision=revision, what=what, digest=digest)
+        return read_data_set(self.repository, self.revision, config=self.config, split=self.splits.get(split, split))
 
     def fingerprint(self, split: str, root: Path | None) -> str:
         folder = Path(self.repository)
@@ -171,104 +169,29 @@ def as_table(rows: Any) -> pa.Table:
     raise DataError(f"data must give a pyarrow.Table, a datasets.Dataset or dicts, not {type(rows).__name__}")
 
 
-def _having(rows: pa.Table, column: str, values: Sequence[Any], what: str, *, is_strict: bool) -> pa.Table:
+def _having(
+    rows: pa.Table, column: str, values: Sequence[Any], what: str, known: Sequence[str], *, is_strict: bool
+) -> pa.Table:
     """The rows with one of `values` in `column`. Raises `DataError`, with what the column holds instead, if there is no
-    such row, or none for one of the values if `is_strict`.
+    such row, or none for one of the values if `is_strict`. `known` are the names of all columns.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
     if column not in rows.column_names:
-        raise DataError(f"{what} has no column {column!r} to keep rows by{nearest(column, rows.column_names)}")
+        raise DataError(f"{what} has no column {column!r} to keep rows by{nearest(column, known)}")
     if isinstance(values, str):
         raise DataError(f"where gives {values!r} for {column!r}: give a list of values")
-    found = rows[column]
+    found = as_role(rows[column], Role.ANY)
+    assert found is not None
     try:
-        kept = rows.filter(pc.is_in(found, value_set=pa.array(list(values)).cast(found.type)))
+        wanted = pa.array(list(values)).cast(found.type)
+        kept = pc.is_in(found, value_set=wanted)
     except (pa.ArrowException, TypeError) as error:
         raise DataError(f"{column!r} of {what} cannot be compared with {list(values)}: {root_cause(error)}") from error
-    there = set(kept[column].unique().to_pylist())
-    missing = [value for value in values if value not in there]
+    there = set(found.filter(kept).unique().to_pylist())
+    missing = [value for value, one in zip(values, wanted.to_pylist(), strict=True) if one not in there]
     if missing and (is_strict or not there):
         others = [str(value) for value in found.unique().to_pylist()]
         raise DataError(f"no row of {what} has {column} {missing[0]!r}{nearest(str(missing[0]), others)}")
-    return kept
-
-
-def _read_csv(path: Path) -> pa.Table:
-    """Columns that hold nothing but numbers are numbers; any other, such as ids like 007, are as they are written."""
-    import pyarrow as pa
-    from pyarrow import csv
-
-    reading = csv.ReadOptions(block_size=CSV_BLOCK)
-    parsing = csv.ParseOptions(newlines_in_values=True)
-    try:
-        with csv.open_csv(path, read_options=reading, parse_options=parsing) as file:
-            names = file.schema.names
-        as_written = csv.ConvertOptions(
-            column_types=dict.fromkeys(names, pa.string()), null_values=[""], strings_can_be_null=True
-        )
-        rows = csv.read_csv(path, read_options=reading, parse_options=parsing, convert_options=as_written)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(
-            f"cannot read {path} ({root_cause(error)}): save it as UTF-8, and quote texts with commas"
-        ) from error
-    if len(set(names)) < len(names):
-        raise DataError(f"{path} has two columns of one name: {', '.join(names)}")
-    return pa.table({name: _numbers(rows[name]) for name in names})
-
-
-def _numbers(texts: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column of texts as whole numbers, numbers or truth values, if all are."""
-    import pyarrow.compute as pc
-
-    given = texts.drop_null()
-    for kind, form in CSV_FORMS.items():
-        if len(given) and pc.all(pc.match_substring_regex(given, form)).as_py():
-            return texts.cast(kind)
-    return texts
-
-
-def _is_empty(path: Path) -> bool:
-    """Whether a file holds no rows, which `datasets` reports in other words for each format. False if damaged."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if path.suffix == ".parquet":
-        try:
-            return bool(pq.read_metadata(path).num_rows == 0)
-        except (pa.ArrowInvalid, OSError):
-            return False
-    with path.open(encoding="utf-8", errors="replace") as file:
-        lines = islice((line for line in file if line.strip()), 2)
-        return len(list(lines)) < (2 if path.suffix == ".csv" else 1)
-
-
-def _read(path: str, *, what: str, split: str = "train", digest: str, **options: Any) -> pa.Table:
-    """Rows through `datasets`, whose cache knows a file by its path and time of change: local files, by `digest`, get a
-    folder of it for each content.
-    """
-    import datasets
-
-    if digest:
-        options["cache_dir"] = str(Path(datasets.config.HF_DATASETS_CACHE) / f"mtcl-{digest[:16]}")
-
-    bars = datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    try:
-        rows = datasets.load_dataset(path, split=split, **options)
-    except Exception as error:  # datasets raises a type of its own for each format and each stage
-        raise DataError(f"cannot read {what}: {root_cause(error)}") from error
-    finally:
-        if not bars:
-            datasets.enable_progress_bars()
-    return rows.with_format("arrow")[:]
-
-
-def digest_files(paths: list[Path]) -> str:
-    """SHA-256 over the files' contents."""
-    whole = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            whole.update(hashlib.file_digest(file, "sha256").digest())
-    return whole.hexdigest()
+    return rows.filter(kept)

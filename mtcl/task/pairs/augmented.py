@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mtcl.task.pairs.base import Pairs
 from mtcl.task.pairs.columns import clean, text_column
 from mtcl.task.pairs.table import PairTable, pair_table
+from mtcl.task.roles import Role
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,6 +22,9 @@ class Augmented(Pairs):
     """
 
     text: str = "text"
+
+    def columns(self) -> dict[str, Role]:
+        return {self.text: Role.TEXT}
 
     def __call__(self, rows: pa.Table, corpus: pa.Table | None = None) -> PairTable:
         import pyarrow as pa

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from mtcl.errors import TaskError
 from mtcl.task.pairs.base import Pairs, training_only
-from mtcl.task.pairs.columns import clean, id_column, negatives_column, text_column
+from mtcl.task.pairs.columns import clean, id_column, names_of, negatives_column, text_column
 from mtcl.task.pairs.keys import Links, index_in
 from mtcl.task.pairs.shared_keys import connected
 from mtcl.task.pairs.table import PairTable, cluster_table, pair_table
+from mtcl.task.roles import Role
 from mtcl.types import IntArray
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ class Cluster(Pairs):
         if self.max_pairs is not None and self.max_pairs < 1:
             raise TaskError(f"Cluster(max_pairs={self.max_pairs}): give at least 1, or None for no limit")
 
+    def columns(self) -> dict[str, Role]:
+        return {self.text: Role.TEXT, self.cluster: Role.ID}
+
     def __call__(self, rows: pa.Table, corpus: pa.Table | None = None) -> PairTable:
         rows, skipped = clean(rows, self.text)
         texts, clusters = text_column(rows, self.text), id_column(rows, self.cluster)
@@ -49,6 +53,10 @@ class Duplicates(Pairs):
     anchor: str = "anchor"
     positive: str = "positive"
     negatives: str | tuple[str, ...] = training_only(())
+
+    def columns(self) -> dict[str, Role]:
+        negatives = dict.fromkeys(names_of(self.negatives), Role.TEXT_OR_TEXTS)
+        return {self.anchor: Role.TEXT, self.positive: Role.TEXT} | negatives
 
     def __call__(self, rows: pa.Table, corpus: pa.Table | None = None) -> PairTable:
         import pyarrow as pa

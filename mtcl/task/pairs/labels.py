@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Literal
 
 from mtcl.errors import TaskError
 from mtcl.task.pairs.base import Pairs, training_only
-from mtcl.task.pairs.columns import clean, is_list, negatives_column, text_column, typed_column
+from mtcl.task.pairs.columns import clean, names_of, negatives_column, text_column, texts_column
 from mtcl.task.pairs.table import By, PairTable, label_table
+from mtcl.task.roles import Role
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,6 +30,10 @@ class LabelText(Pairs):
 
     def __post_init__(self) -> None:
         check_by(self.by, type(self).__name__)
+
+    def columns(self) -> dict[str, Role]:
+        negatives = dict.fromkeys(names_of(self.negatives), Role.TEXT_OR_TEXTS)
+        return {self.text: Role.TEXT, self.label: Role.TEXT} | negatives
 
     def __call__(self, rows: pa.Table, corpus: pa.Table | None = None) -> PairTable:
         rows, skipped = clean(rows, self.text, self.label)
@@ -51,14 +56,17 @@ class Tags(Pairs):
     def __post_init__(self) -> None:
         check_by(self.by, type(self).__name__)
 
+    def columns(self) -> dict[str, Role]:
+        return {self.text: Role.TEXT, self.tags: Role.TEXTS}
+
     def __call__(self, rows: pa.Table, corpus: pa.Table | None = None) -> PairTable:
         import pyarrow as pa
         import pyarrow.compute as pc
 
         rows, skipped = clean(rows, self.text)
-        column = typed_column(rows, self.tags, is_list, "a list of strings")
-        owner = pc.list_parent_indices(column)
-        flat = pa.table({"text": pc.take(text_column(rows, self.text), owner), "tag": pc.list_flatten(column)})
+        tags = texts_column(rows, self.tags)
+        owner = pc.list_parent_indices(tags)
+        flat = pa.table({"text": pc.take(text_column(rows, self.text), owner), "tag": pc.list_flatten(tags)})
         pairs, empty_tags = clean(flat, "text", "tag")
         untagged = len(rows) - len(pc.unique(owner))
         if untagged:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from mtcl.errors import DataError
 from mtcl.task.pairs.base import Pairs, training_only
-from mtcl.task.pairs.columns import clean, id_column, negatives_column, text_column
+from mtcl.task.pairs.columns import clean, column, id_column, names_of, negatives_column, text_column
 from mtcl.task.pairs.keys import Links
 from mtcl.task.pairs.table import PairTable, pair_table
+from mtcl.task.roles import Role
 from mtcl.types import Kind
 
 if TYPE_CHECKING:
@@ -30,6 +31,11 @@ class Parallel(Pairs):
     target: str | tuple[str, ...] = "target"
     language: str | None = None
     negatives: str | tuple[str, ...] = training_only(())
+
+    def columns(self) -> dict[str, Role]:
+        texts = dict.fromkeys((self.source, *names_of(self.target)), Role.TEXT)
+        language = {self.language: Role.ID} if self.language and isinstance(self.target, str) else {}
+        return texts | language | dict.fromkeys(names_of(self.negatives), Role.TEXT_OR_TEXTS)
 
     def __call__(self, rows: pa.Table, corpus: pa.Table | None = None) -> PairTable:
         import pyarrow as pa
@@ -55,8 +61,8 @@ class Parallel(Pairs):
 
         names = pa.array([target] * len(rows), type=pa.string())
         columns = {self.source: text_column(rows, self.source), "target": text_column(rows, target), "language": names}
-        kept = [self.negatives] if isinstance(self.negatives, str) else self.negatives
-        return pa.table(columns | {name: rows[name] for name in kept})
+        negatives = {name: column(rows, name, Role.TEXT_OR_TEXTS) for name in names_of(self.negatives)}
+        return pa.table(columns | negatives)
 
     def _table(self, rows: pa.Table, target: str, languages: pa.StringArray, skipped: dict[str, int]) -> PairTable:
         sources, targets = text_column(rows, self.source), text_column(rows, target)

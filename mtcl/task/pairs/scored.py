@@ -10,6 +10,7 @@ from mtcl.task.pairs.base import Pairs
 from mtcl.task.pairs.columns import clean, id_column, number_column, text_column
 from mtcl.task.pairs.keys import Links
 from mtcl.task.pairs.table import PairTable, pair_table
+from mtcl.task.roles import Role
 from mtcl.types import FloatArray, Kind
 
 if TYPE_CHECKING:
@@ -37,6 +38,10 @@ class Scored(Pairs):
         if not self.low < self.high:
             raise TaskError(f"Scored(low={self.low}, high={self.high}): low must be less than high")
 
+    def columns(self) -> dict[str, Role]:
+        ids = {name: Role.ID for name in (self.language, self.group) if name}
+        return {self.first: Role.TEXT, self.second: Role.TEXT, self.score: Role.NUMBER} | ids
+
     def __call__(self, rows: pa.Table, corpus: pa.Table | None = None) -> PairTable:
         rows, skipped = clean(rows, self.first, self.second)
         scores = number_column(rows, self.score)
@@ -61,6 +66,10 @@ class Labelled(Pairs):
     second: str = "second"
     label: str = "label"
     group: str | None = None
+
+    def columns(self) -> dict[str, Role]:
+        group = {self.group: Role.ID} if self.group else {}
+        return {self.first: Role.TEXT, self.second: Role.TEXT, self.label: Role.NUMBER} | group
 
     def __call__(self, rows: pa.Table, corpus: pa.Table | None = None) -> PairTable:
         rows, skipped = clean(rows, self.first, self.second)

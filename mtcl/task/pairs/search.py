@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mtcl.task.pairs.base import Pairs, training_only
-from mtcl.task.pairs.columns import clean, id_column, negatives_column, text_column
+from mtcl.task.pairs.columns import clean, id_column, names_of, negatives_column, text_column
 from mtcl.task.pairs.keys import Links
 from mtcl.task.pairs.table import PairTable, pair_table
+from mtcl.task.roles import Role
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,6 +29,16 @@ class QueryDocument(Pairs):
     corpus: str | None = None
     corpus_text: str = "text"
     negatives: str | tuple[str, ...] = training_only(())
+
+    def columns(self) -> dict[str, Role]:
+        texts = {self.query: Role.TEXT, self.document: Role.TEXT}
+        return texts | self._ids() | dict.fromkeys(names_of(self.negatives), Role.TEXT_OR_TEXTS)
+
+    def corpus_columns(self) -> dict[str, Role]:
+        return {self.corpus_text: Role.TEXT} | self._ids()
+
+    def _ids(self) -> dict[str, Role]:
+        return {self.document_id: Role.ID} if self.document_id else {}
 
     def __call__(self, rows: pa.Table, corpus: pa.Table | None = None) -> PairTable:
         rows, skipped = clean(rows, self.query, self.document)

@@ -1,0 +1,244 @@
+"""JSONL: one object per line, whose values may differ in type from line to line.
+
+Columns with a role are read by pyarrow, a block at a time, with types that are given and not guessed. A block that they
+do not fit (7 and "a17" in one column, a text among lists, a damaged line) goes through Python's own parser instead,
+which knows what each role accepts and which line is wrong. Rows of pyarrow count only if there is one per line, so both
+ways give the same. Without roles everything goes through Python: pyarrow would take "2020-01-01" for a time.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mtcl.errors import DataError
+from mtcl.task.pairs.columns import column
+from mtcl.task.reading.joined import as_text, joined
+from mtcl.task.reading.part import Part, Wanted
+from mtcl.task.roles import Role, hint
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+BLOCK = 1 << 24
+"""Bytes that are parsed at once, up to the end of the last line."""
+PEEKED = 16
+"""Lines of a block that say whether its ids are integers and its hard negatives lists."""
+NO_OBJECT = re.compile(rb"\n[ \t\r]*(?:null|\n)")
+"""A line that is blank or `null`. pyarrow takes `null` for a row, or crashes where it is the first line (26.0)."""
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+Row = dict[str, Any]
+Keys = dict[str, None]
+"""Keys of objects, in the order in which they were seen."""
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Whole lines of a file, each with its end; `first` is the number of the first one."""
+
+    path: Path
+    first: int
+    content: bytes
+
+    def place(self, line: int) -> str:
+        """`file:line` of a line of the block, counted from 0."""
+        return f"{self.path}:{self.first + line}"
+
+
+def read_jsonl(path: Path, wanted: Wanted) -> Part:
+    """Blank lines are no rows; a key that an object lacks is null. Raises `DataError` with file and line."""
+    import pyarrow as pa
+
+    keys: Keys = {}
+    tables = []
+    for block in _blocks(path):
+        rows = None if wanted.rest else _parsed_at_once(block, wanted.roles, keys)
+        tables.append(_parsed_by_line(block, wanted, keys) if rows is None else rows)
+    rows = joined([table for table in tables if len(table)] or [pa.table({})])
+    for name in rows.column_names:
+        if name not in keys and (rows[name].null_count < len(rows) or _occurs(name, path)):
+            keys[name] = None
+    return Part(rows.select([name for name in rows.column_names if name in keys]), list(keys))
+
+
+def _blocks(path: Path) -> Iterator[_Block]:
+    with path.open("rb") as file:
+        if file.read(len(BYTE_ORDER_MARK)) != BYTE_ORDER_MARK:
+            file.seek(0)
+        first = 1
+        while content := file.read(BLOCK):
+            content += file.readline()
+            if not content.endswith(b"\n"):
+                content += b"\n"
+            yield _Block(path, first, content)
+            first += content.count(b"\n")
+
+
+def _occurs(name: str, path: Path) -> bool:
+    """Whether any object of the file has the key."""
+    rows = (row for block in _blocks(path) for _, row in _objects(block))
+    return any(name in row for row in rows)
+
+
+def _parsed_at_once(block: _Block, roles: Mapping[str, Role], keys: Keys) -> pa.Table | None:
+    """The rows as pyarrow reads them, None where Python has to."""
+    import pyarrow as pa
+    from pyarrow import json as arrow_json
+
+    schema = _schema(block, roles, keys)
+    begins_with_object = block.content.lstrip(b" \t\r").startswith(b"{")
+    if schema is None or not begins_with_object or NO_OBJECT.search(block.content):
+        return None
+    parsing = arrow_json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
+    try:
+        rows = arrow_json.read_json(pa.BufferReader(block.content), parse_options=parsing)
+        if len(rows) == block.content.count(b"\n"):
+            return pa.table({name: column(rows, name, role) for name, role in roles.items()})
+    except (pa.ArrowException, DataError):
+        pass  # Python's parser accepts more, and can tell what is wrong
+    return None
+
+
+def _schema(block: _Block, roles: Mapping[str, Role], keys: Keys) -> pa.Schema | None:
+    """The types that the columns of a block have, to judge by its first lines; None if that cannot be told."""
+    import pyarrow as pa
+
+    whole = block.content[: 1 << 16].split(b"\n")[:-1]
+    try:
+        rows = [row for _, row in _objects(_Block(block.path, block.first, b"\n".join(whole[:PEEKED])))]
+    except DataError:
+        return None
+    keys.update((name, None) for row in rows for name in row)
+    fields = {}
+    for name, role in roles.items():
+        value = next((row[name] for row in rows if row.get(name) is not None), None)
+        match role:
+            case Role.ID:
+                fields[name] = pa.int64() if isinstance(value, int) else pa.string()
+            case Role.TEXT_OR_TEXTS:
+                fields[name] = pa.list_(pa.string()) if isinstance(value, list) else pa.string()
+            case Role.ANY:
+                known = {str: pa.string(), bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
+                fields[name] = known.get(type(value))
+            case _:
+                types = {Role.TEXT: pa.string(), Role.NUMBER: pa.float64(), Role.TEXTS: pa.list_(pa.string())}
+                fields[name] = types[role]
+    return pa.schema(fields) if fields and None not in fields.values() else None
+
+
+def _parsed_by_line(block: _Block, wanted: Wanted, keys: Keys) -> pa.Table:
+    import pyarrow as pa
+
+    lines, rows = [], []
+    for line, row in _objects(block):
+        lines.append(line)
+        rows.append(row)
+    here: Keys = {name: None for row in rows for name in row}
+    keys.update(here)
+    columns = {}
+    for name in here if wanted.rest else wanted.roles:
+        values = [row.get(name) for row in rows]
+        role = Role.ANY if wanted.rest else wanted.roles[name]
+        try:
+            columns[name] = _array(values, role)
+        except ValueError:
+            wrong = next(n for n, value in enumerate(values) if not _accepts(value, role))
+            raise _misfit(block.place(lines[wrong]), name, values[wrong], role) from None
+    return pa.table(columns)
+
+
+def _objects(block: _Block) -> Iterator[tuple[int, Row]]:
+    """Each object with its line, counted from 0."""
+    for line, content in enumerate(block.content.split(b"\n")):
+        if content.strip():
+            try:
+                row = json.loads(content.decode("utf-8"))
+            except UnicodeDecodeError as error:
+                raise DataError(f"cannot read {block.place(line)} ({error}): save the file as UTF-8") from error
+            except (ValueError, RecursionError) as error:
+                raise DataError(f"cannot read {block.place(line)} as JSON: {error}") from error
+            if not isinstance(row, dict):
+                told = f"it holds {_named(row)}, not an object: give one object per line"
+                raise DataError(f"cannot read {block.place(line)}: {told}")
+            yield line, row
+
+
+def _array(values: list[Any], role: Role) -> pa.Array:
+    """Values of a column by its role. Raises `ValueError` if the role does not accept one of them."""
+    import pyarrow as pa
+
+    if role is not Role.ANY and not all(_accepts(value, role) for value in values):
+        raise ValueError
+    text, texts = pa.large_string(), pa.large_list(pa.large_string())
+    match role:
+        case Role.TEXT:
+            return pa.array(values, type=text)
+        case Role.ID:
+            return pa.array([str(value) if isinstance(value, int) else value for value in values], type=text)
+        case Role.NUMBER:
+            return pa.array([None if value is None else float(value) for value in values], type=pa.float64())
+        case Role.TEXTS:
+            return pa.array(values, type=texts)
+        case Role.TEXT_OR_TEXTS:
+            return pa.array([[value] if isinstance(value, str) else value for value in values], type=texts)
+    try:
+        return pa.array(values)
+    except (pa.ArrowException, OverflowError):  # of several types, or beyond 64 bits
+        return pa.array([as_text(value) for value in values], type=text)
+
+
+def _accepts(value: Any, role: Role) -> bool:
+    if value is None:
+        return True
+    match role:
+        case Role.TEXT:
+            return _is_text(value)
+        case Role.ID:
+            return _is_text(value) or type(value) is int
+        case Role.NUMBER:
+            return isinstance(value, int | float)
+        case Role.TEXTS:
+            return isinstance(value, list) and all(one is None or _is_text(one) for one in value)
+        case Role.TEXT_OR_TEXTS:
+            return _is_text(value) or _accepts(value, Role.TEXTS)
+    return _is_text(json.dumps(value, ensure_ascii=False))
+
+
+def _is_text(value: Any) -> bool:
+    r"""Whether a value is text that UTF-8 can hold: JSON can spell half of an emoji, as \ud83d."""
+    if not isinstance(value, str):
+        return False
+    if value.isascii():
+        return True
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _misfit(place: str, name: str, value: Any, role: Role) -> DataError:
+    if isinstance(value, str) and role is not Role.NUMBER and role is not Role.TEXTS:
+        return DataError(f"{place}: column {name!r} holds half of a character ({value!a:.80}): mend or remove it")
+    what = hint(role, found_lists=isinstance(value, list))
+    return DataError(f"{place}: column {name!r} holds {_named(value)}, not {role}{what}")
+
+
+def _named(value: Any) -> str:
+    """A value of JSON in words."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a truth value"
+        case int() | float():
+            return "a number"
+        case str():
+            return "text"
+        case list():
+            return "a list"
+    return "an object"
