@@ -105,7 +105,10 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _lists_of_one(texts: pa.LargeStringArray) -> pa.LargeListArray:
+    """A list of each text, and null for null."""
     import numpy as np
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    return pa.LargeListArray.from_arrays(np.arange(len(texts) + 1), texts)
+    offsets = np.concatenate([[0], np.cumsum(np.asarray(pc.is_valid(texts)))])
+    return pa.LargeListArray.from_arrays(offsets, texts.drop_null(), mask=pc.is_null(texts))
