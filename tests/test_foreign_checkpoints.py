@@ -230,6 +230,7 @@ def test_a_data_root_is_read_if_the_user_has_read_it_before(
     make: Make, tmp_path: Path, demo_root: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     monkeypatch.setenv("MTCL_CACHE", str(tmp_path / "fresh"))
+    monkeypatch.delenv("MTCL_DATA", raising=False)
     make()
     assert main(["validate", "--ckpt", "got", "--no_base"]) == 2
     told = capsys.readouterr().err
