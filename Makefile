@@ -6,14 +6,24 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e
 
-.PHONY: quickstart test check lint types layers format bench results clean
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+.PHONY: quickstart test quick nightly check lint types layers format bench results clean
 
 quickstart: $(VENV)/.offline  ## train the demo tasks from a generated corpus
 	$(BIN)/mtcl demo data/demo
 	$(BIN)/mtcl fit --config configs/demo.yaml --data.root data/demo
 
-test: $(VENV)/.dev  ## all tests
-	$(BIN)/python -m pytest
+test: $(VENV)/.dev  ## every test but the nightly ones, two at a time; those that measure time by themselves
+	$(PYTEST) -n 2 -m "not nightly and not timed"
+	$(PYTEST) -m "timed and not nightly"
+
+quick: $(VENV)/.dev  ## the tests that start no process, in three minutes
+	$(PYTEST) -n 2 -m "not process and not nightly and not timed"
+
+nightly: $(VENV)/.dev  ## all tests: kills, nodes, whole combinations too; ends with the 50 slowest
+	MTCL_KILLS=20 MTCL_CASES=all $(PYTEST) -n 2 -m "not timed" --durations=50
+	$(PYTEST) -m timed
 
 check: lint types layers  ## what must hold before a change is handed over, beside the tests
 

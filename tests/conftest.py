@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
 import os
+import random
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # several tests run at once
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 import pytest
@@ -41,6 +48,36 @@ def quiet_trainer(**options: Any) -> Any:
         "enable_model_summary": False,
     }
     return Trainer(**{"accelerator": "cpu", **quiet, **options})
+
+
+PROCESS_FIXTURES = {"mtcl_process", "starts_processes"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark `process` what starts one, by the fixtures that it takes."""
+    for item in items:
+        if PROCESS_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("process")
+
+
+@pytest.fixture(autouse=True)
+def no_process_unannounced(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that starts Python without saying so would make `make quick` slow without anybody seeing why."""
+    if request.node.get_closest_marker("process"):
+        return
+    plain = subprocess.Popen.__init__
+
+    def start(self: Any, arguments: Any, *rest: Any, **options: Any) -> None:
+        if sys.executable in ([arguments] if isinstance(arguments, str) else arguments):
+            raise AssertionError("take the fixture `mtcl_process` or `starts_processes`: the test starts a process")
+        plain(self, arguments, *rest, **options)
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", start)
+
+
+@pytest.fixture(scope="session")
+def starts_processes() -> None:
+    """For tests that start processes in ways of their own."""
 
 
 @pytest.fixture(scope="session")
@@ -79,11 +116,56 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def mtcl_command(tmp_path: Path, cache: Path) -> Run:
-    """`mtcl` in a process of its own, in `tmp_path`, with one thread."""
+    """`mtcl` in this process, in `tmp_path`: nothing of it is left afterwards but files."""
 
-    def run(*arguments: str, timeout_s: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        from mtcl.__main__ import main
+
+        out, err = io.StringIO(), io.StringIO()
+        with _as_it_was(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            os.chdir(tmp_path)
+            for name in [name for name in os.environ if name.startswith(("MTCL_", "PL_"))]:
+                del os.environ[name]
+            os.environ |= {"MTCL_CACHE": str(cache), "COLUMNS": "200"}
+            try:
+                code = main(list(arguments))
+            except SystemExit as leaving:
+                code = int(leaving.code or 0)
+            except Exception:  # as the interpreter would
+                traceback.print_exc()
+                code = 1
+        return subprocess.CompletedProcess(list(arguments), code, out.getvalue(), err.getvalue())
+
+    return run
+
+
+@contextlib.contextmanager
+def _as_it_was() -> Iterator[None]:
+    """What a command changes in its process is put back: folder, environment, signals, our logger, random numbers."""
+    log, kept = logging.getLogger("mtcl"), (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+    before = (Path.cwd(), dict(os.environ), [signal.getsignal(number) for number in kept])
+    logger = (log.handlers, log.propagate, log.level)
+    state = random.getstate()
+    try:
+        yield
+    finally:
+        os.chdir(before[0])
+        os.environ.clear()
+        os.environ |= before[1]
+        for number, handler in zip(kept, before[2], strict=True):
+            signal.signal(number, handler)
+        log.handlers, log.propagate, level = logger
+        log.setLevel(level)
+        random.setstate(state)
+
+
+@pytest.fixture
+def mtcl_process(tmp_path: Path, cache: Path) -> Run:
+    """`mtcl` in a process of its own, in `tmp_path`, with one thread; options in capitals are its environment."""
+
+    def run(*arguments: str, timeout_s: float = 240, **environment: str) -> subprocess.CompletedProcess[str]:
         own = {"MTCL_CACHE": str(cache), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("MTCL_")}
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MTCL_", "PL_"))}
         return subprocess.run(
             [sys.executable, "-m", "mtcl", *arguments],
             cwd=tmp_path,

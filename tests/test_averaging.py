@@ -105,7 +105,6 @@ def checkpoint(run: Path, name: str) -> dict[str, Any]:
     return dict(torch.load(run / "checkpoints" / name, weights_only=True))
 
 
-@pytest.mark.slow
 def test_best_holds_what_was_evaluated(averaged: Path, tmp_path: Path, mtcl_command: Run) -> None:
     best = checkpoint(averaged, "best.ckpt")
     name = "encoder.projection.weight"
@@ -117,7 +116,7 @@ def test_best_holds_what_was_evaluated(averaged: Path, tmp_path: Path, mtcl_comm
         assert primary in found[task].values()
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("starts_processes")
 def test_killed_and_resumed(
     averaged: Path, tiny_model: Path, demo_root: Path, cache: Path, tmp_path: Path, mtcl_command: Run
 ) -> None:

@@ -68,7 +68,6 @@ def as_is(batch: StepBatch) -> StepBatch:
     return batch
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("num_workers", "start_method"), [(1, "fork"), (3, "fork"), (2, "spawn")])
 def test_workers_change_nothing(stores: list[TokenStore], num_workers: int, start_method: str) -> None:
     dataset = StepDataset(plan_of(stores), data_of(stores))

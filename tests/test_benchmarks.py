@@ -69,6 +69,8 @@ def test_model_flops_equal_those_counted(setting: Setting) -> None:
     assert counter.get_total_flops() == pytest.approx(model_flops(encoder, texts), rel=0.01)
 
 
+@pytest.mark.nightly
+@pytest.mark.usefixtures("starts_processes")
 def test_the_gpu_benchmark_runs_on_a_cpu() -> None:
     environment = os.environ | {"PYTHON": sys.executable, "ENCODERS": "tiny", "CHUNKS": "256"}
     sizes = ["--accelerator", "cpu", "--batch", "4", "--steps", "1", "--rounds", "1", "--dropout", "0"]

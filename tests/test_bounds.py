@@ -19,7 +19,6 @@ from tests.conftest import Run
 STEPS = 3
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_a_step_past_the_bounds_ends_on_one(
     mtcl_command: Run, tmp_path: Path, tiny_model: Path, demo_root: Path, accumulate: int

@@ -680,8 +680,8 @@ def test_debug_raises_what_is_otherwise_one_line(good: str) -> None:
     assert error.value.__cause__ is not None, "the library's own error is kept"
 
 
-def test_debug_shows_the_traceback_of_a_process(mtcl_command: Run) -> None:
-    short, long = mtcl_command("tasks", "show", "topik"), mtcl_command("tasks", "show", "topik", "--debug")
+def test_debug_shows_the_traceback_of_a_process(mtcl_process: Run) -> None:
+    short, long = mtcl_process("tasks", "show", "topik"), mtcl_process("tasks", "show", "topik", "--debug")
     assert (short.returncode, short.stderr) == (2, "mtcl: TaskError: unknown task 'topik'; did you mean 'topic'?\n")
     assert long.returncode == 1
     assert "Traceback (most recent call last)" in long.stderr

@@ -115,6 +115,7 @@ class Clock:
         self.now += seconds
 
 
+@pytest.mark.timed
 def test_the_pace_is_kept(server: EmbeddingServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock, sent = Clock(), []
     monkeypatch.setattr("mtcl.studies.compare.endpoint.time", clock)
@@ -179,7 +180,6 @@ def test_rows_are_paired_with_the_first_encoder() -> None:
     assert "| a | 8 |" not in gains
 
 
-@pytest.mark.slow
 def test_every_kind_of_encoder_in_one_table(
     tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_command: Run
 ) -> None:

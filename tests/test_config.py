@@ -251,7 +251,6 @@ def test_dropout_is_set_where_the_model_s_own_is_a_whole_number(tiny_model: Path
     assert {module.p for module in backbone.modules() if isinstance(module, nn.Dropout)} == {0.3}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "key"), [(["fit", "--help_all"], "--model.optimizer.lr"), (["compare", "--help"], "--encoders")]
 )

@@ -121,7 +121,6 @@ def resume(command: Run, run: Path, **changed: object) -> subprocess.CompletedPr
     return command("fit", "--resume", str(run), *given)
 
 
-@pytest.mark.slow
 def test_other_accumulation_of_an_equal_global_batch(
     half: Path, tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_command: Run
 ) -> None:
@@ -145,7 +144,6 @@ def test_other_accumulation_of_an_equal_global_batch(
     assert last["MtclDataModule"]["position"] == 2 * (STEPS + 1)
 
 
-@pytest.mark.slow
 def test_another_version_and_another_encoder_are_refused(half: Path, tmp_path: Path, mtcl_command: Run) -> None:
     text = (ROOT / "tasks" / "demo" / "search.py").read_text()
     (tmp_path / "tasks").mkdir()
@@ -169,7 +167,6 @@ def test_another_version_and_another_encoder_are_refused(half: Path, tmp_path: P
     assert "ConfigError: model.optimizer.lr is 0.5, but the run began with " in kept.stderr
 
 
-@pytest.mark.slow
 def test_another_set_of_tasks_goes_on_where_it_is_allowed(half: Path, tmp_path: Path, mtcl_command: Run) -> None:
     run = shutil.copytree(half, tmp_path / "runs" / "more")
     saved = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
@@ -197,7 +194,6 @@ def test_allow_changes_belongs_to_resume(mtcl_command: Run) -> None:
     assert "--allow_changes works with --resume only" in refused.stderr
 
 
-@pytest.mark.slow
 def test_a_checkpoint_of_another_base_encoder_is_refused(
     tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_command: Run
 ) -> None:

@@ -61,6 +61,7 @@ def test_same_seed_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     assert contents(tmp_path) == contents(folder)
 
 
+@pytest.mark.usefixtures("starts_processes")
 def test_same_bytes_in_another_process_with_another_hash_seed(folder: Path, tmp_path: Path) -> None:
     code = (
         "from pathlib import Path; from mtcl.demo import write_demo; "

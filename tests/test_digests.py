@@ -186,7 +186,7 @@ def hash_all(paths: list[Path]) -> None:
         digest_files([path])
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("starts_processes")
 def test_processes_at_once_lose_nothing(tmp_path: Path, own_memo: Path) -> None:
     paths = [written(tmp_path / str(number), str(number)) for number in range(24)]
     context = multiprocessing.get_context("spawn")

@@ -16,10 +16,9 @@ from tests.test_resume import losses, options, start, weights
 RANKS = {"trainer.devices": 2, "trainer.strategy": "ddp", "trainer.accelerator": "cpu"}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("directions", ["one", "both"])
 def test_two_ranks_equal_one(
-    tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_command: Run, directions: str
+    tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_process: Run, directions: str
 ) -> None:
     loss = f"{{class_path: InfoNCE, init_args: {{learn_temperature: true, directions: {directions}}}}}"
     common = {
@@ -32,7 +31,7 @@ def test_two_ranks_equal_one(
         "data.num_workers": 0,
     }
     for name, changed in (("one", {}), ("two", RANKS)):
-        done = mtcl_command("fit", *options(tiny_model, demo_root, name, **common, **changed))
+        done = mtcl_process("fit", *options(tiny_model, demo_root, name, **common, **changed))
         assert done.returncode == 0, done.stderr
         assert done.stderr.count("run folder") == 1
     one, two = tmp_path / "runs" / "one", tmp_path / "runs" / "two"
@@ -47,9 +46,8 @@ def test_two_ranks_equal_one(
         torch.testing.assert_close(weights(two)[name], value, atol=2e-5, rtol=1e-3, msg=name)
 
 
-@pytest.mark.slow
-def test_a_batch_that_ranks_do_not_divide(tiny_model: Path, demo_root: Path, mtcl_command: Run) -> None:
-    done = mtcl_command("fit", *options(tiny_model, demo_root, "odd", **RANKS, **{"data.batch_size": 7}))
+def test_a_batch_that_ranks_do_not_divide(tiny_model: Path, demo_root: Path, mtcl_process: Run) -> None:
+    done = mtcl_process("fit", *options(tiny_model, demo_root, "odd", **RANKS, **{"data.batch_size": 7}))
     assert done.returncode == 2
     assert "batch_size is 7, which 2 ranks do not divide: give 6 or 8" in done.stderr
 
@@ -81,27 +79,25 @@ def assert_equal_losses(one: Path, other: Path) -> None:
         assert found[tag] == pytest.approx(expected[tag], abs=1e-5), tag
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_whole_runs_on_any_number_of_ranks(
-    one_rank: Path, tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_command: Run, ranks: int
+    one_rank: Path, tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_process: Run, ranks: int
 ) -> None:
     changed = {**FIFTY, "trainer.devices": ranks, "trainer.strategy": "ddp"}
-    done = mtcl_command("fit", *options(tiny_model, demo_root, "several", **changed))
+    done = mtcl_process("fit", *options(tiny_model, demo_root, "several", **changed))
     assert done.returncode == 0, done.stderr
     assert_equal_losses(one_rank, tmp_path / "runs" / "several")
 
 
-@pytest.mark.slow
 def test_ranks_come_and_go(
-    one_rank: Path, tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_command: Run
+    one_rank: Path, tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_process: Run
 ) -> None:
     """20 steps on two ranks, 10 on one, 20 on four."""
     first = {**FIFTY, **RANKS, "trainer.max_steps": 20}
-    done = mtcl_command("fit", *options(tiny_model, demo_root, "moved", **first))
+    done = mtcl_process("fit", *options(tiny_model, demo_root, "moved", **first))
     assert done.returncode == 0, done.stderr
     for ranks, last_step in ((1, 30), (4, 50)):
         size = ["--trainer.devices", str(ranks), "--trainer.strategy", "ddp" if ranks > 1 else "auto"]
-        done = mtcl_command("fit", "--resume", "runs/moved", "--trainer.max_steps", str(last_step), *size)
+        done = mtcl_process("fit", "--resume", "runs/moved", "--trainer.max_steps", str(last_step), *size)
         assert done.returncode == 0, done.stderr
     assert_equal_losses(one_rank, tmp_path / "runs" / "moved")

@@ -68,7 +68,6 @@ def test_kinds_in_the_table_are_those_of_the_classes() -> None:
         assert getattr(mtcl, name).kind == kind
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("block", BLOCKS)
 def test_configurations_are_parsed(block: str, mtcl_command: Run, tmp_path: Path, tiny_model: Path) -> None:
     """With tasks of those names; training is not reached, for there is no data."""
@@ -109,7 +108,6 @@ def test_a_paused_task_has_no_slot() -> None:
     assert Cycle((0.0, 1.0)).per_cycle.tolist()[0] == 0
 
 
-@pytest.mark.slow
 def test_the_readme_adds_a_task(mtcl_command: Run, demo_root: Path, tiny_model: Path, tmp_path: Path) -> None:
     """Its task file, its configuration and its commands, in the order in which a reader comes to them."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8").split("## Add a task")[1].split("\n## ")[0]

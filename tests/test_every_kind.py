@@ -86,11 +86,10 @@ def with_ranks(arguments: list[str]) -> list[str]:
     return [*arguments, *(x for key, value in RANKS.items() for x in (f"--{key}", str(value)))]
 
 
-@pytest.mark.slow
-def test_two_ranks_equal_one_process(tmp_path: Path, mtcl_command: Run, arguments: list[str]) -> None:
+def test_two_ranks_equal_one_process(tmp_path: Path, mtcl_process: Run, arguments: list[str]) -> None:
     """Losses and weights of two ranks are those of one."""
     for name, more in (("one", arguments), ("two", with_ranks(arguments))):
-        done = mtcl_command("fit", *more, "--run_dir", f"runs/{name}")
+        done = mtcl_process("fit", *more, "--run_dir", f"runs/{name}")
         assert done.returncode == 0, done.stderr
     folders = [tmp_path / "runs" / name for name in ("one", "two")]
     found = [losses(folder) for folder in folders]
@@ -103,7 +102,6 @@ def test_two_ranks_equal_one_process(tmp_path: Path, mtcl_command: Run, argument
         torch.testing.assert_close(weights(folders[1])[name], value, atol=2e-5, rtol=1e-3, msg=name)
 
 
-@pytest.mark.slow
 def test_evaluated_by_kind(tmp_path: Path, mtcl_command: Run, arguments: list[str]) -> None:
     assert mtcl_command("fit", *arguments, "--run_dir", "runs/one").returncode == 0
     done = mtcl_command("test", "--ckpt", "runs/one")

@@ -83,27 +83,25 @@ def whole(tiny_model: Path, demo_root: Path, cache: Path, tmp_path_factory: pyte
     return folder / "runs" / "whole"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("ranks", "on"), [(1, "0"), (2, "all"), (2, "1")])
 def test_a_metric_that_raises(
-    tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_command: Run, ranks: int, on: str
+    tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_process: Run, ranks: int, on: str
 ) -> None:
     (tmp_path / "tasks").mkdir()
     (tmp_path / "tasks" / "brittle.py").write_text(BRITTLE)
     changed = {**COMMON, "tasks.brittle.weight": 1, **(RANKS if ranks > 1 else {})}
-    ended = mtcl_command("fit", *options(tiny_model, demo_root, "run", **changed), BRITTLE_ON=on)
+    ended = mtcl_process("fit", *options(tiny_model, demo_root, "run", **changed), BRITTLE_ON=on)
     assert ended.returncode == 2
     place = f"{Path('tasks') / 'brittle.py'}:15: ZeroDivisionError: nothing to divide"
     who = "rank 1: " if on == "1" else ""
     assert lines_of(ended) == [f"mtcl: TaskError: {who}task 'brittle', metric mrr: {tmp_path / place}"]
     last = tmp_path / "runs" / "run" / "checkpoints" / "last.ckpt"
     assert torch.load(last, weights_only=True)["global_step"] == STEPS // 2 - 10
-    done = mtcl_command("fit", "--resume", "runs/run")
+    done = mtcl_process("fit", "--resume", "runs/run")
     assert done.returncode == 0, done.stderr
     assert f"step {STEPS} of {STEPS}" in done.stderr
 
 
-@pytest.mark.slow
 def test_a_run_that_diverges_is_stopped(tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_command: Run) -> None:
     """Rankings of vectors that are not numbers would have figures as well."""
     changed = {**COMMON, "model.optimizer.lr": 1e30, "trainer.log_every_n_steps": 1}
@@ -118,19 +116,17 @@ def test_a_run_that_diverges_is_stopped(tiny_model: Path, demo_root: Path, tmp_p
     assert not (tmp_path / "runs" / "late" / "checkpoints" / "best.ckpt").exists()
 
 
-@pytest.mark.slow
-def test_ranks_end_in_order(tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_command: Run) -> None:
+def test_ranks_end_in_order(tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_process: Run) -> None:
     """The first rank is slow to end: the launcher, which looks every 5 s, must not see another one's failure before;
     and what goes wrong while Python is cleared up must not change the exit code."""
     (tmp_path / "tasks").mkdir()
     (tmp_path / "tasks" / "brittle.py").write_text(BRITTLE)
     changed = {**COMMON, "tasks.brittle.weight": 1, **RANKS}
-    ended = mtcl_command("fit", *options(tiny_model, demo_root, "run", **changed), BRITTLE_ON="all", BRITTLE_END="6")
+    ended = mtcl_process("fit", *options(tiny_model, demo_root, "run", **changed), BRITTLE_ON="all", BRITTLE_END="6")
     assert ended.returncode == 2
     assert len(lines_of(ended)) == 1
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("accumulate", [1, 3])
 def test_max_time_ends_a_run_that_goes_on_exactly(
     tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_command: Run, accumulate: int
@@ -151,12 +147,11 @@ def test_max_time_ends_a_run_that_goes_on_exactly(
     assert_equal_weights(tmp_path / "runs" / "whole", tmp_path / "runs" / "timed")
 
 
-@pytest.mark.slow
 def test_no_space_for_a_checkpoint(
-    whole: Path, tiny_model: Path, demo_root: Path, cache: Path, tmp_path: Path, mtcl_command: Run
+    whole: Path, tiny_model: Path, demo_root: Path, cache: Path, tmp_path: Path, mtcl_process: Run
 ) -> None:
     """A limit on the size of files stands for a full disk: the system refuses the same write."""
-    half = mtcl_command("fit", *options(tiny_model, demo_root, "full", **{**COMMON, "trainer.max_steps": STEPS // 2}))
+    half = mtcl_process("fit", *options(tiny_model, demo_root, "full", **{**COMMON, "trainer.max_steps": STEPS // 2}))
     last = tmp_path / "runs" / "full" / "checkpoints" / "last.ckpt"
     assert half.returncode == 0, half.stderr
     before = last.read_bytes()
@@ -182,7 +177,7 @@ def test_no_space_for_a_checkpoint(
     assert line.endswith("the earlier one stands; make space and go on with: mtcl fit --resume runs/full")
     assert last.read_bytes() == before
     assert sorted(path.name for path in last.parent.iterdir()) == ["best.ckpt", "last.ckpt"]
-    done = mtcl_command("fit", "--resume", "runs/full", "--trainer.max_steps", str(STEPS))
+    done = mtcl_process("fit", "--resume", "runs/full", "--trainer.max_steps", str(STEPS))
     assert done.returncode == 0, done.stderr
     assert_equal_weights(whole, tmp_path / "runs" / "full")
 

@@ -68,6 +68,7 @@ def test_a_failure_leaves_what_was_there_and_nothing_else(tmp_path: Path, is_fol
     assert [p.name for p in tmp_path.iterdir()] == ["kept"]
 
 
+@pytest.mark.usefixtures("starts_processes")
 def test_the_only_writer_removes_what_a_killed_process_left(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys; from pathlib import Path; from mtcl.files import written_whole\n"

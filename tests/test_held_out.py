@@ -106,7 +106,6 @@ def root(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.slow
 def test_training_is_the_same_without_them(root: Path, tiny_model: Path, tmp_path: Path, mtcl_command: Run) -> None:
     """Equal losses, weights and `val/mean`, also resumed half-way with another list of held-out tasks.
 
@@ -162,21 +161,20 @@ def with_leak(root: Path, folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_a_leak_is_refused_before_the_first_step(
-    root: Path, tiny_model: Path, tmp_path: Path, mtcl_command: Run, ranks: int
+    root: Path, tiny_model: Path, tmp_path: Path, mtcl_process: Run, ranks: int
 ) -> None:
     size = {**RANKS, "trainer.devices": 2} if ranks == 2 else {}
     leaky = with_leak(root, tmp_path / "leaky")
     arguments = options(tiny_model, leaky, "leaky", **COMMON, **HELD_OUT, **size)
-    refused = mtcl_command("fit", *arguments)
+    refused = mtcl_process("fit", *arguments)
     assert refused.returncode == 2, refused.stderr
     said = [line for line in refused.stderr.splitlines() if line.startswith("mtcl:")]
     assert len(said) == 1
     assert "1 texts of held-out tasks occur among the training texts (hashtag in search: 1; for example" in said[0]
     assert "Traceback" not in refused.stderr
     assert not (tmp_path / "runs" / "leaky" / "config.yaml").exists(), "training has not started"
-    accepted = mtcl_command("fit", *arguments, "--data.allow_leaks", "true", "--trainer.val_check_interval", "4")
+    accepted = mtcl_process("fit", *arguments, "--data.allow_leaks", "true", "--trainer.val_check_interval", "4")
     assert accepted.returncode == 0, accepted.stderr
     assert "their figures are not of unseen texts" in accepted.stderr

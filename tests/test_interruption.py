@@ -25,6 +25,7 @@ from tests.test_resume import options, weights
 ENDLESS = {"trainer.max_steps": 100_000, "trainer.val_check_interval": 100_000, "trainer.log_every_n_steps": 5}
 
 
+pytestmark = pytest.mark.usefixtures("starts_processes")
 STARTED: list[subprocess.Popen[str]] = []
 
 
@@ -60,7 +61,6 @@ def children(pid: int) -> list[int]:
     return [int(line) for line in found.stdout.split()]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "ranks", "to"),
     [
@@ -99,7 +99,6 @@ def test_stops_saved(
     assert events.Scalars("train/learning_rate")[-1].step == step, "the values up to the stop are shown"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_a_validation_that_is_due_is_not_lost(
     tiny_model: Path, demo_root: Path, cache: Path, tmp_path: Path, ranks: int
@@ -127,6 +126,7 @@ from pathlib import Path
 from mtcl import MRR, Files, LabelText, Task
 
 
+
 class Slow(MRR):
     def __call__(self, hits_NK, num_relevant_N):
         Path("judging").touch()
@@ -137,7 +137,6 @@ class Slow(MRR):
 SLOW += INTEREST.format(name="slow", metric="Slow")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_an_evaluation_that_is_stopped_is_no_success(
     tiny_model: Path, demo_root: Path, cache: Path, tmp_path: Path, ranks: int
@@ -155,7 +154,6 @@ def test_an_evaluation_that_is_stopped_is_no_success(
     assert not (tmp_path / "runs" / "run" / "test.json").exists()
 
 
-@pytest.mark.slow
 def test_killed_rank_ends_the_run(tiny_model: Path, demo_root: Path, cache: Path, tmp_path: Path) -> None:
     process = start(
         options(tiny_model, demo_root, "run", **{**ENDLESS, **RANKS, "data.num_workers": 0}), tmp_path, cache
@@ -166,9 +164,8 @@ def test_killed_rank_ends_the_run(tiny_model: Path, demo_root: Path, cache: Path
     assert process.returncode != 0
 
 
-@pytest.mark.slow
 def test_two_ranks_go_on_as_one(
-    tiny_model: Path, demo_root: Path, cache: Path, tmp_path: Path, mtcl_command: Run
+    tiny_model: Path, demo_root: Path, cache: Path, tmp_path: Path, mtcl_process: Run
 ) -> None:
     """A part of a run on two ranks and the rest on one ends where a run on one rank does (dropout off)."""
     common = {
@@ -180,7 +177,7 @@ def test_two_ranks_go_on_as_one(
         "checkpoint_every_n_steps": 10,
         "data.num_workers": 0,
     }
-    whole = mtcl_command("fit", *options(tiny_model, demo_root, "whole", **common))
+    whole = mtcl_process("fit", *options(tiny_model, demo_root, "whole", **common))
     assert whole.returncode == 0, whole.stderr
     first = start(options(tiny_model, demo_root, "moved", **common, **RANKS), tmp_path, cache)
     last = tmp_path / "runs" / "moved" / "checkpoints" / "last.ckpt"
@@ -188,7 +185,7 @@ def test_two_ranks_go_on_as_one(
     os.kill(first.pid, signal.SIGTERM)
     first.communicate(timeout=60)
     assert 0 < torch.load(last, weights_only=True)["global_step"] < 150
-    done = mtcl_command("fit", "--resume", "runs/moved", "--trainer.devices", "1", "--trainer.strategy", "auto")
+    done = mtcl_process("fit", "--resume", "runs/moved", "--trainer.devices", "1", "--trainer.strategy", "auto")
     assert done.returncode == 0, done.stderr
     for name, value in weights(tmp_path / "runs" / "whole").items():
         torch.testing.assert_close(weights(tmp_path / "runs" / "moved")[name], value, atol=1e-5, rtol=1e-3, msg=name)

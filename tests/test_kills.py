@@ -24,6 +24,8 @@ import torch
 from tests.conftest import Run
 from tests.test_resume import options, start, weights
 
+pytestmark = [pytest.mark.usefixtures("starts_processes"), pytest.mark.nightly]
+
 KILLS = int(os.environ.get("MTCL_KILLS", "4"))
 STEPS = 60 * KILLS
 SETTINGS = {
@@ -59,9 +61,8 @@ def kill_at(moment: str, process: subprocess.Popen[bytes], last: Path, cache: Pa
     process.wait()
 
 
-@pytest.mark.slow
-def test_killed_again_and_again(tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_command: Run) -> None:
-    whole = mtcl_command("fit", *options(tiny_model, demo_root, "whole", **SETTINGS), timeout_s=300)
+def test_killed_again_and_again(tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_process: Run) -> None:
+    whole = mtcl_process("fit", *options(tiny_model, demo_root, "whole", **SETTINGS), timeout_s=300)
     assert whole.returncode == 0, whole.stderr
     cache, run = tmp_path / "cache", tmp_path / "runs" / "killed"
     last = run / "checkpoints" / "last.ckpt"
@@ -75,7 +76,7 @@ def test_killed_again_and_again(tiny_model: Path, demo_root: Path, tmp_path: Pat
         reached.append(torch.load(last, weights_only=True)["global_step"] if last.exists() else 0)
     print(f"killed at {list(zip(moments, reached, strict=True))} of {STEPS} steps")
     assert 0 < reached[-1] < STEPS
-    done = mtcl_command("fit", "--resume", str(run), MTCL_CACHE=str(cache), timeout_s=300)
+    done = mtcl_process("fit", "--resume", str(run), MTCL_CACHE=str(cache), timeout_s=300)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     for name, value in weights(tmp_path / "runs" / "whole").items():

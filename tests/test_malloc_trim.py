@@ -15,6 +15,8 @@ from mtcl.encoder import malloc_trim as heap
 SCRIPT = """
 from mtcl.encoder.malloc_trim import trim_heap
 from tests.benchmarks.process_memory import memory_mib
+
+pytestmark = pytest.mark.usefixtures("starts_processes")
 blocks = [bytearray(100_000) for _ in range(4000)]  # below the size that malloc maps apart
 kept = blocks[::200]  # lie between, and at the end, so that freeing alone gives little back
 kept.append(blocks[-1])

@@ -117,7 +117,6 @@ def test_runs_of_different_bases_have_no_mean() -> None:
     check_one_base({"a": runs["a"], "merged": saved({"base_weights": "x"}), "old": saved({})})
 
 
-@pytest.mark.slow
 def test_command(run: list[str], tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_command: Run) -> None:
     """Of two runs and the base; judged, used as a start, refused as a run to go on with."""
     done = mtcl_command("fit", "--init_from", "runs/a", *run)
@@ -155,7 +154,6 @@ def test_command(run: list[str], tiny_model: Path, demo_root: Path, tmp_path: Pa
         assert len(refused.stderr.strip().splitlines()) == 1
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("run")
 def test_all_of_the_base_is_the_base(tmp_path: Path, mtcl_command: Run) -> None:
     """The projection that the run began with included: both columns of the table are equal."""

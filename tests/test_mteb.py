@@ -46,7 +46,6 @@ def local_task() -> Any:
     return LocalSTS()
 
 
-@pytest.mark.slow
 def test_mteb_runs_a_checkpoint(tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_command: Run) -> None:
     from mteb.models.models_protocols import EncoderProtocol
 

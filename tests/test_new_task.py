@@ -8,8 +8,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
 from tests.conftest import Run
 
 LABELS = ("dog", "cat", "bird", "fish")
@@ -48,7 +46,6 @@ def write_rows(root: Path) -> None:
         (root / "animals" / f"{split}.jsonl").write_text(text, encoding="utf-8")
 
 
-@pytest.mark.slow
 def test_from_template_to_co_training(mtcl_command: Run, tmp_path: Path, tiny_model: Path, demo_root: Path) -> None:
     root = tmp_path / "data"
     write_rows(root)

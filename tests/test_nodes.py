@@ -21,6 +21,8 @@ import torch
 from tests.conftest import ROOT, Run
 from tests.test_resume import losses, options, weights
 
+pytestmark = [pytest.mark.usefixtures("starts_processes"), pytest.mark.nightly]
+
 STEPS = 30
 SETTINGS = {
     "model.encoder.dropout": 0.0,
@@ -98,7 +100,6 @@ def assert_equal_to_rounding(one: Path, other: Path) -> None:
         torch.testing.assert_close(weights(other)[name], value, atol=1e-5, rtol=1e-3, msg=name)
 
 
-@pytest.mark.slow
 def test_two_nodes_equal_one_process(
     alone: Path, tiny_model: Path, demo_root: Path, tmp_path: Path, running: Nodes
 ) -> None:
@@ -109,10 +110,9 @@ def test_two_nodes_equal_one_process(
     assert_equal_to_rounding(alone, tmp_path / "runs" / "nodes")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("dies", [0, 1])
 def test_a_node_that_dies(
-    alone: Path, tiny_model: Path, demo_root: Path, tmp_path: Path, running: Nodes, mtcl_command: Run, dies: int
+    alone: Path, tiny_model: Path, demo_root: Path, tmp_path: Path, running: Nodes, mtcl_process: Run, dies: int
 ) -> None:
     """The other node leaves within a minute, says why, and the run goes on from its checkpoint, here on one process."""
     endless = {**SETTINGS, "model.optimizer.decay": "constant", "trainer.max_steps": 10**6}
@@ -133,12 +133,11 @@ def test_a_node_that_dies(
     reached = torch.load(last, weights_only=True)["global_step"]
     ends = {"trainer.max_steps": reached + 10, "trainer.val_check_interval": reached + 10}
     given = [x for key, value in ends.items() for x in (f"--{key}", str(value))]
-    done = mtcl_command("fit", "--resume", "runs/nodes", *given)
+    done = mtcl_process("fit", "--resume", "runs/nodes", *given)
     assert done.returncode == 0, done.stderr
     assert torch.load(last, weights_only=True)["global_step"] == reached + 10
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("differs", ["data", "configuration", "no data"])
 def test_a_rank_with_something_else_ends_the_run(
     tiny_model: Path, demo_root: Path, tmp_path: Path, running: Nodes, differs: str

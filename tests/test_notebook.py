@@ -167,7 +167,7 @@ else:
 """
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("starts_processes")
 def test_two_ranks_with_the_defaults_of_lightning(data: MtclDataModule, tiny_model: Path, demo_root: Path) -> None:
     """Lightning replaces samplers there unless told not to: the weights are those of one process all the same."""
     Path("script.py").write_text(SCRIPT)
@@ -354,6 +354,7 @@ def test_a_text_is_a_string(checkpoint: Path) -> None:
         TextEncoder.load(checkpoint, device="cpu").encode(["a", 3])  # type: ignore[list-item]
 
 
+@pytest.mark.usefixtures("starts_processes")
 def test_importing_the_names_of_training_is_lazy() -> None:
     code = "import sys, mtcl; assert 'torch' not in sys.modules; mtcl.MtclModule; assert 'torch' in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -115,7 +115,10 @@ def is_running(pid: int) -> bool:
     return False
 
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="prctl and /proc are Linux's")
+pytestmark = [
+    pytest.mark.usefixtures("starts_processes"),
+    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="prctl and /proc are Linux's"),
+]
 
 
 def test_a_worker_ends_with_its_rank_that_is_killed(tmp_path: Path, start: Start) -> None:

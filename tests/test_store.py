@@ -203,7 +203,7 @@ def build_from_files(root: Path, model: Path, cache: Path) -> None:
     assert len(store) == 3000
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("starts_processes")
 def test_two_processes_at_once(tiny_model: Path, tmp_path: Path) -> None:
     """Both end well, one store stands there, nothing is left over."""
     (tmp_path / "data" / "animals").mkdir(parents=True)

@@ -34,7 +34,6 @@ def test_what_is_a_run(tmp_path: Path) -> None:
     assert not is_checkpoint(tmp_path / "other.ckpt")
 
 
-@pytest.mark.slow
 def test_a_single_task_run_teaches_the_joint_one(
     tmp_path: Path, tiny_model: Path, demo_root: Path, cache: Path, mtcl_command: Run
 ) -> None:

@@ -433,12 +433,12 @@ overrides:
 """
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_killed_twice_gives_the_same_report(
-    tiny_model: Path, demo_root: Path, cache: Path, tmp_path: Path, mtcl_command: Run
+    tiny_model: Path, demo_root: Path, cache: Path, tmp_path: Path, mtcl_process: Run
 ) -> None:
     (tmp_path / "s.yaml").write_text(STUDY.format(model=tiny_model, root=demo_root))
-    whole = mtcl_command("transfer", "--config", "s.yaml", "--study_dir", "whole", "--jobs", "2", timeout_s=300)
+    whole = mtcl_process("transfer", "--config", "s.yaml", "--study_dir", "whole", "--jobs", "2", timeout_s=300)
     assert whole.returncode == 0, whole.stderr
     environment = os.environ | {"MTCL_CACHE": str(cache), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "mtcl", "transfer", "--config", "s.yaml", "--study_dir", "killed", "--jobs", "2"]
@@ -455,25 +455,24 @@ def test_killed_twice_gives_the_same_report(
         study.send_signal(number)
         assert study.wait(60) == (-signal.SIGKILL if number == signal.SIGKILL else 128 + number)
         assert not (tmp_path / "killed" / "report").exists()
-    finished = mtcl_command("transfer", "--config", "s.yaml", "--study_dir", "killed", "--jobs", "2", timeout_s=300)
+    finished = mtcl_process("transfer", "--config", "s.yaml", "--study_dir", "killed", "--jobs", "2", timeout_s=300)
     assert finished.returncode == 0, finished.stderr
     for name in ("report.md", "report.json"):
         assert (tmp_path / "killed/report" / name).read_bytes() == (tmp_path / "whole/report" / name).read_bytes()
-    again = mtcl_command("transfer", "--config", "s.yaml", "--study_dir", "killed", timeout_s=60)
+    again = mtcl_process("transfer", "--config", "s.yaml", "--study_dir", "killed", timeout_s=60)
     assert "6 runs, 6 of them done" in again.stderr
-    changed = mtcl_command("transfer", "--config", "s.yaml", "--study_dir", "killed", "--steps", "61")
+    changed = mtcl_process("transfer", "--config", "s.yaml", "--study_dir", "killed", "--steps", "61")
     assert changed.returncode == 2
     assert "made with another configuration" in changed.stderr
     assert "Traceback" not in changed.stderr
 
 
-@pytest.mark.slow
 def test_a_failing_run_is_named_and_the_others_are_kept(
-    tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_command: Run
+    tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_process: Run
 ) -> None:
     text = STUDY.format(model=tiny_model, root=demo_root).replace("steps: 60", "steps: 4").replace("30", "4")
     (tmp_path / "s.yaml").write_text(text + "arm_overrides: {joint: {model: {optimizer: {warmup_steps: 99}}}}\n")
-    failed = mtcl_command("transfer", "--config", "s.yaml", "--study_dir", "study", "--jobs", "2", timeout_s=200)
+    failed = mtcl_process("transfer", "--config", "s.yaml", "--study_dir", "study", "--jobs", "2", timeout_s=200)
     assert failed.returncode == 2
     assert "1 of 6 runs failed" in failed.stderr
     assert "run joint-1 ended with code 2: mtcl: ConfigError:" in failed.stderr

@@ -16,8 +16,9 @@ import pytest
 
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.usefixtures("starts_processes")
 
-@pytest.mark.slow
+
 def test_tasks_of_the_wheel(tmp_path: Path) -> None:
     hatchling = pytest.importorskip("hatchling.build", reason="needs the extra `dev`")
     source = tmp_path / "source"
