@@ -174,7 +174,9 @@ def test_no_space_for_a_checkpoint(
     assert ended.returncode == 2
     (line,) = lines_of(ended)
     assert line.startswith("mtcl: DataError: cannot write checkpoint runs/full/checkpoints/last.ckpt ([Errno 27]")
-    assert line.endswith("the earlier one stands; make space and go on with: mtcl fit --resume runs/full")
+    assert line.endswith(
+        "the earlier one is intact; free some disk space and continue with: mtcl fit --resume runs/full"
+    )
     assert last.read_bytes() == before
     assert sorted(path.name for path in last.parent.iterdir()) == ["best.ckpt", "last.ckpt"]
     done = mtcl_process("fit", "--resume", "runs/full", "--trainer.max_steps", str(STEPS))
@@ -198,7 +200,7 @@ def save_within(limit: int, io: TorchCheckpointIO, path: Path, count: int) -> st
 def test_the_earlier_checkpoint_stands(tmp_path: Path) -> None:
     path = tmp_path / "run" / "checkpoints" / "last.ckpt"
     assert save_within(10_000, WholeFile(), path, 10) == ""
-    assert "the earlier one stands" in save_within(10_000, WholeFile(), path, 100_000)
+    assert "the earlier one is intact" in save_within(10_000, WholeFile(), path, 100_000)
     assert len(WholeFile().load_checkpoint(path)["a"]) == 10
     assert [p.name for p in path.parent.iterdir()] == ["last.ckpt"]
     other = tmp_path / "other" / "checkpoints" / "last.ckpt"
@@ -217,4 +219,4 @@ def test_a_checkpoint_is_renamed_into_place(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(Path, "replace", spy)
     WholeFile().save_checkpoint({"a": torch.zeros(10)}, tmp_path / "checkpoints" / "last.ckpt")
-    assert seen == [("checkpoints", ".last.ckpt.part", 10)]
+    assert seen == [("checkpoints", f".last.ckpt.{os.getpid()}.part", 10)]

@@ -55,7 +55,7 @@ def kill_at(moment: str, process: subprocess.Popen[bytes], last: Path, cache: Pa
         wait_until(lambda: last.exists() and last.stat().st_mtime_ns > written_before, process)
         time.sleep(random.uniform(0, 1))
     if moment == "writing":
-        wait_until(last.with_name(f".{last.name}.part").exists, process)
+        wait_until(lambda: any(last.parent.glob(f".{last.name}.*.part")), process)
     assert process.poll() is None, "the run ended before it was killed"
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()

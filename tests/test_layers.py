@@ -1,4 +1,4 @@
-"""Imports inside `mtcl/` point down only (docs/design.md, "Layers").
+"""Imports inside `mtcl/` point down only, from room to room, and never in a circle (docs/design.md, "The rooms").
 
 python -m pytest tests/test_layers.py
 """
@@ -6,6 +6,7 @@ python -m pytest tests/test_layers.py
 from __future__ import annotations
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ FLOORS = [
     {"studies"},
     {"commands", "__main__"},
 ]
+"""Rooms, bottom to top. Those of one floor know nothing of each other, but for the ground's files."""
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
 FILES = sorted(p for p in (ROOT / "mtcl").rglob("*.py") if p != ROOT / "mtcl" / "__init__.py")
 
@@ -54,6 +56,26 @@ def test_imports_point_down(path: Path) -> None:
             continue
         assert len(parts) > 1, f"{path.name} imports from mtcl itself: import the module that defines the name"
         assert LEVEL[parts[1]] <= LEVEL[own], f"{path.name} ({own}) imports upward: {module}"
+
+
+def test_no_import_is_part_of_a_circle() -> None:
+    """Module by module, of imports that run when a module is imported."""
+    modules = {".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p for p in FILES}
+    graph = {name: (imported_at_once(path) & modules.keys()) - {name} for name, path in modules.items()}
+    list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
+
+
+def imported_at_once(path: Path) -> set[str]:
+    """Modules that a file imports at its top level; `from room import name` may be of a module of the room."""
+    found: set[str] = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("mtcl."):
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def test_few_files_are_flat() -> None:
+    assert len(list((ROOT / "mtcl").glob("*.py"))) <= 8
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "tasks").rglob("*.py")), ids=lambda p: p.stem)

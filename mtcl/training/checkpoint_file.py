@@ -1,12 +1,11 @@
-"""Writing a checkpoint: the file is whole or not there, written beside its place and renamed over the earlier one.
+"""Writing a checkpoint: the file is whole or absent.
 
-Lightning's own way writes to the system's temporary folder and moves the file. Where that is another file system the
-move is a copy: a kill or a full disk in the midst of it leaves neither the earlier checkpoint nor the new one.
+Lightning writes to the system's temporary folder and moves the file. Where that is another file system the move is a
+copy, and a kill or a full disk half-way leaves neither the earlier checkpoint nor the new one.
 """
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,11 @@ import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
 from mtcl.errors import DataError, root_cause
+from mtcl.files import written_whole
 
 
 class WholeFile(TorchCheckpointIO):
-    """Writes local files. Raises `DataError` if the disk is full; the earlier checkpoint then stands."""
+    """Writes local files. Raises `DataError` if the disk is full; the earlier checkpoint is then still there."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         place = Path(path)
@@ -26,21 +26,15 @@ class WholeFile(TorchCheckpointIO):
 
 def write_whole(checkpoint: dict[str, Any], place: Path, *, advice: str) -> None:
     """Raises `DataError`, with `advice`, if the file cannot be written."""
-    aside = place.with_name(f".{place.name}.part")
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(place)
+        with written_whole(place, alone=True) as aside:
+            with aside.open("wb") as file:  # whose error names the cause, as that of a path does not
+                torch.save(checkpoint, file)
     except (OSError, RuntimeError) as error:  # of a failed write torch makes a RuntimeError
         raise DataError(f"cannot write checkpoint {place} ({root_cause(error)}): {advice}") from error
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _advice(place: Path) -> str:
     if not place.exists():
-        return "make space there or give another --run_dir"
-    return f"the earlier one stands; make space and go on with: mtcl fit --resume {place.parent.parent}"
+        return "free some disk space or give another --run_dir"
+    return f"the earlier one is intact; free some disk space and continue with: mtcl fit --resume {place.parent.parent}"
