@@ -230,7 +230,7 @@ def pairs_of_steps(setting: Setting, count: int) -> dict[str, dict[str, list[str
     texts = {name: data.store(name, "train").texts() for name in setting.tasks}
     for draw in (draw for step in range(count) for draw in data.plan.draws(step)):
         name = setting.tasks[draw.task]
-        anchors, positives = steps._rows(draw).texts[:2]
+        anchors, positives = steps.rows(draw).texts[:2]
         found[name]["anchor"] += texts[name].take(anchors).to_pylist()
         found[name]["positive"] += texts[name].take(positives).to_pylist()
     return found
