@@ -65,14 +65,14 @@ def no_process_unannounced(request: pytest.FixtureRequest, monkeypatch: pytest.M
     """A test that starts Python without saying so would make `make quick` slow without anybody seeing why."""
     if request.node.get_closest_marker("process"):
         return
-    plain = subprocess.Popen.__init__
+    plain = subprocess.Popen._execute_child  # type: ignore[attr-defined]
 
     def start(self: Any, arguments: Any, *rest: Any, **options: Any) -> None:
         if sys.executable in ([arguments] if isinstance(arguments, str) else arguments):
             raise AssertionError("take the fixture `mtcl_process` or `starts_processes`: the test starts a process")
         plain(self, arguments, *rest, **options)
 
-    monkeypatch.setattr(subprocess.Popen, "__init__", start)
+    monkeypatch.setattr(subprocess.Popen, "_execute_child", start)
 
 
 @pytest.fixture(scope="session")

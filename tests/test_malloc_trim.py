@@ -16,7 +16,6 @@ SCRIPT = """
 from mtcl.encoder.malloc_trim import trim_heap
 from tests.benchmarks.process_memory import memory_mib
 
-pytestmark = pytest.mark.usefixtures("starts_processes")
 blocks = [bytearray(100_000) for _ in range(4000)]  # below the size that malloc maps apart
 kept = blocks[::200]  # lie between, and at the end, so that freeing alone gives little back
 kept.append(blocks[-1])
@@ -27,6 +26,7 @@ print(before - memory_mib("RssAnon"))
 """
 
 
+@pytest.mark.usefixtures("starts_processes")
 @pytest.mark.skipif(heap._malloc_trim() is None, reason="needs glibc")
 def test_free_pages_between_blocks_in_use_go_back() -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
