@@ -60,19 +60,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("process")
 
 
-@pytest.fixture(autouse=True)
-def no_process_unannounced(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test that starts Python without saying so would make `make quick` slow without anybody seeing why."""
-    if request.node.get_closest_marker("process"):
-        return
-    plain = subprocess.Popen._execute_child  # type: ignore[attr-defined]
+processes_allowed = True
+"""Whether Python may be started by the test that runs."""
 
-    def start(self: Any, arguments: Any, *rest: Any, **options: Any) -> None:
-        if sys.executable in ([arguments] if isinstance(arguments, str) else arguments):
+
+def _audit(event: str, arguments: tuple[Any, ...]) -> None:
+    """Nothing is patched, so that what libraries find out about `subprocess` is as ever."""
+    if event == "subprocess.Popen" and not processes_allowed:
+        words = [arguments[1]] if isinstance(arguments[1], str) else arguments[1]
+        if sys.executable in words:
             raise AssertionError("take the fixture `mtcl_process` or `starts_processes`: the test starts a process")
-        plain(self, arguments, *rest, **options)
 
-    monkeypatch.setattr(subprocess.Popen, "_execute_child", start)
+
+sys.addaudithook(_audit)
+
+
+@pytest.fixture(autouse=True)
+def no_process_unannounced(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that starts Python without saying so would make `make quick` slow without anybody seeing why."""
+    global processes_allowed
+    processes_allowed = request.node.get_closest_marker("process") is not None
+    yield
+    processes_allowed = True
 
 
 @pytest.fixture(scope="session")
