@@ -1,5 +1,7 @@
 """A checkpoint is data: whoever made it, no command that reads it imports, calls or configures what it says.
 
+Attacks may start processes here as they would elsewhere: jsonargparse itself starts Python to look for type stubs.
+
 python -m pytest tests/test_foreign_checkpoints.py
 """
 
@@ -141,6 +143,7 @@ def run(command: str, demo_root: Path, tiny_model: Path) -> int:
     return main(arguments)
 
 
+@pytest.mark.usefixtures("starts_processes")
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda one: one.__name__)
 def test_nothing_of_it_runs(
@@ -163,6 +166,7 @@ def test_nothing_of_it_runs(
     assert code == 0
 
 
+@pytest.mark.usefixtures("starts_processes")
 @pytest.mark.parametrize("command", ["test", "predict", "resume", "init_from", "mine", "merge"])
 def test_remote_code_needs_the_user_s_word(
     command: str, make: Make, demo_root: Path, tiny_model: Path, tmp_path: Path, cache: Path, capsys: Any
@@ -203,6 +207,7 @@ def test_a_kernel_from_the_hub_is_not_fetched(make: Make, caplog: pytest.LogCapt
     assert "stranger/attention" in caplog.text
 
 
+@pytest.mark.usefixtures("starts_processes")
 def test_what_is_left_out_is_named_and_taken_on_the_user_s_word(
     make: Make, tmp_path: Path, demo_root: Path, cache: Path, capsys: Any
 ) -> None:
