@@ -215,7 +215,7 @@ def test_a_misspelt_variable_is_told_the_nearest(
 
 def test_a_variable_of_a_nested_key(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MTCL_SET_MODEL__ENCODER__NAME", "no/where")
-    with pytest.raises(ConfigError, match=r"^model 'no/where' is no folder"):
+    with pytest.raises(ConfigError, match=r"^model 'no/where' is not a folder"):
         steps(tiny_model, tmp_path)
 
 

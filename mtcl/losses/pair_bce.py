@@ -90,6 +90,6 @@ class PairBCE(Loss):
 
 
 def sigmoid_loss(logits_NC: Tensor, relation_NC: Tensor) -> Tensor:
-    """Sum over rows and candidates of -log sigmoid(z * logit), z 1 for positives and -1 for negatives (SigLIP eq. 1)."""
+    """Sum over rows and candidates of -log sigmoid(z * logit), z 1 for positives, -1 for negatives (SigLIP eq. 1)."""
     signs_NC = torch.where(relation_NC == POSITIVE, 1.0, -1.0).to(logits_NC)
     return F.softplus(-signs_NC * logits_NC).masked_fill(relation_NC == LEFT_OUT, 0.0).sum()
