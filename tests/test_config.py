@@ -239,7 +239,7 @@ def test_values_of_lightning_that_mean_something_else_here_are_refused(
 def test_a_task_name_that_torch_keeps_for_itself_is_refused(tiny_model: Path) -> None:
     module = MtclModule(encoder=EncoderConfig(name=str(tiny_model)))
     for name in ("training", "keys"):
-        with pytest.raises(ConfigError, match=f"task name '{name}' is one that torch keeps for itself"):
+        with pytest.raises(ConfigError, match=f"task name '{name}' is reserved by torch"):
             module.choose_losses({name: TaskConfig()}, {name: Kind.POSITIVE})
 
 
