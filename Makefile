@@ -18,8 +18,8 @@ test: $(VENV)/.dev  ## every test but the nightly ones, two at a time; those tha
 	$(PYTEST) -n 2 -m "not nightly and not timed"
 	$(PYTEST) -m "timed and not nightly"
 
-quick: $(VENV)/.dev  ## the tests that start no process, in three minutes
-	$(PYTEST) -n 2 -m "not process and not nightly and not timed"
+quick: $(VENV)/.dev  ## the tests that start no process and run no whole command, in three minutes
+	$(PYTEST) -n 2 -m "not process and not command and not nightly and not timed"
 
 nightly: $(VENV)/.dev  ## all tests: kills, nodes, whole combinations too; ends with the 50 slowest
 	MTCL_KILLS=20 MTCL_CASES=all $(PYTEST) -n 2 -m "not timed" --durations=50

@@ -54,10 +54,13 @@ PROCESS_FIXTURES = {"mtcl_process", "starts_processes"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark `process` what starts one, by the fixtures that it takes."""
+    """Mark `process` the tests that start one and `command` those that run whole commands, by their fixtures."""
     for item in items:
-        if PROCESS_FIXTURES & set(getattr(item, "fixturenames", ())):
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if PROCESS_FIXTURES & fixtures:
             item.add_marker("process")
+        if "mtcl_command" in fixtures:
+            item.add_marker("command")
 
 
 processes_allowed = True

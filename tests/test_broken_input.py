@@ -535,7 +535,7 @@ def test_a_configuration_that_is_not_there(fails: Fails, good: str) -> None:
 @pytest.mark.parametrize("name", ["no/such-model", "nosuchmodel", "a b c"])
 def test_a_model_that_cannot_be_found(fails: Fails, good: str, name: str) -> None:
     message = fails(*with_keys(good, f"model: {{encoder: {{name: {name}}}}}"))
-    assert message.startswith(f"ConfigError: model {name!r} is no folder and cannot be had from the Hub (")
+    assert message.startswith(f"ConfigError: model {name!r} is not a folder and cannot be downloaded from the Hub (")
     assert message.endswith("): check the name and the network, or give a local folder")
 
 

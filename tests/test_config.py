@@ -215,7 +215,7 @@ def test_a_misspelt_variable_is_told_the_nearest(
 
 def test_a_variable_of_a_nested_key(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MTCL_SET_MODEL__ENCODER__NAME", "no/where")
-    with pytest.raises(ConfigError, match=r"^model 'no/where' is no folder"):
+    with pytest.raises(ConfigError, match=r"^model 'no/where' is not a folder"):
         steps(tiny_model, tmp_path)
 
 
@@ -239,7 +239,7 @@ def test_values_of_lightning_that_mean_something_else_here_are_refused(
 def test_a_task_name_that_torch_keeps_for_itself_is_refused(tiny_model: Path) -> None:
     module = MtclModule(encoder=EncoderConfig(name=str(tiny_model)))
     for name in ("training", "keys"):
-        with pytest.raises(ConfigError, match=f"task name '{name}' is one that torch keeps for itself"):
+        with pytest.raises(ConfigError, match=f"task name '{name}' is reserved by torch"):
             module.choose_losses({name: TaskConfig()}, {name: Kind.POSITIVE})
 
 

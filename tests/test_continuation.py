@@ -156,7 +156,7 @@ def test_another_version_and_another_encoder_are_refused(half: Path, tmp_path: P
         "mtcl: ConfigError: cannot resume, this is a different run (model.encoder.dim: None in the checkpoint, 8 now; "
         "tasks.search.version: 1 in the checkpoint, 2 now; tasks.search.data: "
     )
-    assert line.endswith("give --allow_changes to resume it all the same; " + ANEW)
+    assert line.endswith("give --allow_changes to resume it anyway; " + ANEW)
     never = resume(mtcl_command, half, **{"model.encoder.dim": 8, "allow_changes": None})
     assert never.returncode == 2
     assert "cannot resume, encoder.projection.weight is absent in the checkpoint and (8, 32) now" in never.stderr

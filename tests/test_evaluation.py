@@ -251,7 +251,7 @@ def test_a_judge_of_pairs_that_raises_is_named(tiny_model: Path, tmp_path: Path)
 
 @pytest.mark.parametrize("dim", [0, 32])
 def test_no_more_dimensions_than_there_are(tiny_model: Path, dim: int) -> None:
-    with pytest.raises(ConfigError, match=rf"model\.eval_dims has {dim}: give 1 to 31, the encoder has 32"):
+    with pytest.raises(ConfigError, match=rf"model\.eval_dims has {dim}: give 1 to 31; the encoder has 32"):
         MtclModule(encoder=EncoderConfig(name=str(tiny_model)), eval_dims=[8, dim])
 
 

@@ -60,7 +60,7 @@ def test_what_only_one_has_is_kept() -> None:
     [
         ({"encoder.w": torch.ones(3, 5)}, r"different encoders \(w: \(3, 4\) and \(3, 5\)\)"),
         ({"encoder.more": torch.ones(1)}, r"different encoders \(more: absent and \(1,\)\)"),
-        ({"base_projection.w": torch.zeros(2)}, "began differently"),
+        ({"base_projection.w": torch.zeros(2)}, "started differently"),
     ],
 )
 def test_what_does_not_fit(changed: State, message: str) -> None:

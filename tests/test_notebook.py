@@ -204,7 +204,7 @@ def test_what_does_not_meet(data: MtclDataModule, tiny_model: Path, demo_root: P
     with pytest.raises(ConfigError, match="no task is configured"):
         quiet_trainer(max_steps=1).fit(module, MtclDataModule(root=str(demo_root)))
     quiet_trainer(max_steps=1).fit(module, data)
-    with pytest.raises(ConfigError, match="the module has the tasks search, interest: make another"):
+    with pytest.raises(ConfigError, match="the module has the tasks search, interest: make a new one"):
         quiet_trainer(max_steps=1).fit(module, data_of(demo_root, tasks={"interest": {}}))
 
 

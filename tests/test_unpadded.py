@@ -73,7 +73,7 @@ def test_an_architecture_that_asks_more_of_attention_keeps_padding(name: str) ->
     encoder.choose_attention("auto")
     assert encoder.first_position is None
     torch.testing.assert_close(encoder(pack(tokens(), tokens_per_chunk=64)), expected)
-    with pytest.raises(ConfigError, match=rf"attention is 'unpadded', which {name}Model cannot be run with"):
+    with pytest.raises(ConfigError, match=rf"attention is 'unpadded', which {name}Model does not support"):
         encoder.choose_attention("unpadded")
 
 

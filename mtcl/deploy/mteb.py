@@ -1,11 +1,11 @@
-"""A checkpoint as `mteb` wants an encoder (its EncoderProtocol), so that its own runner evaluates it.
+"""Wraps a checkpoint in mteb's EncoderProtocol, so that mteb's own runner can evaluate it.
 
     import mteb
     from mtcl.deploy.mteb import MtebEncoder
 
     mteb.evaluate(MtebEncoder.load(Path("runs/demo")), tasks=mteb.get_tasks(["Banking77Classification"]))
 
-Every prompt type is encoded alike: the encoder knows no instructions.
+Every prompt type is encoded in the same way, because the encoder does not use instructions.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ except ImportError as error:
 
 
 class MtebEncoder(AbsEncoder):
-    """Cosine similarity; `name` is what results are filed under."""
+    """Uses cosine similarity; mteb files results under `name`."""
 
     def __init__(self, encoder: TextEncoder, *, name: str = "mtcl/checkpoint", revision: str = "local") -> None:
         self.model = encoder
@@ -49,7 +49,7 @@ class MtebEncoder(AbsEncoder):
     @classmethod
     def load(cls, path: Path, *, device: str | None = None) -> MtebEncoder:
         """`path` is a run folder (its best checkpoint) or a .ckpt file. Results are filed under mtcl/<its name> and a
-        digest of the weights, for mteb takes stored results of the same name and revision for these.
+        digest of the weights, because mteb reuses stored results of the same name and revision.
         """
         encoder = TextEncoder.load(path, device=device or ("cuda" if torch.cuda.is_available() else "cpu"))
         facts = (digest_of(encoder.model), encoder.model.pooling, encoder.max_length)
@@ -57,7 +57,7 @@ class MtebEncoder(AbsEncoder):
         return cls(encoder, name=f"mtcl/{path.name.removesuffix('.ckpt')}", revision=revision)
 
     def encode(self, inputs: Any, **options: Any) -> npt.NDArray[np.float32]:
-        """`inputs` is mteb's loader of batches with a column `text`; (T, D) in their order."""
+        """(T, D) vectors of `inputs`, in order; `inputs` is mteb's loader of batches with a column `text`."""
         texts = [text for batch in inputs for text in batch["text"]]
         vectors: npt.NDArray[np.float32] = self.model(texts).numpy()
         return vectors

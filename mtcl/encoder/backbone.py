@@ -1,4 +1,4 @@
-"""The backbone: a Hugging Face encoder in float32, read from safetensors, without parameters that no task uses."""
+"""The backbone: a Hugging Face encoder in float32, loaded from safetensors, without parameters that no task uses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def hidden_size(backbone: nn.Module) -> int:
 
 
 def pooling_of(folder: Path) -> Pooling | None:
-    """The pooling that a sentence-transformers model declares, None if it declares none of ours."""
+    """The pooling that a sentence-transformers model declares; None if mtcl does not support it or there is none."""
     file = folder / "1_Pooling" / "config.json"
     declared = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     modes: dict[str, Pooling] = {"mean_tokens": "mean", "cls_token": "cls", "lasttoken": "last"}
@@ -31,7 +31,7 @@ def pooling_of(folder: Path) -> Pooling | None:
 
 
 def load_backbone(folder: Path, config: EncoderConfig) -> nn.Module:
-    """A backbone in float32 from safetensors, without a pooler. Raises `ConfigError` if there is none."""
+    """Load a backbone in float32 from safetensors, without a pooler. Raises `ConfigError` if it cannot be loaded."""
     from transformers import AutoConfig, AutoModel
     from transformers.utils import logging
 

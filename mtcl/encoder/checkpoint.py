@@ -1,8 +1,8 @@
-"""A checkpoint as data: its weights and what its run said of itself, read as plain values and checked.
+"""Reads a checkpoint as data: its weights and its run's configuration and figures, as plain, checked values.
 
-Nothing in the file is executed, imported or called, whoever made it: weights are read with torch's weights-only loader,
-the configuration is text of which only known names with values of the right type are used, and code of a model's
-repository is never run on a checkpoint's word.
+Nothing in the file is executed, imported or called, whoever made it. Weights are read with torch's weights-only loader.
+The configuration is text, of which only known names with values of the right type are used. Code from a model's
+repository never runs because a checkpoint asks for it.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ from mtcl.errors import ConfigError, root_cause
 from mtcl.types import BEST, LAST, from_mapping
 
 PREFIX = "encoder."
-"""Of the encoder's weights among a module's."""
+"""The prefix of the encoder's weights in a module's state."""
 DEFAULT_MAX_LENGTH = 128
 ANOTHER_MACHINE = (None, *TOKENS_PER_CHUNK.values())
-"""Values of `tokens_per_chunk` that earlier versions wrote where nothing was configured."""
+"""Values of `tokens_per_chunk` that earlier versions wrote if nothing was configured."""
 CONTENT = {"mtcl": dict, "state_dict": dict, "global_step": int}
 RUN_STATE = {"optimizer_states": list, "lr_schedulers": list, "callbacks": dict, "loops": dict}
-"""What a checkpoint that a run can be resumed from has beside its weights."""
+"""The further content of a checkpoint that a run can be resumed from."""
 Plain = dict[str, Any]
 State = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class SavedRun:
-    """A checkpoint's content. Each property raises `ConfigError` in one line where the content is malformed."""
+    """A checkpoint's content. Each property raises a one-line `ConfigError` if its content is malformed."""
 
     path: Path
     content: Plain
     is_trusted: bool = False
-    """Whether the user vouches for the file: then code of the model's repository may run if the run allowed it."""
+    """Whether the user trusts the file: then code from the model's repository may run if the run allowed it."""
 
     @classmethod
     def read(cls, path: str | Path, default: str = BEST, *, trust: bool = False) -> SavedRun:
-        """A .ckpt file, or a run folder's checkpoint `default`. Raises `ConfigError` for a file that is not mtcl's."""
+        """Read a .ckpt file, or a run folder's checkpoint `default`. Raises `ConfigError` if mtcl did not write it."""
         file = find(Path(path), default)
         try:
             content = torch.load(file, map_location="cpu", weights_only=True)
@@ -55,7 +55,7 @@ class SavedRun:
 
     @classmethod
     def of(cls, content: Any, path: str | Path, *, trust: bool = False) -> SavedRun:
-        """What was loaded from `path`. Raises `ConfigError` for a file that is not mtcl's."""
+        """Check `content`, loaded from `path`. Raises `ConfigError` if mtcl did not write it."""
         if not isinstance(content, dict) or "mtcl" not in content:
             raise ConfigError(f"{str(path)!r} is not an mtcl checkpoint")
         saved = cls(Path(path), content, trust)
@@ -66,7 +66,7 @@ class SavedRun:
         return saved
 
     def malformed(self, what: str) -> ConfigError:
-        """The error to raise for a content that mtcl would not have written."""
+        """The error for content that mtcl would not have written."""
         return ConfigError(f"checkpoint {str(self.path)!r} is malformed: {what}")
 
     def _typed(self, among: Mapping[str, Any], name: str, kind: Any) -> Any:
@@ -77,12 +77,12 @@ class SavedRun:
 
     @property
     def state(self) -> State:
-        """The weights by name, as the module names them."""
+        """The weights, by their names in the module."""
         return dict(self.content["state_dict"])
 
     @property
     def about(self) -> Plain:
-        """What the run says of itself: base figures, history, facts."""
+        """The run's own record: base figures, history, facts."""
         return dict(self.content["mtcl"])
 
     @property
@@ -101,7 +101,7 @@ class SavedRun:
 
     @cached_property
     def config(self) -> Plain:
-        """The run's configuration as it was written: text of a stranger, so take names from it one by one."""
+        """The run's configuration as written. It is untrusted text, so take names from it one by one."""
         text = self._typed(self.about, "config", str)
         try:
             config = yaml.safe_load(text)
@@ -112,7 +112,7 @@ class SavedRun:
         return config
 
     def section(self, *names: str) -> Plain:
-        """A mapping inside the configuration, empty where it is absent or null."""
+        """A mapping inside the configuration; empty if it is absent or null."""
         found: Any = self.config
         for name in names:
             found = found.get(name)
@@ -124,10 +124,10 @@ class SavedRun:
 
     @cached_property
     def encoder_config(self) -> EncoderConfig:
-        """Of the trained encoder. Not compiled: that is worth its minute in training only."""
+        """The trained encoder's options, without `compile`: it is worth a minute only in training."""
         given = self.section("model", "encoder")
         if not given:
-            raise self.malformed("it does not say which encoder was trained")
+            raise self.malformed("it does not name the trained encoder")
         known = {one.name for one in fields(EncoderConfig)} - {"compile"}
         try:
             config = from_mapping(EncoderConfig, {k: v for k, v in given.items() if k in known}, where="model.encoder")
@@ -143,12 +143,12 @@ class SavedRun:
 
     @property
     def max_length(self) -> int:
-        """Tokens a text is cut to where its task says nothing else."""
+        """Tokens that a text is cut to if its task gives no other number."""
         return self._length(self.section("data").get("max_length") or DEFAULT_MAX_LENGTH, "data.max_length")
 
     @cached_property
     def tasks(self) -> dict[str, Plain]:
-        """The run's tasks with what their texts went through: `prompt` and `max_length`, where these are known."""
+        """The run's tasks, each with the `prompt` and `max_length` of its texts if these are known."""
         found = self.about.get("tasks") or (self.facts or {}).get("tasks") or self.section("tasks")
         if not isinstance(found, dict) or not all(isinstance(task, dict | None) for task in found.values()):
             raise self.malformed(f"tasks is {found!r:.60}")
@@ -156,13 +156,13 @@ class SavedRun:
 
     @property
     def tasks_in_effect(self) -> dict[str, Plain]:
-        """`tasks` where the run itself noted what its texts went through; else empty."""
+        """`tasks` if the run recorded the prompts and lengths that it used; otherwise empty."""
         return self.tasks if self.about.get("tasks") or self.facts else {}
 
     @property
     def prompts(self) -> dict[str, str]:
-        """The prompt that each task's texts had."""
-        sure = self.tasks_in_effect  # a configuration does not say what a task file declares
+        """The prompt of each task's texts."""
+        sure = self.tasks_in_effect  # a configuration does not contain what a task file declares
         given = {name: task.get("prompt", "" if name in sure else None) for name, task in self.tasks.items()}
         if odd := [name for name, prompt in given.items() if not isinstance(prompt, str | None)]:
             raise self.malformed(f"the prompt of task {odd[0]!r} is {given[odd[0]]!r:.60}")
@@ -170,7 +170,7 @@ class SavedRun:
 
     @property
     def lengths(self) -> dict[str, int]:
-        """Tokens that each task's texts were cut to."""
+        """The max length, in tokens, of each task's texts."""
         given = {name: task.get("max_length") for name, task in self.tasks.items()}
         return {n: self._length(length, f"max_length of {n}") for n, length in given.items() if length is not None}
 
@@ -181,20 +181,20 @@ class SavedRun:
 
     @property
     def trained(self) -> set[str]:
-        """The tasks that the weights have seen: the run's, and those of the weights that the run began with."""
-        before = self.about.get("trained_before") or ()  # earlier versions did not know
+        """The tasks that the weights were trained on: the run's, and those of the weights that it started from."""
+        before = self.about.get("trained_before") or ()  # earlier versions did not record it
         if not isinstance(before, list | tuple) or not all(isinstance(name, str) for name in before):
             raise self.malformed(f"trained_before is {before!r:.60}")
         return {*map(str, self.section("tasks")), *before}
 
     @property
     def base_figures(self) -> dict[str, float]:
-        """Primary metrics of the base encoder on validation by task."""
+        """The base encoder's primary metrics on validation, by task."""
         return self._figures(self.about.get("base") or {}, "base")
 
     @property
     def history(self) -> dict[int, dict[str, float]]:
-        """Primary metrics on validation by step and task."""
+        """Primary metrics on validation, by step and task."""
         history = self.about.get("history") or {}
         if not isinstance(history, dict) or not all(isinstance(step, int) for step in history):
             raise self.malformed(f"history is {history!r:.60}")
@@ -207,7 +207,7 @@ class SavedRun:
 
     @property
     def facts(self) -> Plain | None:
-        """What decides the pairs of each step and what their loss is of; None in checkpoints that are not of a run."""
+        """The settings and data that determine each step's pairs and loss; None if the checkpoint is not a run's."""
         facts = self.about.get("facts")
         if facts is not None and (not isinstance(facts, dict) or not isinstance(facts.get("tasks", {}), dict)):
             raise self.malformed(f"facts is {facts!r:.60}")
@@ -215,14 +215,14 @@ class SavedRun:
 
     @property
     def base_weights(self) -> str | None:
-        """The fingerprint of the base encoder that the run, or the runs that were merged, began with."""
+        """The fingerprint of the base encoder that the run, or the merged runs, started from."""
         encoder = (self.facts or {}).get("model.encoder")
         in_facts = encoder.get("weights") if isinstance(encoder, dict) else None
         found = self.about.get("base_weights") or in_facts
         return found if isinstance(found, str) else None
 
     def encoder(self) -> Encoder:
-        """The encoder as it was trained, on the CPU."""
+        """The trained encoder, on the CPU."""
         encoder = Encoder.load(self.encoder_config)
         state = {k.removeprefix(PREFIX): v for k, v in self.state.items() if k.startswith(PREFIX)}
         shapes = [{name: tuple(value.shape) for name, value in s.items()} for s in (state, encoder.state_dict())]
@@ -238,7 +238,8 @@ class SavedRun:
 
 
 def find(path: Path, default: str = BEST) -> Path:
-    """A .ckpt file, or checkpoint `default` of a run folder; its only checkpoint where another Trainer wrote it.
+    """The path of a .ckpt file, or of a run folder's checkpoint `default`, or of its only checkpoint if another Trainer
+    wrote it.
 
     Raises `ConfigError` if there is none.
     """
@@ -262,5 +263,5 @@ def find(path: Path, default: str = BEST) -> Path:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether `path` is a run folder or a .ckpt file, and not a model's folder or name."""
+    """Whether `path` is a run folder or a .ckpt file, rather than a model's folder or name."""
     return path.is_file() if path.suffix == ".ckpt" else (path / "checkpoints").is_dir()

@@ -12,28 +12,28 @@ from mtcl.types import from_mapping
 Pooling = Literal["mean", "cls", "last"]
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 ATTENTIONS = ("auto", "unpadded", "sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention")
-"""Attention that is installed code. Other names are kernels that transformers fetches from the Hub and runs."""
+"""Attention from installed code. For other names, transformers downloads a kernel from the Hub and runs it."""
 TOKENS_PER_CHUNK = {"cpu": 2048, "cuda": 32_768}
-"""Measured on a CPU (docs/performance.md); on a GPU a guess that launches cost next to nothing at this size."""
+"""Measured on a CPU (docs/performance.md); on a GPU, a guess that kernel launches cost almost nothing at this size."""
 
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """The encoder all tasks share.
+    """The encoder that all tasks share.
 
     Attributes:
         name: Folder or Hub name of a Hugging Face encoder.
         revision: Commit, tag or branch on the Hub.
         pooling: mean of the tokens, first token (cls) or last token.
-        dim: Size of the embedding through a linear projection; null keeps the backbone's own size.
+        dim: Size of the embedding after a linear projection; null keeps the backbone's own size.
         projection: How the projection starts: pca of the base encoder's embeddings of the training texts, or random.
-        attention: unpadded, for one row of tokens per chunk (`unpadded.py`), or an implementation of transformers;
-            auto is sdpa on a GPU and, by measurement, unpadded on a CPU, eager where the architecture cannot be run so.
-        dropout: Every dropout probability of the backbone; null keeps those it ships with.
-        tokens_per_chunk: Tokens with padding that go through the backbone at once; null is 32,768 on a machine with a
-            GPU and 2,048 without.
-        compile: Compile the backbone by torch.compile with dynamic shapes: a minute or more before the first step and
-            again before the first evaluation, then steps in about 0.8 of the time (docs/performance.md).
+        attention: unpadded, for one row of tokens per chunk (`unpadded.py`), or an implementation of transformers. auto
+            is sdpa on a GPU and, by measurement, unpadded on a CPU, or eager if the architecture does not support it.
+        dropout: Every dropout probability of the backbone; null keeps the model's own.
+        tokens_per_chunk: Tokens, including padding, that go through the backbone at once; null is 32,768 on a machine
+            with a GPU and 2,048 without.
+        compile: Compile the backbone by torch.compile with dynamic shapes. It takes a minute or more before the first
+            step and again before the first evaluation; steps then take about 0.8 of the time (docs/performance.md).
         trust_remote_code: Run model code from the repository; only for repositories you trust.
     """
 
@@ -58,12 +58,12 @@ class EncoderConfig:
 
     @classmethod
     def of(cls, given: EncoderConfig | Mapping[str, Any] | None) -> EncoderConfig:
-        """From a mapping of its attributes. Raises `ConfigError` for unknown names and for values of a wrong type."""
+        """From a mapping of its attributes. Raises `ConfigError` for unknown names and values of the wrong type."""
         return from_mapping(cls, given, where="encoder")
 
     @property
     def chunk_size(self) -> int:
-        """`tokens_per_chunk`, on this machine where it is null."""
+        """`tokens_per_chunk`, or this machine's default if it is null."""
         if self.tokens_per_chunk is not None:
             return self.tokens_per_chunk
         import torch

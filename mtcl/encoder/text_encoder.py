@@ -1,4 +1,4 @@
-"""A trained or untrained encoder with its tokenizer: texts to vectors, without a run around it."""
+"""A trained or untrained encoder with its tokenizer: turns texts into vectors without a run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mtcl.task.contract import Task
 
 Role = Literal["query", "document"]
 AT_ONCE = 4096
-"""Texts that are tokenised and sorted by length together."""
+"""The number of texts that are tokenised and sorted by length together."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,13 @@ class TextEncoder:
 
     @classmethod
     def load(cls, path: str | Path, *, device: str | None = None, trust_checkpoint: bool = False) -> TextEncoder:
-        """The encoder as it was trained.
+        """Load a trained encoder.
 
         Args:
             path: A run folder (its best checkpoint), or a .ckpt file of any Lightning Trainer.
-            device: Where it computes; a GPU if there is one.
-            trust_checkpoint: Run code of the base model's repository if the run did. Off, nothing that a checkpoint
-                says is executed.
+            device: The device to compute on; by default a GPU if there is one.
+            trust_checkpoint: Run code from the base model's repository if the run did. If false, no code that a
+                checkpoint names is executed.
         """
         saved = SavedRun.read(path, trust=trust_checkpoint)
         config = saved.encoder_config
@@ -68,7 +68,7 @@ class TextEncoder:
         max_length: int = DEFAULT_MAX_LENGTH,
         device: str | None = None,
     ) -> TextEncoder:
-        """The untrained encoder, as its makers left it."""
+        """Load the untrained encoder."""
         config = EncoderConfig.of(config)
         model = Encoder.load(config).to(device or best_device()).eval()
         return cls(model, tokenizer_of(config), max_length, config.chunk_size)
@@ -83,11 +83,11 @@ class TextEncoder:
         return next(self.model.parameters()).device
 
     def prompt_of(self, task: Task) -> str:
-        """The prompt that was put before the task's texts in training."""
+        """The prompt before the task's texts in training."""
         return self.prompts.get(task.name, task.prompt)
 
     def length_of(self, task: Task) -> int:
-        """Tokens that the task's texts were cut to."""
+        """The max length, in tokens, of the task's texts in training."""
         return self.lengths.get(task.name, self.max_length)
 
     @overload
@@ -124,17 +124,17 @@ class TextEncoder:
         output: Literal["torch", "numpy"] = "torch",
         progress: bool = False,
     ) -> Tensor | npt.NDArray[np.float32]:
-        """Unit vectors in float32 on the CPU: (D,) of one text, (T, D) of a list of texts, in their order.
+        """Unit vectors in float32 on the CPU: (D,) for one text, (T, D) for a list of texts, in their order.
 
         Args:
             texts: One text or several. Each is cut to the task's max length, or the run's.
             task: Put this task's prompt before each text, as in training.
-            role: Which side of the task's pairs the texts are. Both sides have the same prompt so far.
-            dim: Keep so many leading dimensions, at unit length again; for encoders trained with `Matryoshka`.
+            role: The side of the task's pairs that the texts are on. At present both sides have the same prompt.
+            dim: Keep this many leading dimensions, normalised to unit length; for encoders trained with `Matryoshka`.
             output: A torch tensor, on which further layers can be trained, or a numpy array.
             progress: Show a progress bar on a terminal.
 
-        Raises `ConfigError` for a task that the run does not know, and for a `dim` beyond the encoder's.
+        Raises `ConfigError` for a task that the run did not have, or a `dim` larger than the encoder's.
         """
         if role not in ("query", "document"):
             raise ConfigError(f"role is {role!r}: give query or document")
@@ -158,7 +158,7 @@ class TextEncoder:
         return vectors.numpy() if output == "numpy" else vectors
 
     def __call__(self, texts: Sequence[str], max_length: int | None = None) -> Tensor:
-        """(T, D) float32 unit vectors on the CPU. Prompts are the caller's to put before the texts."""
+        """(T, D) float32 unit vectors on the CPU. No prompts are added."""
         tokens = self.tokenizer([text[:MAX_CHARACTERS] for text in texts], max_length or self.max_length)
         return self.model.embed(tokens, tokens_per_chunk=self.tokens_per_chunk)
 
@@ -169,6 +169,6 @@ def best_device() -> str:
 
 
 def tokenizer_of(config: EncoderConfig) -> Tokenizer:
-    """The encoder's own."""
+    """The encoder's own tokenizer."""
     folder = resolve_model(config.name, revision=config.revision)
     return Tokenizer.load(folder, trust_remote_code=config.trust_remote_code)

@@ -1,13 +1,13 @@
-"""Attention without padding: the texts of a chunk as one row of tokens, and attention inside of each text only.
+"""Attention without padding: a chunk's texts are one row of tokens, and attention stays within each text.
 
-Linear layers, norms and activations, nearly all of the work, then see no padding but what fills the row up to a
-multiple of 16. On a CPU only attention's scores are still padded, among texts of about one length; on a GPU flash
-attention's kernels for varying lengths take the row as it is where `flash_attn` is installed. transformers knows the
-function as the attention implementation "unpadded". Whether an architecture can be run so (position ids it is handed,
-no bias or window of its own in attention) is tried out.
+Linear layers, norms and activations, nearly all of the work, then see no padding except what fills the row up to a
+multiple of 16. On a CPU only attention's scores are still padded, among texts of about the same length. On a GPU with
+`flash_attn` installed, flash attention's kernels for varying lengths take the row directly. transformers knows the
+function as the attention implementation "unpadded". `first_position` tries out whether an architecture supports it
+(it accepts position ids, and its attention has no bias or window of its own).
 
-Letters: n texts of a chunk, L tokens of its longest, S its tokens without padding, F the same filled up, h heads, d
-dimensions a head, H dimensions of a token.
+Letters: n texts of a chunk, L tokens of the longest text, S tokens of the chunk without padding, F the same filled up,
+h heads, d dimensions per head, H dimensions of a token.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 log = logging.getLogger("mtcl")
 NAME = "unpadded"
 MULTIPLE = 16
-"""Rows of tokens are filled up to it: the shapes that matrix products like, and what `kernels.linear` shares out."""
+"""Rows of tokens are filled up to a multiple of it, which suits matrix products and the images of `kernels.linear`."""
 BEYOND = ("sliding_window", "softcap", "position_bias", "head_mask", "s_aux")
-"""What some architectures ask of attention and this one does not give."""
+"""Options of attention that some architectures use and that are not supported here."""
 
 
 @cache
 def register() -> None:
-    """Make the name known to transformers. No mask is made for it: the places of the tokens say it all."""
+    """Register the name with transformers. It gets no mask, because `places` already says where the tokens are."""
     from transformers import AttentionInterface, AttentionMaskInterface
 
     AttentionInterface.register(NAME, attention)
@@ -43,9 +43,9 @@ def register() -> None:
 
 
 def first_position(backbone: PreTrainedModel) -> int | None:
-    """The position id of a text's first token, so that vectors come out as with padding; None where they do not.
+    """The position id of a text's first token that gives the same vectors as with padding; None if none does.
 
-    Leaves the backbone with this attention where it fits, and with the eager one where it does not.
+    Leaves the backbone with this attention if it works, and with eager attention if it does not.
     """
     register()
     was_training = backbone.training
@@ -58,13 +58,13 @@ def first_position(backbone: PreTrainedModel) -> int | None:
         backbone.train(False)
         padded_nLH = backbone(input_ids=chunk.ids, attention_mask=chunk.mask).last_hidden_state
         backbone.set_attn_implementation(NAME)
-        for start in (0, padding + 1):  # RoBERTa and its kin begin behind the padding's id
+        for start in (0, padding + 1):  # RoBERTa and its relatives start after the padding's id
             found_nLH = hidden_states(backbone, chunk, {"input_ids": chunk.row}, first_position=start)
             if torch.allclose(found_nLH[mask_nL == 1], padded_nLH[mask_nL == 1], rtol=1e-3, atol=1e-4):
                 return start
-        log.debug("%s gives other vectors without padding: it keeps it", type(backbone).__name__)
+        log.debug("%s gives other vectors without padding: keeping the padding", type(backbone).__name__)
     except (TypeError, ValueError, RuntimeError, AttributeError, LookupError) as error:
-        # another architecture than those this is for may fail in any way
+        # an architecture that is not supported may fail in any way
         log.debug("%s cannot be run without padding: %s", type(backbone).__name__, error)
     finally:
         backbone.train(was_training)
@@ -73,7 +73,7 @@ def first_position(backbone: PreTrainedModel) -> int | None:
 
 
 def hidden_states(backbone: nn.Module, chunk: Chunk, given: dict[str, Tensor], *, first_position: int) -> Tensor:
-    """(n, L, H) of the last layer, zero at padding. `given` has the ids (1, S) or the words' vectors (1, S, E)."""
+    """(n, L, H) hidden states of the last layer, zero at padding. `given` has ids (1, S) or word vectors (1, S, E)."""
     num_texts, longest = chunk.ids.shape
     num_more = -len(chunk.places_S) % MULTIPLE
     filled = {name: F.pad(row, (0, 0) * (row.dim() - 2) + (0, num_more)) for name, row in given.items()}
@@ -90,7 +90,7 @@ def attention(
     query_1hFd: Tensor,
     key_1hFd: Tensor,
     value_1hFd: Tensor,
-    attention_mask: None,  # noqa: ARG001  (transformers hands it over)
+    attention_mask: None,  # noqa: ARG001  (transformers passes it)
     *,
     places: Tensor,
     mask: Tensor,
@@ -98,11 +98,11 @@ def attention(
     dropout: float = 0.0,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """(1, F, h, d), zero behind the tokens, called by transformers. `places` (S,) and `mask` (n, L) are the chunk's."""
+    """(1, F, h, d), zero after the tokens; called by transformers. `places` (S,) and `mask` (n, L) are the chunk's."""
     if asked := [name for name in BEYOND if others.get(name) is not None]:
-        raise NotImplementedError(f"attention without padding does not know {', '.join(asked)}")
+        raise NotImplementedError(f"attention without padding does not support {', '.join(asked)}")
     if getattr(module, "is_causal", False) or key_1hFd.shape != query_1hFd.shape:
-        raise NotImplementedError("attention without padding is for encoders, with as many heads of keys as of queries")
+        raise NotImplementedError("attention without padding is for encoders with as many key heads as query heads")
     scaling = query_1hFd.shape[-1] ** -0.5 if scaling is None else scaling
     rows = [x_1hFd[0].transpose(0, 1)[: len(places)] for x_1hFd in (query_1hFd, key_1hFd, value_1hFd)]
     if query_1hFd.is_cuda and query_1hFd.dtype in (torch.float16, torch.bfloat16) and has_flash():
@@ -122,7 +122,7 @@ def padded(
     scaling: float,
     dropout: float,
 ) -> Tensor:
-    """(S, h, d): queries, keys and values are spread out to padded texts for the scores alone."""
+    """(S, h, d): queries, keys and values are spread out to padded texts only for the scores."""
     rows = (query_Shd, key_Shd, value_Shd)
     query, key, value = (_apply(Spread, row_Shd, places_S, mask_nL.shape) for row_Shd in rows)
     scores_nhLL = torch.matmul(query * scaling, key.transpose(2, 3))
@@ -144,7 +144,7 @@ def has_flash() -> bool:
 def flash(
     query_Shd: Tensor, key_Shd: Tensor, value_Shd: Tensor, *, mask: Tensor, scaling: float, dropout: float
 ) -> Any:
-    """(S, h, d) by flash attention's kernel for texts of varying length, without a read back from the GPU."""
+    """(S, h, d) from flash attention's kernel for texts of varying length, without reading back from the GPU."""
     from flash_attn import flash_attn_varlen_func
 
     ends_n1 = F.pad(mask.sum(dim=1).cumsum(0), (1, 0)).int()
@@ -155,7 +155,7 @@ def flash(
 
 
 class Spread(torch.autograd.Function):
-    """Rows (S, h, d) to their places among padding: (n, h, L, d). Its gradient is `Gather`, a plain look-up."""
+    """Moves rows (S, h, d) to their places among padding: (n, h, L, d). Its gradient is `Gather`, a plain look-up."""
 
     @staticmethod
     def forward(ctx: Any, rows_Shd: Tensor, places_S: Tensor, shape: torch.Size) -> Tensor:
@@ -168,7 +168,7 @@ class Spread(torch.autograd.Function):
 
 
 class Gather(torch.autograd.Function):
-    """The other way: (n, h, L, d) to the rows (S, h, d) that are no padding."""
+    """The reverse: takes the rows (S, h, d) that are not padding from (n, h, L, d)."""
 
     @staticmethod
     def forward(ctx: Any, padded_nhLd: Tensor, places_S: Tensor) -> Tensor:

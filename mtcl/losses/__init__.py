@@ -1,6 +1,6 @@
-"""Losses by name, as a configuration chooses them: `loss: InfoNCE`.
+"""The losses that a configuration can choose by name, as in `loss: InfoNCE`.
 
-Each can also be used alone, on plain tensors: `InfoNCE()(anchors, positives)` (see `Loss` and `view_of`).
+Each also works on plain tensors: `InfoNCE()(anchors, positives)` (see `Loss` and `view_of`).
 """
 
 from mtcl.errors import ConfigError, nearest
@@ -16,7 +16,7 @@ from mtcl.types import Kind
 
 
 def default_loss(kind: Kind) -> Loss:
-    """What a task trains with where the configuration names no loss."""
+    """The loss of a task whose configuration names none."""
     if kind is Kind.GRADED:
         return CoSENT()
     if kind is Kind.BINARY:
@@ -27,9 +27,9 @@ def default_loss(kind: Kind) -> Loss:
 
 
 def loss_named(name: str) -> Loss:
-    """The loss of a class of this package with its defaults, as `loss: InfoNCE` of a configuration.
+    """A loss of this package with its defaults, for a configuration with `loss: InfoNCE`.
 
-    Raises `ConfigError` for another name.
+    Raises `ConfigError` for an unknown name.
     """
     known = {kind.__name__: kind for kind in (CoSENT, DistillKL, InfoNCE, MarginMSE, PairBCE, TeacherMSE)}
     if name not in known:

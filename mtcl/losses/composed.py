@@ -1,6 +1,6 @@
-"""Losses made of others: at several dimensions (Matryoshka), several at once, with a spread-out regulariser.
+"""Losses that wrap others: at several dimensions (Matryoshka), a weighted sum, and a spread-out regulariser.
 
-All work on the vectors of one forward and one gather.
+All of them use the vectors of one forward pass and one gather.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class WeightedSum(Loss):
 
         loss = sum over losses of weight * loss / sum of weights
 
-    Shapes: as the losses inside; a scalar.
+    Shapes: those of the losses inside; a scalar.
     Source: none, it is plain arithmetic.
 
     Args:
-        losses: At least one; those that want a teacher want the same.
+        losses: At least one; those with a teacher must have the same one.
         weights: One per loss; all 1 if null.
 
     Example:
@@ -43,7 +43,7 @@ class WeightedSum(Loss):
         super().__init__()
         weights = [1.0] * len(losses) if weights is None else weights
         if not losses or len(weights) != len(losses) or min(weights) < 0 or not sum(weights):
-            raise ConfigError(f"WeightedSum has {len(losses)} losses and weights {weights}: give one of 0 or more each")
+            raise ConfigError(f"WeightedSum has {len(losses)} losses and weights {weights}: give one >= 0 per loss")
         teachers = {loss.teacher for loss in losses if loss.teacher}
         if len(teachers) > 1:
             raise ConfigError(f"WeightedSum has losses of the teachers {', '.join(sorted(teachers))}: give one teacher")
@@ -67,24 +67,24 @@ class WeightedSum(Loss):
 
 
 class Matryoshka(Loss):
-    """A loss at several numbers of leading dimensions, so that an embedding can be cut.
+    """A loss at several numbers of leading dimensions, so that embeddings can be truncated.
 
-    With `loss_d` the loss of the first d dimensions, made of unit length again:
+    `loss_d` is the loss of the first d dimensions, normalised to unit length again:
 
         loss = (loss_D + weight * sum over d of loss_d) / (1 + weight * number of d)
 
-    Shapes: as the loss inside, with more dimensions D than each of `dims`; a scalar.
+    Shapes: those of the loss inside, with more dimensions D than each of `dims`; a scalar.
     Source: Kusupati et al. 2022, arXiv 2205.13147.
 
     Args:
-        loss: What is computed at each.
-        dims: Numbers of dimensions beside the whole.
-        weight: Weight of each of `dims` against 1 of the whole; the mean is taken.
+        loss: The loss to compute at each number of dimensions.
+        dims: Numbers of leading dimensions, in addition to all of them.
+        weight: Weight of each of `dims`; all dimensions together have weight 1. The weighted mean is taken.
 
     Example:
         >>> import torch
         >>> from mtcl.losses import InfoNCE, Matryoshka
-        >>> anchors = positives = torch.tensor([[0.8, 0.6], [0.8, -0.6]])  # alike in the first dimension
+        >>> anchors = positives = torch.tensor([[0.8, 0.6], [0.8, -0.6]])  # the same in the first dimension
         >>> round(InfoNCE()(anchors, positives).item(), 3)
         0.0
         >>> round(Matryoshka(InfoNCE(), dims=[1])(anchors, positives).item(), 3)
@@ -96,7 +96,7 @@ class Matryoshka(Loss):
         if not dims or min(dims) < 1 or weight <= 0:
             raise ConfigError(f"Matryoshka has dims {dims} and weight {weight}: give sizes and a weight above 0")
         if loss.matches_teacher:
-            raise ConfigError("Matryoshka cannot cut a teacher's vectors: put TeacherMSE beside it in a WeightedSum")
+            raise ConfigError("Matryoshka cannot cut a teacher's vectors: put TeacherMSE next to it in a WeightedSum")
         self.loss, self.dims, self.weight = loss, dims, weight
         self.teacher, self.kinds = loss.teacher, loss.kinds
 
@@ -115,23 +115,24 @@ class Matryoshka(Loss):
 
 
 class SpreadOut(Loss):
-    """A loss plus the second moment of unrelated texts' cosines: these should be orthogonal, as random directions are.
+    """Adds the second moment of unrelated texts' cosines to a loss: unrelated texts should be as orthogonal as random
+    directions.
 
     Over all M couples of an anchor and a positive of the batch that share no key:
 
         loss = loss inside + weight * max(0, 1 / M * sum over couples of cos^2 - 1 / D)
 
-    Shapes: as the loss inside; a scalar.
+    Shapes: those of the loss inside; a scalar.
     Source: GOR, Zhang et al. 2017, arXiv 1708.06320 (its second moment).
 
     Args:
         loss: The task's loss.
-        weight: Of the regulariser, which is 0 where the mean squared cosine is at most 1 / dimensions.
+        weight: Weight of the regulariser, which is 0 if the mean squared cosine is at most 1 / dimensions.
 
     Example:
         >>> import torch
         >>> from mtcl.losses import InfoNCE, SpreadOut
-        >>> texts = torch.tensor([[1.0, 0.0], [1.0, 0.0]])  # collapsed: cosine 1 of unrelated texts
+        >>> texts = torch.tensor([[1.0, 0.0], [1.0, 0.0]])  # collapsed: unrelated texts have cosine 1
         >>> round(InfoNCE()(texts, texts).item(), 3)
         1.0
         >>> round(SpreadOut(InfoNCE(), weight=1.0)(texts, texts).item(), 3)

@@ -11,20 +11,20 @@ from mtcl.losses.view import View
 from mtcl.types import Kind
 
 NO_COUPLE = -1e4
-"""As a gap: its exponential is 0, and the gradient stays finite where no two scores differ."""
+"""The gap of two pairs that are not a couple: its exponential is 0, and the gradient is finite if no scores differ."""
 
 
 class CoSENT(Loss):
     """Of any two pairs, the one with the higher score should have the higher cosine; only the order counts.
 
-    Over all couples (i, j) of pairs with score i > score j, M of them:
+    With M couples (i, j) of pairs, where score i > score j:
 
         loss = log( 1 + sum over couples of exp((cos_j - cos_i) / temperature) ) / log(1 + M)
 
-    Compares all pairs of all ranks, so every rank has the same value, and the gradient of the whole.
+    All pairs of all ranks are compared, so every rank has the same value and the gradient of the whole batch.
 
     Shapes: anchors and positives (N, D), scores (N,); a scalar.
-    Source: Su 2022, https://kexue.fm/archives/8847; times log(1 + M) it is `CoSENTLoss` of sentence-transformers.
+    Source: Su 2022, https://kexue.fm/archives/8847. Times log(1 + M), it is `CoSENTLoss` of sentence-transformers.
 
     Args:
         temperature: Divides the difference of two cosines.
@@ -58,13 +58,13 @@ class CoSENT(Loss):
 
 
 def cosent(cosine_P: Tensor, scores_P: Tensor, temperature: Tensor | float) -> Tensor:
-    """log(1 + sum over couples (i, j) with score i > score j of exp((cos j - cos i) / t)), divided by its value where
+    """log(1 + sum over couples (i, j) with score i > score j of exp((cos j - cos i) / t)), divided by its value when
     all cosines are equal.
     """
     scaled_P = cosine_P / temperature
 
     def of_rows(rows: slice) -> Tensor:
-        """Log of the rows' sum, and the number of their couples."""
+        """The log of the rows' sum, and their number of couples."""
         is_couple_NP = scores_P[rows, None] > scores_P[None, :]
         gaps_NP = (scaled_P[None, :] - scaled_P[rows, None]).masked_fill(~is_couple_NP, NO_COUPLE)
         return torch.stack([gaps_NP.flatten().logsumexp(dim=0), is_couple_NP.sum().to(scaled_P)])

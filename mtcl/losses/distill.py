@@ -1,4 +1,4 @@
-"""Losses towards a frozen teacher: keep what the base encoder knows, or learn what another encoder knows."""
+"""Losses with a frozen teacher: keep the knowledge of the base encoder, or learn from another encoder."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from mtcl.types import Kind
 
 
 class TeacherMSE(Loss):
-    """Squared distance of embeddings to a teacher's, mean over texts.
+    """Mean squared distance between the embeddings and the teacher's vectors.
 
-    With a teacher's vectors `t_a` of anchors and `t_p` of positives, all of unit length:
+    With the teacher's vectors `t_a` of anchors and `t_p` of positives, all of unit length:
 
         loss = mean over pairs of ( |a - t_a|^2 + |p - g|^2 ) / 2,   g = t_p (target own) or t_a (target anchor)
 
-    Shapes: anchors and positives (N, D), a tuple of two teacher's tensors (N, D), of which the second may be None
-    where the target is anchor; a scalar from 0 to 4.
+    Shapes: anchors and positives (N, D), a tuple of two teacher's tensors (N, D), the second of which may be None if
+    the target is anchor; a scalar from 0 to 4.
     Source: Reimers and Gurevych 2020, arXiv 2004.09813.
 
     Args:
-        teacher: base is the encoder before training with its projection; else folder or Hub name of an encoder, or a
-            run folder of mtcl (its best checkpoint).
-        target: own draws each text to the teacher's vector of itself; anchor draws the positive to the teacher's vector
-            of its anchor: a translation to where the teacher has the original.
+        teacher: base is the encoder before training, with its projection. Otherwise the folder or Hub name of an
+            encoder, or an mtcl run folder (its best checkpoint).
+        target: own pulls each text towards the teacher's vector of the same text. anchor pulls the positive towards the
+            teacher's vector of its anchor, for example a translation towards its original.
 
     Example:
         >>> import torch
         >>> from mtcl.losses import TeacherMSE
         >>> english, german = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
-        >>> taught = torch.tensor([[1.0, 0.0]])  # a teacher that knows English alone
+        >>> taught = torch.tensor([[1.0, 0.0]])  # a teacher that knows English only
         >>> TeacherMSE(target="anchor")(english, german, teacher=(taught, None))
         tensor(1.)
     """
@@ -56,14 +56,14 @@ class TeacherMSE(Loss):
 
 
 class MarginMSE(Loss):
-    """An anchor's margin between its positive and each negative should be the teacher's.
+    """An anchor's margin between its positive and each negative should equal the teacher's margin.
 
-    With the margin `m_nc = cos(a_n, p_n) - cos(a_n, x_c)` of the student, `t_nc` of the teacher, and the negatives
+    With the student's margin `m_nc = cos(a_n, p_n) - cos(a_n, x_c)`, the teacher's margin `t_nc`, and the negatives
     `x_c` of row n:
 
         loss = mean over n of the mean over c of (m_nc - t_nc)^2
 
-    Negatives are all hard negatives and every positive of the batch that shares no key with the anchor.
+    The negatives are all hard negatives and every positive of the batch, except those that share a key with the anchor.
 
     Shapes: anchors and positives (N, D), hard negatives (N * H, D) or (N, H, D), a tuple of the teacher's vectors of
     each, with E dimensions instead of D; a scalar.
@@ -71,8 +71,7 @@ class MarginMSE(Loss):
 
     Args:
         teacher: As in TeacherMSE; it may have any number of dimensions.
-        in_batch: Whether positives of other pairs are negatives, beside hard negatives; they are in any case where the
-            task has no hard negatives.
+        in_batch: Whether positives of other pairs are negatives too. They always are if the task has no hard negatives.
 
     Example:
         >>> import torch
@@ -102,7 +101,7 @@ class MarginMSE(Loss):
 
 
 def _row_means(anchors: Embedded, positives: Embedded, candidates: list[Embedded]) -> Tensor:
-    """(N,) mean over a row's negatives of the squared difference of margins."""
+    """(N,) the squared difference of margins, averaged over a row's negatives."""
     totals, counts = [], []
     for among in candidates:
         is_negative_NC = relation(anchors.keys_NK, among.keys_NK, None) == NEGATIVE
@@ -113,23 +112,23 @@ def _row_means(anchors: Embedded, positives: Embedded, candidates: list[Embedded
 
 
 class DistillKL(Loss):
-    """Kullback-Leibler divergence of the softmax over an anchor's candidates from the teacher's.
+    """Kullback-Leibler divergence of the student's softmax over an anchor's candidates from the teacher's.
 
-    With `q_n` and `t_n` the softmax of student and teacher over the cosines of anchor n with all C candidates, each
-    divided by the temperature:
+    `q_n` and `t_n` are the softmax of student and teacher over the cosines of anchor n with all C candidates, divided
+    by the temperature:
 
         loss = mean over n of sum over c of t_nc log(t_nc / q_nc) / log(C)
 
-    Candidates are the positives of the batch and the hard negatives. Keys leave none out: how near the teacher finds
-    related texts is worth knowing.
+    Candidates are the positives of the batch and the hard negatives. Keys leave none out, because the student should
+    also learn how near the teacher finds related texts.
 
     Shapes: anchors and positives (N, D), hard negatives (N * H, D) or (N, H, D), a tuple of the teacher's vectors of
     each, with E dimensions instead of D; a scalar.
-    Source: Hinton et al. 2015, arXiv 1503.02531; BAM distils so between tasks (arXiv 1907.04829).
+    Source: Hinton et al. 2015, arXiv 1503.02531; BAM distils between tasks in this way (arXiv 1907.04829).
 
     Args:
         teacher: As in TeacherMSE; it may have any number of dimensions.
-        temperature: Divides the cosines of both.
+        temperature: Divides the cosines of student and teacher.
 
     Example:
         >>> import torch
@@ -174,19 +173,19 @@ class DistillKL(Loss):
 
 
 def squared_distance(vectors_ND: Tensor, goals_ND: Tensor) -> Tensor:
-    """Mean over rows of the squared distance: 2 (1 - cosine) for unit vectors."""
+    """The squared distance, averaged over rows: 2 (1 - cosine) for unit vectors."""
     return (at_least_float32(vectors_ND) - goals_ND).square().sum(dim=1).mean()
 
 
 def scores(rows: Embedded, candidates: Embedded, *, teacher: bool = False) -> Tensor:
-    """(N, C) cosines; in the teacher's eyes if asked."""
+    """(N, C) cosines; the teacher's if `teacher`."""
     if not teacher:
         return cosines(rows.vectors_ND, candidates.vectors_ND)
     return cosines(taught(rows, "anchors"), taught(candidates, "all candidates"))
 
 
 def margins(anchors: Embedded, positives: Embedded, candidates: Embedded, *, teacher: bool = False) -> Tensor:
-    """(N, C) cosine of anchor and own positive, less that of anchor and candidate; in the teacher's eyes if asked."""
+    """(N, C) cosine of anchor and own positive minus cosine of anchor and candidate; the teacher's if `teacher`."""
     anchors_ND, positives_ND, candidates_CD = (
         taught(rows, side) if teacher else at_least_float32(rows.vectors_ND)
         for rows, side in ((anchors, "anchors"), (positives, "positives"), (candidates, "all candidates"))

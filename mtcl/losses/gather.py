@@ -1,8 +1,8 @@
-"""From a step's embeddings to what each task's loss sees: local rows against the rows of all ranks.
+"""Turns a step's embeddings into the input of each task's loss: local rows against the rows of all ranks.
 
-One gather of embeddings, with gradient, and one of what travels with them, whatever the tasks and their columns are:
-keys, log frequencies, scores and teachers' vectors go as 64-bit words of one tensor. Letters: R rows of all parts and
-columns, W words.
+There is one gather of the embeddings, with gradient, and one of everything else, whatever the tasks and their columns:
+keys, log frequencies, scores and teachers' vectors are sent as 64-bit words of one tensor. Letters: R rows of all parts
+and columns, W words.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mtcl.losses.view import Embedded, Side, View
 
 
 def gather_views(parts: tuple[SubBatch, ...], embeddings_TD: Tensor) -> list[View]:
-    """A view for each sub-batch. All ranks must have equal tasks and numbers of rows."""
+    """A view for each sub-batch. All ranks must have the same tasks and numbers of rows."""
     rank, ranks = world()
     columns = [column for part in parts for column in part.columns]
     rows_RD = embeddings_TD[torch.cat([column.texts_N for column in columns])]
@@ -53,7 +53,7 @@ def _gather_words(columns: list[Column], scores: list[Tensor | None]) -> Tensor:
 
 
 def _to_words(column: Column, score_N: Tensor | None) -> Tensor:
-    """(n, W) int64: keys, the bits of log frequency and score, and those of the teacher's vectors two by two."""
+    """(n, W) int64: the keys, one word for log frequency and score, and the teacher's vectors, two values per word."""
     score_N = torch.zeros_like(column.log_q_N) if score_N is None else score_N
     words = [column.keys_NK, torch.stack([column.log_q_N, score_N], dim=1).view(torch.int64)]
     if column.teacher_NE is not None:

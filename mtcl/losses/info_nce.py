@@ -1,7 +1,7 @@
 """InfoNCE over in-batch candidates (van den Oord et al. 2018, arXiv 1807.03748), with relations instead of a diagonal.
 
-The loss is divided by log(C): an untrained encoder starts near 1 for any number of candidates, so tasks of
-different batch sizes weigh the same (the loss scaling of MUPPET, arXiv 2101.11038).
+The loss is divided by log(C): an untrained encoder starts near 1 for any number of candidates, so tasks with
+different batch sizes have the same weight (the loss scaling of MUPPET, arXiv 2101.11038).
 """
 
 from __future__ import annotations
@@ -24,28 +24,30 @@ MIN_TEMPERATURE, MAX_TEMPERATURE = 0.005, 1.0
 class InfoNCE(Loss):
     """Softmax over the batch: each anchor must find its own positive among candidates that are not related to it.
 
-    With the logits `s_nc = cos(anchor n, candidate c) / temperature`, the own positive `p` of row n, its negatives `c`
-    and the number `C` of all candidates:
+    With logits `s_nc = cos(anchor n, candidate c) / temperature`, row n's own positive `p`, its negatives `c` and the
+    number of all candidates `C`:
 
         loss = mean over n of -log( exp(s_np) / (exp(s_np) + sum over c of exp(s_nc)) ) / log(C)
 
     Candidates are the positives of the batch and the hard negatives. Those that share a key with the anchor are neither
-    positives nor negatives. Times log(C), without keys, it is `MultipleNegativesRankingLoss` of sentence-transformers.
+    positives nor negatives. Without keys and multiplied by log(C), this is `MultipleNegativesRankingLoss` of
+    sentence-transformers.
 
     Shapes: anchors and positives (N, D), hard negatives (N * H, D) or (N, H, D), keys (N,) or (N, K); a scalar.
     Source: van den Oord et al. 2018, arXiv 1807.03748.
 
     Args:
-        temperature: Divides the cosine; smaller looks harder at the nearest negatives.
-        learn_temperature: Train it (a scalar of its own, kept within 0.005 and 1 by `keep_in_bounds`).
-        directions: anchor finds positive (one), or also positive finds anchor (both).
-        same_side: Unrelated texts of the anchors' own side are candidates too (GTE, arXiv 2308.03281).
-        multi_positive: Every candidate that shares a key is a positive, not just the own one (arXiv 2004.11362).
-        margin: Taken off a positive's cosine, so that it must win by as much (LaBSE, arXiv 2007.01852).
-        correct_frequency: Take the log of how often a candidate is drawn off its score (logQ), so that frequent
+        temperature: Divides the cosine; a smaller value puts more weight on the nearest negatives.
+        learn_temperature: Train the temperature (one scalar, kept between 0.005 and 1 by `keep_in_bounds`).
+        directions: one means that the anchor finds its positive; both adds that the positive finds its anchor.
+        same_side: Unrelated texts on the anchors' own side are candidates too (GTE, arXiv 2308.03281).
+        multi_positive: Every candidate that shares a key is a positive, not only the row's own (arXiv 2004.11362).
+        margin: Subtracted from a positive's cosine, so that the positive must win by this much (LaBSE, arXiv
+            2007.01852).
+        correct_frequency: Subtract the log of how often a candidate is drawn from its score (logQ), so that frequent
             labels are not pushed away for being frequent.
-        keys: Leave related positives out. Off, every other pair's positive is a negative, as where keys are not known.
-        guide: base, or an encoder: leave out candidates that are nearer to the anchor than its positive in its eyes
+        keys: Leave related positives out. If false, every other pair's positive is a negative, as if keys were unknown.
+        guide: base, or an encoder: leave out candidates that this encoder finds nearer to the anchor than its positive
             (GISTEmbed, arXiv 2402.16829).
 
     Example:
@@ -100,7 +102,7 @@ class InfoNCE(Loss):
         return loss
 
     def _toward(self, local: Embedded, candidates: list[Embedded], own_of_all_N: Tensor) -> Tensor:
-        """The mean over local rows; `candidates[0]` holds each row's own positive."""
+        """The mean over local rows; `candidates[0]` contains each row's own positive."""
         num_candidates = sum(len(rows) for rows in candidates)
 
         def of_rows(rows: slice) -> Tensor:
@@ -116,9 +118,10 @@ class InfoNCE(Loss):
     def _scores(
         self, local: Embedded, among: Embedded, own_N: Tensor | None, positives: Embedded, positive_N: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Logits and relation, both (N, C), against `among`, which holds the row's own positive if `own_N` says where.
+        """Logits and relation, both (N, C), against `among`. If `among` contains the rows' own positives, `own_N` says
+        where.
 
-        The own positive is in any case row `positive_N` of `positives`.
+        In either case a row's own positive is row `positive_N` of `positives`.
         """
         multi_positive = self.multi_positive and own_N is not None
         relation_NC = relation(local.keys_NK, among.keys_NK, own_N, multi_positive=multi_positive)
@@ -141,8 +144,9 @@ class InfoNCE(Loss):
 def info_nce(logits_NC: Tensor, relation_NC: Tensor) -> Tensor:
     """(N,) -log(exp(p) / sum(exp(c))) of each row, the sum over positive p and negatives c.
 
-    Candidates left out take no part; a row without positives or without negatives gives 0. Several positives of a row
-    are averaged. Logits come divided by the temperature, masks after it, so a learned one has a finite gradient.
+    Candidates that are left out are ignored; a row without positives or without negatives gives 0. Several positives of
+    a row are averaged. Logits are already divided by the temperature and masked afterwards, so a learned temperature
+    has a finite gradient.
     """
     positive_NC = relation_NC == POSITIVE
     negative_NC = logits_NC.masked_fill(positive_NC | (relation_NC == LEFT_OUT), -math.inf)
@@ -153,7 +157,7 @@ def info_nce(logits_NC: Tensor, relation_NC: Tensor) -> Tensor:
 
 
 def nearer_than_positive(local: Embedded, among: Embedded, positives: Embedded, positive_N: Tensor) -> Tensor:
-    """(N, C) bool: whether a teacher finds a candidate nearer to the anchor than its own positive."""
+    """(N, C) bool: whether the teacher finds a candidate nearer to the anchor than the anchor's own positive."""
     anchors_NE, own_NE = taught(local, "anchors"), taught(positives, "positives")[positive_N]
     own_N1 = (anchors_NE * own_NE).sum(dim=1, keepdim=True)
     return cosines(anchors_NE, taught(among, "all candidates")) > own_N1

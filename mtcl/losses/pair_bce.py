@@ -1,7 +1,7 @@
 """Binary cross-entropy on the cosine of pairs, with learned scale and bias.
 
-On pairs labelled 0 and 1 it is the recipe reported for LiPost (arXiv 2405.11344); on positives, with every unrelated
-text of the batch as a 0, it is SigLIP's loss (arXiv 2303.15343).
+On pairs labelled 0 and 1 this is the recipe reported for LiPost (arXiv 2405.11344). On positive pairs, where every
+unrelated text of the batch counts as a 0, it is SigLIP's loss (arXiv 2303.15343).
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ MAX_SCALE = 100.0
 
 
 class PairBCE(Loss):
-    """Binary cross-entropy of each pair by itself: its scaled and shifted cosine is the log odds of a 1.
+    """Binary cross-entropy of each pair on its own: its scaled and shifted cosine is the log odds of label 1.
 
-    With the logit `x = scale * cosine + bias`, of pairs with labels `y`:
+    For pairs with labels `y`, with the logit `x = scale * cosine + bias`:
 
         loss = mean over pairs of -( y log sigmoid(x) + (1 - y) log sigmoid(-x) )
 
-    Without labels, of each anchor n with all candidates c that do not share a key with it, `z` 1 for its own positive
-    and -1 for the others:
+    Without labels, each anchor n is compared with all candidates c that do not share a key with it, and `z` is 1 for
+    its own positive and -1 for the others:
 
         loss = 1 / N * sum over n and c of -log sigmoid(z_nc x_nc)
 
@@ -37,8 +37,8 @@ class PairBCE(Loss):
     Source: arXiv 2405.11344 (LiPost) with labels, arXiv 2303.15343 (SigLIP, equation 1) without.
 
     Args:
-        scale: The cosine's factor at the start; learned, and kept at 100 at most by `keep_in_bounds`.
-        bias: What is added to it at the start; learned.
+        scale: Initial factor of the cosine; learned, and kept at 100 or less by `keep_in_bounds`.
+        bias: Initial value added to the scaled cosine; learned.
 
     Example:
         >>> import torch
@@ -90,6 +90,6 @@ class PairBCE(Loss):
 
 
 def sigmoid_loss(logits_NC: Tensor, relation_NC: Tensor) -> Tensor:
-    """Sum over rows and candidates of -log sigmoid(z * logit), z +1 for positives, -1 for negatives (SigLIP, eq. 1)."""
+    """Sum over rows and candidates of -log sigmoid(z * logit), z 1 for positives, -1 for negatives (SigLIP eq. 1)."""
     signs_NC = torch.where(relation_NC == POSITIVE, 1.0, -1.0).to(logits_NC)
     return F.softplus(-signs_NC * logits_NC).masked_fill(relation_NC == LEFT_OUT, 0.0).sum()

@@ -1,6 +1,6 @@
-"""Keys to relations: who is an anchor's positive, who is left out, who is a negative.
+"""Computes from keys which candidates are an anchor's positives, which are left out, and which are negatives.
 
-Letters: N anchors, C candidates, K keys of a text (rows padded with 0, which is no key).
+Letters: N anchors, C candidates, K keys of a text (rows padded with 0, which is not a key).
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from torch import Tensor
 
 POSITIVE, LEFT_OUT, NEGATIVE = 1, 0, -1
 MOST_COMPARED = 64
-"""Couples of keys that are compared one by one; with more keys a text a join is faster."""
+"""The most pairs of key columns that are compared one by one; with more keys per text, a join is faster."""
 
 
 def shares_key(anchor_keys_NK: Tensor, candidate_keys_CK: Tensor) -> Tensor:
-    """(N, C) bool: whether anchor and candidate have a key in common. Memory is one (N, C) mask, whatever K is."""
+    """(N, C) bool: whether anchor and candidate share a key. Uses the memory of one (N, C) mask, whatever K is."""
     shared_NC = torch.zeros(len(anchor_keys_NK), len(candidate_keys_CK), dtype=torch.bool, device=anchor_keys_NK.device)
     if anchor_keys_NK.shape[1] * candidate_keys_CK.shape[1] > MOST_COMPARED:
         anchors, candidates = _join(anchor_keys_NK, candidate_keys_CK)
@@ -28,7 +28,7 @@ def shares_key(anchor_keys_NK: Tensor, candidate_keys_CK: Tensor) -> Tensor:
 
 
 def _join(anchor_keys_NK: Tensor, candidate_keys_CK: Tensor) -> tuple[Tensor, Tensor]:
-    """Every (anchor, candidate) with a common key, by a look-up of the anchors' keys among the sorted candidates'."""
+    """Every (anchor, candidate) with a common key: the anchors' keys are looked up in the candidates' sorted keys."""
     keys, order = candidate_keys_CK.flatten().sort()
     wanted = anchor_keys_NK.flatten()
     first, behind = torch.searchsorted(keys, wanted), torch.searchsorted(keys, wanted, right=True)
@@ -42,10 +42,11 @@ def _join(anchor_keys_NK: Tensor, candidate_keys_CK: Tensor) -> tuple[Tensor, Te
 def relation(
     anchor_keys_NK: Tensor, candidate_keys_CK: Tensor, own_N: Tensor | None, *, multi_positive: bool = False
 ) -> Tensor:
-    """(N, C) int8: +1 the anchor's own positive (candidate `own_N[n]`), 0 left out, -1 negative.
+    """(N, C) int8: +1 is the anchor's own positive (candidate `own_N[n]`), 0 left out, -1 a negative.
 
-    A candidate that shares a key with the anchor is never a negative: left out, or with `multi_positive` a positive.
-    `own_N` None is for candidates among which no anchor has its own: hard negatives, or the anchors' own side.
+    A candidate that shares a key with the anchor is never a negative: it is left out, or a positive if
+    `multi_positive`. Give None for `own_N` if the candidates contain no anchor's own positive: hard negatives, or the
+    anchors' own side.
     """
     shared_NC = shares_key(anchor_keys_NK, candidate_keys_CK)
     related = POSITIVE if multi_positive else LEFT_OUT

@@ -1,6 +1,6 @@
-"""From plain tensors to a `View`: what makes a loss usable in a notebook or in somebody else's training loop.
+"""Turns plain tensors into a `View`, so that losses work in a notebook or in another training loop.
 
-A pure function of one process: nothing is gathered from other ranks. Letters: N pairs, H hard negatives per pair, D
+A pure function in one process: it gathers nothing from other ranks. Letters: N pairs, H hard negatives per pair, D
 dimensions, K keys, E dimensions of a teacher.
 """
 
@@ -19,10 +19,10 @@ from mtcl.losses.view import Embedded, Side, View
 
 SIDES = ("anchors", "positives", "negatives")
 PerSide: TypeAlias = Sequence[Tensor | None]
-"""One tensor per side: of anchors, of positives and, where there are hard negatives, of those; None for not known."""
+"""One tensor per side: anchors, positives and, if there are any, hard negatives. None if a side's is unknown."""
 
 KEY_ZERO = torch.iinfo(torch.int64).min
-"""Stands for the key 0 where each text has one key, because 0 is padding elsewhere."""
+"""Replaces the key 0 where each text has one key, because 0 is padding elsewhere."""
 
 
 def view_of(
@@ -35,30 +35,30 @@ def view_of(
     teacher: PerSide | None = None,
     log_q: Tensor | PerSide | None = None,
 ) -> View:
-    """The view of a batch of pairs, as a loss needs it; row n of `positives` belongs to row n of `anchors`.
+    """The `View` of a batch of pairs, the input of a loss; row n of `positives` belongs to row n of `anchors`.
 
-    Embeddings and a teacher's vectors are normalised to unit length, in float32 at least, with gradient (unit vectors
-    stay what they are, but for rounding). What describes them is moved to the device of `anchors`.
+    Embeddings and a teacher's vectors are normalised to unit length, in at least float32, with gradient (unit vectors
+    stay the same, apart from rounding). The other tensors are moved to the device of `anchors`.
 
-    Without `keys` the only positive of a row is its own, and all other rows are negatives. Tensors do not show which
+    Without `keys`, each row's only positive is its own, and all other rows are negatives. Tensors do not show which
     texts are equal or related: if a label or a document can occur twice in a batch, give keys.
 
     Args:
         anchors: (N, D) embeddings.
         positives: (N, D) embeddings.
-        keys: Integers; texts that share one are never negatives of each other. (N,) for one key per text, for example a
-            label's number, or (N, K) for up to K keys, padded with 0. One tensor is for both texts of each pair; a
-            tuple has one for anchors, one for positives and possibly one for the hard negatives, which has their shape
-            without the last dimension, or with K instead of it.
-        negatives: (N, H, D), or (N * H, D) with the H negatives of the first pair first: hard negatives, which are
+        keys: Integers; texts that share a key are never negatives of each other. (N,) for one key per text, for example
+            a label's number, or (N, K) for up to K keys, padded with 0. One tensor applies to both texts of each pair.
+            A tuple has one tensor for anchors, one for positives and optionally one for hard negatives, shaped like
+            them without the last dimension or with K in the last dimension.
+        negatives: Hard negatives (N, H, D), or (N * H, D) starting with the H negatives of the first pair. They are
             negatives of all anchors.
         scores: (N,) scores from 0 to 1 of judged pairs, or labels 0 and 1.
-        teacher: Tuple of a teacher's vectors (N, E) of anchors, of positives and possibly of hard negatives.
-        log_q: (N,) log of how often each text is drawn, as `InfoNCE(correct_frequency=True)` needs it; one tensor for
+        teacher: Tuple of a teacher's vectors (N, E): anchors, positives and optionally hard negatives.
+        log_q: (N,) log of how often each text is drawn, needed by `InfoNCE(correct_frequency=True)`; one tensor for
             both texts of a pair, or a tuple as for `keys`.
 
     Raises:
-        ConfigError: Shapes or types do not fit; the message has those found.
+        ConfigError: Shapes or types do not fit; the message shows what was found.
     """
     _check_vectors(anchors, positives, negatives, scores)
     count, device = len(anchors), anchors.device
@@ -92,8 +92,8 @@ def _check_vectors(anchors: Tensor, positives: Tensor, negatives: Tensor | None,
             raise ConfigError(f"{side} are {_found(vectors)}: give a tensor of floating point embeddings")
     if anchors.ndim != 2 or anchors.shape != positives.shape or not anchors.numel():
         raise ConfigError(
-            f"anchors are {_shape(anchors)} and positives {_shape(positives)}: give two tensors (N, D), a positive for "
-            "each anchor"
+            f"anchors are {_shape(anchors)} and positives {_shape(positives)}: give two tensors (N, D), one positive "
+            "per anchor"
         )
     if negatives is None:
         return
@@ -103,14 +103,14 @@ def _check_vectors(anchors: Tensor, positives: Tensor, negatives: Tensor | None,
     if not (per_pair or in_a_row) or negatives.shape[-1] != dim or not negatives.numel():
         raise ConfigError(
             f"negatives are {_shape(negatives)} and anchors {_shape(anchors)}: give ({count}, H, {dim}) or "
-            f"({count} * H, {dim}), as many for each anchor"
+            f"({count} * H, {dim}), the same number for each anchor"
         )
     if scores is not None:
-        raise ConfigError("both scores and negatives are given: judged pairs have no negatives, give one of the two")
+        raise ConfigError("scores and negatives are both given, but judged pairs have no negatives: give only one")
 
 
 def _per_side(name: str, given: Tensor | PerSide | None, rows: list[Tensor]) -> list[Tensor | None]:
-    """What is given for each side; hard negatives have nothing unless a tuple has it."""
+    """The tensor given for each side; hard negatives have one only if it is in a tuple."""
     if given is None:
         return [None] * len(rows)
     if isinstance(given, Tensor):
@@ -122,22 +122,22 @@ def _per_side(name: str, given: Tensor | PerSide | None, rows: list[Tensor]) -> 
     if odd or not 2 <= len(found) <= len(rows):
         what = f"an entry {_found(odd[0])}" if odd else f"{len(found)} entries"
         wanted = "anchors and positives" if len(rows) == 2 else "anchors, positives and negatives"
-        raise ConfigError(f"{name} has {what}: give a tuple, one tensor each for {wanted}")
+        raise ConfigError(f"{name} has {what}: give a tuple with one tensor each for {wanted}")
     return [*cast("PerSide", found), *[None] * (len(rows) - len(found))]
 
 
 def _widest(tensors: Sequence[Tensor | None]) -> torch.dtype:
-    """The type that holds all tensors, float32 at least."""
+    """The dtype that holds all tensors, at least float32."""
     return reduce(torch.promote_types, [x.dtype for x in tensors if x is not None], torch.float32)
 
 
 def _unit(vectors: Tensor, dtype: torch.dtype) -> Tensor:
-    """(rows, D) of unit length."""
+    """(rows, D) unit vectors."""
     return F.normalize(vectors.flatten(0, -2).to(dtype), dim=1)
 
 
 def _keys(side: str, given: Tensor | None, vectors: Tensor, own_key: Tensor) -> Tensor:
-    """(rows, 1 + K) int64: a key of the pair, or of the hard negative, before those that are given."""
+    """(rows, 1 + K) int64: the pair's (or hard negative's) own key, followed by the given ones."""
     if given is None:
         return own_key[:, None]
     if given.is_floating_point() or given.is_complex() or given.dtype == torch.bool:
@@ -168,9 +168,9 @@ def _teacher(side: str, given: Tensor | None, vectors: Tensor, dtype: torch.dtyp
 
 def _scores(scores: Tensor, count: int) -> Tensor:
     if not isinstance(scores, Tensor) or scores.shape != (count,):
-        raise ConfigError(f"scores are {_found(scores)}: give a tensor ({count},), a score for each pair")
+        raise ConfigError(f"scores are {_found(scores)}: give a tensor ({count},), one score per pair")
     if not bool(((scores >= 0) & (scores <= 1)).all()):
-        raise ConfigError(f"scores are from {float(scores.min()):g} to {float(scores.max()):g}: give 0 to 1")
+        raise ConfigError(f"scores range from {float(scores.min()):g} to {float(scores.max()):g}: give 0 to 1")
     return scores if scores.is_floating_point() else scores.float()
 
 
@@ -185,5 +185,5 @@ def _shape(tensor: Tensor) -> str:
 
 
 def _text(shape: Sequence[int | str]) -> str:
-    """As Python writes a tuple, with letters for sizes that are free."""
+    """The shape written as a Python tuple, with letters for free sizes."""
     return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"

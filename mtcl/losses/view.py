@@ -1,4 +1,4 @@
-"""The input of a loss: one task's sub-batch as embeddings, each row with its keys and what else a loss may need.
+"""The input of a loss: one task's sub-batch as embeddings, with each row's keys and other data that a loss may need.
 
 Training builds a `View` from a step (`mtcl.losses.gather`), a notebook from plain tensors (`view_of`). Letters: N local
 rows, C rows of all ranks, D dimensions, K keys, E dimensions of a teacher, H hard negatives per row.
@@ -14,12 +14,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Embedded:
-    """Embeddings of texts, with what belongs to each text.
+    """Embeddings of texts, with the other data of each text.
 
     Attributes:
         vectors_ND: Unit vectors.
         keys_NK: int64, padded with 0. Two texts that share a key are never negatives of each other.
-        log_q_N: The log of how often each text is drawn in its role; None if it is not known.
+        log_q_N: The log of how often each text is drawn in its role; None if unknown.
         teacher_NE: A teacher's unit vectors of the same texts, for losses that need them.
 
     Example:
@@ -49,13 +49,13 @@ class Embedded:
 
 @dataclass(frozen=True)
 class Side:
-    """One column of a sub-batch: this rank's rows, and those of all ranks.
+    """One column of a sub-batch: this rank's rows, and the rows of all ranks.
 
     Example:
         >>> import torch
         >>> from mtcl.losses import Embedded, Side
         >>> rows = Embedded(torch.eye(3), keys_NK=torch.tensor([[1], [2], [3]]))
-        >>> side = Side(local=rows, all=rows)  # of a single process
+        >>> side = Side(local=rows, all=rows)  # a single process
         >>> side.local is side.all
         True
     """
@@ -66,15 +66,15 @@ class Side:
 
 @dataclass(frozen=True)
 class View:
-    """One task's sub-batch: local row n is row `own_N[n]` among all ranks' rows, of anchors and of positives.
+    """One task's sub-batch. Local row n is row `own_N[n]` of all ranks' rows, for anchors and for positives.
 
     Attributes:
-        anchors: N local rows, C of all ranks.
-        positives: As many rows; row n belongs to anchor n.
-        own_N: Where each local row is among the rows of all ranks.
+        anchors: N local rows, C rows of all ranks.
+        positives: The same numbers of rows; row n belongs to anchor n.
+        own_N: The index of each local row among the rows of all ranks.
         negatives: Hard negatives, N * H local rows: the H negatives of the first pair, then those of the second, and so
-            on. A pair with fewer than H has its positive in the free places; its keys leave that out.
-        scores_C: Scores from 0 to 1 of judged pairs, of all ranks' rows.
+            on. A pair with fewer than H has its positive in the free places, where its keys leave it out.
+        scores_C: Scores from 0 to 1 of judged pairs, for the rows of all ranks.
 
     Example:
         >>> import torch
@@ -91,7 +91,7 @@ class View:
     scores_C: Tensor | None = None
 
     def map_vectors(self, apply: Callable[[Tensor], Tensor]) -> View:
-        """The same view of other vectors: `apply` is called on each (rows, D) tensor."""
+        """The same view with other vectors: `apply` is called on each (rows, D) tensor."""
 
         def side(old: Side) -> Side:
             local = old.local.map_vectors(apply)

@@ -1,4 +1,4 @@
-"""The base encoder that a run is compared with: how it is made again, and what it scored on validation."""
+"""The base encoder that a run is compared with: it is loaded again when needed, and its validation metrics are kept."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from mtcl.encoder.encoder import Encoder
 
 
 class BaseReference:
-    """The encoder before training, with the projection that the run began with.
+    """The encoder before training, with its initial projection.
 
-    `figures` are its primary metrics on validation by task, held-out tasks among them; `weights` is the fingerprint of
+    `figures` are its primary metrics on validation by task, including held-out tasks; `weights` is the fingerprint of
     its backbone.
     """
 
@@ -28,12 +28,12 @@ class BaseReference:
         self.figures: dict[str, float] = {}
 
     def begin_with(self, encoder: Encoder) -> None:
-        """Keep the encoder's projection as the one that the run begins with."""
+        """Keep the encoder's projection as the initial one."""
         if self.projection is not None and encoder.projection is not None:
             self.projection.load_state_dict(encoder.projection.state_dict())
 
     def encoder(self, device: torch.device) -> Encoder:
-        """The base encoder, loaded again."""
+        """Load the base encoder again."""
         encoder = Encoder.load(replace(self.config, compile=False)).to(device)
         if encoder.projection is not None and self.projection is not None:
             encoder.projection.load_state_dict(self.projection.state_dict())

@@ -27,9 +27,9 @@ class WholeFile(TorchCheckpointIO):
 def write_whole(checkpoint: dict[str, Any], place: Path, *, advice: str) -> None:
     """Raises `DataError`, with `advice`, if the file cannot be written."""
     try:
-        with written_whole(place, alone=True) as aside:
-            with aside.open("wb") as file:  # whose error names the cause, as that of a path does not
-                torch.save(checkpoint, file)
+        # to a file, whose error names the cause, as that of a path does not
+        with written_whole(place, alone=True) as aside, aside.open("wb") as file:
+            torch.save(checkpoint, file)
     except (OSError, RuntimeError) as error:  # of a failed write torch makes a RuntimeError
         raise DataError(f"cannot write checkpoint {place} ({root_cause(error)}): {advice}") from error
 

@@ -1,8 +1,8 @@
-"""Lightning's side of the data: stores are prepared once a node, opened by every process, and read by step number.
+"""The LightningDataModule: stores are prepared once per node, opened by every process, and read by step number.
 
-A run's position is one integer, counted as batches are handed out, so what workers prefetched is not lost on
-resume. It stands in the DataModule's state because Lightning can drop a loader's. The loader has a length (the
-whole run), so Lightning does not fetch ahead of it.
+A run's position is one integer, counted when batches are handed out, so batches that workers prefetched are not lost on
+resume. The position is in the DataModule's state because Lightning can drop a loader's state. The loader's length is
+the whole run, so Lightning does not fetch beyond it.
 """
 
 from __future__ import annotations
@@ -42,27 +42,27 @@ log = logging.getLogger("mtcl")
 
 
 class MtclDataModule(pl.LightningDataModule):
-    """The data of a run, and the one place where its tasks are given.
+    """The data of a run. Its tasks are given here and nowhere else.
 
     Args:
-        root: Folder with a sub-folder for each task; the environment's MTCL_DATA if null.
-        tasks: The run's tasks by name (set as the top-level key `tasks`); from Python also mappings of their options.
-        tasks_dir: More folders of task files, beside ./tasks and MTCL_TASKS_DIR.
-        batch_size: Pairs per sub-batch, over all ranks, where the task gives none.
-        max_length: Tokens a text is cut to where the task gives none.
-        tasks_per_step: Sub-batches per step; as many as there are tasks if null.
-        alpha: Shares of tasks go by pairs^alpha: 0 all the same, 1 proportional.
-        cap: Most pairs of a task that count for its share.
-        pairs_per_task: Train on so many pairs of each task, which the seed chooses; all if null. An anchor of a cluster
+        root: Folder with a sub-folder for each task; the environment variable MTCL_DATA if null.
+        tasks: The run's tasks by name (set as the top-level key `tasks`); in Python also mappings of their options.
+        tasks_dir: More folders of task files, in addition to ./tasks and MTCL_TASKS_DIR.
+        batch_size: Pairs per sub-batch, over all ranks, for tasks that give none.
+        max_length: Tokens a text is cut to, for tasks that give none.
+        tasks_per_step: Sub-batches per step; the number of tasks if null.
+        alpha: A task's share is proportional to pairs^alpha: 0 gives equal shares, 1 proportional ones.
+        cap: The most pairs of a task that count for its share.
+        pairs_per_task: Train on this many pairs of each task, chosen by the seed; all if null. An anchor of a cluster
             still meets every other member.
-        held_out: Tasks that are evaluated, apart from `val/mean`, and never trained; they need no training split.
-        allow_leaks: Train although texts of held-out tasks occur among the training texts.
+        held_out: Tasks that are evaluated, but never trained and not part of `val/mean`; they need no training split.
+        allow_leaks: Train even if texts of held-out tasks occur among the training texts.
         num_workers: Worker processes that assemble batches.
-        start_method: How workers start; the platform's own if null.
+        start_method: How workers start; the platform's default if null.
         cache: Folder of the token stores; MTCL_CACHE or ~/.cache/mtcl if null.
-        seed: Decides the order of pairs, and dropout (set from seed_everything).
-        encoder: Whose tokenizer reads the texts where no module does, as when you look at batches; the default encoder
-            if null. In a Trainer the module's encoder reads them.
+        seed: Determines the order of pairs, and dropout (set from seed_everything).
+        encoder: The encoder whose tokenizer reads the texts without a module, for example to look at batches; the
+            default encoder if null. In a Trainer the module's encoder is used.
     """
 
     def __init__(
@@ -98,8 +98,8 @@ class MtclDataModule(pl.LightningDataModule):
         self._plan: Plan | None = None
         self._stores: dict[tuple[str, str], TokenStore] = {}
         self._reader: EncoderConfig | None = None
-        """The encoder whose tokenizer the open stores were read with."""
-        if self.task_configs:  # a dry run of the plan's own checks, before the minutes that stores may take
+        """The encoder whose tokenizer read the open stores."""
+        if self.task_configs:  # run the plan's own checks now, before building stores, which may take minutes
             _ = self.mixture.plan(self.task_configs, dict.fromkeys(self.task_configs, 1), seed=seed).phases
         if both := [name for name in self.held_out if name in self.task_configs]:
             raise ConfigError(f"data.held_out has {both[0]!r}, which `tasks` trains: remove it from one of the two")
@@ -118,12 +118,12 @@ class MtclDataModule(pl.LightningDataModule):
 
     @property
     def encoder_config(self) -> EncoderConfig:
-        """The encoder that reads the texts: the module's, else the one given, else the default one."""
+        """The encoder whose tokenizer reads the texts: the module's, else the given one, else the default."""
         module = self.module
         return module.encoder_config if module is not None else self._own_encoder or EncoderConfig()
 
     def prepare_data(self) -> None:
-        """Build every store that is missing; Lightning calls this in one process per node while the others wait."""
+        """Build missing stores; Lightning calls this in one process per node while the others wait."""
         stage = self.trainer.state.fn.value if self.trainer and self.trainer.state.fn else "fit"
         self._check(stage)
         self._open_all(stage)
@@ -133,14 +133,14 @@ class MtclDataModule(pl.LightningDataModule):
             self._check(stage)
             self._open_all(stage)
         if stage == "fit" and self.trainer and self.trainer.global_step == 0:
-            self.position = 0  # a new run; one that is resumed reads its position from the checkpoint after this
+            self.position = 0  # a new run; a resumed one reads its position from the checkpoint later
         if stage == "fit" and self.held_out:
             with together():
                 if world()[0] == 0:
                     self._check_leaks()
 
     def _check(self, stage: str) -> None:
-        """Raise `ConfigError` for what can be told before stores are built, which may take minutes."""
+        """Raise `ConfigError` for errors that show before the stores are built, which may take minutes."""
         if not self.evaluated:
             raise ConfigError("no task is configured: give --config FILE with tasks, or --tasks.NAME.weight 1")
         module = self.module
@@ -156,7 +156,9 @@ class MtclDataModule(pl.LightningDataModule):
             _ = self.num_steps
 
     def _open_all(self, stage: str) -> None:
-        """What a stage reads: beside training, training splits only for a PCA or for the languages seen in training."""
+        """Open a stage's stores. Apart from training itself, training splits are needed only for a PCA or for the
+        languages seen in training.
+        """
         starts_projection = self.module is not None and self.module.starts_projection
         for name, task in self.tasks.items():
             if stage == "fit" or starts_projection or kind_of(task) is Kind.PARALLEL:
@@ -200,7 +202,7 @@ class MtclDataModule(pl.LightningDataModule):
         return self.max_length if own is None else own
 
     def prompt_of(self, name: str) -> str:
-        """What stands before a task's texts."""
+        """The prompt before a task's texts."""
         own = self.task_configs[name].prompt if name in self.task_configs else None
         return self.evaluated[name].prompt if own is None else own
 
@@ -209,13 +211,13 @@ class MtclDataModule(pl.LightningDataModule):
         return tokenizer_of(self.encoder_config)
 
     def store(self, name: str, split: str) -> TokenStore:
-        """A task's store of a split, opened (and built) if it is not yet open."""
+        """A task's store of a split, which is opened (and built) if necessary."""
         if (name, split) not in self._stores or self._reader != _reader_of(self.encoder_config):
             self._open(split, [name])
         return self._stores[name, split]
 
     def sample(self, num_texts: int) -> Ragged:
-        """Tokens of about so many training texts, alike over tasks, which the seed chooses."""
+        """Tokens of about `num_texts` training texts, the same number per task, chosen by the seed."""
         generator = np.random.default_rng(self.seed)
         share = -(-num_texts // len(self.tasks))
 
@@ -241,20 +243,20 @@ class MtclDataModule(pl.LightningDataModule):
         return self._plan
 
     def pools(self, split: str) -> list[Pool]:
-        """The evaluation pools of a split, those of held-out tasks behind."""
+        """The evaluation pools of a split, with those of held-out tasks last."""
         return [
             Pool(name, self.store(name, split), task.metric, self._languages(name))
             for name, task in self.evaluated.items()
         ]
 
     def _languages(self, name: str) -> frozenset[str] | None:
-        """Languages of a task's training split, None if it has none."""
+        """The languages of a task's training split; None if it has none."""
         languages = self.store(name, "train").language_names if (name, "train") in self._stores else ()
         return frozenset(languages) or None
 
     @property
     def kinds(self) -> dict[str, Kind]:
-        """What the pairs of each trained task say."""
+        """The kind of pairs of each trained task."""
         return {name: kind_of(task) for name, task in self.tasks.items()}
 
     @property
@@ -270,7 +272,7 @@ class MtclDataModule(pl.LightningDataModule):
         return int(self.trainer.max_steps * self.trainer.accumulate_grad_batches)
 
     def train_dataloader(self) -> DataLoader[StepBatch]:
-        """Steps from the run's position to its end; without a Trainer from the first one on, of one rank."""
+        """Steps from the run's position to its end. Without a Trainer: all steps from the first, for a single rank."""
         num_steps, trainer, module = self.num_steps, self.trainer, self.module
         end, rank, ranks, on_gpu = ENDLESS, 0, 1, False
         if num_steps is not None and trainer is not None:
@@ -309,13 +311,13 @@ class MtclDataModule(pl.LightningDataModule):
     test_dataloader = predict_dataloader = val_dataloader
 
     def state_dict(self) -> dict[str, Any]:
-        """Micro-steps of an unfinished optimizer step are done again: their gradient is not in a checkpoint."""
-        assert self.trainer is not None  # Lightning saves the state of a Trainer's data only
+        """Micro-steps of an unfinished optimizer step are repeated, because their gradient is not in a checkpoint."""
+        assert self.trainer is not None  # Lightning saves only the state of a Trainer's data
         num_open = (self.trainer.fit_loop.total_batch_idx + 1) % self.trainer.accumulate_grad_batches
         return {"position": self.position - num_open, "slots": self.plan.num_slots, "tasks": list(self.tasks)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue after the slots handed out, on a whole step; with other tasks than before, at the same step."""
+        """Continue after the slots handed out, at a whole step; if the tasks have changed, at the same step."""
         position, slots, tasks = (state_dict.get(name) for name in ("position", "slots", "tasks"))
         if not isinstance(position, int) or not isinstance(slots, int) or not isinstance(tasks, list):
             raise ConfigError(f"the checkpoint is malformed: its position in the data is {state_dict!r:.80}")
@@ -324,7 +326,7 @@ class MtclDataModule(pl.LightningDataModule):
             self.position = -(-position * slots // self.plan.num_slots)
 
     def described(self) -> dict[str, Any]:
-        """The data's part of a configuration, as plain values."""
+        """The `data` part of a configuration, as plain values."""
         own = ("max_length", "allow_leaks", "num_workers", "start_method", "tasks_dir")
         return {
             "root": None if self.root is None else str(self.root),
@@ -335,5 +337,5 @@ class MtclDataModule(pl.LightningDataModule):
 
 
 def _reader_of(encoder: EncoderConfig) -> EncoderConfig:
-    """What of an encoder decides the tokens of a text."""
+    """The options of an encoder that determine a text's tokens."""
     return EncoderConfig(encoder.name, encoder.revision, trust_remote_code=encoder.trust_remote_code)

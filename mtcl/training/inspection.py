@@ -1,4 +1,4 @@
-"""A step as a person debugs it: each task's pairs as text, who is left out of the negatives and why, and what is cut.
+"""Shows a step for debugging: each task's pairs as text, what is left out of the negatives and why, and what is cut.
 
 data = MtclDataModule(root="data/demo", tasks={"search": {}})
 print(mtcl.inspect_batch(data, step=3))
@@ -26,14 +26,14 @@ from mtcl.training.datamodule import MtclDataModule
 from mtcl.types import IntArray
 
 WIDTH = 72
-"""Characters of a text that are shown."""
+"""The number of characters of a text to show."""
 NO_LIMIT = 1 << 20
-"""Tokens of a text when it is not cut."""
+"""A max length in tokens at which no text is cut."""
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Row `row`'s positive takes no part as a negative of a row, for the key that both carry."""
+    """The positive of row `row` is not used as a negative of another row, because both have the key `key`."""
 
     row: int
     text: str
@@ -42,7 +42,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class InspectedPair:
-    """A row of a sub-batch: its texts, and which rows' positives are not its negatives."""
+    """A row of a sub-batch: its texts, and the positives of other rows that are not its negatives."""
 
     anchor: str
     positive: str
@@ -53,7 +53,7 @@ class InspectedPair:
 
 @dataclass(frozen=True)
 class InspectedTask:
-    """A task's sub-batch. `num_cut_tokens` tokens of `num_cut_texts` texts are beyond `max_length`."""
+    """A task's sub-batch. `max_length` cuts `num_cut_tokens` tokens from `num_cut_texts` texts."""
 
     name: str
     pairs: tuple[InspectedPair, ...]
@@ -64,12 +64,12 @@ class InspectedTask:
 
     @property
     def left_out_share(self) -> float:
-        """Share of the other rows' positives that are not negatives, in the mean over rows."""
+        """The share of the other rows' positives that are not negatives, averaged over rows."""
         others = len(self.pairs) * (len(self.pairs) - 1)
         return sum(len(pair.left_out) for pair in self.pairs) / max(1, others)
 
     def lines(self, num_pairs: int) -> Iterator[str]:
-        """The sub-batch in words."""
+        """The sub-batch as text, line by line."""
         yield (
             f"{self.name}: {len(self.pairs)} pairs, {self.num_texts} texts; left out of the negatives: "
             f"{self.left_out_share:.1%}; cut at {self.max_length} tokens: {self.num_cut_texts} texts, "
@@ -87,13 +87,13 @@ class InspectedTask:
 
 @dataclass(frozen=True)
 class InspectedStep:
-    """All sub-batches of a step, over all ranks. As text: + is a positive, - a hard negative, ~ a row left out."""
+    """All sub-batches of a step, over all ranks. In the text, + is a positive, - a hard negative, ~ a row left out."""
 
     step: int
     tasks: tuple[InspectedTask, ...]
 
     def text(self, num_pairs: int = 8) -> str:
-        """The step in words, with the first pairs of each sub-batch."""
+        """The step as text, with the first pairs of each sub-batch."""
         lines = [f"step {self.step}   (+ positive, - hard negative, ~ left out of the negatives)"]
         for task in self.tasks:
             lines += ["", *task.lines(num_pairs)]
@@ -104,9 +104,9 @@ class InspectedStep:
 
 
 def inspect_batch(data: MtclDataModule, step: int = 0) -> InspectedStep:
-    """What training sees in a step: pairs as text, who is a positive, who is left out and by which key, what is cut.
+    """Show a training step: its pairs as text, positives, texts left out and by which key, and what is cut.
 
-    Needs no Trainer. Builds the token stores that are missing. `step` counts micro-steps from 0.
+    Needs no Trainer. Builds missing token stores. `step` counts micro-steps from 0.
 
     Raises `ConfigError` for a negative step or data without tasks.
     """
@@ -161,7 +161,7 @@ def _inspected(
 def _said(
     anchor_keys_K: IntArray, other_keys_K: IntArray, anchor: str, ids: Mapping[int, str], store: TokenStore
 ) -> str:
-    """The key that an anchor and another row's positive both carry, in words."""
+    """Describe the key that an anchor and another row's positive share."""
     common = [int(key) for key in np.intersect1d(anchor_keys_K, other_keys_K) if key]
     if named := [ids[key] for key in common if key in ids]:
         return f"both have {named[0]}"
@@ -174,7 +174,7 @@ def _said(
 
 
 def names_of_ids(task: Task, root: Path | None) -> dict[int, str]:
-    """Keys of the ids in a task's training rows, in words: `doc_id '15-1252'`. Of columns that its pairs name."""
+    """Key -> description, as in `doc_id '15-1252'`, of the ids in the columns that the task's pairs name."""
     named = [getattr(task.pairs, one.name) for one in fields(task.pairs)] if hasattr(task.pairs, "kind") else []  # type: ignore[arg-type]
     rows = as_table(task.data("train", root))
     found: dict[int, str] = {}

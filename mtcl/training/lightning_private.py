@@ -10,16 +10,16 @@ from lightning.pytorch.strategies import DDPStrategy
 
 
 def allow_unused_parameters(trainer: pl.Trainer) -> None:
-    """Tell DDP that a step may leave parameters without gradient: those of tasks that have no slot in it.
+    """Tell DDP that parameters may have no gradient in a step: those of tasks that have no slot in it.
 
-    The strategy may have been chosen by Lightning (`strategy: auto`), so its constructor is out of reach.
+    Lightning may have chosen the strategy (`strategy: auto`), so this cannot be an argument of its constructor.
     """
     if isinstance(trainer.strategy, DDPStrategy):
         trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
 
 
 def silence_sigterm_broadcast(trainer: pl.Trainer) -> None:
-    """Take out a broadcast in every step of several ranks, and a hang on SIGTERM (see `Interruption`)."""
+    """Remove a broadcast in every step with several ranks, and a hang on SIGTERM (see `Interruption`)."""
     loop: Any = trainer.fit_loop.epoch_loop
     if hasattr(loop, "_broadcast_sigterm_tensor"):
         loop._broadcast_sigterm_tensor = _nothing
@@ -30,7 +30,7 @@ def _nothing(*arguments: object) -> None:
 
 
 def set_batches_done(checkpoint: dict[str, Any], batches: int) -> None:
-    """Have the loops of a checkpoint count `batches` micro-steps: accumulation may be another, or was left half-way."""
+    """Set a checkpoint's loops to `batches` micro-steps: accumulation may have changed, or was interrupted half-way."""
     progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
     for counts in (progress["total"], progress["current"]):
         open_ones = counts["ready"] - counts["completed"]
@@ -38,7 +38,7 @@ def set_batches_done(checkpoint: dict[str, Any], batches: int) -> None:
 
 
 def is_accumulating(trainer: pl.Trainer) -> bool:
-    """Whether the batch that has just ended did not end an optimizer step."""
+    """Whether the batch that has just ended was not the last of an optimizer step."""
     return bool(trainer.fit_loop.epoch_loop._should_accumulate())
 
 
@@ -50,13 +50,13 @@ def is_validation_due(trainer: pl.Trainer) -> bool:
 
 
 def follow_weights(averaging: WeightAveraging) -> None:
-    """Let the next update of the average be a copy of the weights, as the first one is."""
+    """Make the next update of the average a copy of the weights, like the first one."""
     model: Any = averaging._average_model
     model.n_averaged.zero_()
 
 
 def keep_samplers(trainer: pl.Trainer) -> None:
-    """Keep Lightning from replacing our loaders' samplers by distributed ones, which is its default.
+    """Keep Lightning from replacing our loaders' samplers with distributed ones, which is its default.
 
     The plan already gives each rank its share of a step, and every rank takes part in evaluating each pool.
     """

@@ -1,8 +1,9 @@
-"""Interpolates the weights of encoders that began as one.
+"""Interpolates the weights of encoders with a common origin.
 
-Fine-tuned weights of one origin lie in one basin: their mean does what each does, often better (model soups, Wortsman
-et al. 2022, arXiv 2203.05482), and a mean with the base encoder gives back what fine-tuning forgot (LM-Cocktail, Xiao
-et al. 2023, arXiv 2311.13534). That holds for a common origin only, so projections that began differently are refused.
+Weights fine-tuned from one origin lie in one basin: their mean performs as well as each, often better (model soups,
+Wortsman et al. 2022, arXiv 2203.05482), and a mean with the base encoder restores what fine-tuning forgot (LM-Cocktail,
+Xiao et al. 2023, arXiv 2311.13534). This holds only for a common origin, so projections that started differently are
+rejected.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ SHARED, ORIGIN = "encoder.", "base_projection."
 
 @dataclass(frozen=True)
 class Ingredient:
-    """The weights of a module under a name for messages; `weight` is its share, in any unit."""
+    """A module's weights, with a name for messages; `weight` is its share, in any unit."""
 
     name: str
     state: State
@@ -29,9 +30,10 @@ class Ingredient:
 
 
 def merge(ingredients: Sequence[Ingredient]) -> State:
-    """The weighted mean of each tensor, over the ingredients that have it; weights are divided by their sum.
+    """The weighted mean of each tensor over the ingredients that have it; weights are divided by their sum.
 
-    All have the same encoder; parameters of losses may be of one task only. Raises `ConfigError` if they do not fit.
+    All must have the same encoder; loss parameters may be in some ingredients only. Raises `ConfigError` if they do not
+    fit.
     """
     _check_weights([part.weight for part in ingredients])
     for other in ingredients[1:]:
@@ -58,7 +60,7 @@ def _check_weights(weights: list[float]) -> None:
 
 
 def _check_fit(one: Ingredient, other: Ingredient) -> None:
-    """Raise `ConfigError` unless both have encoder tensors of equal names and shapes, and projections of one origin."""
+    """Raise `ConfigError` unless names and shapes of the encoder's tensors and the initial projections are the same."""
     shapes = [{k: tuple(v.shape) for k, v in part.state.items() if k.startswith(SHARED)} for part in (one, other)]
     differing = [name for name in shapes[0] | shapes[1] if shapes[0].get(name) != shapes[1].get(name)]
     if differing:
@@ -71,6 +73,6 @@ def _check_fit(one: Ingredient, other: Ingredient) -> None:
     for name in one.state:
         if name.startswith(ORIGIN) and not torch.equal(one.state[name], other.state.get(name, one.state[name])):
             raise ConfigError(
-                f"the projections of {one.name!r} and {other.name!r} began differently (a PCA of other texts), so "
+                f"the projections of {one.name!r} and {other.name!r} started differently (a PCA of other texts), so "
                 "their dimensions mean different things: start one run from the other's weights with --init_from"
             )

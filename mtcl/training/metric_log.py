@@ -1,8 +1,8 @@
-"""From a step's tensors and an evaluation's results to the run's loggers and to Lightning's `callback_metrics`.
+"""Sends a step's values and an evaluation's results to the run's loggers and to Lightning's `callback_metrics`.
 
 Training values are added up on the device and read once per log point, so that logging never makes the device wait in a
-step. Results of evaluations also go through `self.log`, which is what `trainer.test()` returns and what EarlyStopping,
-ModelCheckpoint and tuners monitor.
+step. Evaluation results also go through `self.log`: `trainer.test()` returns them, and EarlyStopping, ModelCheckpoint
+and tuners monitor them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class MetricLog:
-    """What a module logs. `gradient_norm` is that of the last optimizer step."""
+    """Logs a module's metrics. `gradient_norm` is that of the last optimizer step."""
 
     def __init__(self, module: MtclModule, tasks: list[str]) -> None:
         self.module, self.tasks = module, tasks
@@ -37,15 +37,15 @@ class MetricLog:
         self._shown_at = 0
 
     def begin(self) -> None:
-        """Start at the step that the run is at."""
+        """Start at the run's current step."""
         self._shown_at = self.module.global_step
 
     def observe(self, task: int, view: View, loss_of: Loss, loss: Tensor) -> None:
-        """Add one sub-batch's loss, accuracy, cosines and share of candidates that keys leave out."""
+        """Add one sub-batch's loss, accuracy, cosines, and the share of candidates that keys leave out."""
         self.means.observe(task, observe(view, loss, loss_of.temperature))
 
     def count(self, batch: StepBatch) -> None:
-        """Add what a step puts through the encoder."""
+        """Add a step's numbers of tokens, texts and pairs."""
         throughput = self.means.throughput
         throughput.tokens += batch.texts.num_tokens
         throughput.padded += batch.texts.num_padded
@@ -54,8 +54,8 @@ class MetricLog:
         throughput.pairs += sum(len(part) for part in batch.parts)
 
     def show_cosines(self, losses: dict[str, Tensor], every: int) -> None:
-        """A chart for each two tasks: a diagnostic, since conflict of gradients does not foretell harm (Mueller et al.
-        2024, arXiv 2408.14677).
+        """Log the gradient cosine of each two tasks. It is only a diagnostic: conflicting gradients do not predict harm
+        (Mueller et al. 2024, arXiv 2408.14677).
         """
         if every and self.module.global_step % every == 0 and len(losses) > 1:
             cosine_KK = cosines(gramian_of(losses, self.module.encoder.last_shared())).tolist()
@@ -76,20 +76,20 @@ class MetricLog:
             return
         self._shown_at = step
         norm = float(self.gradient_norm)
-        if not math.isfinite(norm) and trainer.precision != "16-mixed":  # there scaled losses may overflow
+        if not math.isfinite(norm) and trainer.precision != "16-mixed":  # with fp16, scaled losses may overflow
             raise DivergedError(f"the gradient's norm is {norm} at step {step}: {DivergedError.advice}")
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         self._to_loggers(self.means.flush() | {metrics.GRADIENT_NORM: norm, metrics.LEARNING_RATE: rate})
 
     def show_base(self, results: Mapping[str, Result]) -> None:
-        """The base encoder's results, as those of step 0."""
+        """Log the base encoder's results as those of step 0."""
         self._to_loggers(self._values("val", results))
 
     def show_results(self, split: str, results: Mapping[str, Result]) -> None:
-        """An evaluation's figures: each task's, and the macro means. In a hook that ends an evaluation."""
+        """Log an evaluation's figures, of each task and as macro means. Call it in a hook that ends an evaluation."""
         shown = self._values(split, results)
         in_training = self.module.trainer.state.fn == "fit"
-        if in_training:  # with the optimizer step; Lightning would add a chart of epochs
+        if in_training:  # by optimizer step; Lightning would add a chart of epochs
             self._to_loggers(shown)
         self.module.log_dict(shown, logger=not in_training, sync_dist=True)
 
@@ -101,11 +101,11 @@ class MetricLog:
         return shown
 
     def means_of(self, split: str, primary: Mapping[str, float]) -> dict[str, float]:
-        """Macro means of primary metrics by tag, of trained and of held-out tasks."""
+        """Macro means of primary metrics by tag, for trained and for held-out tasks."""
         return metrics.means(split, primary, self.module.data.held_out)
 
     def base_means(self, tasks: Iterable[str]) -> dict[str, float]:
-        """The base encoder's macro means over these tasks; none if it was not evaluated on all of them."""
+        """The base encoder's macro means over these tasks; empty if it was not evaluated on all of them."""
         known = self.module.base.figures
         return self.means_of("val", {name: known[name] for name in tasks}) if {*tasks} <= known.keys() else {}
 

@@ -1,6 +1,6 @@
-"""What a run shows: every tag name, and the running means between two log points.
+"""The logged metrics: every tag name, and the running means between two log points.
 
-Values are added up on the device and read once a log point, so logging does not make the device wait in each step.
+Values are added up on the device and read once per log point, so logging does not make the device wait in each step.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ PADDING_SHARE = "throughput/padding_share"
 DISTINCT_SHARE = "throughput/distinct_share"
 VAL_GAIN = "val/mean_gain_on_base"
 TASK_TRAIN = ("loss", "accuracy", "temperature", "cosine_positives", "cosine_negatives", "left_out_share")
-"""Training values of a task, in the order of the tensor that `observe` takes."""
+"""A task's training values, in the order of the tensor that `observe` takes."""
 
 
 def train_tag(value: str, task: str) -> str:
-    """For example `train_loss/search`: one group of charts a value, one chart a task."""
+    """For example `train_loss/search`: one group of charts per value, one chart per task."""
     return f"train_{value}/{task}"
 
 
@@ -48,12 +48,12 @@ def mean_tag(split: str) -> str:
 
 
 def held_out_mean_tag(split: str) -> str:
-    """The same of tasks that are held out."""
+    """The macro mean of the held-out tasks' primary metrics."""
     return f"{split}/held_out_mean"
 
 
 def mean_groups(split: str, tasks: Iterable[str], held_out: Collection[str]) -> dict[str, list[str]]:
-    """The tasks that each macro mean is taken over, by its tag."""
+    """The tasks of each macro mean, by its tag."""
     groups: dict[str, list[str]] = {}
     for task in tasks:
         groups.setdefault(held_out_mean_tag(split) if task in held_out else mean_tag(split), []).append(task)
@@ -61,7 +61,7 @@ def mean_groups(split: str, tasks: Iterable[str], held_out: Collection[str]) -> 
 
 
 def means(split: str, primary: Mapping[str, float], held_out: Collection[str]) -> dict[str, float]:
-    """Macro means of the tasks' primary metrics by tag, of those trained and of those held out if there are any."""
+    """Macro means of primary metrics by tag: of the trained tasks, and of the held-out tasks if there are any."""
     groups = mean_groups(split, primary, held_out)
     return {tag: sum(primary[task] for task in tasks) / len(tasks) for tag, tasks in groups.items()}
 
@@ -70,20 +70,20 @@ VAL_MEAN = mean_tag("val")
 
 
 def layout(tasks: list[str]) -> dict[str, dict[str, list[object]]]:
-    """TensorBoard's custom layout: one chart with a line a task for each training value."""
+    """TensorBoard's custom layout: one chart for each training value, with one line per task."""
     charts: dict[str, list[object]] = {v: ["Multiline", [train_tag(v, t) for t in tasks]] for v in TASK_TRAIN}
     return {"all tasks": charts}
 
 
 def add_layout(logger: Logger, tasks: list[str]) -> None:
-    """Give a TensorBoard logger the custom layout of these tasks."""
+    """Give a TensorBoard logger the custom layout for these tasks."""
     if isinstance(logger, TensorBoardLogger):
         logger.experiment.add_custom_scalars(layout(tasks))
 
 
 @dataclass
 class Throughput:
-    """What passed through the encoder since the last log point."""
+    """Numbers of tokens, texts and pairs since the last log point."""
 
     tokens: int = 0
     padded: int = 0
@@ -92,7 +92,7 @@ class Throughput:
     pairs: int = 0
 
     def values(self, seconds: float) -> dict[str, float]:
-        """Rates of all ranks together, as if the others did what this one did; shares are this rank's."""
+        """Rates of all ranks together, assuming that all do the same as this one; shares are of this rank only."""
         ranks = world()[1]
         return {
             TOKENS_PER_S: self.tokens * ranks / seconds,
@@ -103,7 +103,7 @@ class Throughput:
 
 
 class RunningMeans:
-    """Running means by task between log points. `latest` holds what was shown last, for the progress bar."""
+    """Running means by task between log points. `latest` has the values logged last, for the progress bar."""
 
     def __init__(self, tasks: list[str]) -> None:
         self.tasks = tasks
@@ -118,7 +118,7 @@ class RunningMeans:
         self._counts[name] = self._counts.get(name, 0) + 1
 
     def flush(self) -> dict[str, float]:
-        """The means since the last flush, over all ranks, by tag; then start afresh. All ranks call it together."""
+        """Return the means since the last flush, over all ranks, by tag, and reset. All ranks must call it together."""
         shown = self.throughput.values(time.perf_counter() - self._since) if self.throughput.padded else {}
         if self._sums:
             means = mean_over_ranks(torch.stack([total / self._counts[name] for name, total in self._sums.items()]))
@@ -133,11 +133,11 @@ class RunningMeans:
         return shown
 
     def pause(self) -> None:
-        """Stop the clock of throughput, for a validation."""
+        """Stop the throughput clock for a validation."""
         self._paused_at = time.perf_counter()
 
     def go_on(self) -> None:
-        """Start it again behind a pause."""
+        """Restart the clock after a pause."""
         self._since += time.perf_counter() - self._paused_at
 
     def _clear(self) -> None:

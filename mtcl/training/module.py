@@ -1,8 +1,8 @@
 """The LightningModule: the shared encoder and each task's loss.
 
-A step is one packed forward over all texts of all tasks, then each sub-batch's loss on its rows; the training loss is
-the mean over sub-batches, weighted. Everything that learns is a parameter here, and Lightning does the rest (automatic
-optimisation). The module knows its tasks from the `MtclDataModule` that it is trained with; the two meet in `setup`.
+A step is one packed forward pass over all texts of all tasks, then each sub-batch's loss on its rows. The training loss
+is the weighted mean over sub-batches. Everything that is trained is a parameter of this module, and Lightning does the
+rest (automatic optimisation). In `setup` the module takes its tasks from the Trainer's `MtclDataModule`.
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ class MtclModule(pl.LightningModule):
     """Multi-task contrastive training of one encoder.
 
     Args:
-        encoder: The shared encoder; from Python also a mapping of its options, as {"dim": 50}.
-        optimizer: Learning rates and schedule; from Python also a mapping.
-        weighting: How the tasks' losses become one; the weighted mean if null.
-        gradient_cosines_every_n_steps: Show the cosines of the tasks' gradients so often; 0 for never.
-        eval_dims: Also evaluate the vectors cut to so many leading dimensions, of unit length again.
-        eval_groups: Also a linear probe, nearest neighbours and k-means, for tasks whose posts fall into groups.
-        activation_checkpointing: Keep only one chunk's activations at a time and compute them again in the backward
-            pass: activations do not grow with the batch, at the price of a second forward.
-        evaluate_base: Evaluate the base encoder before the first step, to compare with.
-        allow_changes: Resume a checkpoint even if its tasks, pairs or encoder are not the same as now.
+        encoder: The shared encoder; in Python also a mapping of its options, such as {"dim": 50}.
+        optimizer: Learning rates and schedule; in Python also a mapping.
+        weighting: How the tasks' losses are combined into one; the weighted mean if null.
+        gradient_cosines_every_n_steps: Optimizer steps between logs of the tasks' gradient cosines; 0 for never.
+        eval_dims: Also evaluate vectors cut to these numbers of leading dimensions and normalised to unit length.
+        eval_groups: Also evaluate a linear probe, nearest neighbours and k-means, for tasks whose posts have groups.
+        activation_checkpointing: Keep only one chunk's activations at a time and recompute them in the backward pass:
+            memory for activations does not grow with the batch, at the cost of a second forward pass.
+        evaluate_base: Evaluate the base encoder before the first step, for comparison.
+        allow_changes: Resume a checkpoint even if its tasks, pairs or encoder differ from the present ones.
     """
 
     def __init__(
@@ -83,12 +83,12 @@ class MtclModule(pl.LightningModule):
                 check_installed()
         if odd := [dim for dim in self.eval_dims if not 0 < dim < self.encoder.dim]:
             raise ConfigError(
-                f"model.eval_dims has {odd[0]}: give 1 to {self.encoder.dim - 1}, the encoder has {self.encoder.dim}"
+                f"model.eval_dims has {odd[0]}: give 1 to {self.encoder.dim - 1}; the encoder has {self.encoder.dim}"
             )
         self.gradient_cosines_every_n_steps = gradient_cosines_every_n_steps
         self.evaluate_base, self.allow_changes = evaluate_base, allow_changes
         self.base = BaseReference(self.encoder_config, self.encoder)
-        self.base_projection = self.base.projection  # among the weights: a checkpoint can be compared with its base
+        self.base_projection = self.base.projection  # saved, so that a checkpoint can be compared with its base
         self.losses = nn.ModuleDict()
         self.weighting = weighting or Mean()
         self.task_configs: Mapping[str, TaskConfig] = {}
@@ -96,23 +96,23 @@ class MtclModule(pl.LightningModule):
         self.history: dict[int, dict[str, float]] = {}
         """Primary metrics on validation, by optimizer step and task."""
         self.results: dict[str, Result] = {}
-        """Of the last evaluation, by task."""
+        """The last evaluation's results, by task."""
         self.trained_before: set[str] = set()
-        """Tasks that the weights had seen before this run."""
+        """Tasks that the weights were trained on before this run."""
         self._start: SavedRun | None = None
 
-    # The run's beginning
+    # Start of a run
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]
         cls, checkpoint_path: str | Path, *, trust_checkpoint: bool = False, **options: Any
     ) -> MtclModule:
-        """A module with the encoder of a checkpoint and its losses' parameters; to evaluate, or to train further.
+        """Make a module with a checkpoint's encoder and loss parameters, to evaluate it or to train it further.
 
         Args:
             checkpoint_path: A run folder (its best checkpoint), or a .ckpt file of any Lightning Trainer.
-            trust_checkpoint: Run code of the base model's repository if the run did.
-            options: Arguments of the module; the encoder and the optimizer are the checkpoint's where not given.
+            trust_checkpoint: Run code from the base model's repository if the run did.
+            options: Arguments of the module; encoder and optimizer default to the checkpoint's.
         """
         saved = SavedRun.read(checkpoint_path, trust=trust_checkpoint)
         optimizer = from_mapping(OptimizerConfig, saved.section("model", "optimizer"), where="model.optimizer")
@@ -122,15 +122,15 @@ class MtclModule(pl.LightningModule):
         return module
 
     def start_from(self, saved: SavedRun) -> None:
-        """Begin with the weights of a checkpoint: now the encoder's, in `setup` the parameters of the tasks' losses.
+        """Start from a checkpoint's weights: take the encoder's now and the tasks' loss parameters in `setup`.
 
-        Raises `ConfigError` if the checkpoint is of another encoder.
+        Raises `ConfigError` if the checkpoint has a different encoder.
         """
         resume.check_dim(saved.state, self.encoder)
         own = self.state_dict()
         shapes = [{k: v.shape for k, v in s.items() if k.startswith("encoder.")} for s in (saved.state, own)]
         if shapes[0] != shapes[1]:
-            raise ConfigError("the checkpoint has another encoder than model.encoder.name: give the same")
+            raise ConfigError("the checkpoint's encoder differs from model.encoder.name: give the same encoder")
         if self.evaluate_base and saved.base_weights not in (None, self.base.weights):
             raise ConfigError(
                 f"model.encoder.name is {self.encoder_config.name!r}, but the checkpoint was trained from other "
@@ -140,7 +140,7 @@ class MtclModule(pl.LightningModule):
         self._take_weights(saved)
 
     def _take_weights(self, saved: SavedRun) -> None:
-        """Of the encoder and of losses for tasks that both have."""
+        """Take the encoder's weights, and the loss parameters of the tasks that both have."""
         own = self.state_dict()
         wanted = {k: v for k, v in saved.state.items() if k in own and not k.startswith("weighting.")}
         if odd := [name for name, value in wanted.items() if value.shape != own[name].shape]:
@@ -149,7 +149,7 @@ class MtclModule(pl.LightningModule):
 
     @property
     def data(self) -> MtclDataModule:
-        """The data that the module meets in its Trainer."""
+        """The Trainer's data."""
         from mtcl.training.datamodule import MtclDataModule
 
         data = getattr(self.trainer, "datamodule", None)
@@ -177,25 +177,25 @@ class MtclModule(pl.LightningModule):
 
     @property
     def _is_restored(self) -> bool:
-        """Whether weights are, or will be, those of a checkpoint."""
+        """Whether the weights come, or will come, from a checkpoint."""
         return self._start is not None or self.trainer.ckpt_path is not None
 
     @property
     def starts_projection(self) -> bool:
-        """Whether the projection is to begin as the PCA of training texts; their stores must be open then."""
+        """Whether the projection starts as the PCA of training texts; if so, their stores must be open."""
         return self.encoder.projection is not None and self.encoder_config.projection == "pca" and not self._is_restored
 
     def choose_losses(self, tasks: Mapping[str, TaskConfig], kinds: Mapping[str, Kind]) -> None:
-        """Take the tasks of a run: the loss that each one's configuration gives, or the usual one for its pairs.
+        """Take a run's tasks, and each task's configured loss or the default one for its pairs.
 
-        Raises `ConfigError` for a loss that is not made for the pairs or the encoder.
+        Raises `ConfigError` for a loss that does not support the pairs or the encoder.
         """
         if list(tasks) == list(self.task_configs):
             return
         if self.task_configs:
-            raise ConfigError(f"the module has the tasks {', '.join(self.task_configs)}: make another for other tasks")
+            raise ConfigError(f"the module has the tasks {', '.join(self.task_configs)}: make a new one for others")
         if taken := [name for name in tasks if hasattr(nn.ModuleDict(), name)]:
-            raise ConfigError(f"task name {taken[0]!r} is one that torch keeps for itself: rename the task")
+            raise ConfigError(f"task name {taken[0]!r} is reserved by torch: rename the task")
         for name, kind in kinds.items():
             loss = tasks[name].loss or default_loss(kind)
             if kind not in loss.kinds:
@@ -213,7 +213,7 @@ class MtclModule(pl.LightningModule):
 
     @property
     def lr(self) -> float:
-        """The backbone's learning rate, by the name under which Lightning's LearningRateFinder reads and sets it."""
+        """The backbone's learning rate; Lightning's LearningRateFinder reads and sets it under this name."""
         return self.optimizer_config.lr
 
     @lr.setter
@@ -233,8 +233,8 @@ class MtclModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def teacher_file(self, task: str) -> Path | None:
-        """The file of the vectors that a teacher gives a task's training texts, made first where there is none; None
-        where the task's loss wants no teacher.
+        """The file of the teacher's vectors of a task's training texts, made if missing; None if the task's loss has no
+        teacher.
         """
         loss = cast("Loss", self.losses[task])
         if loss.teacher is None:
@@ -247,7 +247,7 @@ class MtclModule(pl.LightningModule):
         if loss.matches_teacher and teacher.encoder.dim != self.encoder.dim:
             raise ConfigError(
                 f"tasks.{task}.loss: the teacher {loss.teacher!r} has {teacher.encoder.dim} dimensions, the encoder "
-                f"{self.encoder.dim}: set model.encoder.dim, or take the teacher {BASE!r}"
+                f"{self.encoder.dim}: set model.encoder.dim, or use the teacher {BASE!r}"
             )
         precision = str(self.trainer.precision)
 
@@ -298,7 +298,7 @@ class MtclModule(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip, and keep the norm that clipping computes. Lightning's own refuses fused AdamW under bf16-mixed."""
+        """Clip and keep the norm that clipping computes. Lightning's own method rejects fused AdamW with bf16-mixed."""
         if gradient_clip_algorithm == "value" and gradient_clip_val:
             nn.utils.clip_grad_value_(self.parameters(), gradient_clip_val)
             gradient_clip_val = None
@@ -326,7 +326,7 @@ class MtclModule(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         self.metric_log.means.go_on()
-        if self.trainer.sanity_checking:  # some of the tasks
+        if self.trainer.sanity_checking:  # it covers only some of the tasks
             return
         if self.trainer.state.fn == "fit":
             self.history[self.global_step] = primary_of(self.results)
@@ -356,13 +356,13 @@ class MtclModule(pl.LightningModule):
         return evaluate(pool, embed, dims=self.eval_dims, groups=self.eval_groups)
 
     def embed(self, tokens: Ragged, encoder: Encoder | None = None) -> Tensor:
-        """(T, D) unit vectors on the CPU of tokenised texts in the Trainer's precision, by another encoder if given."""
+        """(T, D) unit vectors of tokenised texts, on the CPU, in the Trainer's precision; by `encoder` if given."""
         with self.trainer.precision_plugin.forward_context():
             return (encoder or self.encoder).embed(tokens, tokens_per_chunk=self.encoder_config.chunk_size)
 
     @contextmanager
     def as_base(self) -> Iterator[None]:
-        """Inside, the module has the base encoder; afterwards the trained one again."""
+        """Inside this context, the module has the base encoder; afterwards it has the trained one again."""
         trained = self.encoder
         self.encoder = self.base.encoder(self.device)
         try:
@@ -399,14 +399,14 @@ class MtclModule(pl.LightningModule):
         }
 
     def facts(self) -> resume.Facts:
-        """What decides the pairs of each step and what their loss is computed from."""
+        """The settings and data that determine each step's pairs and loss."""
         accumulate = self.trainer.accumulate_grad_batches
         return resume.facts_of(self.data, self.encoder_config, weights=self.base.weights, accumulate=accumulate)
 
     def _check_ranks_agree(self) -> None:
-        """Raise `ConfigError` on every rank if any has other data, another plan or another encoder than rank 0."""
+        """Raise `ConfigError` on every rank if the data, plan or encoder of any rank differs from rank 0."""
         also = {"trainer.max_steps": self.trainer.max_steps, "data.held_out": self.data.held_out}
         first, *others = of_all_ranks({**self.facts(), **also})
         for rank, facts in enumerate(others, 1):
             if found := resume.differences(first, facts, sides=("on rank 0", f"on rank {rank}")):
-                raise ConfigError(f"ranks differ ({resume.shown(found)}): give all the same files and values")
+                raise ConfigError(f"ranks differ ({resume.shown(found)}): give all ranks the same files and values")

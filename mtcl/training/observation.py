@@ -1,4 +1,4 @@
-"""What is shown of a task's training: accuracy within the batch, cosines, and how much the keys leave out."""
+"""A task's training metrics: accuracy within the batch, cosines, and the share that keys leave out."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from mtcl.losses.relation import NEGATIVE, relation
 
 @torch.no_grad()
 def observe(view: View, loss: Tensor, temperature: Tensor) -> Tensor:
-    """The values of `board.TASK_TRAIN` for one sub-batch, as one tensor on the device.
+    """The values of `metrics.TASK_TRAIN` for one sub-batch, as one tensor on the device.
 
-    Judged pairs have no negatives: what counts them is NaN.
+    Judged pairs have no negatives, so metrics that count negatives are NaN.
     """
     num_rows, num_candidates = len(view.own_N), len(view.positives.all)
     sums = [_sums(view, rows) for rows in row_blocks(num_rows, num_candidates)]
@@ -29,7 +29,7 @@ def observe(view: View, loss: Tensor, temperature: Tensor) -> Tensor:
 
 
 def _sums(view: View, rows: slice) -> Tensor:
-    """Over a block of rows: right answers, cosine of positives, cosine of negatives, number of negatives."""
+    """Sums over a block of rows: right answers, cosine of positives, cosine of negatives, number of negatives."""
     own_N, anchors, candidates = view.own_N[rows], view.anchors.local[rows], view.positives.all
     cosine_NC = cosines(anchors.vectors_ND, candidates.vectors_ND)
     negative_NC = relation(anchors.keys_NK, candidates.keys_NK, own_N) == NEGATIVE

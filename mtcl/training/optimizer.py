@@ -1,4 +1,4 @@
-"""AdamW and its schedule from the configured number of steps.
+"""AdamW and its learning rate schedule over the configured number of steps.
 
 `trainer.estimated_stepping_batches` is not used: reading it in `configure_optimizers` makes Lightning drop a
 loader's state on resume (Lightning issue 20550).
@@ -23,7 +23,7 @@ class OptimizerConfig:
 
     Attributes:
         lr: Learning rate of the backbone.
-        head_lr: Learning rate of what is new: projection and loss parameters.
+        head_lr: Learning rate of the new parameters: projection and losses.
         weight_decay: Decay of matrices; vectors (biases, norms, temperatures) have none.
         warmup_steps: Optimizer steps of linear warm-up.
         decay: How the rate falls to zero at trainer.max_steps.
@@ -44,7 +44,7 @@ class OptimizerConfig:
 def build_optimizer(
     config: OptimizerConfig, *, backbone: nn.Module, heads: Iterable[nn.Module], fused: bool = True
 ) -> torch.optim.AdamW:
-    """AdamW over four groups: backbone and heads, each with and without decay. `fused` excludes an fp16 scaler."""
+    """AdamW over four groups: backbone and heads, each with and without decay. `fused` rules out an fp16 scaler."""
     new = [p for head in heads for p in head.parameters()]
     groups: list[dict[str, Any]] = []
     for parameters, lr in ((list(backbone.parameters()), config.lr), (new, config.head_lr)):
@@ -55,11 +55,11 @@ def build_optimizer(
 
 
 def build_schedule(config: OptimizerConfig, optimizer: torch.optim.Optimizer, *, total_steps: int) -> Any:
-    """Linear warm-up, then decay to zero at `total_steps`. Raises `ConfigError` if warm-up takes the whole run."""
+    """Linear warm-up, then decay to zero at `total_steps`. Raises `ConfigError` if the warm-up is the whole run."""
     warmup = config.warmup_steps
     if warmup >= total_steps:
         raise ConfigError(
-            f"model.optimizer.warmup_steps is {warmup}, but trainer.max_steps is {total_steps}: leave steps to train"
+            f"model.optimizer.warmup_steps is {warmup}, but trainer.max_steps is {total_steps}: give fewer"
         )
 
     def factor(step: int) -> float:

@@ -1,9 +1,9 @@
-"""What a run must share with the checkpoint that it resumes, and what happens where it does not.
+"""Checks that a resumed run matches its checkpoint, and handles accepted differences.
 
-A checkpoint holds the facts that decide the pairs of each step and what their loss is computed from: each task's pairs,
-version and data, the encoder, the mixture. A resumed run compares them with its own. One difference does not count:
-fewer sub-batches per step with as many more steps accumulated make the same optimizer steps. Where the user accepts a
-difference, the run continues after the pairs that were handed out, or at the same step if its tasks differ.
+A checkpoint contains the facts that determine each step's pairs and loss: each task's pairs, version and data, the
+encoder, the mixture. A resumed run compares them with its own. One difference is ignored: fewer sub-batches per step
+with correspondingly more accumulated steps give the same optimizer steps. If the user accepts a difference, the run
+continues after the pairs that were handed out, or at the same step if its tasks differ.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("mtcl")
 
 Facts = dict[str, Any]
-"""Plain values by name, in nested dicts: a checkpoint is read without executing anything."""
+"""Plain values by name, in nested dicts, so that reading a checkpoint executes nothing."""
 SHOWN = 4
 PLAIN_OF_TRAINER = (
     "max_steps",
@@ -44,14 +44,14 @@ PLAIN_OF_TRAINER = (
     "num_sanity_val_steps",
     "precision",
 )
-"""Options of the Trainer that decide what a run computes: numbers and names, nothing that can be called."""
+"""Options of the Trainer that determine a run's results and are plain numbers or names."""
 ANEW = "--init_from instead of --resume starts a new run from the weights"
 IN_OPTIMIZER_STATE = ("lr", "head_lr", "weight_decay")
-"""Options of the optimizer that resuming takes from the checkpoint: another value would be overridden in silence."""
+"""Options of the optimizer that a resumed run takes from the checkpoint: other values would be silently ignored."""
 
 
 def facts_of(data: MtclDataModule, encoder: EncoderConfig, *, weights: str, accumulate: int) -> Facts:
-    """The facts of a run. `weights` is the digest of the base encoder's; the stores of `data` must be open."""
+    """The facts of a run. `weights` is the digest of the base encoder's weights; the stores of `data` must be open."""
     mixture = asdict(data.plan)
     del mixture["tasks_per_step"]
     tasks = {task.pop("name"): task for task in mixture.pop("tasks")}
@@ -77,23 +77,25 @@ def facts_of(data: MtclDataModule, encoder: EncoderConfig, *, weights: str, accu
 
 
 def check(saved: Facts, now: Facts, *, allow_changes: bool) -> list[str]:
-    """The differences, a phrase each. Raises `ConfigError` if there are any, unless they are allowed."""
+    """The differences, one phrase each. Raises `ConfigError` if there are any, unless they are allowed."""
     changes = differences(saved, now)
     if changes and not allow_changes:
         what = f"cannot resume, this is a different run ({shown(changes)})"
-        raise ConfigError(f"{what}: give --allow_changes to resume it all the same; {ANEW}")
+        raise ConfigError(f"{what}: give --allow_changes to resume it anyway; {ANEW}")
     return changes
 
 
 def shown(changes: list[str]) -> str:
-    """The first few phrases, and how many more there are."""
+    """The first few phrases, and the number of further ones."""
     return "; ".join(changes[:SHOWN]) + (f"; and {len(changes) - SHOWN} more" if len(changes) > SHOWN else "")
 
 
 def differences(
     saved: Facts, now: Facts, prefix: str = "", *, sides: tuple[str, str] = ("in the checkpoint", "now")
 ) -> list[str]:
-    """What differs, by dotted name; a branch that one side lacks is named once, and equal weights have one name."""
+    """The differences, by dotted name. A branch missing on one side is named once. If the base weights are equal, the
+    encoder's name and revision are not compared.
+    """
     if prefix == "model.encoder." and saved.get("weights") == now["weights"]:
         now = {**now, "name": saved.get("name"), "revision": saved.get("revision")}
     if set(saved.get("tasks", ())) != set(now.get("tasks", ())):
@@ -111,13 +113,13 @@ def differences(
 
 
 def check_never_trained(trained: Iterable[str], held_out: Iterable[str]) -> None:
-    """Raise `ConfigError` if a task that is held out now is among those that a checkpoint was trained on."""
+    """Raise `ConfigError` if a checkpoint was trained on a task that is held out now."""
     if seen := set(trained) & set(held_out):
         raise ConfigError(f"data.held_out has {min(seen)!r}, which the checkpoint was trained on: leave it out")
 
 
 def check_trained(saved: dict[str, Tensor], now: dict[str, Tensor]) -> None:
-    """Raise `ConfigError` if other tensors are trained, of which the optimizer's state would know nothing."""
+    """Raise `ConfigError` if the trained tensors differ, because the optimizer's state would not fit them."""
     shapes = [{name: tuple(value.shape) for name, value in state.items()} for state in (saved, now)]
     for name in dict.fromkeys([*now, *saved]):
         old, new = (shape.get(name, "absent") for shape in shapes)
@@ -126,7 +128,7 @@ def check_trained(saved: dict[str, Tensor], now: dict[str, Tensor]) -> None:
 
 
 def check_dim(saved: dict[str, Tensor], encoder: Encoder) -> None:
-    """Raise `ConfigError` if saved weights are of an encoder with another projection than the configured one."""
+    """Raise `ConfigError` if the saved projection's size differs from the configured one."""
     weight, now = saved.get("encoder.projection.weight"), encoder.projection
     sizes = [None if weight is None else len(weight), None if now is None else now.out_features]
     if sizes[0] != sizes[1]:
@@ -143,7 +145,7 @@ def check_resumable(saved: SavedRun, optimizer: OptimizerConfig, *, is_averaging
         raise ConfigError(f"cannot resume, the checkpoint is of an earlier version of mtcl: {ANEW}")
     if saved.is_averaged and not is_averaging:
         raise ConfigError(
-            "the run averages its weights and cannot be resumed with `averaging: null`; "
+            "the run averages its weights and cannot be resumed with `averaging: null`: "
             "give --init_from to start a new run from the average"
         )
     began = saved.section("model", "optimizer")
@@ -154,12 +156,12 @@ def check_resumable(saved: SavedRun, optimizer: OptimizerConfig, *, is_averaging
         if before != now:
             raise ConfigError(
                 f"model.optimizer.{name} is {now:g}, but the run began with {before:g}, which its optimizer's state "
-                "keeps: leave it as it was, or give --init_from instead of --resume to start a new run"
+                "keeps: leave it unchanged, or give --init_from instead of --resume to start a new run"
             )
 
 
 def on_save(module: MtclModule) -> dict[str, Any]:
-    """What a checkpoint says of its run, as plain values: any Trainer's checkpoint is complete."""
+    """The run's record for a checkpoint, as plain values; it makes any Trainer's checkpoint complete."""
     data = module.data
     return {
         "base": module.base.figures,
@@ -173,9 +175,9 @@ def on_save(module: MtclModule) -> dict[str, Any]:
 
 
 def on_resume(module: MtclModule, saved: SavedRun, checkpoint: dict[str, Any]) -> None:
-    """Compare a checkpoint with the run that resumes it and take its figures.
+    """Compare a checkpoint with the run that resumes it, and take over its figures.
 
-    Raises `ConfigError` on all ranks if the run is a different one, unless its module allows changes.
+    Raises `ConfigError` on all ranks if this is a different run, unless its module allows changes.
     """
     data, trainer = module.data, module.trainer
     with together():
@@ -194,14 +196,14 @@ def on_resume(module: MtclModule, saved: SavedRun, checkpoint: dict[str, Any]) -
     module.trained_before = saved.trained
     module.base.figures = still_evaluated(base)
     module.history = {step: still_evaluated(primary) for step, primary in history.items()}
-    if set(saved.facts["tasks"]) != set(data.tasks):  # means over other tasks: the best checkpoint is chosen afresh
+    if set(saved.facts["tasks"]) != set(data.tasks):  # the means change: choose the best checkpoint again
         module.history, checkpoint["callbacks"] = {}, {}
-    checkpoint["callbacks"].pop("Timer", None)  # trainer.max_time is each process's, as a scheduler's limit is
+    checkpoint["callbacks"].pop("Timer", None)  # trainer.max_time is per process, like a scheduler's limit
     set_batches_done(checkpoint, saved.step * trainer.accumulate_grad_batches)
 
 
 def config_text(module: MtclModule) -> str:
-    """The configuration of a run that no configuration file describes (a notebook's), as YAML of plain values."""
+    """The configuration of a run without a configuration file (in a notebook), as YAML of plain values."""
     data, trainer = module.data, module.trainer
     config = {
         "seed_everything": data.seed,

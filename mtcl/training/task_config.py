@@ -1,4 +1,4 @@
-"""What a configuration says of its tasks and their mixture, and the plan that follows from it."""
+"""The configuration of tasks and their mixture, and the plan made from it."""
 
 from __future__ import annotations
 
@@ -15,18 +15,17 @@ from mtcl.types import from_mapping
 
 @dataclass
 class TaskConfig:
-    """A task's part in a run, `tasks.NAME`; what is null is taken from the run.
+    """A task's options in a run, `tasks.NAME`; where an option is null, the run's value applies.
 
     Attributes:
         weight: Multiplies the task's share of the steps.
-        weight_schedule: Other weights from given steps on (micro-steps where gradients are accumulated), 0 for a pause.
-        batch_size: Pairs a sub-batch, over all ranks.
+        weight_schedule: Step -> weight from that step on (micro-steps if gradients are accumulated); 0 pauses the task.
+        batch_size: Pairs per sub-batch, over all ranks.
         max_length: Tokens a text is cut to.
-        loss: The task's loss; if null, the usual one for its kind of pairs.
+        loss: The task's loss; if null, the default for its kind of pairs.
         loss_weight: Multiplies the task's loss.
         prompt: Put before every text of the task; the task's own if null.
-        hard_negatives: Hard negatives of each pair in a step, drawn afresh in each epoch; without effect where the task
-            has none.
+        hard_negatives: Hard negatives per pair in a step, drawn again in each epoch; no effect if the task has none.
     """
 
     weight: float = 1.0
@@ -40,13 +39,13 @@ class TaskConfig:
 
     @classmethod
     def of(cls, name: str, given: TaskConfig | Mapping[str, Any] | None) -> TaskConfig:
-        """From a mapping of its attributes; `loss` may be a loss or its name."""
+        """Build it from a mapping of its attributes; `loss` may be a loss or its name."""
         if isinstance(given, Mapping) and isinstance(given.get("loss"), str):
             given = {**given, "loss": loss_named(given["loss"])}
         return from_mapping(cls, given, where=f"tasks.{name}")
 
     def described(self) -> dict[str, Any]:
-        """As plain values, as a configuration has them."""
+        """The options as plain values, as in a configuration."""
         values = {one.name: getattr(self, one.name) for one in fields(self)}
         return values | {"loss": None if self.loss is None else self.loss.described()}
 
@@ -59,7 +58,7 @@ class TaskConfig:
 
 @dataclass(frozen=True)
 class MixtureConfig:
-    """The part of `data` that decides the plan, with the defaults of runs and of a study's arms."""
+    """The options of `data` that determine the plan, with the defaults of runs and of a study's arms."""
 
     batch_size: int = 64
     tasks_per_step: int | None = None
@@ -68,7 +67,7 @@ class MixtureConfig:
     pairs_per_task: int | None = None
 
     def plan(self, tasks: Mapping[str, TaskConfig], num_pairs: Mapping[str, int], *, seed: int) -> Plan:
-        """The plan of the tasks, in their order. Raises `ConfigError` for values that make none."""
+        """The plan of the tasks, in their order. Raises `ConfigError` if the values allow none."""
         planned = tuple(self._planned(name, task, num_pairs[name]) for name, task in tasks.items())
         with at("data.", tasks="tasks"):
             return Plan(planned, seed, self.alpha, self.cap, self.tasks_per_step)

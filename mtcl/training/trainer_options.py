@@ -1,4 +1,4 @@
-"""What `mtcl fit` gives to Lightning's Trainer: for the command line, and for a notebook that wants the same."""
+"""The arguments that `mtcl fit` gives to Lightning's Trainer, also for use in a notebook."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DEFAULTS: dict[str, Any] = {
     "use_distributed_sampler": False,
     "enable_model_summary": False,
 }
-"""Where `mtcl fit` differs from Lightning, beside the precision."""
+"""Defaults of `mtcl fit` that differ from Lightning's, apart from the precision."""
 
 
 def trainer_options(
@@ -41,19 +41,19 @@ def trainer_options(
     config_text: str | None = None,
     purge_step: int | None = None,
 ) -> dict[str, Any]:
-    """Arguments for a Trainer that works as `mtcl fit` does: `Trainer(max_steps=60, **trainer_options("runs/mine"))`.
+    """Arguments for a Trainer that works like `mtcl fit`: `Trainer(max_steps=60, **trainer_options("runs/mine"))`.
 
-    It writes `best.ckpt` and `last.ckpt` whole, saves its state when it is told to stop, reports each validation
-    against the base encoder, and logs to TensorBoard.
+    It writes `best.ckpt` and `last.ckpt` atomically, saves its state when it is told to stop, compares each validation
+    with the base encoder, and logs to TensorBoard.
 
     Args:
         folder: The run's folder.
         checkpoint_every_n_steps: Optimizer steps between writes of `last.ckpt`.
-        averaging: Evaluate and keep an average of the weights.
+        averaging: Evaluate and save an average of the weights.
         checkpointing: Write checkpoints.
         progress_bar: Show a progress bar with each task's loss.
         config_text: The configuration to record; made from the module and the data if None.
-        purge_step: Remove charts from this step on, which a resumed run shows again.
+        purge_step: Remove logged values from this step on, because a resumed run logs them again.
     """
     if checkpoint_every_n_steps < 1:
         raise ConfigError(f"checkpoint_every_n_steps is {checkpoint_every_n_steps}: give at least 1")

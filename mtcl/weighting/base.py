@@ -1,7 +1,7 @@
 """The interface of a weighting, and the plain mean.
 
-A weighting is a module so that what it learns or carries from step to step is in the checkpoint. All keep one
-convention: weights are 1 in the mean over tasks, so that a change of method is no change of the learning rate.
+A weighting is a module so that its parameters and state are saved in checkpoints. All weightings follow one convention:
+the weights average 1 over tasks, so that changing the method does not change the learning rate.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mtcl.types import Described
 
 
 class Weighting(Described, nn.Module, ABC):
-    """Losses of a step by task, times their `loss_weight`, to the loss that is trained on.
+    """Turns a step's losses by task, already multiplied by `loss_weight`, into the loss that is trained.
 
     `start` is called once with the names of all tasks, `forward` once per step with the losses of the step's tasks.
 
@@ -32,23 +32,23 @@ class Weighting(Described, nn.Module, ABC):
     """
 
     def start(self, tasks: list[str]) -> None:
-        """Make what is held for each task; called once, before the optimizer is made."""
+        """Create the state of each task; called once, before the optimizer is made."""
         del tasks
 
     @abstractmethod
     def forward(self, losses: dict[str, Tensor], shared: list[nn.Parameter]) -> Tensor:
-        """A scalar whose gradient trains everything. `losses` sum to their mean over sub-batches already; `shared` are
-        parameters that all tasks use.
+        """A scalar whose gradient trains everything. The sum of `losses` is already the mean over sub-batches; `shared`
+        are parameters that all tasks use.
         """
 
 
 class Mean(Weighting):
     """The weighted mean of the step's losses.
 
-        total = sum over tasks of L_k,   L_k being a task's share of the mean already: loss_weight * loss / sub-batches
+        total = sum over tasks of L_k,   where L_k is already a share of the mean: loss_weight * loss / sub-batches
 
     Shapes: a scalar loss per task of the step; a scalar.
-    Source: none, it is plain arithmetic. Tuned, it is hard to beat: Kurin et al. 2022, arXiv 2201.04122.
+    Source: none, it is plain arithmetic. With tuned weights it is hard to beat: Kurin et al. 2022, arXiv 2201.04122.
 
     Example:
         >>> import torch

@@ -1,8 +1,8 @@
 """Weights from the inner products of the tasks' gradients, by TorchJD's weightings (https://torchjd.org).
 
-Gradients are those of the last shared layer and the projection, a fraction of the backward pass; only the (K, K)
-Gramian goes to TorchJD, and the one backward pass that follows is of the weighted sum. Under DDP the gradients are
-averaged over ranks first, so all ranks have the same weights. Letters: K tasks of the step, G numbers of a gradient.
+The gradients are those of the last shared layer and the projection, which cost a fraction of a backward pass. TorchJD
+gets only the (K, K) Gramian, and one backward pass of the weighted sum follows. Under DDP the gradients are averaged
+over ranks first, so all ranks have the same weights. Letters: K tasks of the step, G numbers of a gradient.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 LEAST_MEAN = 0.1
-"""Of a step's kept weights, which have a mean of 1 over the tasks they were computed for."""
+"""The lowest mean at which kept weights are used; it was 1 over the tasks that they were computed for."""
 
 
 class GradientWeighting(Weighting):
-    """A gradient method's weights, scaled to a mean of 1 over the step's tasks.
+    """Weights from a gradient method, scaled to a mean of 1 over the step's tasks.
 
     With the gradients `g_k` of the tasks' losses `L_k` with respect to the shared parameters, and the method's weights
     `w` for their Gramian:
@@ -44,7 +44,7 @@ class GradientWeighting(Weighting):
     Args:
         method: upgrad (arXiv 2406.16232), pcgrad (2001.06782), cagrad (2110.14048), mgda (1810.04650), aligned_mtl
             (2305.19000).
-        every_n_steps: Micro-steps between two computations of the weights; they stay as they are in between.
+        every_n_steps: Micro-steps between two computations of the weights, which stay the same in between.
 
     Example:
         >>> import torch
@@ -82,12 +82,12 @@ class GradientWeighting(Weighting):
             gramian_KK = gramian_of(losses, shared)
             with torch.autocast(gramian_KK.device.type, enabled=False):
                 found_K = self.rule(gramian_KK).to(self.weights_K)
-            found_K = mean_over_ranks(found_K)  # PCGrad draws an order, each rank its own
+            found_K = mean_over_ranks(found_K)  # PCGrad draws a random order on each rank
             if torch.isfinite(found_K).all() and found_K.mean() > 0:
                 self.weights_K[places] = found_K / found_K.mean()
         self.micro_step += 1
         weights = self.weights_K[places]
-        if len(losses) == 1 or weights.mean() < LEAST_MEAN:  # kept weights are of a step with other tasks
+        if len(losses) == 1 or weights.mean() < LEAST_MEAN:  # the kept weights come from a step with other tasks
             weights = torch.ones_like(weights)
         return (weights / weights.mean() * torch.stack(list(losses.values()))).sum()
 

@@ -1,4 +1,4 @@
-"""Weights that are learned as variances of the tasks (Kendall, Gal and Cipolla 2018, arXiv 1705.07115)."""
+"""Weights learned as the variances of the tasks (Kendall, Gal and Cipolla 2018, arXiv 1705.07115)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from mtcl.weighting.base import Weighting
 
 
 class Uncertainty(Weighting):
-    """Weights that are learned as variances of the tasks, with a price for a large variance.
+    """Weights learned as the variances of the tasks, with a penalty on a large variance.
 
-    With the learned log variance `s_k` of each of the K tasks of a step, 0 at the start, where all weights are 1:
+    Each of the step's K tasks has a learned log variance `s_k`, which is 0 at the start, so that all weights are 1:
 
         total = sum over tasks of exp(-s_k) * L_k + s_k / K
 
-    Shapes: a scalar loss per task of the step, its share of their mean; a scalar.
+    Shapes: a scalar per task of the step, the task's share of the mean loss; a scalar.
     Source: Kendall, Gal and Cipolla 2018, arXiv 1705.07115 (without its factor 1 / 2).
 
     Example:

@@ -1,4 +1,4 @@
-"""What accompanies a run: checkpoints, interruption, record of the configuration, progress bar, report, averaging."""
+"""A run's callbacks: checkpoints, interruption, saving of the configuration, progress bar, report, averaging."""
 
 from mtcl.training.callbacks.averaging import Averaging, AveragingConfig
 from mtcl.training.callbacks.checkpoints import checkpoints

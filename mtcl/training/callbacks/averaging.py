@@ -1,13 +1,13 @@
-"""An exponential moving average of the weights, evaluated and kept in the place of the weights of a single step.
+"""An exponential moving average of the weights, evaluated and saved instead of the weights of a single step.
 
-Averages of late weights lie flatter and generalise better (Izmailov et al. 2018, arXiv 1803.05407; Morales-Brotons et
-al. 2024, arXiv 2411.18704), and cost no second run. Lightning's own callback does the work; differently from
-`EMAWeightAveraging` of Lightning 2.6
+Averages of late weights lie in flatter minima and generalise better (Izmailov et al. 2018, arXiv 1803.05407;
+Morales-Brotons et al. 2024, arXiv 2411.18704), and cost no second run. Lightning's own callback does the work. The
+differences from `EMAWeightAveraging` of Lightning 2.6 are:
 
-- buffers are not averaged: BERT's position numbers are integers, and an average of 5 and 5 is cut to 4;
-- up to `start_step` the average is the weights themselves: Lightning's copy stays as it was when the run was set up,
-  before the projection got its PCA, and is what a validation would see;
-- the weights are replaced by their average after the last checkpoint is written, not before: it goes on exactly.
+- buffers are not averaged: BERT's position numbers are integers, and an average of 5 and 5 is truncated to 4;
+- up to `start_step` the average equals the weights: Lightning's copy would stay as it was when the run was set up,
+  before the projection got its PCA, and a validation would use it;
+- the weights are replaced by their average after the last checkpoint is written, so that it can be resumed exactly.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from mtcl.training.lightning_private import follow_weights, is_accumulating
 
 @dataclass(frozen=True)
 class AveragingConfig:
-    """Evaluate and keep an exponential moving average of the weights.
+    """Evaluate and save an exponential moving average of the weights.
 
     Attributes:
-        decay: Share of the average that a step leaves as it is; it reaches back some 1 / (1 - decay) steps.
-        start_step: Optimizer step up to which the average is the weights themselves.
+        decay: Share of the average that a step keeps; the average covers about the last 1 / (1 - decay) steps.
+        start_step: Optimizer step up to which the average equals the weights.
     """
 
     decay: float = 0.999
@@ -43,7 +43,7 @@ class AveragingConfig:
 
 
 class Averaging(WeightAveraging):
-    """Stands before callbacks that write checkpoints: those of a step hold the average of that step."""
+    """Must come before callbacks that write checkpoints, so that a step's checkpoint has the average of that step."""
 
     def __init__(self, config: AveragingConfig) -> None:
         update: Any = get_ema_multi_avg_fn  # without annotations in torch
@@ -58,7 +58,7 @@ class Averaging(WeightAveraging):
         super().on_train_batch_end(trainer, pl_module, *arguments, **options)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Not here, where others still write checkpoints."""
+        """Do nothing yet, because other callbacks still write checkpoints."""
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_end(trainer, pl_module)

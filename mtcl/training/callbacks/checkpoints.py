@@ -1,8 +1,8 @@
-"""Two checkpoints of a run: the best by `val/mean`, and the last to go on from.
+"""Two checkpoints of a run: the best by `val/mean`, and the last one to resume from.
 
-The last one is not written just before a validation that is due at the same step, but after it: Lightning would take
-that validation as done on resume, and it would be missing. All that write checkpoints are of Lightning's class
-`Checkpoint`, whose callbacks keep their order behind all others: the last one knows the best score of its step.
+If a validation is due at the same step, the last checkpoint is written after it. Otherwise Lightning would consider the
+validation done on resume, and it would be missing. All callbacks that write checkpoints derive from Lightning's
+`Checkpoint`, whose callbacks run after all others, in their order: the last checkpoint contains its step's best score.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 def save_shown(trainer: pl.Trainer, module: MtclModule, path: Path) -> None:
-    """Write the run's state to `path`, once its charts are on disk up to this step: a run that goes on from the state
-    does not show earlier steps again. All ranks call it together.
+    """Write the run's state to `path` after its logs are on disk up to this step, because a run resumed from it logs no
+    earlier steps again. All ranks must call it together.
     """
     if trainer.log_every_n_steps:  # type: ignore[attr-defined]
         module.metric_log.show_training()
@@ -33,7 +33,7 @@ def save_shown(trainer: pl.Trainer, module: MtclModule, path: Path) -> None:
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Keeps its best score where the run's folder was moved; Lightning forgets it there."""
+    """Keeps its best score if the run's folder was moved; Lightning's class forgets it."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         def here(path: str) -> str:
@@ -45,7 +45,7 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class LastCheckpoint(Checkpoint):
-    """Writes `last.ckpt` every n optimizer steps and at the end; each is a log point too. Needs an `MtclModule`."""
+    """Writes `last.ckpt` every n optimizer steps and at the end, and logs at the same time. Needs an `MtclModule`."""
 
     def __init__(self, folder: Path, *, every_n_steps: int) -> None:
         self.path, self.every_n_steps = folder / LAST, every_n_steps
@@ -64,7 +64,7 @@ class LastCheckpoint(Checkpoint):
             self._save(trainer, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: MtclModule) -> None:  # type: ignore[override]
-        """Also where `max_time` or early stopping ended the run."""
+        """Also called if `max_time` or early stopping ended the run."""
         if self._saved_at != trainer.global_step:
             self._save(trainer, pl_module)
 

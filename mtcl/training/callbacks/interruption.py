@@ -1,9 +1,9 @@
-"""A run that is told to stop (SIGTERM, SIGUSR1, Ctrl-C) saves `last.ckpt` after the step at hand and leaves; after the
-validation of that step where one is due, which would be missing on resume.
+"""When a run is told to stop (SIGTERM, SIGUSR1, Ctrl-C), it saves `last.ckpt` after the current step and exits. If a
+validation is due at that step, it runs first, because it would be missing on resume.
 
 Lightning's own handling hangs when SIGTERM reaches several ranks, as schedulers send it (Lightning issue 20806), and
-broadcasts in every step for it. Here each rank only notes the signal; ranks compare notes at log points, so a step
-has no further collective. A second Ctrl-C ends the process at once.
+broadcasts in every step. Here each rank only notes the signal, and ranks compare notes at log points, so a step has no
+additional collective. A second Ctrl-C ends the process at once.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 
 class Interrupted(SystemExit):
-    """The run was told to stop and has saved its state. `code` is 128 + the signal's number, as shells have it."""
+    """The run was told to stop and has saved its state. `code` is 128 + the signal's number, as in shells."""
 
 
 class Interruption(Checkpoint):
-    """Needs an `MtclModule`, and to stand behind others that write checkpoints.
+    """Needs an `MtclModule`, and must come after other callbacks that write checkpoints.
 
-    Handlers are those of this process only while it trains.
+    Its signal handlers are active only during training.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -74,9 +74,9 @@ class Interruption(Checkpoint):
 
 
 class EvaluationEnd(Callback):
-    """An evaluation, which has nothing to save, ends at once where it is told to stop (SIGTERM).
+    """Ends an evaluation at once when it is told to stop (SIGTERM), because it has nothing to save.
 
-    Lightning's handler broadcasts, for which another rank, waiting in a collective of the evaluation, is not there.
+    Lightning's handler would broadcast, but the other ranks may be waiting in one of the evaluation's collectives.
     """
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

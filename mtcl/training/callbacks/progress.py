@@ -1,4 +1,4 @@
-"""The progress bar: each task's loss and the tokens a second, as last shown on the board."""
+"""The progress bar: each task's loss and the tokens per second, as logged last."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class Progress(RichProgressBar):
     """Lightning's rich progress bar with the logged values instead of its own."""
 
     def _get_train_description(self, current_epoch: int) -> str:
-        """Lightning would say `Epoch 0/-2`: a mixture has steps, no epochs (a private name)."""
+        """Lightning would show `Epoch 0/-2`, but a mixture has steps, not epochs. This overrides a private method."""
         return "train"
 
     @property
     def total_train_batches(self) -> int:
-        """All of the run: the loader of a resumed one holds what is left, while batches are counted from the start."""
+        """Batches of the whole run: a resumed run's loader has only the rest, but the count continues."""
         return int(self.trainer.max_steps * self.trainer.accumulate_grad_batches)
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:

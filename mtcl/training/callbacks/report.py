@@ -1,4 +1,4 @@
-"""What a run says in words: a line at each validation and a table at the end."""
+"""A run's report: one line at each validation and a table at the end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = logging.getLogger("mtcl")
 
 
 class Report(Callback):
-    """Needs an `MtclModule`."""
+    """Logs a line for the base encoder and for each validation. Needs an `MtclModule`."""
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: MtclModule, batch: object, batch_idx: int) -> None:  # type: ignore[override]
         if trainer.is_global_zero and batch_idx == 0 and trainer.global_step == 0 and pl_module.base.figures:
@@ -37,7 +37,7 @@ class Report(Callback):
 
 
 def fit_table(module: MtclModule) -> Table:
-    """Base against the best validation: the checkpoint a user would take on."""
+    """The best validation, that of the best checkpoint, compared with the base encoder."""
     step = max(module.history, key=lambda s: module.metric_log.means_of("val", module.history[s])[VAL_MEAN])
     primary = module.history[step]
     rows = {name: len(module.data.store(name, "validation")) for name in primary}
@@ -54,7 +54,7 @@ def fit_table(module: MtclModule) -> Table:
 def results_table(
     results: dict[str, Result], base: dict[str, Result] | None, *, module: MtclModule, split: str
 ) -> Table:
-    """Results of one evaluation, against those of the base encoder where there are any."""
+    """The results of one evaluation, compared with the base encoder's if there are any."""
     values = {
         name: (result.num_items, _metric_name(module, name), base[name].primary if base else None, result.primary)
         for name, result in results.items()
@@ -65,7 +65,7 @@ def results_table(
 def comparison(
     values: dict[str, tuple[int, str, float | None, float]], *, title: str, groups: dict[str, list[str]]
 ) -> Table:
-    """A table of task -> (rows, metric, base, now), and the macro mean of each group of tasks."""
+    """A table of `values`, task -> (rows, metric, base, now), with the macro mean of each group of tasks."""
     from rich.table import Table
 
     table = Table(title=title)

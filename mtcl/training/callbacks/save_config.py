@@ -1,4 +1,4 @@
-"""Writes a run's configuration: beside its checkpoints once training starts, and into each of them."""
+"""Writes a run's configuration into its folder when training starts, and into each checkpoint."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 
 class SaveConfig(Callback):
-    """`config.yaml` in the run's folder, and `config.resume-N.yaml` for each time it was resumed.
+    """Writes `config.yaml` to the run's folder, and `config.resume-N.yaml` each time the run is resumed.
 
     Args:
         folder: The run's folder.
-        text: The whole configuration; that of the module, the data and the Trainer if None.
+        text: The whole configuration; made from the module, the data and the Trainer if None.
     """
 
     def __init__(self, folder: Path, text: str | None = None) -> None:
         self.folder, self.text = folder, text
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: MtclModule) -> None:  # type: ignore[override]
-        """Not earlier: a run that fails before its first step leaves nothing behind."""
+        """Not earlier, so that a run that fails before its first step leaves no files."""
         if not trainer.is_global_zero:
             return
         if pl_module.data.root is not None:
