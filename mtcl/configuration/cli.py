@@ -100,7 +100,7 @@ class MtclCLI(LightningCLI):
             value = self._get(self.config, f"trainer.{name}")
             if value and (isinstance(value, int) or value != 1.0):
                 raise ConfigError(
-                    f"trainer.{name} is {value}: a batch there is a whole task, so tasks would silently be skipped; "
+                    f"trainer.{name} is {value}: a batch is a whole task there, so tasks would silently be skipped; "
                     "give 0 or 1.0, and set a task that you do not want to null"
                 )
         if self._get(self.config, "trainer.overfit_batches"):
