@@ -1,6 +1,6 @@
-"""`mtcl`: a dispatcher of the standard library over commands that are imported when they are called.
+"""The `mtcl` command. It needs only the standard library and imports a command's module when that command is called.
 
-Errors that are the user's to mend are shown as one line, with exit code 2; `--debug` shows the traceback.
+Errors that the user can fix are shown as one line, with exit code 2; `--debug` shows the traceback.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ COMMANDS = {
     "fit": ("mtcl.commands.run", "co-train the tasks of a configuration"),
     "validate": ("mtcl.commands.run", "evaluate on the validation splits"),
     "test": ("mtcl.commands.run", "evaluate on the test splits"),
-    "predict": ("mtcl.commands.run", "write embeddings of the test splits"),
-    "tasks": ("mtcl.commands.tasks", "list, show, check or start a task"),
+    "predict": ("mtcl.commands.run", "write the embeddings of the test splits"),
+    "tasks": ("mtcl.commands.tasks", "list, show, check or create tasks"),
     "mine": ("mtcl.commands.mine", "find hard negatives for a task's training rows"),
     "merge": ("mtcl.commands.merge", "average the weights of checkpoints, or of one and the base encoder"),
-    "transfer": ("mtcl.commands.transfer", "study what each task gains from joint training"),
-    "compare": ("mtcl.commands.compare", "put encoders side by side on the same tasks"),
-    "demo": ("mtcl.commands.demo", "write a generated corpus to try mtcl with"),
+    "transfer": ("mtcl.commands.transfer", "measure what each task gains from joint training"),
+    "compare": ("mtcl.commands.compare", "compare encoders on the same tasks"),
+    "demo": ("mtcl.commands.demo", "generate a small corpus to try mtcl with"),
 }
 
 OF_THE_SYSTEM = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENOSPC, errno.EDQUOT}
-"""Errors of files that are the user's to mend: permissions, a file where a folder should be, a full disk."""
+"""File errors that the user can fix: permissions, a file where a folder should be, a full disk."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; the value is the exit code."""
+    """Run a command and return the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [a for a in arguments if a != "--debug"]
@@ -64,13 +64,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def entry() -> None:
-    """The console script; a reader that has left (`mtcl ... | head`) ends it in silence."""
+    """The console script; it ends silently if the reader of its output has closed the pipe (`mtcl ... | head`)."""
     try:
         code = main()
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 141  # 128 + SIGPIPE, as shells have it
+        code = 141  # 128 + SIGPIPE, the shell convention
     leave(code)
 
 
@@ -86,7 +86,7 @@ def usage() -> str:
             "commands:",
             *lines,
             "",
-            "`mtcl COMMAND --help` tells more; --debug shows tracebacks.",
+            "`mtcl COMMAND --help` describes a command; --debug shows tracebacks.",
         ]
     )
 

@@ -166,7 +166,7 @@ def test_own_pairs_that_are_none(fails: Fails) -> None:
 
 @pytest.mark.parametrize("name", ["Bad-Name", "two words", "1st", "../x", ""])
 def test_a_bad_name_for_a_new_task(fails: Fails, name: str) -> None:
-    told = "use lower case letters, digits and underscores, beginning with a letter"
+    told = "use lower case letters, digits and underscores, starting with a letter"
     assert fails("tasks", "new", name) == f"ConfigError: task name {name!r}: {told}"
     assert {p.name for p in Path("tasks").iterdir()} == {"topic.py"}
 
@@ -333,12 +333,15 @@ def test_a_misspelt_option_is_told_the_nearest_and_never_taken_for_it(
             ["--batch_size=8"],
             "unknown option --batch_size; did you mean '--data.batch_size' or '--tasks.NAME.batch_size'?",
         ),
-        (["--nonsense"], "unknown option --nonsense: it is no option of the command and no key of the configuration"),
+        (
+            ["--nonsense"],
+            "unknown option --nonsense: it is neither an option of the command nor a key of the configuration",
+        ),
         (
             ["--model.encoder.name.x", "1"],
-            "unknown option --model.encoder.name.x: it is no option of the command and no",
+            "unknown option --model.encoder.name.x: it is neither an option of the command nor",
         ),
-        (["word"], "unexpected 'word': options are given as --KEY VALUE"),
+        (["word"], "unexpected 'word': give options as --KEY VALUE"),
         (["--trainer.max_steps"], "--trainer.max_steps has no value: give one"),
         (["--trainer.max_steps", "--data.root", "x"], "--trainer.max_steps has no value: give one"),
         (["--data.root", "-x"], "--data.root has no value: give one, as --data.root=-x if it is '-x'"),
@@ -373,7 +376,7 @@ def test_a_wrong_option_is_told_as_it_was_given(fails: Fails, good: str, argumen
         (
             "CONFIG",
             "x",
-            "unknown environment variable MTCL_SET_CONFIG: after MTCL_SET_ comes a key of the configuration",
+            "unknown environment variable MTCL_SET_CONFIG: write a key of the configuration after MTCL_SET_",
         ),
         ("DATA__SEED", "1", "MTCL_SET_DATA__SEED is set through seed_everything: give that key"),
         ("TASKS", "{topic: {weight: x}}", "tasks.topic.weight is 'x': give a number"),
@@ -452,7 +455,7 @@ def test_a_wrong_value_is_told_with_its_key(fails: Fails, good: str, text: str, 
             ": InfoNCE has no 'temprature'; did you mean 'temperature'?",
         ),
         ("{class_path: InfoNCE, init_args: {temperature: hot}}", ".temperature is 'hot': give a number"),
-        ("{class_path: InfoNCE, temperature: 1}", " has 'temperature' beside class_path: put it under init_args"),
+        ("{class_path: InfoNCE, temperature: 1}", " has 'temperature' next to class_path: move it to init_args"),
         ("{temperature: 1}", " has no class_path: give the name of a loss, as {class_path: NAME}"),
         ("{class_path: InfoNCE, init_args: 3}", ".init_args is 3: give keys with values, or leave it out"),
         ("{class_path: InfoNCE, init_args: {directions: three}}", ".directions is 'three': give one or both"),
@@ -590,7 +593,7 @@ def test_a_file_that_is_no_checkpoint(fails: Fails) -> None:
 
 def test_resume_and_init_from_exclude_each_other(fails: Fails) -> None:
     message = fails("fit", "--resume", "a", "--init_from", "b")
-    assert message.startswith("ConfigError: --resume and --init_from exclude each other: ")
+    assert message.startswith("ConfigError: --resume and --init_from cannot be combined: ")
 
 
 # Values that only the model, the tokenizer or Lightning can judge
@@ -606,7 +609,7 @@ def test_resume_and_init_from_exclude_each_other(fails: Fails) -> None:
         ("tasks: {topic: {batch_size: 1}}", "tasks.topic.batch_size is 1: negatives need at least 2"),
         (
             "tasks: {topic: {batch_size: 8, batch_size: 4}}",
-            ":1: not valid YAML: key 'batch_size' stands twice",
+            ":1: not valid YAML: duplicate key 'batch_size'",
         ),
         ("trainer: {val_check_interval: 9}", "trainer.val_check_interval is 9, but the run has 1 batches"),
         ("trainer: {check_val_every_n_epoch: 2}", "trainer.check_val_every_n_epoch is 2, but a run is one epoch"),

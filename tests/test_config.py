@@ -151,7 +151,7 @@ def test_files_win_over_the_configuration_of_a_checkpoint(tmp_path: Path) -> Non
         ("trainer: 5", r"trainer is 5: give keys with values"),
         ("seed_everything: -1", r"seed_everything is -1: give 0 to "),
         ("trainer.max_steps: 1\ntrainer: 3", r"trainer is 3: give keys with values"),
-        ("model: &a {encoder: *a}", r"0\.yaml: an anchor \(&\) stands inside of itself"),
+        ("model: &a {encoder: *a}", r"0\.yaml: an anchor \(&\) contains itself"),
     ],
 )
 def test_what_is_no_configuration_is_told_with_its_place(tmp_path: Path, text: str, told: str) -> None:

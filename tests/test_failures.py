@@ -139,10 +139,10 @@ def test_max_time_ends_a_run_that_goes_on_exactly(
     ended = mtcl_command("fit", *timed)
     for _ in range(100):  # as many as a slow machine needs
         assert ended.returncode == 0, ended.stderr
-        if "go on with: mtcl fit --resume runs/timed" not in ended.stderr:
+        if "continue with: mtcl fit --resume runs/timed" not in ended.stderr:
             break
         ended = mtcl_command("fit", "--resume", "runs/timed")
-    assert "go on with" not in ended.stderr
+    assert "continue with" not in ended.stderr
     assert (tmp_path / "runs" / "timed" / "config.resume-1.yaml").exists(), "the time was over at least once"
     assert_equal_weights(tmp_path / "runs" / "whole", tmp_path / "runs" / "timed")
 

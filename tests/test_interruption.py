@@ -93,7 +93,7 @@ def test_stops_saved(
     assert "Traceback" not in errors
     step = torch.load(last, weights_only=True)["global_step"]
     assert step >= before
-    assert f"stopped at step {step}; go on with: mtcl fit --resume runs/run" in errors
+    assert f"stopped at step {step}; continue with: mtcl fit --resume runs/run" in errors
     events = EventAccumulator(str(tmp_path / "runs" / "run"))
     events.Reload()
     assert events.Scalars("train/learning_rate")[-1].step == step, "the values up to the stop are shown"

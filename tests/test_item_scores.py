@@ -87,7 +87,7 @@ def test_what_belongs_together_is_left_out_together() -> None:
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no scores can be read from"):
+    with pytest.raises(DataError, match="cannot read scores from"):
         read_scores(tmp_path / "none.parquet", MRR())
     with pytest.raises(DataError, match="here has no scores of 'mrr'"):
         scores_of(judged(5), MRR(), where="here")

@@ -112,7 +112,7 @@ def test_runs_of_different_bases_have_no_mean() -> None:
         name: saved({"facts": {"model.encoder": {"weights": weights}}})
         for name, weights in zip("ab", "xy", strict=True)
     }
-    with pytest.raises(ConfigError, match="'a' and 'b' began from different base encoders"):
+    with pytest.raises(ConfigError, match="'a' and 'b' started from different base encoders"):
         check_one_base(runs)
     check_one_base({"a": runs["a"], "merged": saved({"base_weights": "x"}), "old": saved({})})
 
@@ -172,7 +172,7 @@ def test_all_of_the_base_is_the_base(tmp_path: Path, mtcl_command: Run) -> None:
         (("base", "base"), "at least two different checkpoints"),
         (("a.ckpt", "b.ckpt", "--weights", "1"), "1 weights for 2 checkpoints"),
         (("a.ckpt", "b.ckpt", "--weight", "1.5"), "0 to 1: found 1.5"),
-        (("a.ckpt", "b.ckpt", "base", "--weight", "0.5"), "for several give --weights"),
+        (("a.ckpt", "b.ckpt", "base", "--weight", "0.5"), "for more than two give --weights"),
         (("a.ckpt", "base"), "no checkpoint 'a.ckpt'"),
     ],
 )

@@ -129,7 +129,7 @@ def test_a_node_that_dies(
     assert running[1 - dies].returncode != 0
     said = [line for line in errors.splitlines() if "mtcl: RankError" in line]
     assert len(said) == 1, errors
-    assert "another process of the run has ended; go on with: mtcl fit --resume runs/nodes" in said[0]
+    assert "another process of the run has ended; continue with: mtcl fit --resume runs/nodes" in said[0]
     reached = torch.load(last, weights_only=True)["global_step"]
     ends = {"trainer.max_steps": reached + 10, "trainer.val_check_interval": reached + 10}
     given = [x for key, value in ends.items() for x in (f"--{key}", str(value))]

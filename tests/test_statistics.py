@@ -113,11 +113,11 @@ def test_on_every_task_fails_with_its_worst() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Differences.between(noisy(2, 10), noisy(2, 11)), "paired arms have the same items"),
+        (lambda: Differences.between(noisy(2, 10), noisy(2, 11)), "paired arms need the same items"),
         (lambda: Differences(noisy(2, 1)), r"give \(seeds, items\)"),
         (lambda: Differences(np.array([[0.0, np.nan]])), "not finite"),
         (lambda: Differences(noisy(2, 3), np.zeros(2, dtype=int)), "2 cluster ids for 3 items"),
-        (lambda: Differences(noisy(2, 3), np.zeros(3, dtype=int)), "all items are of one cluster"),
+        (lambda: Differences(noisy(2, 3), np.zeros(3, dtype=int)), "all items are in one cluster"),
         (lambda: macro_bootstrap([Differences(noisy(2, 3)), Differences(noisy(3, 3))]), r"tasks have \[2, 3\] seeds"),
         (lambda: bootstrap(Differences(noisy(2, 3)), confidence=95), "confidence is 95"),
         (lambda: on_every_task({"a": Interval(0, 0, 0, 1, 2)}, margins={"a": -1}), "margin of 'a' is -1"),

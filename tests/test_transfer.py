@@ -180,7 +180,7 @@ def test_only_what_starts_from_a_failed_run_is_left_out(tmp_path: Path, monkeypa
     broken = set()
     shutil.rmtree(tmp_path / "runs" / "joint-1" / "checkpoints", ignore_errors=True)
     Runs(study, tmp_path, [{}])._note(runs_by_name(study)["joint-1"], is_evaluated=True)
-    with pytest.raises(RunError, match="joint-1 has no checkpoint any more: remove that folder"):
+    with pytest.raises(RunError, match="joint-1 no longer has a checkpoint: remove that folder"):
         Runs(study, tmp_path, [{}]).complete(runs_of(study, PAIRS))
 
 
@@ -216,17 +216,17 @@ def test_runs_of_other_data_or_another_split_are_refused(tmp_path: Path, demo_ro
     (tmp_path / "study" / "configs").mkdir()
     runs(study)._write_configs(run)
     written = runs(study)._config(run).read_text()
-    with pytest.raises(ConfigError, match="was made with another configuration, other data"):
+    with pytest.raises(ConfigError, match="was made with a different configuration, data"):
         runs(dataclasses.replace(study, split="validation"))._check_unchanged(run)
     for split in ("validation", "train"):
         path = tmp_path / "data" / "search" / f"{split}.parquet"
         whole = pq.read_table(path)
         pq.write_table(whole.slice(1), path)
-        with pytest.raises(ConfigError, match="was made with another configuration, other data"):
+        with pytest.raises(ConfigError, match="was made with a different configuration, data"):
             runs(study)._check_unchanged(run)
         pq.write_table(whole, path)
     other = dataclasses.replace(run, config={**run.config, "trainer": {"max_steps": 99}})
-    with pytest.raises(ConfigError, match="was made with another configuration, other data"):
+    with pytest.raises(ConfigError, match="was made with a different configuration, data"):
         runs(study).complete([other])
     assert runs(study)._config(run).read_text() == written, "a refused command leaves the record of the runs as it was"
 
@@ -262,16 +262,16 @@ def test_what_gives_no_interval_is_said_before_the_runs(tmp_path: Path, demo_roo
         ({"control": None}, "arm 'control' needs"),
         ({"control": "a"}, "give an unrelated one"),
         ({"pairs": [["a", "a"]]}, "two different tasks"),
-        ({"margins": {"d": 0.1}}, "'d' is none of the study's tasks"),
-        ({"overrides": {}}, "PCA to how many dimensions"),
+        ({"margins": {"d": 0.1}}, "'d' is not a task of the study"),
+        ({"overrides": {}}, "give the dimensions of the PCA"),
         ({"arms": ["base", "joint_then_single"]}, "starts from the joint arm's weights: add it to arms"),
         ({"keep_checkpoints": []}, "starts from the joint arm's weights: add it to keep_checkpoints"),
         ({"seeds": [1, 1]}, "each once"),
         ({"split": "train"}, "test or validation"),
         ({"steps": 0}, "steps is 0"),
         ({"margin": -0.1}, "a margin is -0.1: give 0 or more"),
-        ({"arm_overrides": {"joint": None}}, "the overrides of joint hold None"),
-        ({"arm_overrides": {"joint": {"data": None}}}, "the overrides of joint hold None"),
+        ({"arm_overrides": {"joint": None}}, "the overrides of joint have None"),
+        ({"arm_overrides": {"joint": {"data": None}}}, "the overrides of joint have None"),
         ({"arm_overrides": {"joint": {"tasks": {"a": None}}}}, "the overrides of joint set the task 'a' to None"),
         ({"overrides": {"trainer": {"max_steps": 7}}}, "so give `steps`"),
         ({"overrides": {"tasks": {"b": {}}}}, "give a task's settings under `tasks`"),
@@ -354,7 +354,7 @@ def test_the_report_holds_every_figure(scored: tuple[StudyConfig, Path]) -> None
     pictures = {p.name for p in (folder / "report").glob("*.png")}
     assert pictures == {f"{k}-{n}.png" for k in ("gains", "matrix") for n in (50, 90, "all")} | {"curves.png"}
     assert all(f"]({name})" in text for name in pictures)
-    assert markdown(findings, images=[p.split(".")[0] for p in sorted(pictures)]).count("## 50 pairs a task") == 1
+    assert markdown(findings, images=[p.split(".")[0] for p in sorted(pictures)]).count("## 50 pairs per task") == 1
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(folder / "report"))

@@ -1,1 +1,1 @@
-"""One module a command; each has `main(command, arguments) -> exit code` and imports what it needs when called."""
+"""One module per command. Each has `main(command, arguments) -> exit code` and imports its dependencies when called."""

@@ -1,4 +1,4 @@
-"""The argument parser of our own commands, and the reader of configurations that are one dataclass."""
+"""The argument parser of mtcl's own commands, and a reader for configurations that are a single dataclass."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ Config = TypeVar("Config")
 
 
 class Parser(argparse.ArgumentParser):
-    """Its errors are one line, as all of ours; options are not abbreviated."""
+    """Reports errors as one line, like the rest of mtcl, and does not accept abbreviated options."""
 
     def __init__(self, **options: object) -> None:
         super().__init__(allow_abbrev=False, **options)  # type: ignore[arg-type]
 
     def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{self.prog}: {message}; `{self.prog} --help` tells more")
+        raise ConfigError(f"{self.prog}: {message}; see `{self.prog} --help`")
 
 
 def parse(kind: type[Config], content: dict[str, Any], arguments: list[str]) -> Config:
-    """A dataclass from a configuration file's content and the keys that the command line gives after it."""
+    """Build a dataclass from the content of a configuration file and the keys given on the command line."""
     from mtcl.configuration.keys import section_of
     from mtcl.configuration.parser import MtclParser
 
@@ -39,7 +39,7 @@ def parse(kind: type[Config], content: dict[str, Any], arguments: list[str]) -> 
 
 
 def _below_dicts(kind: type, content: dict[str, Any], arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
-    """Arguments as `--overrides.data.root X` merged into the content; the parser would replace the dict they are in."""
+    """Merge arguments such as `--overrides.data.root X` into the content; the parser would replace the whole dict."""
     dicts = {name for name, hint in get_type_hints(kind).items() if get_origin(hint) is dict}
     rest: list[str] = []
     given = iter(arguments)
@@ -59,7 +59,7 @@ def _below_dicts(kind: type, content: dict[str, Any], arguments: list[str]) -> t
 
 
 def _value(text: str) -> Any:
-    """A value as YAML has it; 1e-4 is a number too, as in the configuration of a run."""
+    """Read a value as YAML; 1e-4 is also a number, as in the configuration of a run."""
     try:
         value = yaml.safe_load(text)
         return float(value) if isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""The checkpoint that the options of a command name."""
+"""Find the checkpoint that a command's options refer to."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from mtcl.types import BEST, LAST
 
 
 def find_checkpoint(options: argparse.Namespace) -> Path | None:
-    """The checkpoint file that --resume, --init_from or --ckpt name; a run folder stands for its last or best one."""
+    """The checkpoint file given by --resume, --init_from or --ckpt; a run folder means its last or best checkpoint."""
     given = [name for name in ("resume", "init_from", "ckpt") if getattr(options, name, None)]
     if len(given) > 1:
         raise ConfigError(
-            f"--{given[0]} and --{given[1]} exclude each other: resume continues a run, init_from starts a new one"
+            f"--{given[0]} and --{given[1]} cannot be combined: resume continues a run, init_from starts a new one"
         )
     if options.allow_changes and given != ["resume"]:
         raise ConfigError("--allow_changes works with --resume only: give both, or neither")

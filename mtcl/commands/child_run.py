@@ -1,7 +1,8 @@
-"""`python -m mtcl.commands.child_run LOCK COMMANDS`: a run of a study, which stops with the study (`mtcl.processes`).
+"""`python -m mtcl.commands.child_run LOCK COMMANDS`: a run of a study, which stops when the study stops.
 
-COMMANDS is a JSON list of argument lists of `mtcl`, carried out one after the other up to the first that fails. The
-lock is held meanwhile: a study that is started again waits until the run of the killed one has saved its state.
+COMMANDS is a JSON list of argument lists for `mtcl`. They run one after another until one fails. The process holds the
+lock while it runs, so a restarted study waits until a run of the killed study has saved its state. `mtcl.processes`
+ties the process to the study.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from mtcl.processes import stop_with_starter
 
 
 def main(lock: str, commands: str) -> int:
-    """The exit code of the last command."""
+    """Run the commands and return the exit code of the last one."""
     stop_with_starter()
     with FileLock(lock):
         for arguments in json.loads(commands):

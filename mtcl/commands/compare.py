@@ -1,6 +1,7 @@
-"""`mtcl compare --config compare.yaml`: encoders side by side on the same tasks, at several dimensions.
+"""`mtcl compare --config compare.yaml`: compare encoders on the same tasks, at several dimensions.
 
-Ours, models of the Hub, and endpoints of OpenAI's interface; what an endpoint answered is kept and not paid for twice.
+An encoder is an mtcl run, a model from the Hub, or an OpenAI-compatible embedding endpoint. Vectors from endpoints are
+cached, so no text is paid for twice.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from mtcl.errors import ConfigError
 def main(command: str, arguments: list[str]) -> int:
     parser = Parser(prog=f"mtcl {command}", description=__doc__, add_help=False)
     parser.add_argument("-c", "--config", action="append", default=[], help="YAML file; several merge, later ones win")
-    parser.add_argument("--out", type=Path, default=Path("compare"), help="folder of the table (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("compare"), help="folder for the table (default: %(default)s)")
     options, rest = parser.parse_known_args(arguments)
     if "-h" in rest or "--help" in rest:
         parser.print_help()
-        print("\nand every key of a comparison:\n")
+        print("\nAll keys of a comparison:\n")
     elif not options.config:
         raise ConfigError("no comparison: give --config FILE")
     quiet_libraries()

@@ -1,4 +1,4 @@
-"""`mtcl demo DIR`: a generated corpus in the layout of a data root."""
+"""`mtcl demo DIR`: write a generated corpus in the layout of a data root."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from mtcl.commands.arguments import Parser
 
 def main(command: str, arguments: list[str]) -> int:
     parser = Parser(prog=f"mtcl {command}", description=__doc__)
-    parser.add_argument("folder", type=Path, help="where to write; one sub-folder a task")
-    parser.add_argument("--posts", type=int, default=5000, help="size of the corpus (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="equal seeds give equal files (default: %(default)s)")
+    parser.add_argument("folder", type=Path, help="where to write; one sub-folder per task")
+    parser.add_argument("--posts", type=int, default=5000, help="number of posts (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same files (default: %(default)s)")
     options = parser.parse_args(arguments)
     from mtcl.demo import write_demo
 

@@ -1,4 +1,4 @@
-"""`mtcl merge A B`: one checkpoint whose weights are the mean of several, or of some and the base encoder."""
+"""`mtcl merge A B`: average the weights of several checkpoints, or of checkpoints and the base encoder, into one."""
 
 from __future__ import annotations
 
@@ -41,22 +41,22 @@ def main(command: str, arguments: list[str]) -> int:
     )
     content = checkpoint_of(merged, list(saved.values()), dict(zip(options.checkpoints, weights, strict=True)))
     write_whole(content, path, advice="give another --out")
-    print(f"written {path}; judge it with: mtcl test --ckpt {options.out}")
+    print(f"written {path}; evaluate it with: mtcl test --ckpt {options.out}")
     return 0
 
 
 def check_one_base(saved: dict[str, SavedRun]) -> None:
-    """Raise `ConfigError` for checkpoints of different base encoders, whose weights have no common meaning."""
+    """Raise `ConfigError` for checkpoints of different base encoders, whose weights cannot be averaged."""
     known = [(name, base) for name, run in saved.items() if (base := run.base_weights)]
     for (one, base), (other, another) in pairwise(known):
         if base != another:
             raise ConfigError(
-                f"{one!r} and {other!r} began from different base encoders: a mean of weights needs a common origin"
+                f"{one!r} and {other!r} started from different base encoders: merge checkpoints of one base encoder"
             )
 
 
 def weights_of(options: argparse.Namespace) -> list[float]:
-    """A weight for each checkpoint, as given. Raises `ConfigError` if that cannot be."""
+    """A weight for each checkpoint, from the options. Raises `ConfigError` if they are not valid."""
     names: list[str] = options.checkpoints
     if len(set(names)) != len(names) or len(names) < 2 or names == [BASE]:
         raise ConfigError(f"found {', '.join(names)}: give at least two different checkpoints, or one and `{BASE}`")
@@ -64,12 +64,12 @@ def weights_of(options: argparse.Namespace) -> list[float]:
         if len(names) != 2 or options.weights or not 0 <= options.weight <= 1:
             raise ConfigError(
                 f"--weight is the first of two checkpoints' share, 0 to 1: found {options.weight} for {len(names)}; "
-                "for several give --weights"
+                "for more than two give --weights"
             )
         return [options.weight, 1 - options.weight]
     weights: list[float] = options.weights or [1.0] * len(names)
     if len(weights) != len(names):
-        raise ConfigError(f"{len(weights)} weights for {len(names)} checkpoints: give one each")
+        raise ConfigError(f"{len(weights)} weights for {len(names)} checkpoints: give one weight per checkpoint")
     return weights
 
 
@@ -82,7 +82,7 @@ def target_of(out: Path) -> Path:
 
 
 def base_state(saved: SavedRun) -> State:
-    """The weights that a checkpoint's run began with, as its own are named."""
+    """The weights that a checkpoint's run started from, under the same names as the checkpoint's own weights."""
     from mtcl.encoder.checkpoint import PREFIX
     from mtcl.encoder.encoder import Encoder
 
@@ -93,16 +93,16 @@ def base_state(saved: SavedRun) -> State:
 
 
 def checkpoint_of(state: State, sources: list[SavedRun], merged: dict[str, float]) -> dict[str, Any]:
-    """What `--ckpt` and `--init_from` read: the first source's configuration with the tasks of all.
+    """A checkpoint for `--ckpt` and `--init_from`: the configuration of the first source with the tasks of all sources.
 
-    Raises `ConfigError` if the sources pool tokens in different ways.
+    Raises `ConfigError` if the sources use different poolings.
     """
     import yaml
 
     from mtcl.configuration.from_checkpoint import plain_config
 
     if len(poolings := {source.encoder_config.pooling for source in sources}) > 1:
-        raise ConfigError(f"the checkpoints pool in different ways ({', '.join(sorted(poolings))}): merge those of one")
+        raise ConfigError(f"the checkpoints use different poolings ({', '.join(sorted(poolings))}): merge those of one")
     configs = [plain_config(source) for source in sources]
     config: dict[str, Any] = dict(configs[0])
     base: dict[str, float] = {}
@@ -135,10 +135,10 @@ def _parser(command: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "checkpoints", nargs="+", metavar="RUN", help=f"run folder (its best checkpoint), .ckpt, or `{BASE}`"
     )
-    parser.add_argument("--weight", type=float, help="share of the first of two, 0 to 1 (default: the same for both)")
-    parser.add_argument("--weights", type=float, nargs="+", help="one for each; divided by their sum")
+    parser.add_argument("--weight", type=float, help="share of the first of two checkpoints, 0 to 1 (default: 0.5)")
+    parser.add_argument("--weights", type=float, nargs="+", help="one weight per checkpoint, divided by their sum")
     parser.add_argument(
-        "--trust_checkpoint", action="store_true", help="let a base model run code of its repository if the run did"
+        "--trust_checkpoint", action="store_true", help="let a base model run code from its repository if the run did"
     )
     parser.add_argument("--out", required=True, help="run folder or .ckpt file to write")
     return parser

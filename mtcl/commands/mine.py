@@ -1,7 +1,7 @@
-"""`mtcl mine TASK`: hard negatives for a task's training rows, found with a checkpoint or any encoder.
+"""`mtcl mine TASK`: find hard negatives for a task's training rows with a checkpoint or any encoder.
 
-Writes a data root to train on: the task's training rows with one more column, and links to everything else. The rows
-that were read are never changed. Embeddings are cached in shards, so a killed command goes on where it was.
+Writes a data root to train on: the task's training rows with one more column, and links to everything else. The
+original rows are never changed. Embeddings are cached in shards, so a killed command resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def main(command: str, arguments: list[str]) -> int:
         rows.write(folder / "train.parquet", miner.blocks(rows, report))
     report.write(folder)
     print(report.text())
-    print(f"\nwritten {folder / 'train.parquet'}, with this report beside it; {_what_to_do(task, options)}")
+    print(f"\nwritten {folder / 'train.parquet'}, with this report next to it; {_what_to_do(task, options)}")
     return 0
 
 
@@ -69,7 +69,7 @@ def encoder_of(options: argparse.Namespace) -> TextEncoder:
     from mtcl.encoder.text_encoder import TextEncoder
 
     if options.ckpt and options.model:
-        raise ConfigError("--ckpt and --model exclude each other: a checkpoint knows its encoder")
+        raise ConfigError("--ckpt and --model cannot be combined: a checkpoint already names its encoder")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if options.ckpt:
         return TextEncoder.load(options.ckpt, device=device, trust_checkpoint=options.trust_checkpoint)
@@ -78,7 +78,7 @@ def encoder_of(options: argparse.Namespace) -> TextEncoder:
 
 
 def _without_negatives(task: Task) -> Task:
-    """The task as it pairs rows that have no negatives yet, and with nothing but real pairs where they are replaced."""
+    """The task without a negatives column, which the rows may lack or which mining replaces."""
     pairs: Any = task.pairs
     if getattr(pairs, "negatives", ()):
         task.pairs = cast("Any", replace(pairs, negatives=()))
@@ -88,7 +88,7 @@ def _without_negatives(task: Task) -> Task:
 def _what_to_do(task: Task, options: argparse.Namespace) -> str:
     kind = type(task.pairs)
     if not hasattr(task.pairs, "negatives"):
-        return f"{kind.__name__} reads no negatives by itself: use the column {options.column!r} in a method `pairs`"
+        return f"{kind.__name__} does not read negatives: use the column {options.column!r} in a method `pairs`"
     return (
         f'train on it: pairs = {kind.__name__}(..., negatives="{options.column}")'
         f"{'' if isinstance(task.data, Files) else f' and data = Files({task.name!r})'} in the task, "
@@ -102,33 +102,33 @@ def _parser(command: str) -> argparse.ArgumentParser:
     parser.add_argument("--out", required=True, help="data root to write")
     parser.add_argument("--ckpt", help="run folder (its best checkpoint) or .ckpt to mine with")
     parser.add_argument(
-        "--trust_checkpoint", action="store_true", help="let --ckpt's base model run code of its repository"
+        "--trust_checkpoint", action="store_true", help="let --ckpt's base model run code from its repository"
     )
-    parser.add_argument("--model", help="encoder to mine with, folder or Hub name (default: the default base encoder)")
-    parser.add_argument("--pooling", default="mean", choices=["mean", "cls", "last"], help="of --model")
-    parser.add_argument("--num", type=int, default=4, help="negatives a row (default: %(default)s)")
+    parser.add_argument("--model", help="encoder to mine with, folder or Hub name (default: mtcl's base encoder)")
+    parser.add_argument("--pooling", default="mean", choices=["mean", "cls", "last"], help="pooling of --model")
+    parser.add_argument("--num", type=int, default=4, help="negatives per row (default: %(default)s)")
     parser.add_argument(
         "--ranks",
         type=int,
         nargs=2,
         default=[10, 100],
         metavar=("FIRST", "LAST"),
-        help="pass over the FIRST nearest, look no further than LAST (default: 10 100)",
+        help="skip the FIRST nearest candidates and stop at rank LAST (default: 10 100)",
     )
     parser.add_argument(
-        "--below", type=float, default=0.95, help="share of the positive's score to stay below (default: %(default)s)"
+        "--below", type=float, default=0.95, help="score limit, as a share of the positive's (default: %(default)s)"
     )
     parser.add_argument(
         "--candidates",
         choices=["train", "corpus"],
         default="train",
-        help="negatives among what the training rows are to find (default), or in the task's corpus",
+        help="take negatives from the training rows' positives (default) or from the task's corpus",
     )
-    parser.add_argument("--index", default="Flat", help="FAISS index: Flat is exact, HNSW32 or IVF1024,Flat are faster")
-    parser.add_argument("--column", default="negatives", help="name of the column (default: %(default)s)")
-    parser.add_argument("--max_length", type=int, help=f"tokens of a text (default: the checkpoint's, or {MAX_LENGTH})")
+    parser.add_argument("--index", default="Flat", help="FAISS index: Flat is exact, HNSW32 and IVF1024,Flat faster")
+    parser.add_argument("--column", default="negatives", help="name of the new column (default: %(default)s)")
+    parser.add_argument("--max_length", type=int, help=f"tokens per text (default: the checkpoint's, or {MAX_LENGTH})")
     parser.add_argument("--data.root", dest="root", help="data root (default: MTCL_DATA)")
-    parser.add_argument("--tasks_dir", help="more folders of task files")
-    parser.add_argument("--cache", help="folder of stores and embeddings (default: MTCL_CACHE or ~/.cache/mtcl)")
-    parser.add_argument("--overwrite", action="store_true", help="replace what an earlier mine wrote to --out")
+    parser.add_argument("--tasks_dir", help="additional folders of task files")
+    parser.add_argument("--cache", help="folder for stores and embeddings (default: MTCL_CACHE or ~/.cache/mtcl)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier output in --out")
     return parser

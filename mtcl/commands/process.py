@@ -1,4 +1,4 @@
-"""What a command asks of its process: libraries that say only what a user can act on, and enough open files."""
+"""Process settings of a command: library output limited to what a user can act on, and enough open files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ log = logging.getLogger("mtcl")
 
 
 def quiet_libraries() -> None:
-    """Our own lines plain on standard error; of the libraries' only what a user can act on."""
+    """Print mtcl's own log lines plainly on standard error, and hide library messages that a user cannot act on."""
     import warnings
 
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
@@ -33,7 +33,7 @@ def quiet_libraries() -> None:
 
 
 def allow_open_files() -> None:
-    """As many as the system lets us: each tensor that a worker hands over, and each file of a store, holds one."""
+    """Raise the limit of open files as far as allowed: each tensor from a worker and each store file needs one."""
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 

@@ -1,4 +1,4 @@
-"""`mtcl fit | validate | test | predict`: run a configuration, or a checkpoint with the configuration it holds."""
+"""`mtcl fit | validate | test | predict`: run a configuration, or a checkpoint with its own configuration."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def main(command: str, arguments: list[str]) -> int:
         return 0
     if options.help_all:
         parser.print_help()
-        print("\nand every key of a configuration:\n")
+        print("\nAll keys of a configuration:\n")
         rest.append("--help")
     quiet_libraries()
     allow_open_files()
@@ -57,7 +57,7 @@ def main(command: str, arguments: list[str]) -> int:
         merged = configuration.load(options.config, below=below)
         return carry_out(command, options, rest, config=merged, saved=saved, run_dir=run_dir)
     finally:
-        if not options.run_dir:  # a folder that was claimed and not used
+        if not options.run_dir:  # a folder that was created and not used
             with contextlib.suppress(OSError):
                 run_dir.rmdir()
                 run_dir.parent.rmdir()
@@ -72,7 +72,7 @@ def carry_out(
     saved: SavedRun | None,
     run_dir: Path,
 ) -> int:
-    """Build what the configuration says, with the weights or the state of a checkpoint, and run the command."""
+    """Build the model and data from the configuration, load weights or state from a checkpoint, and run the command."""
     from mtcl.configuration.cli import MtclCLI
     from mtcl.training.resume import check_resumable
 
@@ -96,12 +96,12 @@ def carry_out(
         return evaluate(cli, command, with_base=saved is not None and not options.no_base)
     except MisconfigurationException as error:
         raise ConfigError(" ".join(str(error).split())) from error
-    except SIGTERMException:  # an exit without a code, which would pass for success
+    except SIGTERMException:  # it exits without a code, which would look like success
         return 128 + signal.SIGTERM
 
 
 def fit(cli: MtclCLI, *, resume: Path | None) -> int:
-    """Train, then print base against best."""
+    """Train, then print the base encoder's results and the best ones."""
     from rich.console import Console
 
     from mtcl.distributed import is_lost_rank
@@ -114,21 +114,21 @@ def fit(cli: MtclCLI, *, resume: Path | None) -> int:
         cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=resume, weights_only=True if resume else None)
     except Interrupted as stop:
         if cli.trainer.is_global_zero:
-            log.warning("stopped at step %d; go on with: mtcl fit --resume %s", cli.trainer.global_step, cli.run_dir)
+            log.warning("stopped at step %d; continue with: mtcl fit --resume %s", cli.trainer.global_step, cli.run_dir)
         return int(stop.code or 1)
     except RuntimeError as error:
         if not is_lost_rank(error):
             raise
-        lost = RankError(f"another process of the run has ended; go on with: mtcl fit --resume {cli.run_dir}")
+        lost = RankError(f"another process of the run has ended; continue with: mtcl fit --resume {cli.run_dir}")
         lost.on_all_ranks = True
         raise lost from error
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise DataError(f"disk full: make space and go on with: mtcl fit --resume {cli.run_dir}") from error
+        raise DataError(f"disk full: free some space and continue with: mtcl fit --resume {cli.run_dir}") from error
     if cli.trainer.is_global_zero and cli.trainer.global_step < cli.trainer.max_steps:
         reached = (cli.trainer.global_step, cli.trainer.max_steps)
-        log.warning("stopped at step %d of %d; go on with: mtcl fit --resume %s", *reached, cli.run_dir)
+        log.warning("stopped at step %d of %d; continue with: mtcl fit --resume %s", *reached, cli.run_dir)
     if cli.trainer.is_global_zero and cli.model.history:
         Console().print(fit_table(cli.model))
         print(f"best checkpoint: {cli.run_dir / 'checkpoints' / BEST}")
@@ -136,7 +136,7 @@ def fit(cli: MtclCLI, *, resume: Path | None) -> int:
 
 
 def evaluate(cli: MtclCLI, command: str, *, with_base: bool) -> int:
-    """Evaluate, with the base beside where asked for; the run folder gets the figures and the scores of items."""
+    """Evaluate, also with the base encoder if asked; write metrics and per-item scores to the run folder."""
     from rich.console import Console
 
     from mtcl.training.callbacks.report import results_table
@@ -182,18 +182,18 @@ def _parser(command: str) -> argparse.ArgumentParser:
     parser = Parser(prog=f"mtcl {command}", description=DESCRIPTIONS[command], add_help=False, formatter_class=_format)
     add = parser.add_argument
     add("-c", "--config", action="append", default=[], metavar="FILE", help="YAML file; several merge, later ones win")
-    add("--run_dir", metavar="DIR", help="where the run writes (default: runs/NAME of the first configuration)")
-    add("--tasks_dir", metavar="DIR", help="more folders of task files, besides ./tasks and MTCL_TASKS_DIR")
+    add("--run_dir", metavar="DIR", help="folder of the run (default: runs/NAME, from the name of the first FILE)")
+    add("--tasks_dir", metavar="DIR", help="additional folders of task files, besides ./tasks and MTCL_TASKS_DIR")
     if command == "fit":
-        add("--resume", nargs="?", const="last", metavar="RUN", help="continue a run or .ckpt; the newest run if bare")
-        add("--allow_changes", action="store_true", help="with --resume: although tasks, pairs or encoder have changed")
-        add("--init_from", metavar="RUN", help="start a new run from the weights of a run (best.ckpt) or a .ckpt")
+        add("--resume", nargs="?", const="last", metavar="RUN", help="continue RUN (folder or .ckpt) or the newest run")
+        add("--allow_changes", action="store_true", help="with --resume: even if tasks, pairs or encoder changed")
+        add("--init_from", metavar="RUN", help="start a new run from the weights of a run folder (best.ckpt) or .ckpt")
     else:
-        add("--ckpt", metavar="RUN", help="a run (its best.ckpt) or a .ckpt; the base encoder if not given")
-    add("--trust_checkpoint", action="store_true", help="take all of a checkpoint's configuration; may run code")
-    add("--no_base", action="store_true", help="do not evaluate the base encoder to compare with")
-    add("-h", "--help", action="store_true", help="this text")
-    add("--help_all", action="store_true", help="every key of a configuration")
+        add("--ckpt", metavar="RUN", help="run folder (best.ckpt) or .ckpt to use (default: the base encoder)")
+    add("--trust_checkpoint", action="store_true", help="use a checkpoint's whole configuration, which may run code")
+    add("--no_base", action="store_true", help="do not evaluate the base encoder for comparison")
+    add("-h", "--help", action="store_true", help="show this help")
+    add("--help_all", action="store_true", help="show every key of a configuration")
     parser.set_defaults(resume=None, init_from=None, ckpt=None, allow_changes=False)
     return parser
 

@@ -1,4 +1,4 @@
-"""The folder that a run writes to. A new one is claimed at once: two runs that start together have two."""
+"""The folder that a run writes to. It is created at once, so two runs that start together get different folders."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from mtcl.types import LAST
 
 RUNS = Path("runs")
 CHOSEN_RUN_DIR = "MTCL_CHOSEN_RUN_DIR"
-"""Set by the first process for those that Lightning starts from it."""
+"""Environment variable that the first process sets for the processes that Lightning starts."""
 
 
 def run_folder(options: argparse.Namespace, command: str, checkpoint: Path | None) -> Path:
-    """Where the run writes: --run_dir, the checkpoint's own run, or a new folder under runs/."""
+    """The run's folder: --run_dir, the folder of the checkpoint's run, or a new one under runs/."""
     is_follower = os.environ.get("LOCAL_RANK", "0") != "0" or os.environ.get("NODE_RANK", "0") != "0"
     if is_follower and CHOSEN_RUN_DIR in os.environ:
         return Path(os.environ[CHOSEN_RUN_DIR])
@@ -30,7 +30,7 @@ def _run_folder(options: argparse.Namespace, command: str, checkpoint: Path | No
     if options.run_dir:
         chosen = Path(options.run_dir)
         if not is_follower and command == "fit" and not options.resume and (chosen / "checkpoints" / LAST).exists():
-            raise ConfigError(f"{chosen} holds a run: go on with --resume {chosen}, or give another --run_dir")
+            raise ConfigError(f"{chosen} already has a run: continue with --resume {chosen}, or give another --run_dir")
         return chosen
     if checkpoint and not options.init_from:
         is_in_run = checkpoint.parent.name == "checkpoints"

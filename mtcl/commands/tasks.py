@@ -1,4 +1,4 @@
-"""`mtcl tasks list | show NAME | check NAME | batch NAME | new NAME`: which tasks there are, what training sees."""
+"""`mtcl tasks list | show NAME | check NAME | batch NAME | new NAME`: list, inspect, check and create tasks."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ class {class_name}(Task):
 def main(command: str, arguments: list[str]) -> int:
     parser = Parser(prog=f"mtcl {command}", description=__doc__)
     actions = parser.add_subparsers(dest="action", required=True, metavar="list | show | check | batch | new")
-    add_list = actions.add_parser("list", help="all tasks that are found, broken files included")
-    add_list.add_argument("--tasks_dir", help="more folders of task files")
+    add_list = actions.add_parser("list", help="list all tasks, including broken files")
+    add_list.add_argument("--tasks_dir", help="additional folders of task files")
     for action, what in (
-        ("show", "a task's declaration and sample"),
+        ("show", "show a task's declaration and sample"),
         ("check", "test a task on its sample and its real rows"),
     ):
         sub = actions.add_parser(action, help=what)
         sub.add_argument("name")
-        sub.add_argument("--tasks_dir", help="more folders of task files")
+        sub.add_argument("--tasks_dir", help="additional folders of task files")
         sub.add_argument("--data.root", dest="root", help="data root (default: MTCL_DATA)")
-    _add_batch(actions.add_parser("batch", help="show a training step: pairs, who is left out and why, what is cut"))
-    add_new = actions.add_parser("new", help="write tasks/NAME.py to start from")
+    _add_batch(actions.add_parser("batch", help="show a training step: pairs, excluded negatives, truncated texts"))
+    add_new = actions.add_parser("new", help="write a template to tasks/NAME.py")
     add_new.add_argument("name")
     options = parser.parse_args(arguments)
     if options.action == "new":
@@ -70,7 +70,7 @@ def main(command: str, arguments: list[str]) -> int:
 
 
 def list_tasks(registry: Registry) -> int:
-    """Print a line a task; exit code 1 if any file is broken."""
+    """Print one line per task; exit code 1 if any file is broken."""
     width = max([len(name) for name in registry.entries], default=0)
     for name, entry in sorted(registry.entries.items()):
         if entry.task is None:
@@ -98,18 +98,18 @@ def show(task: Task) -> int:
 
 def _add_batch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name")
-    parser.add_argument("-c", "--config", action="append", default=[], help="a run's YAML file, whose step is shown")
-    parser.add_argument("--step", type=int, default=0, help="number of the step, from 0 (default: %(default)s)")
-    parser.add_argument("--batch_size", type=int, help="pairs (default: the configuration's, or 8)")
-    parser.add_argument("--max_length", type=int, help="tokens of a text (default: the configuration's, or 128)")
-    parser.add_argument("--pairs", type=int, default=8, help="pairs that are printed (default: %(default)s)")
-    parser.add_argument("--model", help="encoder whose tokenizer reads the texts (default: the configuration's)")
-    parser.add_argument("--tasks_dir", help="more folders of task files")
+    parser.add_argument("-c", "--config", action="append", default=[], help="YAML file of a run whose step to show")
+    parser.add_argument("--step", type=int, default=0, help="step number, from 0 (default: %(default)s)")
+    parser.add_argument("--batch_size", type=int, help="pairs per batch (default: the configuration's, or 8)")
+    parser.add_argument("--max_length", type=int, help="tokens per text (default: the configuration's, or 128)")
+    parser.add_argument("--pairs", type=int, default=8, help="number of pairs to print (default: %(default)s)")
+    parser.add_argument("--model", help="encoder whose tokenizer to use (default: the configuration's)")
+    parser.add_argument("--tasks_dir", help="additional folders of task files")
     parser.add_argument("--data.root", dest="root", help="data root (default: MTCL_DATA)")
 
 
 def show_batch(options: argparse.Namespace) -> int:
-    """Print a task's part of a training step; without a configuration, of a run of this task alone."""
+    """Print a task's part of a training step; without a configuration, that of a run of this task alone."""
     from mtcl.configuration.yaml_files import load
     from mtcl.training.datamodule import MtclDataModule
     from mtcl.training.inspection import InspectedStep, inspect_batch
@@ -136,7 +136,7 @@ def show_batch(options: argparse.Namespace) -> int:
 
 
 def check(task: Task, root: Path | None) -> int:
-    """Make pairs of the sample and of the real rows, and say what came out. Raises what is wrong."""
+    """Make pairs from the sample and the real rows and print a summary. Raises an error if that fails."""
     from mtcl.task.pairs import PairTable
     from mtcl.task.rows import pairs_of
     from mtcl.task.sources import as_table
@@ -154,20 +154,20 @@ def check(task: Task, root: Path | None) -> int:
         if split == "train":
             print("\n".join(f"    {line}" for line in examples(table)))
         elif seen := num_seen(table, tables["train"]):
-            print(f"    {seen:,} of {len(table.queries):,} queries are training texts too: what is seen is no test")
+            print(f"    {seen:,} of {len(table.queries):,} queries are training texts too, so they test nothing new")
     print(f"task {task.name!r} is ready: add it to a configuration under `tasks:`")
     return 0
 
 
 def describe(table: PairTable) -> str:
-    """One line about a table of pairs."""
+    """Summarise a table of pairs in one line."""
     left_out = ", ".join(f"{count:,} {reason}" for reason, count in table.skipped.items())
     words = f"{len(table.anchors):,} pairs, {len(table.texts):,} distinct texts, {len(table.candidates):,} candidates"
     return words + (f"; left out: {left_out}" if left_out else "")
 
 
 def num_seen(table: PairTable, train: PairTable) -> int:
-    """Queries of a split that are anchors of the training split."""
+    """The number of a split's queries that are also anchors in the training split."""
     import numpy as np
     import pyarrow.compute as pc
 
@@ -176,7 +176,7 @@ def num_seen(table: PairTable, train: PairTable) -> int:
 
 
 def examples(table: PairTable, count: int = 3) -> list[str]:
-    """A few pairs to read."""
+    """The first pairs as readable lines."""
     lines = []
     for anchor, positive in list(zip(table.anchors, table.positives, strict=True))[:count]:
         if table.groups is not None:
@@ -190,17 +190,15 @@ def examples(table: PairTable, count: int = 3) -> list[str]:
 def new(name: str) -> int:
     """Write tasks/NAME.py from the template."""
     if not NAME.fullmatch(name):
-        raise ConfigError(
-            f"task name {name!r}: use lower case letters, digits and underscores, beginning with a letter"
-        )
+        raise ConfigError(f"task name {name!r}: use lower case letters, digits and underscores, starting with a letter")
     path = Path("tasks") / f"{name}.py"
     if path.exists():
         raise ConfigError(f"{path} exists: choose another name, or edit it")
     reference = reference_folder()
     if path.parent.resolve() == reference.resolve() and (taken := sorted(reference.rglob(path.name))):
-        raise ConfigError(f"{taken[0]} is a reference task of that name: choose another")
+        raise ConfigError(f"{taken[0]} is a reference task with the same name: choose another")
     if path.parent.exists() and not path.parent.is_dir():
-        raise ConfigError(f"{str(path.parent)!r} is no folder: rename it, tasks are looked for there")
+        raise ConfigError(f"{str(path.parent)!r} is not a folder: rename it, because mtcl looks for tasks there")
     path.parent.mkdir(exist_ok=True)
     class_name = "".join(part.capitalize() for part in name.split("_"))
     path.write_text(TEMPLATE.format(name=name, class_name=class_name), encoding="utf-8")

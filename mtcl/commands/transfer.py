@@ -1,6 +1,6 @@
-"""`mtcl transfer --config study.yaml`: single, joint and base arms over seeds, and a report of who gains what.
+"""`mtcl transfer --config study.yaml`: run single, joint and base arms over seeds and report what each task gains.
 
-Given again, it goes on where it was: runs that are done are kept, interrupted ones continued.
+Run the same command again to resume a study: finished runs are kept and interrupted ones continue.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ def main(command: str, arguments: list[str]) -> int:
     parser = Parser(prog=f"mtcl {command}", description=__doc__, add_help=False)
     parser.add_argument("-c", "--config", action="append", default=[], help="YAML file; several merge, later ones win")
     parser.add_argument(
-        "--study_dir", type=Path, help="where all is kept (default: studies/<name of the configuration>)"
+        "--study_dir", type=Path, help="folder of the study (default: studies/NAME, from the name of the first file)"
     )
-    parser.add_argument("--jobs", type=int, help="runs at the same time (default: the number of GPUs, or 1)")
+    parser.add_argument("--jobs", type=int, help="number of parallel runs (default: the number of GPUs, or 1)")
     options, rest = parser.parse_known_args(arguments)
     if "-h" in rest or "--help" in rest:
         parser.print_help()
-        print("\nand every key of a study:\n")
+        print("\nAll keys of a study:\n")
     elif not options.config:
         raise ConfigError("no study: give --config FILE")
     quiet_libraries()

@@ -1,8 +1,9 @@
-"""What is wrong with a configuration: unknown keys, values of a wrong type, unknown classes.
+"""Find the problems of a configuration: unknown keys, values of a wrong type, unknown classes.
 
-A walk over a plain dict along the keys and types of signatures (`keys.py`). Whether a single value is of a type is left
-to jsonargparse, which reads the configuration in the end, so the two never disagree; the wording is ours. Nothing is
-imported unless `imports` is given, so the configuration of a checkpoint can be checked before it is trusted.
+The check walks over a plain dict and compares it with the keys and types of signatures (`keys.py`). jsonargparse
+decides whether a single value fits a type. It also parses the configuration later, so the two never disagree; only the
+wording is mtcl's own. Nothing is imported unless `imports` is given, so a checkpoint's configuration can be checked
+before it is trusted.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ def problems(
 
     Args:
         keys: The keys that it can have.
-        names: What messages call a key where that is not its full name: an option or a variable.
-        is_whole: Whether a key without a default must be there.
+        names: What to call a key in messages instead of its full name: an option or an environment variable.
+        is_whole: Whether keys without a default are required.
         imports: Import the modules of classes that the configuration names, to check their arguments too.
     """
     yield from _Walk(keys, names or {}, is_whole, imports).section("", config, keys)
@@ -100,7 +101,7 @@ class _Walk:
     def section(self, where: str, value: Any, section: Section) -> Iterator[str]:
         value = loaded(value)
         if value is None or (where and isinstance(value, Mapping) and "class_path" in value):
-            return  # empty, or a subclass of a dataclass by its name, which the parser takes too
+            return  # empty, or a subclass of a dataclass by its name, which the parser also accepts
         if not isinstance(value, Mapping):
             yield self.wrong(where, value, section)
             return
@@ -118,7 +119,7 @@ class _Walk:
             yield f"{prefix}{key} is missing: give {expected(section.keys[key])}"
 
     def record(self, where: str, value: Mapping[str, Any], kind: type) -> Iterator[str]:
-        """A dataclass: a task's settings, for example."""
+        """A dataclass, for example the settings of a task."""
         section = section_of(kind)
         for key in value:
             if key not in section.keys:
@@ -128,7 +129,7 @@ class _Walk:
         yield from self.section(where, {k: v for k, v in value.items() if k in section.keys}, section)
 
     def entries(self, where: str, value: Mapping[Any, Any], of_key: Any, of_value: Any) -> Iterator[str]:
-        """A dict with keys of any name."""
+        """A dict with arbitrary keys."""
         for key, inner in value.items():
             if not fits(key, Members.of(of_key).leaves):
                 yield f"{self.name(where)} has the key {shown(key)}: give {expected(of_key)}"
@@ -144,7 +145,7 @@ class _Walk:
         if not isinstance(path, str):
             yield f"{self.name(where)} has no class_path: give the name of a {noun(kinds)}, as {{class_path: NAME}}"
         elif odd:
-            yield f"{self.name(where)} has {odd[0]!r} beside class_path: put it under init_args"
+            yield f"{self.name(where)} has {odd[0]!r} next to class_path: move it to init_args"
         elif not isinstance(arguments, Mapping) or not isinstance(more, Mapping):
             key, found = ("dict_kwargs", more) if isinstance(arguments, Mapping) else ("init_args", arguments)
             yield f"{self.name(where)}.{key} is {shown(found)}: give keys with values, or leave it out"
@@ -158,7 +159,7 @@ class _Walk:
                 yield from self.arguments(where, arguments, more, kind)
 
     def arguments(self, where: str, value: Mapping[str, Any], more: Mapping[str, Any], kind: type) -> Iterator[str]:
-        """The arguments of a class; `more` are those that the parser hands on unread."""
+        """The arguments of a class; `more` are those that the parser passes on unchecked."""
         section, known = section_of(kind), _arguments_of(kind)
         for key, inner in value.items():
             if key in section.keys:
@@ -173,9 +174,9 @@ class _Walk:
 
 @cache
 def _arguments_of(kind: type) -> tuple[str, ...]:
-    """The names of a class's arguments, with those that it hands on to its bases."""
+    """The names of a class's arguments, including those that it passes to its base classes."""
     names = list(section_of(kind).keys)
     if takes_more(kind):
-        with contextlib.suppress(Exception):  # a class that jsonargparse cannot read: the parser will say so
+        with contextlib.suppress(Exception):  # jsonargparse cannot read the class: the parser will report it
             names += ArgumentParser(exit_on_error=False).add_class_arguments(kind)
     return tuple(dict.fromkeys(names))

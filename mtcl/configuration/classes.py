@@ -1,4 +1,4 @@
-"""Classes by the names that a configuration gives them: `InfoNCE`, `mtcl.losses.InfoNCE`, `my_package.MyLoss`."""
+"""Resolve the class names of a configuration: `InfoNCE`, `mtcl.losses.InfoNCE`, `my_package.MyLoss`."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ COUNTERPARTS = {
     "NTXentLoss": "InfoNCE",
     "SupConLoss": "{class_path: InfoNCE, init_args: {multi_positive: true}}",
 }
-"""Losses of sentence-transformers, PyTorch and pytorch-metric-learning -> the loss of ours for the same pairs.
+"""Losses of sentence-transformers, PyTorch and pytorch-metric-learning -> mtcl's loss for the same pairs.
 
-`CosineSimilarityLoss` fits the cosine to a score; CoSENT fits the order of the scores only. The contrastive losses have
-labels 0 and 1, which PairBCE is for. The negative of a triplet is a hard negative for InfoNCE.
+`CosineSimilarityLoss` fits the cosine to a score; CoSENT fits only the order of the scores. The contrastive losses use
+labels 0 and 1, as PairBCE does. The negative of a triplet is a hard negative for InfoNCE.
 """
 
 
 def noun(kinds: tuple[type, ...]) -> str:
-    """How a message names the kinds: `loss`, or the class's own name."""
+    """The word for the kinds in a message: `loss`, or the name of the class."""
     return " or ".join(NOUNS[kind][0] if kind in NOUNS else getattr(kind, "__name__", str(kind)) for kind in kinds)
 
 
@@ -61,9 +61,9 @@ def with_article(word: str) -> str:
 
 
 def resolve(name: str, kinds: tuple[type, ...], *, imports: bool) -> type | None:
-    """The class that a name means, a subclass of one of `kinds`; None where only the parser can tell.
+    """The class with this name, a subclass of one of `kinds`; None if only the parser can resolve it.
 
-    A module that is not loaded yet is imported with `imports` only. Raises `ConfigError` for a name of no such class.
+    A module that is not loaded yet is imported only with `imports`. Raises `ConfigError` if there is no such class.
     """
     package, short = name.partition(".")[0], name.rpartition(".")[2]
     is_short = short == name
@@ -96,20 +96,20 @@ def _look_up(name: str, kinds: tuple[type, ...], *, imports: bool) -> Any:
     if imports and module and module not in sys.modules:
         try:
             importlib.import_module(module)
-        except Exception as error:  # a module of the user's can raise anything
+        except Exception as error:  # a user's module can raise anything
             near = did_you_mean(closest(attribute, _names(kinds)))
             raise ConfigError(f"cannot import {module!r}: {type(error).__name__}: {error}{near}") from error
     return vars(sys.modules[module]).get(attribute) if module in sys.modules else None
 
 
 def _is_loaded(name: str) -> bool:
-    """Whether the module of a dotted name is loaded and says all its names, none of them on demand."""
+    """Whether the module of a dotted name is loaded and defines no names on demand."""
     module = sys.modules.get(name.rpartition(".")[0])
     return module is not None and not hasattr(module, "__getattr__")
 
 
 def _concrete(kinds: tuple[type, ...]) -> Iterator[type]:
-    """All loaded subclasses that can be made."""
+    """All loaded subclasses that can be instantiated."""
     for kind in kinds:
         if not inspect.isabstract(kind):
             yield kind

@@ -1,9 +1,7 @@
-"""LightningCLI, bent to what mtcl needs: one merged configuration, errors in one line, no value taken from a
-checkpoint.
+"""LightningCLI adapted to mtcl: one merged configuration, one-line errors, and no values taken from a checkpoint.
 
-The verbs (`fit`, `test`, ...) are dispatched by us, so the parser is built without subcommands: a key has the same
-name in YAML, on the command line (`--trainer.max_steps 10`) and in the environment
-(`MTCL_SET_TRAINER__MAX_STEPS=10`).
+mtcl dispatches the commands (`fit`, `test`, ...) itself, so the parser has no subcommands and a key has the same name
+in YAML, on the command line (`--trainer.max_steps 10`) and in the environment (`MTCL_SET_TRAINER__MAX_STEPS=10`).
 """
 
 from __future__ import annotations
@@ -31,7 +29,7 @@ from mtcl.training.trainer_options import DEFAULTS, trainer_options
 
 
 class MtclCLI(LightningCLI):
-    """Parses and instantiates; `cli.trainer`, `cli.model` and `cli.datamodule` are for the caller to run."""
+    """Parses and instantiates; the caller runs `cli.trainer`, `cli.model` and `cli.datamodule`."""
 
     def __init__(
         self, arguments: list[str], *, config: dict[str, Any], run_dir: Path, resume_step: int | None = None
@@ -97,16 +95,18 @@ class MtclCLI(LightningCLI):
             raise ConfigError("trainer: " + " ".join(str(error).split())) from error
 
     def _check_trainer(self) -> None:
-        """Raise `ConfigError` for values of Lightning's that would go wrong, or mean something else, here."""
+        """Raise `ConfigError` for Lightning settings that would fail or mean something else in mtcl."""
         for name in ("limit_val_batches", "limit_test_batches", "limit_predict_batches"):
             value = self._get(self.config, f"trainer.{name}")
             if value and (isinstance(value, int) or value != 1.0):
                 raise ConfigError(
-                    f"trainer.{name} is {value}: a batch is a whole task there, and tasks would be missing without a "
-                    "word; give 0 or 1.0, and null for a task that is not wanted"
+                    f"trainer.{name} is {value}: a batch is a whole task there, so tasks would silently be skipped; "
+                    "give 0 or 1.0, and set a task that you do not want to null"
                 )
         if self._get(self.config, "trainer.overfit_batches"):
-            raise ConfigError("trainer.overfit_batches has no meaning here: give data.pairs_per_task for few pairs")
+            raise ConfigError(
+                "trainer.overfit_batches is not supported: give data.pairs_per_task to train on few pairs"
+            )
         precision = self._get(self.config, "trainer.precision")
         if precision in ("16-true", "bf16-true", "64-true"):
             raise ConfigError(f"trainer.precision is {precision}: give bf16-mixed, 16-mixed or 32-true")
@@ -118,23 +118,23 @@ class MtclCLI(LightningCLI):
         return config
 
     def config_text(self) -> str:
-        """The resolved configuration as YAML, without what is derived from other keys."""
+        """The resolved configuration as YAML, without the keys that are derived from others."""
         return str(self.parser.dump(self.config, skip_none=False))
 
     def _parse_ckpt_path(self) -> None:
-        """Lightning would let hyper-parameters of a checkpoint override given values (Lightning issue 21455)."""
+        """Does nothing; Lightning would let a checkpoint's hyper-parameters override given values (issue 21455)."""
 
 
 class _Parsed(MtclCLI):
-    """A configuration that is judged and not run."""
+    """Checks a configuration without running it."""
 
     def instantiate_classes(self) -> None:
         self._check_trainer()
 
 
 def check_config(config: dict[str, Any]) -> None:
-    """Raise `ConfigError` for keys and values that no run takes; nothing is loaded."""
-    _Parsed(["--seed_everything", "false"], config=config, run_dir=Path())  # a seed would be this process's
+    """Raise `ConfigError` for keys and values that a run would not accept; nothing is loaded."""
+    _Parsed(["--seed_everything", "false"], config=config, run_dir=Path())  # else this process would be seeded
 
 
 def _listed(value: Any) -> list[Any]:
@@ -142,7 +142,7 @@ def _listed(value: Any) -> list[Any]:
 
 
 def size_under_torchrun() -> dict[str, int]:
-    """What torchrun has started is what the run has; Lightning would ask for the same numbers once more."""
+    """The sizes that torchrun has already set, so that the user need not give them to Lightning again."""
     if not (torch.distributed.is_available() and torch.distributed.is_torchelastic_launched()):
         return {}
     return {"devices": int(os.environ["LOCAL_WORLD_SIZE"]), "num_nodes": int(os.environ["GROUP_WORLD_SIZE"])}

@@ -1,4 +1,4 @@
-"""The right name for a wrong one."""
+"""Suggest the right name for a misspelt one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mtcl.configuration.types import Members
 
 
 def closest(name: str, known: Iterable[str]) -> list[str]:
-    """The known names that are written nearly so, whatever their case: those as near as the nearest, at most three."""
+    """Known names with a similar spelling, ignoring case: at most three, all about as close as the closest one."""
     by_lower = {k.lower(): k for k in known}
     near = difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.6)
 
@@ -21,10 +21,9 @@ def closest(name: str, known: Iterable[str]) -> list[str]:
 
 
 def closest_key(key: str, section: Section) -> list[str]:
-    """Full names of the keys of a configuration that a wrong full name may mean.
+    """Full names of the configuration keys that an unknown full name may mean.
 
-    First those of the same last part in another place, then those beside it, then those that are written nearly so
-    anywhere.
+    Tried in order: keys with the same last part elsewhere, similar keys in the same section, similar keys anywhere.
     """
     known = [name for name, _ in full_names(section)] + list(_named(section))
     place, _, last = key.rpartition(".")
@@ -43,7 +42,7 @@ def did_you_mean(names: list[str]) -> str:
 
 
 def _named(section: Section) -> Iterator[str]:
-    """Keys of records that have names of their own: `tasks.NAME.loss`."""
+    """Keys of records in a dict, whose names the user chooses: `tasks.NAME.loss`."""
     for key, hint in section.keys.items():
         entry = None if isinstance(hint, Section) else Members.of(hint).entry
         record = Members.of(entry[1]).record if entry else None

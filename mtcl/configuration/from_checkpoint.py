@@ -1,9 +1,9 @@
-"""What a run takes from the configuration inside a checkpoint: plain values under names of ours, nothing else.
+"""Take a run's configuration from a checkpoint, but only plain values under keys that mtcl knows.
 
-A checkpoint may come from anybody. Its class paths would be imported and called, its folders read or imported from, its
-callbacks run. So only numbers, names and texts of known keys are taken, and losses and weightings of mtcl's own classes
-with such arguments. All else comes from the user; what the checkpoint has beyond the defaults is named, so that the
-user can give it or trust the file as a whole (`--trust_checkpoint`).
+Anybody may have written a checkpoint. Loading its configuration as is would import and call its class paths, read or
+import from its folders and run its callbacks. So a run takes only numbers, names and texts of known keys, and losses
+and weightings of mtcl's own classes with plain arguments. Everything else comes from the user. A message lists the
+other settings that differ from the defaults; the user can give them, or trust the whole file (`--trust_checkpoint`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MODEL = ("gradient_cosines_every_n_steps", "eval_dims", "eval_groups", "activati
 DATA = ("batch_size", "max_length", "tasks_per_step", "alpha", "cap", "pairs_per_task", "held_out", "allow_leaks")
 TASK = ("weight", "weight_schedule", "batch_size", "max_length", "loss_weight", "prompt", "hard_negatives")
 ORDINARY: tuple[Any, ...] = (None, False, 0, 0.0, "auto", [], {})
-"""Values that change nothing where they are left out."""
+"""Values that can be left out without any effect."""
 ORDINARY_HERE = {
     "trainer.num_nodes": 1,
     "trainer.inference_mode": True,
@@ -37,7 +37,7 @@ ORDINARY_HERE = {
 
 
 def plain_config(saved: SavedRun, *, cache: str | None = None) -> dict[str, Any]:
-    """The configuration to run with; the whole one if the user trusts the file. Says what was left out."""
+    """The configuration to run with; the whole one if the user trusts the file. Logs the settings it leaves out."""
     if saved.is_trusted:
         return saved.config
     left_out: list[str] = []
@@ -49,7 +49,7 @@ def plain_config(saved: SavedRun, *, cache: str | None = None) -> dict[str, Any]
             left_out.append(f"data.root {root!r:.80}")
     if left_out:
         log.warning(
-            "not taken from the checkpoint: %s. Give what you want of it, or --trust_checkpoint if you trust the file",
+            "not taken from the checkpoint: %s. Give those you need, or --trust_checkpoint if you trust the file",
             ", ".join(left_out),
         )
     return kept
@@ -103,7 +103,7 @@ def _plain(saved: SavedRun, left_out: list[str]) -> dict[str, Any]:
 
 
 def own_class(value: Any, room: Any) -> Any:
-    """A class of mtcl's own with plain arguments as a configuration names it, by its full path; None for another.
+    """A class of mtcl with plain arguments, in the form of a configuration with its full path; None for other classes.
 
     `room` is `mtcl.losses` or `mtcl.weighting`.
     """
@@ -123,7 +123,7 @@ def own_class(value: Any, room: Any) -> Any:
     for key, argument in arguments.items():
         if key not in hints:
             return None
-        if _is_class(hints[key]):  # a bare name would be imported as well
+        if _is_class(hints[key]):  # a bare name would also be imported
             found = [own_class(one, room) for one in (argument if isinstance(argument, list) else [argument])]
             if None in found:
                 return None
@@ -136,14 +136,14 @@ def own_class(value: Any, room: Any) -> Any:
 
 
 def _is_class(hint: Any) -> bool:
-    """Whether an argument of this annotation is an instance of a class of ours, or a list of such."""
+    """Whether an argument with this annotation is an instance of an mtcl class, or a list of instances."""
     return any(_is_class(one) for one in get_args(hint)) or (
         isinstance(hint, type) and issubclass(hint, losses.Loss | weighting.Weighting)
     )
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether a value is a number, a text or null, or a list or mapping of such."""
+    """Whether a value is a number, a text or null, or a list or mapping of these."""
     if isinstance(value, list):
         return all(_is_plain(one) for one in value)
     if isinstance(value, dict):

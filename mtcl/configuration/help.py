@@ -1,7 +1,7 @@
-"""The short help of a run: the keys that people change, with their defaults, on one screen.
+"""The short help of a run: the keys that people change most, with their defaults, on one screen.
 
-It has to be there at once, so nothing that imports torch is imported. Keys and defaults are a table that a test holds
-against the parser. What a key of ours is for is read from the docstring of the class that has it, by `ast`.
+The help must appear at once, so this module does not import torch. Keys and defaults are a table that a test compares
+with the parser. `ast` reads the descriptions of mtcl's own keys from the docstrings of their classes.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class Key:
 
     Attributes:
         name: Its full name.
-        default: As YAML has it.
-        text: A sentence; that of the docstring if empty.
-        in_evaluation: Whether validate, test and predict show it too.
+        default: The default as YAML.
+        text: Its description; if empty, the first sentence of the docstring.
+        in_evaluation: Whether validate, test and predict also show it.
     """
 
     name: str
@@ -58,14 +58,14 @@ GROUPS = {
     "tasks": [
         Key("tasks.NAME.weight", "1.0"),
         Key("tasks.NAME.batch_size", "null", "Pairs per batch of the task; data.batch_size if null"),
-        Key("tasks.NAME.loss", "null", "By name, as InfoNCE; the default of its pairs if null"),
+        Key("tasks.NAME.loss", "null", "Loss name, e.g. InfoNCE; the pairs' default if null"),
     ],
     "model": [
         Key("model.encoder.name", "sentence-transformers/all-MiniLM-L6-v2", in_evaluation=True),
         Key("model.encoder.pooling", "mean", in_evaluation=True),
         Key("model.encoder.dim", "null"),
-        Key("model.weighting", "null", "How the tasks' losses are combined; their mean if null"),
-        Key("model.activation_checkpointing", "false", "Less memory for a second forward pass per step"),
+        Key("model.weighting", "null", "How to combine the tasks' losses; their mean if null"),
+        Key("model.activation_checkpointing", "false", "Save memory at the cost of a second forward pass"),
     ],
     "optimizer": [
         Key("model.optimizer.lr", "2.0e-05"),
@@ -76,23 +76,23 @@ GROUPS = {
     "data and mixture": [
         Key("data.root", "null", "Folder of the data; MTCL_DATA if null", in_evaluation=True),
         Key("data.batch_size", "64", "Pairs per batch of one task, over all ranks"),
-        Key("data.max_length", "128", "Tokens that a text is cut to", in_evaluation=True),
+        Key("data.max_length", "128", "Truncate texts to this many tokens", in_evaluation=True),
         Key("data.alpha", "0.5", "A task's share is pairs^alpha: 0 equal, 1 proportional"),
         Key("data.tasks_per_step", "null", "Batches per step; one per task if null"),
-        Key("data.held_out", "null", "Tasks that are evaluated and never trained", in_evaluation=True),
+        Key("data.held_out", "null", "Tasks to evaluate but never train", in_evaluation=True),
     ],
     "trainer": [
-        Key("trainer.max_steps", "-1", "Optimizer steps to train; has to be set"),
+        Key("trainer.max_steps", "-1", "Number of optimizer steps; must be set"),
         Key("trainer.accelerator", "auto", "cpu, gpu or auto", in_evaluation=True),
-        Key("trainer.devices", "auto", "How many GPUs or processes to use", in_evaluation=True),
+        Key("trainer.devices", "auto", "Number of GPUs or processes", in_evaluation=True),
         Key("trainer.precision", BY_HARDWARE, "bf16-mixed if the hardware has it, else 32-true", in_evaluation=True),
-        Key("trainer.accumulate_grad_batches", "1", "Steps of which the optimizer makes one"),
-        Key("seed_everything", "1", "Decides pairs, their order and initial weights"),
+        Key("trainer.accumulate_grad_batches", "1", "Steps to accumulate per optimizer step"),
+        Key("seed_everything", "1", "Seed of pairs, their order and initial weights"),
     ],
     "evaluation and averaging": [
         Key("trainer.val_check_interval", "null", "Steps between evaluations; only at the end if null"),
-        Key("model.eval_dims", "null", "Also evaluate vectors cut to sizes, as [128, 64]", in_evaluation=True),
-        Key("averaging", "null", "Keep an average of the weights, as {decay: 0.999}"),
+        Key("model.eval_dims", "null", "Also evaluate vectors cut to, e.g., [128, 64]", in_evaluation=True),
+        Key("averaging", "null", "Keep an average of the weights, e.g. {decay: 0.999}"),
     ],
 }
 
@@ -119,14 +119,14 @@ def short_help(command: str, parser: argparse.ArgumentParser) -> str:
 
 
 def first_sentence(text: str) -> str:
-    """Up to the first full stop, without it."""
+    """The text up to its first full stop, without the full stop."""
     sentence = " ".join(text.split()).partition(". ")[0].removesuffix(".")
     return sentence[0].upper() + sentence[1:]
 
 
 @cache
 def documented(file: str, name: str) -> dict[str, str]:
-    """What the docstring of a class says of each of its arguments, without importing the file."""
+    """The description of each argument in the docstring of a class, read without importing the file."""
     tree = ast.parse(files("mtcl").joinpath(file).read_text(encoding="utf-8"))
     (found,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
     text = inspect.cleandoc(ast.get_docstring(found) or "")

@@ -1,4 +1,4 @@
-"""The keys that a configuration can have, with their types, read from signatures."""
+"""The keys that a configuration can have and their types, read from signatures."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Section:
-    """Keys that belong together, as the arguments of a class do.
+    """Keys that belong together, such as the arguments of a class.
 
     Attributes:
-        keys: Each key's type, or the section that it is.
+        keys: The type of each key, or a section for a key with keys of its own.
         required: Keys without a default.
-        set_by: Keys that are not given but follow from another one: its full name.
+        set_by: Keys that are derived from another key, with the full name of that key.
     """
 
     keys: Mapping[str, Any]
@@ -48,7 +48,7 @@ def takes_more(kind: type) -> bool:
 
 
 def full_names(section: Section, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every key below a section by its full name, with its type or section."""
+    """The full name of every key below a section, with its type or section."""
     for name, hint in section.keys.items():
         yield f"{prefix}{name}", hint
         if isinstance(hint, Section):
@@ -56,7 +56,7 @@ def full_names(section: Section, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def set_by(section: Section, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Every key below a section that follows from another one, with that one."""
+    """The full name of every derived key below a section, with the key that it is derived from."""
     yield from ((f"{prefix}{name}", other) for name, other in section.set_by.items())
     for name, hint in section.keys.items():
         if isinstance(hint, Section):
@@ -64,7 +64,7 @@ def set_by(section: Section, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _hints(kind: type) -> dict[str, Any]:
-    """Types by argument; a class that we do not know may have annotations that cannot be resolved."""
+    """Types by argument; the annotations of a foreign class may not be resolvable."""
     try:
         return typing.get_type_hints(kind.__init__)  # type: ignore[misc]
     except (NameError, TypeError, AttributeError):

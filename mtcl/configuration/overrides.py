@@ -1,4 +1,4 @@
-"""What the command line and the environment set, as keys on top of a configuration, to be checked with it."""
+"""Keys set by the command line and the environment, merged into a configuration so that both are checked together."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Override:
     Attributes:
         key: Its full name.
         given_as: The option or the variable.
-        text: What was typed.
-        appends: Whether it is one more item of a list, as `--data.held_out+ jobs`.
+        text: The value as typed.
+        appends: Whether it appends to a list, as in `--data.held_out+ jobs`.
     """
 
     key: str
@@ -34,7 +34,7 @@ class Override:
 
 
 def from_arguments(arguments: list[str], keys: Section) -> list[Override]:
-    """The options of a command line, in order. Raises `ConfigError` for an unknown one and for one without a value."""
+    """The options of a command line, in order. Raises `ConfigError` for an unknown option or one without a value."""
     found = []
     rest = list(arguments)
     while rest:
@@ -44,11 +44,11 @@ def from_arguments(arguments: list[str], keys: Section) -> list[Override]:
                 rest.pop(0)  # the class whose help is asked for
             continue
         if not option.startswith("--") or option == "--":
-            raise ConfigError(f"unexpected {option!r}: options are given as --KEY VALUE")
+            raise ConfigError(f"unexpected {option!r}: give options as --KEY VALUE")
         key = option.removeprefix("--").removesuffix("+")
         if not _is_known(key, keys):
             near = [f"--{name}" for name in closest_key(key, keys)]
-            told = did_you_mean(near) or ": it is no option of the command and no key of the configuration"
+            told = did_you_mean(near) or ": it is neither an option of the command nor a key of the configuration"
             raise ConfigError(f"unknown option {option}{told}")
         if not is_joined:
             text = _next_value(option, rest)
@@ -57,7 +57,7 @@ def from_arguments(arguments: list[str], keys: Section) -> list[Override]:
 
 
 def from_environment(environment: Mapping[str, str], prefix: str, keys: Section) -> list[Override]:
-    """The keys that variables set, as `PREFIX_DATA__ROOT`. Raises `ConfigError` for one that names no key."""
+    """Keys set by variables such as `PREFIX_DATA__ROOT`. Raises `ConfigError` for a variable without such a key."""
     variables = {_variable(prefix, key): key for key in (*dict(full_names(keys)), *dict(set_by(keys)))}
     found = []
     for name, text in sorted(environment.items()):
@@ -66,14 +66,14 @@ def from_environment(environment: Mapping[str, str], prefix: str, keys: Section)
         if name not in variables:
             key = name.removeprefix(f"{prefix}_").lower().replace("__", ".")
             near = [_variable(prefix, other) for other in closest_key(key, keys)]
-            told = did_you_mean(near) or f": after {prefix}_ comes a key of the configuration"
+            told = did_you_mean(near) or f": write a key of the configuration after {prefix}_"
             raise ConfigError(f"unknown environment variable {name}{told}")
         found.append(Override(variables[name], name, text))
     return found
 
 
 def on_top(config: dict[str, Any], overrides: Iterable[Override], keys: Section) -> dict[str, Any]:
-    """The configuration as the overrides make it, for a check only: the parser reads them itself."""
+    """The configuration with the overrides, only for checking: the parser reads the overrides itself."""
     for override in overrides:
         config = _put(config, override.key.split("."), override, keys)
     return config
@@ -87,7 +87,7 @@ def _put(now: Any, path: list[str], override: Override, hint: Any) -> Any:
     if isinstance(hint, Section):
         return _put_in(now, path, override, hint.keys)
     kinds = Members.of(hint)
-    if isinstance(now, list):  # its last item is meant
+    if isinstance(now, list):  # the override is about its last item
         return [*now[:-1], _put(now[-1], path, override, kinds.item or Any)] if now else now
     if kinds.record:
         return _put_in(now, path, override, section_of(kinds.record).keys)
@@ -107,7 +107,7 @@ def _put_in(now: Any, path: list[str], override: Override, hints: Mapping[str, A
 
 
 def _put_in_object(now: Any, path: list[str], override: Override) -> dict[str, Any]:
-    """An argument of an object may be given with `init_args` or without."""
+    """Put in an argument of an object, which may be given with or without `init_args`."""
     content = now if isinstance(now, dict) else {"class_path": now} if isinstance(now, str) else {}
     if path == ["class_path"]:
         return {"class_path": override.text}
@@ -138,7 +138,7 @@ def _value(now: Any, override: Override, hint: Any) -> Any:
 
 
 def _is_known(key: str, keys: Section) -> bool:
-    """Whether a full name, or the key that it begins with, is one that can be set."""
+    """Whether a full name, or the key that it starts with, can be set."""
     first, _, rest = key.partition(".")
     if first in keys.set_by:
         return True
@@ -149,13 +149,13 @@ def _is_known(key: str, keys: Section) -> bool:
 
 
 def _is_single(hint: Any) -> bool:
-    """Whether values of the type have nothing below them."""
+    """Whether values of the type have no keys below them."""
     kinds = Members.of(hint)
     return not (kinds.classes or kinds.entry or kinds.is_open) and (kinds.item is None or _is_single(kinds.item))
 
 
 def _next_value(option: str, rest: list[str]) -> str:
-    """Takes an option's value off the rest of a command line."""
+    """Remove an option's value from the rest of a command line and return it."""
     if not rest or rest[0].startswith("--"):
         raise ConfigError(f"{option} has no value: give one")
     if rest[0].startswith("-") and not fits(Text(rest[0]), [float]):

@@ -1,4 +1,4 @@
-"""The parser of a configuration: jsonargparse, after a check of ours (`checks.py`) that says what is wrong."""
+"""The parser of a configuration: mtcl's own check (`checks.py`) reports problems, then jsonargparse parses."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ NOISE = (
     "a class path (str)",
     "a dict with",
 )
-"""How lines of jsonargparse's begin that do not tell the fault: it says of each member of a type why a value is not it.
+"""Starts of lines in jsonargparse's messages that do not name the problem, but explain why each type of a union failed.
 
-Few of its messages are left. `checks.py` finds all but what only jsonargparse knows, such as a function in the place of
-a class, or an argument that a class hands on to its base (`tests/test_parser.py` has one of each).
+Users rarely see these messages. `checks.py` finds all problems except those that only jsonargparse can find, such as a
+function instead of a class, or an argument that a class passes to its base (`tests/test_parser.py` has one of each).
 """
 
 
 class MtclParser(LightningArgumentParser):
-    """Raises `ConfigError` with the key at fault and the nearest right one, in the place of pages of usage.
+    """Raises `ConfigError` with the wrong key and the closest right one, instead of printing pages of usage.
 
-    Keys are not abbreviated, and the environment wins over files (jsonargparse has it the other way round).
+    Keys are not abbreviated, and the environment overrides files (in jsonargparse files override the environment).
     """
 
     def __init__(self, keys: Section | None = None, **options: Any) -> None:
-        shown = {"description": "", "usage": argparse.SUPPRESS}  # each command has said its own before the keys
+        shown = {"description": "", "usage": argparse.SUPPRESS}  # each command prints its own before the keys
         super().__init__(allow_abbrev=False, **options | shown)
         self.keys = keys
 
     def parse_args(self, args: Any = None, **options: Any) -> Any:  # type: ignore[override]
-        """`args` begins with `--config FILE`, or with `--config=TEXT`; what the environment sets comes behind it."""
-        if self.keys is None:  # the parser of a class that the configuration names
+        """`args` starts with `--config FILE` or `--config=TEXT`; keys from the environment are inserted after it."""
+        if self.keys is None:  # a nested parser, for a class that the configuration names
             return super().parse_args(args, **options)
         first, *given = args
         file = [first, given.pop(0)] if first == "--config" else [first]
@@ -78,7 +78,7 @@ class MtclParser(LightningArgumentParser):
 
 
 def _in_one_line(message: str) -> str:
-    """Jsonargparse's message without noise, each line once."""
+    """The message of jsonargparse without noise and repeated lines."""
     lines = dict.fromkeys(line.strip().removeprefix("- ") for line in message.splitlines())
     telling = [line for line in lines if line and not line.startswith(NOISE)]
     return " ".join(

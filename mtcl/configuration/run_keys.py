@@ -1,4 +1,4 @@
-"""The keys of a run's configuration: Lightning's trainer, our module and data, and what the command line adds."""
+"""The keys of a run's configuration: Lightning's trainer, mtcl's module and data, and a few of the command line."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ SET_BY = {
     "optimizer": "model.optimizer",
     "lr_scheduler": "model.optimizer",
 }
-"""Keys that the parser knows and that are not given: those it links, and two of Lightning's in the place of ours."""
+"""Keys of the parser that users do not set: linked keys, and two of Lightning's that mtcl replaces."""
 
 
 @cache
 def run_keys() -> Section:
-    """Every key that can be given, with its type."""
+    """Every key that users can set, with its type."""
     keys = {
         "seed_everything": bool | int | None,
         "tasks": dict[str, TaskConfig],
@@ -41,14 +41,14 @@ def run_keys() -> Section:
 
 
 def check_run(config: Mapping[str, Any]) -> None:
-    """Raise `ConfigError` for what is wrong with the configuration of a run, found in a checkpoint for one.
+    """Raise `ConfigError` for the first problem of a run's configuration, for example one from a checkpoint.
 
-    Nothing is imported that the configuration names.
+    The modules that the configuration names are not imported.
     """
     check(config, run_keys())
 
 
 def _given(name: str, section: Section) -> Section:
-    """A section without the keys that follow from others."""
+    """A section without the keys that are derived from others."""
     set_by = {key.partition(".")[2]: by for key, by in SET_BY.items() if key.startswith(f"{name}.")}
     return Section({k: v for k, v in section.keys.items() if k not in set_by}, section.required - set_by.keys(), set_by)

@@ -1,4 +1,4 @@
-"""Types of keys, taken apart: the single values, lists, dicts and objects that a key may have."""
+"""Split the type of a key into the single values, lists, dicts and objects that it allows."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from torch import nn
 LEAVES = (bool, int, float, str, Path, timedelta, NoneType)
 """Types of single values."""
 PACKAGES = ("mtcl", "lightning")
-"""Where classes are from that a configuration names; the parser has types of its own for others, such as `Decimal`."""
+"""Packages of the classes that a configuration names; the parser handles others, such as `Decimal`, itself."""
 
 
 def members(hint: Any) -> list[Any]:
-    """The types that a value may have: those of a union, else the type itself."""
+    """The types that a value may have: the members of a union, or the type itself."""
     if typing.get_origin(hint) is typing.Annotated:
         return members(typing.get_args(hint)[0])
     if typing.get_origin(hint) in (typing.Union, UnionType):
@@ -31,7 +31,7 @@ def members(hint: Any) -> list[Any]:
 
 @dataclass(frozen=True)
 class Members:
-    """A type's members by their kind.
+    """The members of a type, grouped by kind.
 
     Attributes:
         leaves: Types of single values.
@@ -39,7 +39,7 @@ class Members:
         record: The dataclass among them.
         item: The type of a list's items.
         entry: The types of a dict's keys and values.
-        is_open: Whether there are others, of which only the parser can tell: functions, for example.
+        is_open: Whether there are other members that only the parser can check, for example functions.
     """
 
     leaves: tuple[Any, ...]
@@ -51,7 +51,7 @@ class Members:
 
     @property
     def is_nested(self) -> bool:
-        """Whether there are others than single values."""
+        """Whether there are members besides single values."""
         return bool(self.classes or self.entry or self.item is not None or self.is_open)
 
     @staticmethod

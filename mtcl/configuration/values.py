@@ -1,4 +1,4 @@
-"""Single values: how they are typed, and whether they are of a type, by jsonargparse's own judgement."""
+"""Single values: values as typed by the user, and whether jsonargparse accepts them for a type."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from jsonargparse import ArgumentParser
 
 
 class Text(str):
-    """A value as typed on the command line or in the environment, to be read by the type of its key."""
+    """A value as typed on the command line or in the environment; the type of its key determines how to read it."""
 
     __slots__ = ()
 
 
 def loaded(value: Any) -> Any:
-    """A typed value as YAML reads it; any other as it is."""
+    """A `Text` as YAML reads it; any other value unchanged."""
     if not isinstance(value, Text):
         return value
     try:
@@ -28,13 +28,13 @@ def loaded(value: Any) -> Any:
 
 
 def fits(value: Any, kinds: Sequence[Any]) -> bool:
-    """Whether the parser takes the value for one of the types, all of single values."""
+    """Whether the parser accepts the value for one of the types, which are all types of single values."""
     if not kinds or (value is None and NoneType not in kinds):
         return False
     parser = _parser_of(tuple(kinds))
     try:
         parser.parse_args([f"--value={value}"]) if isinstance(value, Text) else parser.parse_object({"value": value})
-    except Exception:  # its own errors, and those that a type's constructor raises
+    except Exception:  # the parser's errors, and those of a type's constructor
         return False
     return True
 

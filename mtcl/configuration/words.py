@@ -1,4 +1,4 @@
-"""Types and values in a user's words, as messages name them."""
+"""Words for types and values in messages to users."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ WORDS: dict[Any, tuple[str, str]] = {
     timedelta: ("a time as DD:HH:MM:SS", "times as DD:HH:MM:SS"),
     NoneType: ("null", "nulls"),
 }
-"""Types of single values, one of them and several."""
+"""Words for types of single values, in singular and plural."""
 COVERS = [(float, int), (str, Path), (timedelta, str)]
-"""Where a value may be of both types, the first one's words say it."""
+"""Where a value may have both types, messages name only the first."""
 
 
 def expected(hint: Any) -> str:
-    """What to give where a value of this type is expected: `a whole number or null`."""
+    """The words for a value of this type, for example `a whole number or null`."""
     if isinstance(hint, Section):
         return "keys with values, or leave it out"
     if hint is Any:
@@ -48,7 +48,7 @@ def listed(words: Iterable[str]) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as YAML has it, cut where it is long."""
+    """A value as in YAML, shortened if it is long."""
     text = "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 

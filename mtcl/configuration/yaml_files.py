@@ -1,7 +1,7 @@
-"""Configuration files to one plain dict: later files win key by key.
+"""Merge configuration files into one plain dict, key by key; later files win.
 
-jsonargparse replaces a whole dict (`tasks`) by that of a later file; here dicts merge at every depth, and a task
-set to null in a later file is removed.
+jsonargparse replaces a whole dict (`tasks`) with the dict of a later file. Here dicts are merged at every depth, and a
+task that a later file sets to null is removed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def load(paths: list[str], *, below: dict[str, Any] | None = None) -> dict[str, 
     for path in paths:
         merged = merge(merged, nested(_read(Path(path))))
     if odd := [key for key in merged if not isinstance(key, str)]:
-        raise ConfigError(f"the configuration has the key {odd[0]!r}: keys are names, put it in quotes if it is one")
+        raise ConfigError(f"the configuration has the key {odd[0]!r}: keys are names, so put it in quotes if it is one")
     seed = merged.get("seed_everything")
     if isinstance(seed, int) and not isinstance(seed, bool) and not 0 <= seed < 1 << 32:
         raise ConfigError(f"seed_everything is {seed}: give 0 to {(1 << 32) - 1}")
@@ -41,7 +41,7 @@ def load(paths: list[str], *, below: dict[str, Any] | None = None) -> dict[str, 
 
 
 def read(paths: list[str], *, below: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The merged content of YAML files of any keys, on top of `below`."""
+    """The merged content of YAML files with arbitrary keys, on top of `below`."""
     merged = below or {}
     for path in paths:
         merged = merge(merged, _read(Path(path)))
@@ -74,24 +74,24 @@ def merge(below: dict[str, Any], above: dict[str, Any], *, path: tuple[str, ...]
 
 
 def _is_another_class(above: dict[str, Any], below: dict[str, Any]) -> bool:
-    """Whether `above` names another class than `below`, whose arguments it then must not have."""
+    """Whether `above` names a different class than `below`; it must not inherit that class's arguments."""
     return "class_path" in above and above["class_path"] != below.get("class_path")
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key given twice, of which YAML would silently take the last."""
+    """Rejects a duplicate key; YAML would silently use the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         given = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
         keys = [self.construct_object(key, deep=True) for key in given]
         for key_node, key in zip(given, keys, strict=True):
             if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key!r}", key_node.start_mark)
         return super().construct_mapping(node, deep=deep)
 
 
 def _holds_itself(value: Any, *, inside: tuple[int, ...] = ()) -> bool:
-    """Whether a mapping or list is a part of itself, as a recursive anchor makes it."""
+    """Whether a mapping or list contains itself, through a recursive anchor."""
     if id(value) in inside:
         return True
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
@@ -114,7 +114,7 @@ def _read(path: Path) -> dict[str, Any]:
     if content is None:
         return {}
     if _holds_itself(content):
-        raise ConfigError(f"{path}: an anchor (&) stands inside of itself (*): write the value out")
+        raise ConfigError(f"{path}: an anchor (&) contains itself (*): write the value out")
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: a configuration is a mapping of keys to values, not {type(content).__name__}")
     return content

@@ -1,9 +1,10 @@
-"""Scores of single items, as an evaluation wrote them, in the form that arms are compared in.
+"""Convert the per-item scores of an evaluation to the form that studies use to compare arms.
 
-Ranking and translation metrics are means over items. Those of judged pairs (Spearman, average precision) are not: each
-item's score is its jackknife pseudo-value there, metric + (n - 1) * (metric - metric without it) (Tukey 1958), whose
-mean and spread are the metric's to first order; the metric of several languages is their mean. Items of one cluster are
-left out together, many clusters in blocks, which stand as clusters then; for m items the factor is (n - m) / m.
+Ranking and translation metrics are means over items. Metrics of judged pairs (Spearman, average precision) are not, so
+an item's score is its jackknife pseudo-value, metric + (n - 1) * (metric - metric without the item) (Tukey 1958). The
+mean and spread of these values equal the metric's to first order. With several languages the metric is the mean over
+languages. The items of a cluster are left out together. Many clusters are grouped into blocks, which then count as the
+clusters; for a block of m items the factor is (n - m) / m.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from mtcl.task.metrics.judged import PairMetric
 from mtcl.types import FloatArray, IntArray
 
 MOST_BLOCKS = 500
-"""Times that a metric of judged pairs is computed for its pseudo-values."""
+"""How often a metric of judged pairs is computed, at most, for its pseudo-values."""
 
 
 @dataclass(frozen=True)
 class ItemScores:
-    """Scores of one encoder on one task: of the items (I,), which may come in clusters."""
+    """Scores of one encoder on one task, (I,), and the ids and optional clusters of the items."""
 
     items_I: IntArray
     clusters_I: IntArray | None
@@ -37,16 +38,16 @@ class ItemScores:
 
 
 def read_scores(path: Path, metric: Metric) -> ItemScores:
-    """A file with the columns `item`, `cluster` where items come in clusters, and one a metric."""
+    """Read a file with the columns `item`, `cluster` if items come in clusters, and one column per metric."""
     try:
         table = pq.read_table(path)
     except (OSError, ValueError) as error:
-        raise DataError(f"no scores can be read from {path}: {error}") from error
+        raise DataError(f"cannot read scores from {path}: {error}") from error
     return _scores_of({name: table[name].to_numpy() for name in table.schema.names}, metric, where=str(path))
 
 
 def scores_of(items: Items, metric: Metric, *, where: str) -> ItemScores:
-    """The same of an evaluation that was just made."""
+    """The scores of an evaluation in memory."""
     columns: dict[str, npt.NDArray[Any]] = {"item": items.items, "cluster": items.clusters}
     columns |= dict(zip(items.names, items.scores.T, strict=True))
     return _scores_of(columns, metric, where=where)
@@ -69,7 +70,7 @@ def _pseudo_values(
 ) -> npt.NDArray[np.float64]:
     """The pseudo-value of each item's block; the metric is the mean over the languages in which it has a value.
 
-    Where a block's absence leaves a language without a value, that language counts as if the block were there.
+    If leaving out a block leaves a language without a value, that language keeps its value with the block.
     """
     num_items, sizes_B = len(blocks_I), np.bincount(blocks_I)
     places = [np.flatnonzero(language_I == language) for language in np.unique(language_I)]

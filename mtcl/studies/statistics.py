@@ -1,19 +1,21 @@
-"""How sure a difference between two arms is: paired bootstrap over items, Student's t over seeds.
+"""The uncertainty of a difference between two arms: paired bootstrap over items, Student's t over seeds.
 
-Both arms scored the same items with the same seeds (data subset, initialisation, order), so their scores are
-subtracted item by item before anything else. A mean of such differences would come out otherwise with other items
-and with other seeds; the interval covers both:
+Both arms scored the same items with the same seeds (data subset, initialisation, order), so their scores are first
+subtracted item by item. The mean of these differences depends on the sample of items and on the seeds; the interval
+covers both:
 
-- Items, or the clusters they come in, are resampled with replacement. All seeds of a draw get the same items, for
-  seeds and items are crossed, not nested: an item that is easy stays so whatever the seed. Draws of a few clusters
-  spread too little (six hold the truth in 87 % of one seed's intervals), so each lies farther from the mean by what
-  Student's t with (units - 1) degrees of freedom has over the normal distribution, and by root(units / (units - 1)).
-- Two to five seeds are too few to resample: three seeds know ten different draws, and the plain bootstrap's 95 %
-  intervals cover as few as 71 % then. The seeds' part is drawn from Student's t with (seeds - 1) degrees of freedom in
-  its place, at the spread of the seeds' means. That spread contains noise of items which resampling has counted
-  already; half of it is taken off. All of it would leave too narrow intervals where the estimate falls below 0.
+- Items, or their clusters, are resampled with replacement. All seeds of a draw get the same items, because seeds and
+  items are crossed, not nested: an easy item is easy with every seed. With few clusters, resampled means spread too
+  little (with six clusters and one seed, 87 % of the intervals contain the truth). So each draw's distance from the
+  mean is multiplied by the ratio of Student's t with (units - 1) degrees of freedom to the normal distribution, and by
+  root(units / (units - 1)).
+- Two to five seeds are too few to resample: three seeds allow only ten different draws, and 95 % intervals of the
+  plain bootstrap then cover as few as 71 %. Instead, the seeds' part is drawn from Student's t with (seeds - 1) degrees
+  of freedom, scaled to the spread of the seeds' means. That spread includes noise of the items, which resampling has
+  already counted, so half of this noise is subtracted. Subtracting all of it would make intervals too narrow when the
+  estimate falls below 0.
 
-How often such intervals hold the truth is simulated in tests/test_statistics.py; docs/evidence.md has the figures.
+tests/test_statistics.py simulates how often such intervals contain the truth; docs/evidence.md has the figures.
 Letters: S seeds, I items, U resampled units (items or clusters), B draws.
 
 Source: Efron and Tibshirani 1993; crossed resampling, Owen 2007, The pigeonhole bootstrap; the union of tests, Berger
@@ -38,12 +40,12 @@ NOISE_SHARE = 0.5
 """Chosen by simulation: 95 % intervals cover 0.934 to 0.981; with 1 down to 0.91, with 0 up to 0.995."""
 NUM_DRAWS = 10_000
 BLOCK = 1 << 22
-"""Random indices held at a time."""
+"""Random indices in memory at a time."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean difference and the ends of its interval. `num_seeds` 1: it says nothing about other seeds."""
+    """A mean difference and the ends of its interval. With `num_seeds` 1 it does not cover other seeds."""
 
     mean: float
     low: float
@@ -57,7 +59,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Differences:
-    """One arm's scores minus the other's, (S, I), and the cluster of each item, (I,), where items come in clusters."""
+    """One arm's scores minus the other's, (S, I), and the cluster of each item, (I,), if items come in clusters."""
 
     scores_SI: Floats
     clusters_I: IntArray | None = None
@@ -65,27 +67,27 @@ class Differences:
     def __post_init__(self) -> None:
         shape = self.scores_SI.shape
         if len(shape) != 2 or not shape[0] or shape[1] < 2:
-            raise DataError(f"differences are of shape {shape}: give (seeds, items), at least 1 and 2 of them")
+            raise DataError(f"differences have shape {shape}: give (seeds, items) with at least 1 seed and 2 items")
         if not np.isfinite(self.scores_SI).all():
-            raise DataError("differences hold values that are not finite: give a score for every seed and item")
+            raise DataError("differences have values that are not finite: give a score for every seed and item")
         if self.clusters_I is not None and self.clusters_I.shape != shape[1:]:
-            raise DataError(f"{len(self.clusters_I)} cluster ids for {shape[1]} items: give one an item")
+            raise DataError(f"{len(self.clusters_I)} cluster ids for {shape[1]} items: give one per item")
         if self.num_units < 2:
-            raise DataError("all items are of one cluster: what would come out with others cannot be told")
+            raise DataError("all items are in one cluster: an interval needs at least two")
 
     @classmethod
     def between(
         cls, ours_SI: npt.ArrayLike, theirs_SI: npt.ArrayLike, clusters_I: IntArray | None = None
     ) -> Differences:
-        """Row s of both is the same seed, column i the same item."""
+        """Row s is the same seed in both, and column i the same item."""
         ours, theirs = np.asarray(ours_SI, dtype=np.float64), np.asarray(theirs_SI, dtype=np.float64)
         if ours.shape != theirs.shape:
-            raise DataError(f"scores of shapes {ours.shape} and {theirs.shape}: paired arms have the same items")
+            raise DataError(f"scores of shapes {ours.shape} and {theirs.shape}: paired arms need the same items")
         return cls(ours - theirs, clusters_I)
 
     @property
     def units(self) -> IntArray:
-        """(I,) the unit that each item is resampled with."""
+        """(I,) the resampling unit of each item."""
         if self.clusters_I is None:
             return np.arange(self.scores_SI.shape[1])
         return np.unique(self.clusters_I, return_inverse=True)[1]
@@ -105,12 +107,12 @@ def bootstrap(
 def macro_bootstrap(
     tasks: Sequence[Differences], *, confidence: float = 0.95, num_draws: int = NUM_DRAWS, seed: int = 0
 ) -> Interval:
-    """The mean over tasks, each weighing alike: items of a task are drawn apart, a seed is the same for all tasks."""
+    """The mean over tasks with equal weights: each task's items are drawn independently, all tasks share the seeds."""
     if not 0 < confidence < 1:
         raise DataError(f"confidence is {confidence}: give a share between 0 and 1")
     if len({len(task.scores_SI) for task in tasks}) != 1:
         raise DataError(
-            f"tasks have {[len(task.scores_SI) for task in tasks]} seeds: give at least one task, all alike"
+            f"tasks have {[len(task.scores_SI) for task in tasks]} seeds: give tasks with equal numbers of seeds"
         )
     generator = np.random.default_rng(seed)
     draws_B = np.mean([_item_draws(task, num_draws, generator, confidence) for task in tasks], axis=0)
@@ -123,28 +125,28 @@ def macro_bootstrap(
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a claim holds on every task, and the tasks on which it does not."""
+    """Whether a claim holds on every task, and the tasks on which it fails."""
 
     holds: bool
     failing: tuple[str, ...]
 
 
 def on_every_task(intervals: Mapping[str, Interval], *, margins: Mapping[str, float]) -> Verdict:
-    """Intersection-union test: on each task not worse by its margin or more.
+    """Intersection-union test: no task is worse by its margin or more.
 
-    The union of the tasks' null hypotheses is rejected only if each is, so no correction for the number of tasks is
-    due: the chance of a false claim is at most that of one interval's lower end (2.5 % at 95 %).
+    The union of the tasks' null hypotheses is rejected only if each of them is, so no correction for the number of
+    tasks is needed: a false claim is at most as likely as for one interval's lower end (2.5 % at 95 %).
     """
     if wrong := [name for name in intervals if margins[name] < 0]:
-        raise DataError(f"margin of {wrong[0]!r} is {margins[wrong[0]]}: give the loss that counts as none, 0 or more")
+        raise DataError(f"margin of {wrong[0]!r} is {margins[wrong[0]]}: give the loss that you accept, 0 or more")
     if not intervals:
-        raise DataError("no task: a claim on every task needs at least one")
+        raise DataError("no task: a claim about every task needs at least one")
     failing = tuple(name for name, interval in intervals.items() if interval.low <= -margins[name])
     return Verdict(not failing, failing)
 
 
 def _item_draws(task: Differences, num_draws: int, generator: np.random.Generator, confidence: float) -> Floats:
-    """(B,) means over seeds and resampled units; a cluster weighs by its items."""
+    """(B,) means over seeds and resampled units; a cluster's weight is its number of items."""
     units_I = task.units
     sums_U = np.bincount(units_I, weights=task.scores_SI.mean(axis=0))
     sizes_U = np.bincount(units_I).astype(np.float64)
@@ -159,7 +161,7 @@ def _item_draws(task: Differences, num_draws: int, generator: np.random.Generato
 
 
 def _small_sample_factor(num_units: int, confidence: float) -> float:
-    """What the spread of resampled means lacks: 1.43 for 6 units, 1.01 for 200."""
+    """The factor by which the spread of resampled means is too small: 1.43 for 6 units, 1.01 for 200."""
     upper = (1 + confidence) / 2
     student = float(stats.t.ppf(upper, num_units - 1) / stats.norm.ppf(upper))
     return student * float(np.sqrt(num_units / (num_units - 1)))
@@ -171,7 +173,7 @@ def _blocks(num_draws: int, num_units: int) -> list[int]:
 
 
 def _noise_of_seed_mean(task: Differences) -> float:
-    """Variance of a seed's mean that comes from items alone: what neither its seed nor its item explains."""
+    """Variance of a seed's mean that comes from items alone: the part that neither the seed nor the item explains."""
     scores_SI = task.scores_SI
     num_seeds, num_items = scores_SI.shape
     if num_seeds == 1:

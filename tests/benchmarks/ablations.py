@@ -1,10 +1,10 @@
-"""What each choice of loss and mixture is worth: one run a row, dimension and seed, against plain InfoNCE without keys.
+"""The effect of each choice of loss and mixture, against plain InfoNCE without keys: one run per row, dimension, seed.
 
     MTCL_DATA=... python -m tests.benchmarks.ablations FOLDER [--seeds 1 2 3] [--dims 384 50] [--rows keys ...]
 
-Every row trains on the same number of pairs. A run that is done is not run again, so a killed table goes on; the table
-is printed as Markdown: mean over seeds of the validation figure after the last step, and the spread where there are
-several.
+Every row trains on the same number of pairs. Finished runs are not repeated, so a killed benchmark can be resumed. The
+table is printed as Markdown: the mean over seeds of the validation metric after the last step, and the spread if there
+are several seeds.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ ROWS: dict[str, list[str]] = {
 }
 KEYS, MINED, NESTED, MERGED, CUT, NESTED_CUT = (list(ROWS)[n] for n in (1, 10, 13, 14, 15, 16))
 OF_RUN = {MERGED: KEYS, CUT: KEYS, NESTED_CUT: NESTED}
-"""Rows without training of their own, by the row whose run they evaluate."""
+"""Rows that train nothing -> the row whose run they evaluate."""
 
 
 def main() -> None:
@@ -88,7 +88,7 @@ def main() -> None:
 
 
 def outcome(folder: Path, row: str, dim: int, seed: int) -> dict[str, float]:
-    """The run's validation figures by task; runs it first. The first row has the base encoder's as `base TASK` too."""
+    """The run's validation metrics by task; runs it first. The first row also has the base encoder's (`base TASK`)."""
     run = folder_of(folder, row, dim, seed)
     result = run / "figures.json"
     if not result.is_file():
@@ -105,7 +105,7 @@ def folder_of(folder: Path, row: str, dim: int, seed: int) -> Path:
 
 
 def trained(folder: Path, run: Path, row: str, dim: int, seed: int) -> dict[str, float]:
-    """Figures after the last step of `mtcl fit`, gone on with where it was interrupted."""
+    """Metrics after the last step of `mtcl fit`, resumed if it was interrupted."""
     last = run / "checkpoints" / "last.ckpt"
     arguments = ["--resume", str(run)] if last.is_file() else ["--config", str(CONFIG), "--run_dir", str(run)]
     arguments += [f"--seed_everything={seed}", *ROWS[row], *([] if dim == FULL else [f"--model.encoder.dim={dim}"])]
@@ -132,7 +132,7 @@ def trained(folder: Path, run: Path, row: str, dim: int, seed: int) -> dict[str,
 
 
 def derived(folder: Path, run: Path, row: str, dim: int, seed: int) -> dict[str, float]:
-    """Figures of another row's run: its mean with the base encoder, or its vectors cut to 50 dimensions."""
+    """Metrics of another row's run: averaged with the base encoder, or with vectors cut to 50 dimensions."""
     outcome(folder, OF_RUN[row], dim, seed)
     source, suffix = folder_of(folder, OF_RUN[row], dim, seed), "" if row == MERGED else "_dim50"
     if row == MERGED:
@@ -148,13 +148,13 @@ def derived(folder: Path, run: Path, row: str, dim: int, seed: int) -> dict[str,
 
 
 def mtcl(*arguments: str, unless: Path | None = None) -> None:
-    """A command in a process of its own, unless its result is there."""
+    """Run a command in its own process, unless its result exists."""
     if unless is None or not unless.exists():
         subprocess.run([sys.executable, "-m", "mtcl", *arguments], check=True, env=os.environ, stdout=sys.stderr)
 
 
 def table(figures: dict[str, list[dict[str, float]]], *, title: str) -> str:
-    """Markdown: a row a choice, a column a task, the difference of means to the first row last."""
+    """Markdown: one row per choice, one column per task, and last the difference of means to the first row."""
     rows: list[list[str]] = []
     if PLAIN in figures:
         base = {task: statistics.mean(f[f"base {task}"] for f in figures[PLAIN]) for task in TASKS}

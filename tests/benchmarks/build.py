@@ -1,9 +1,9 @@
-"""Building a token store from tens of millions of texts in Parquet shards: speed against the tokenizer's own, memory.
+"""Build a token store from tens of millions of texts in Parquet shards: memory, and speed against the tokenizer alone.
 
     python -m tests.benchmarks.build [--pairs 12000000] [--folder FOLDER]
 
-A pair is a query of 3 words and a post of 25, drawn from the encoder's own vocabulary. The tokenizer's own speed is
-that of its plain call on some of the texts, with the results thrown away. Takes some 10 GB of disk.
+A pair is a query of 3 words and a post of 25, drawn from the encoder's own vocabulary. The tokenizer's speed is
+measured with a plain call on some of the texts, whose results are discarded. Needs about 10 GB of disk.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SAMPLE = 200_000
 
 
 def write_shards(folder: Path, *, pairs: int, vocabulary: list[str]) -> None:
-    """`folder/generated/train/*.parquet`, of texts that are nearly all distinct."""
+    """Write `folder/generated/train/*.parquet`, with texts that are nearly all distinct."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -46,7 +46,7 @@ def write_shards(folder: Path, *, pairs: int, vocabulary: list[str]) -> None:
 
 
 def build(folder: Path) -> None:
-    """Figures of a process that builds the store, or finds it built."""
+    """Print the figures of a process that builds the store, or opens an existing one."""
     from mtcl import MRR, Files, QueryDocument, Task
     from mtcl.data.store import BATCH, prepare
     from mtcl.data.tokenizer import Tokenizer

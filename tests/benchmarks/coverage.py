@@ -1,9 +1,9 @@
-"""How often the intervals of `studies.statistics` hold a known effect, and how often they see a gain where none is.
+"""How often the intervals of `studies.statistics` contain a known effect, and how often they claim a gain without one.
 
 python -m tests.benchmarks.coverage     # the table of docs/evidence.md, 10 minutes on one core
 
-Simulated is the difference of two arms: effect + a part of the seed + a part of the item (the same for all seeds) + a
-part of both. Variances are such that a score of one item has variance 1 without the seed's part.
+The benchmark simulates the difference of two arms: effect + a part of the seed + a part of the item (the same for all
+seeds) + a part of both. An item's score has variance 1 without the seed's part.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Setting:
-    """`seed_variance` is of the seed's part, in variances of an item; `shared` the share of an item's that all seeds
-    share; `kind` of scores: normal, skewed (reciprocal ranks) or hits (right or wrong); `cluster_size` items have half
-    of their own part in common."""
+    """A simulated design. `seed_variance` is the variance of the seed's part, in units of an item's variance. `shared`
+    is the share of an item's variance that is the same for all seeds. `kind` of scores: normal, skewed (reciprocal
+    ranks) or hits (right or wrong). `cluster_size` items have half of their own part in common."""
 
     seeds: int
     items: int
@@ -36,15 +36,14 @@ class Setting:
 
 @dataclass(frozen=True)
 class Rates:
-    """Shares of simulated studies whose interval holds the truth, and whose interval lies above it: a gain that is
-    none."""
+    """Shares of simulated studies whose interval contains the truth, and whose interval is above it (a false gain)."""
 
     covered: float
     false_gain: float
 
 
 def grid() -> Iterator[Setting]:
-    for cluster_size in (1, 4, 10, 16, 25):  # the interval of one seed does not speak of others
+    for cluster_size in (1, 4, 10, 16, 25):  # the interval of one seed does not cover others
         yield Setting(1, 100, 0.0, 0.0, cluster_size=cluster_size)
     for seeds in (3, 5):
         for items in (100, 500):
@@ -85,7 +84,7 @@ def rates(setting: Setting, *, num_studies: int, num_draws: int = 1000, seed: in
 
 
 def plain_coverage(setting: Setting, *, num_studies: int, num_draws: int = 500, seed: int = 0) -> float:
-    """The same for the textbook's bootstrap, which resamples the few seeds as well."""
+    """The same for the textbook bootstrap, which also resamples the few seeds."""
     generator = np.random.default_rng(seed)
     held = 0
     for _ in range(num_studies):
@@ -99,10 +98,10 @@ def plain_coverage(setting: Setting, *, num_studies: int, num_draws: int = 500, 
 
 
 def _shaped(normal_SI: Floats, kind: str) -> Floats:
-    """Scores of mean 0 and about variance 1, monotone in the normal ones."""
+    """Scores with mean 0 and variance about 1, monotone in the normal scores."""
     if kind == "skewed":
         return (np.exp(normal_SI) - np.exp(0.5)) / np.sqrt((np.e - 1) * np.e)
-    if kind == "hits":  # 5 % of items won, 5 % lost, the others alike
+    if kind == "hits":  # 5 % of items won, 5 % lost, the others equal
         edge = 1.6448536
         return ((normal_SI > edge).astype(np.float64) - (normal_SI < -edge)) / np.sqrt(0.1)
     return normal_SI

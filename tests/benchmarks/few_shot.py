@@ -1,10 +1,10 @@
-"""A vertical team with few labels: fine-tuning from a co-trained checkpoint against fine-tuning from the base encoder.
+"""A team with few labels: fine-tune from a co-trained checkpoint, against fine-tuning from the base encoder.
 
     MTCL_DATA=... python -m tests.benchmarks.few_shot FOLDER --start STUDY/runs/joint-{seed} [--task interest_topics]
-    ... --task sentences_romance --labels 1 --pairs 32 128 512 --lr 4e-4      a task without labels: pairs in all
+    ... --task sentences_romance --labels 1 --pairs 32 128 512 --lr 4e-4      a task without labels: pairs in total
 
-The task must be one that the checkpoints never trained. `{seed}` stands for the seed of the few-shot run too. Every run
-takes the same pairs, order and steps in both arms; test split. A run that is done is not run again.
+The checkpoints must never have trained the task. `{seed}` is replaced with the seed of the few-shot run. Both arms use
+the same pairs, order and steps, and the test split. Finished runs are not repeated.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from mtcl.studies.statistics import Differences, bootstrap
 from mtcl.task.registry import discover
 
 STEPS = [16, 48, 120]
-"""Optimizer steps, for the least pairs first."""
+"""Optimizer steps, in the order of increasing pairs."""
 BATCH = 32
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--start", required=True, help="the co-trained run; {seed} is put in")
+    parser.add_argument("--start", required=True, help="the co-trained run; {seed} is replaced with the seed")
     parser.add_argument("--task", default="interest_topics")
-    parser.add_argument("--labels", type=int, default=31, help="what --pairs is multiplied with")
+    parser.add_argument("--labels", type=int, default=31, help="number of labels; multiplies --pairs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--pairs", type=int, nargs=len(STEPS), default=[4, 16, 64], help="pairs a label")
+    parser.add_argument("--pairs", type=int, nargs=len(STEPS), default=[4, 16, 64], help="pairs per label")
     parser.add_argument("--lr", type=float, default=5.0e-5)
     options = parser.parse_args()
     metric = discover()[options.task].metric
     from_base = f"{options.task} {metric.name} from base"
-    print(markdown_head(["pairs a label", from_base, "from the co-trained run", "difference"]))
+    print(markdown_head(["pairs per label", from_base, "from the co-trained run", "difference"]))
     starts = {"base": None, "joint": options.start}
     for pairs, steps in zip(options.pairs, STEPS, strict=True):
         found: dict[str, list[ItemScores]] = {name: [] for name in starts}
@@ -56,13 +56,13 @@ def main() -> None:
 
 
 def scores(run: Path, settings: dict[str, Any], start: str | None) -> Path:
-    """The file of the test items' scores; trains first."""
+    """Train, and return the file with the scores of the test items."""
     (task,) = settings["tasks"]
     path = run / "scores" / "test" / f"{task}.parquet"
     config, made_of = run.with_suffix(".yaml"), yaml.safe_dump({**settings, "start": start})
     note = run.with_suffix(".made_of")
     if note.is_file() and note.read_text(encoding="utf-8") != made_of:
-        raise SystemExit(f"{run} was made with other options ({note}): give another folder, or remove it")
+        raise SystemExit(f"{run} was made with different options ({note}): give another folder, or remove it")
     if not path.is_file():
         config.parent.mkdir(parents=True, exist_ok=True)
         config.write_text(yaml.safe_dump(settings), encoding="utf-8")

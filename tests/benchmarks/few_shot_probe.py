@@ -1,11 +1,11 @@
-"""A vertical team with few labels and a frozen encoder: a linear classifier on a co-trained run's embeddings and on the
+"""A team with few labels and a frozen encoder: a linear classifier on the embeddings of a co-trained run, against the
 base encoder's.
 
     MTCL_DATA=... python -m tests.benchmarks.few_shot_probe --start STUDY/runs/joint-{seed} [--task interest_topics]
 
-The task must be a label task that the checkpoints never trained. Examples are drawn from its training split, ten times
-for each seed, alike for both encoders; an item of the test split scores the share of draws in which it is right. The
-classifier is scikit-learn's logistic regression as MTEB uses it. Nothing of it is tuned.
+The task must be a label task that the checkpoints never trained. Examples are drawn from its training split ten times
+per seed, the same for both encoders. The score of a test item is the share of draws in which it is classified right.
+The classifier is scikit-learn's logistic regression as MTEB uses it, without tuning.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from mtcl.task.registry import discover
 
 DRAWS = 10
 POOL = 256
-"""Training rows a label that draws are made from, the first ones: fewer texts to embed."""
+"""Draws use only this many first training rows per label, to embed fewer texts."""
 Texts = npt.NDArray[np.str_]
 Vectors = npt.NDArray[np.float32]
 Shares = npt.NDArray[np.float64]
@@ -34,14 +34,14 @@ Shares = npt.NDArray[np.float64]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--start", required=True, help="the co-trained run; {seed} is put in")
+    parser.add_argument("--start", required=True, help="the co-trained run; {seed} is replaced with the seed")
     parser.add_argument("--task", default="interest_topics")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--examples", type=int, nargs="+", default=[4, 16, 64], help="examples a label")
+    parser.add_argument("--examples", type=int, nargs="+", default=[4, 16, 64], help="examples per label")
     options = parser.parse_args()
     runs = {seed: options.start.format(seed=seed) for seed in options.seeds}
     if len(set(runs.values())) < len(runs):
-        parser.error(f"--start {options.start} names one run for all seeds: put {{seed}} in")
+        parser.error(f"--start {options.start} names one run for all seeds: write {{seed}} in its path")
     (texts, labels), (test_texts, test_labels) = rows(options.task, "train"), rows(options.task, "test")
     shown = np.concatenate([np.flatnonzero(labels == label)[:POOL] for label in np.unique(labels)])
     texts, labels = texts[shown], labels[shown]
@@ -53,7 +53,7 @@ def main() -> None:
         return encoder(list(texts)).numpy(), encoder(list(test_texts)).numpy()
 
     base_vectors, run_vectors = embedded(base_encoder()), {seed: embedded(one) for seed, one in encoders.items()}
-    print(markdown_head(["examples a label", f"{options.task} accuracy, base", "co-trained run", "difference"]))
+    print(markdown_head(["examples per label", f"{options.task} accuracy, base", "co-trained run", "difference"]))
     for examples in options.examples:
         base, ours = (
             np.stack([accuracy(vectors[seed], labels, test_labels, examples, seed) for seed in options.seeds])
@@ -75,7 +75,7 @@ def base_encoder() -> TextEncoder:
 
 
 def accuracy(vectors: tuple[Vectors, Vectors], labels: Texts, test_labels: Texts, examples: int, seed: int) -> Shares:
-    """The share of draws in which each test item is given its label."""
+    """The share of draws in which each test item gets its own label."""
     train_ND, test_ND = vectors
     right = np.zeros(len(test_labels))
     for draw in range(DRAWS):

@@ -1,11 +1,11 @@
-"""Bounded memory: a step of 4,096 pairs of 64-token texts, and what bounding it costs at a batch that fits without.
+"""Bounded memory: a step of 4,096 pairs of 64-token texts, and the time it costs for a batch that also fits without it.
 
     python -m tests.benchmarks.memory [--pairs 4096] [--plain_pairs 256] [--rounds 3]
 
-Each measurement is a process of its own, of one thread, timed by its CPU time. Peak memory is counted above that of the
-loaded model with its optimiser state (one small step before). Without checkpointing memory grows with the batch, so
-times a pair are compared at fewer pairs, there also with sentence-transformers' CachedMultipleNegativesRankingLoss in
-mini-batches of the same tokens.
+Each measurement runs in its own process with one thread and measures CPU time. Peak memory is counted above the memory
+of the loaded model with its optimiser state (after one small step). Without checkpointing memory grows with the batch,
+so times per pair are compared at fewer pairs, and also with sentence-transformers' CachedMultipleNegativesRankingLoss
+in mini-batches of the same number of tokens.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from tests.benchmarks.process_memory import memory_mib
 
 LENGTH, TOKENS_PER_CHUNK = 64, 2048
 Forward = Callable[[np.ndarray[Any, Any]], Tensor]
-"""Token ids (2 x pairs, LENGTH), anchors first, to the loss."""
+"""From token ids (2 x pairs, LENGTH), anchors first, to the loss."""
 
 
 def mtcl(*, checkpointing: bool) -> tuple[torch.nn.Module, Forward]:
@@ -76,7 +76,7 @@ SYSTEMS: dict[str, Callable[[], tuple[torch.nn.Module, Forward]]] = {
 
 
 def measure(system: str, *, pairs: int) -> dict[str, float]:
-    """Peak memory above model and optimiser in GB, and CPU milliseconds a pair of a training step in bf16."""
+    """Peak memory above model and optimiser in GB, and CPU milliseconds per pair of a training step in bf16."""
     model, forward = SYSTEMS[system]()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
     generator = np.random.default_rng(0)
@@ -97,7 +97,7 @@ def measure(system: str, *, pairs: int) -> dict[str, float]:
 
 
 def apart(system: str, pairs: int) -> dict[str, float]:
-    """`measure` in a process of its own, its figures printed."""
+    """Run `measure` in its own process and print its figures."""
     command = [sys.executable, "-m", "tests.benchmarks.memory", "--system", system, "--pairs", str(pairs)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
@@ -116,11 +116,11 @@ def main() -> None:
     if options.system:
         print(json.dumps(measure(options.system, pairs=options.pairs)))
         return
-    print(markdown_head(["system", "pairs a step", "GB above model and optimiser", "CPU ms a pair"]))
+    print(markdown_head(["system", "pairs per step", "GB above model and optimiser", "CPU ms per pair"]))
     rounds = [{system: apart(system, options.plain_pairs)["ms"] for system in SYSTEMS} for _ in range(options.rounds)]
     for other in ("plain", "sentence-transformers, cached"):
         ratio = statistics.median(one["checkpointing"] / one[other] for one in rounds)
-        print(f"time a pair, checkpointing over {other}: {ratio:.2f}")
+        print(f"time per pair, checkpointing over {other}: {ratio:.2f}")
     apart("checkpointing", options.pairs)
 
 

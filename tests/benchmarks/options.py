@@ -1,9 +1,9 @@
-"""What each loss and weighting costs: processor time of a whole training step, as a ratio to plain InfoNCE.
+"""The cost of each loss and weighting: CPU time of a whole training step, as a ratio to plain InfoNCE.
 
     python -m tests.benchmarks.options [--steps 3] [--rounds 3] [--batch 64]
 
-Four tasks of the demo corpus, all-MiniLM-L6-v2, AdamW, bf16 where the machine has it, one thread. Options take turns,
-and the median over rounds of each round's ratio is printed as Markdown.
+Four tasks of the demo corpus, all-MiniLM-L6-v2, AdamW, bf16 where the machine has it, one thread. Options take turns.
+The median ratio over the rounds is printed as Markdown.
 """
 
 from __future__ import annotations
@@ -67,11 +67,11 @@ def main() -> None:
             for option, value in seconds.items():
                 ratios[option].append(value / seconds["InfoNCE"])
     rows = [(option, f"{statistics.median(values):.2f}") for option, values in ratios.items()]
-    print(markdown_table(["option", "time of a step, InfoNCE = 1"], rows), end="")
+    print(markdown_table(["option", "time per step, InfoNCE = 1"], rows), end="")
 
 
 def dataset_of(folder: Path, batch: int) -> StepDataset:
-    """Steps of the demo corpus, with the base encoder's vectors as the teacher's."""
+    """Steps of the demo corpus, with the base encoder's vectors as teacher vectors."""
     write_demo(folder / "demo", posts=1000, seed=0)
     tasks = {task: TaskConfig() for task in TASKS}
     data = MtclDataModule(root=str(folder / "demo"), tasks=tasks, batch_size=batch, cache=str(folder / "cache"))
@@ -86,7 +86,7 @@ def dataset_of(folder: Path, batch: int) -> StepDataset:
 
 
 def measure(option: str, batches: list[StepBatch]) -> float:
-    """Seconds of processor time over all steps, after one that is not counted."""
+    """Seconds of CPU time over all steps, after one step that is not counted."""
     make_loss, make_weighting, checkpointing = OPTIONS[option]
     encoder, weighting = Encoder.load(EncoderConfig()), make_weighting()
     encoder.activation_checkpointing = checkpointing

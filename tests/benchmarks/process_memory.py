@@ -1,6 +1,6 @@
-"""Memory of this process, from the kernel's own account.
+"""Memory of this process, as the kernel reports it.
 
-`getrusage` will not do: it counts what the parent held before it started this process.
+`getrusage` does not work here: it includes memory that the parent held before it started this process.
 """
 
 from __future__ import annotations
@@ -9,6 +9,6 @@ from pathlib import Path
 
 
 def memory_mib(what: str) -> float:
-    """`VmHWM`: the most it ever held, mapped files included. `RssAnon`: what it holds now, mapped files left out."""
+    """`VmHWM`: the peak memory, including mapped files. `RssAnon`: the current memory, without mapped files."""
     line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith(what))
     return int(line.split()[1]) / 1024

@@ -1,8 +1,8 @@
-"""Two ranks of one thread each against one rank of one thread, each rank with the same pairs a task.
+"""Two ranks of one thread each against one rank of one thread, with the same pairs per task and rank.
 
     python -m tests.benchmarks.ranks [--rounds 3]
 
-A share of 1 is twice the pairs a second; the goal is 0.85.
+A share of 1 means twice the pairs per second; the goal is 0.85.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--batch", type=int, default=64, help="pairs a task and rank")
+    parser.add_argument("--batch", type=int, default=64, help="pairs per task and rank")
     parser.add_argument("--steps", type=int, default=3)
     options = parser.parse_args()
     words = workload.vocabulary_of(resolve_model(DEFAULT_MODEL))

@@ -1,9 +1,9 @@
-"""Reading a large JSONL file: seconds, and the most memory of its own that the process takes for it.
+"""Read a large JSONL file: seconds, and the peak memory that the process needs for it.
 
     python -m tests.benchmarks.reading [--rows 1000000] [--mixed]
 
-A row has a query of 4 words, a document of 25, an id and a note of 10 words that no pair reads, 395 bytes in the mean.
-With `--mixed` every other id is text and not a number, so that each block goes through Python's parser.
+A row has a query of 4 words, a document of 25, an id and a note of 10 words that no pair reads, 395 bytes on average.
+With `--mixed` every other id is text instead of a number, so that Python's parser reads each block.
 """
 
 from __future__ import annotations

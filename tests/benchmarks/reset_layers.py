@@ -1,10 +1,10 @@
-"""A control for studies of transfer: a base encoder whose last layers know nothing yet.
+"""A control for studies of transfer: a base encoder with untrained last layers.
 
     python -m tests.benchmarks.reset_layers OUT [--layers 2] [--seed 0]
 
-Writes all-MiniLM-L6-v2 with fresh weights in its last layers (as Zhang et al. 2021, "Revisiting few-sample BERT
-fine-tuning", reset them) to a folder that `model.encoder.name` takes. What the contrastive training on a billion pairs
-put into those layers is gone; words and their nearer contexts are still known.
+Writes all-MiniLM-L6-v2 with fresh weights in its last layers (reset as in Zhang et al. 2021, "Revisiting few-sample
+BERT fine-tuning") to a folder for `model.encoder.name`. Those layers lose what they learned from contrastive training on a
+billion pairs; the earlier layers still know words and their local context.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main() -> None:
     last.load_state_dict(fresh.state_dict())
     model.save_pretrained(options.out)
     AutoTokenizer.from_pretrained(folder).save_pretrained(options.out)
-    print(f"{options.out}: {options.layers} of {len(model.encoder.layer)} layers fresh")
+    print(f"{options.out}: {options.layers} of {len(model.encoder.layer)} layers reset")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""What docs/results.md reports, but for tables of one seed, a step after the other; what is done is not done again.
+"""The runs that docs/results.md reports, except tables of one seed, one step after another; finished steps are skipped.
 
     MTCL_DATA=... python -m tests.benchmarks.results FOLDER [--steps public held_out ...]
 
-A killed run goes on from its last checkpoint, a killed study or table with the runs it lacks. Reports lie in FOLDER.
+A killed run resumes from its last checkpoint; a killed study or table runs what is missing. Reports are in FOLDER.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def public(folder: Path) -> None:
-    """Eight tasks at 384 and at 50 dimensions, and both against the base encoder on the test splits."""
+    """Eight tasks at 384 and at 50 dimensions, both compared with the base encoder on the test splits."""
     fit(folder / "public-384", "public")
     fit(folder / "public-50", "public", "--model.encoder.dim=50")
     encoders = {
@@ -64,7 +64,7 @@ def low_data(folder: Path) -> None:
 
 
 def held_out(folder: Path) -> None:
-    """Tasks that were never trained, with and without the base encoder's weights mixed in; then few labels of one."""
+    """Held-out tasks, with and without averaging with the base encoder's weights; then few labels of one task."""
     study = folder / "held_out"
     mtcl("transfer", "--config", str(CONFIGS / "transfer_held_out.yaml"), "--study_dir", str(study))
     joint = str(study / "runs" / "joint-1")
@@ -84,7 +84,7 @@ def few_shot(folder: Path) -> None:
 
 
 def languages_held_out(folder: Path) -> None:
-    """A group of languages that was never trained, then few pairs of it."""
+    """A held-out group of languages, then few pairs of it."""
     study = folder / "languages_held_out"
     mtcl("transfer", "--config", str(CONFIGS / "transfer_languages_held_out.yaml"), "--study_dir", str(study))
     few = ["--task", "sentences_romance", "--labels", "1", "--pairs", "32", "128", "512", "--lr", "4e-4"]
@@ -95,7 +95,7 @@ def languages_held_out(folder: Path) -> None:
 
 
 def multilingual(folder: Path) -> None:
-    """Two runs: alignment, then likeness from its weights."""
+    """Two runs: alignment, then similarity from its weights."""
     aligned, likeness = folder / "multilingual", folder / "multilingual_likeness"
     fit(aligned, "multilingual")
     fit(likeness, "multilingual_likeness", "--init_from", str(aligned))
@@ -112,7 +112,7 @@ STEPS: dict[str, Callable[[Path], None]] = {
 
 
 def fit(run_dir: Path, config: str, *arguments: str) -> None:
-    """Train, or go on with what was interrupted; nothing where the run has come to its end."""
+    """Train, or resume an interrupted run; do nothing if the run has finished."""
     last = run_dir / "checkpoints" / "last.ckpt"
     start = ["--resume", str(run_dir)] if last.exists() else ["--config", str(CONFIGS / f"{config}.yaml"), *arguments]
     mtcl("fit", *start, *([] if last.exists() else ["--run_dir", str(run_dir)]))
@@ -131,7 +131,7 @@ def mtcl(*arguments: str) -> None:
 
 
 def run(module: str, *arguments: str) -> str:
-    """What a benchmark prints, shown as it comes to stderr by the benchmark itself."""
+    """The standard output of a benchmark; its stderr is shown directly."""
     command = [sys.executable, "-m", module, *arguments]
     return subprocess.run(command, check=True, env=os.environ, cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout
 

@@ -1,4 +1,4 @@
-"""A plan over 100 million pairs and a store of 10 million texts: memory, start and step access of one process.
+"""A plan over 100 million pairs and a store of 10 million texts: memory, start time and time per step of one process.
 
     python -m tests.benchmarks.scale [--pairs 100000000] [--texts 10000000]
 
@@ -25,7 +25,7 @@ LENGTH = 12
 
 
 def write_store(folder: Path, *, pairs: int, texts: int) -> None:
-    """The files of a token store whose pair p is (p mod texts, a mix of p)."""
+    """Write the files of a token store whose pair p is (p mod texts, a mix of p)."""
     folder.mkdir(parents=True)
     every = np.arange(texts, dtype=np.int64)
     arrays = {
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def measure(folder: Path) -> None:
-    """Figures of a process that opens the store and assembles batches of random steps."""
+    """Print the figures of a process that opens the store and assembles batches of random steps."""
     before = memory_mib("RssAnon")
     start = time.perf_counter()
     store = TokenStore.open(folder)

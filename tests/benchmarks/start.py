@@ -1,12 +1,12 @@
-"""The start of a run on many large tasks whose stores are built: seconds until the first batch is ready, bytes read.
+"""Start a run on many large tasks with existing stores: seconds until the first batch is ready, and bytes read.
 
     python -m tests.benchmarks.start [--tasks 8] [--rows 1000000] [--ranks 1 2] [--folder FOLDER]
 
 Each task is a Parquet file of texts of six words with one of 200 labels, and 200 characters in a column that no pair
-reads. The tokenizer is that of a tiny BERT. Stores are built once; then each number of ranks starts three times, each
-rank in a process of its own that calls the DataModule as Lightning does: `prepare_data` on the first rank while the
-others wait, then `setup` and the first batch on all. Imports and the model are not counted. A folder that is given is
-kept, and its data and stores are used again.
+reads. The tokenizer belongs to a tiny BERT. Stores are built once; then each number of ranks starts three times. Each
+rank runs in its own process and calls the DataModule as Lightning does: `prepare_data` on the first rank while the
+others wait, then `setup` and the first batch on all ranks. Imports and the model are not counted. `--folder` is kept,
+and its data and stores are used again.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ STARTS = 3
 
 
 def write(folder: Path, *, tasks: int, rows: int) -> None:
-    """Data, task files and an encoder."""
+    """Write data, task files and an encoder."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -70,11 +70,11 @@ def write(folder: Path, *, tasks: int, rows: int) -> None:
             notes = [generator.bytes(100).hex() for _ in range(size)]
             table = pa.table({"text": pc.binary_join(words, " "), "label": labels, "note": notes})
             pq.write_table(table, folder / "data" / name / f"{split}.parquet")
-    time.sleep(3)  # a file that has just been written is not remembered
+    time.sleep(3)  # digests of files that have just been written are not remembered
 
 
 def start(folder: Path, *, rank: int, ranks: int) -> None:
-    """Print the seconds of one rank, and the MiB that it read."""
+    """Print the seconds of one rank and the MiB that it read."""
     import torch
     import torch.distributed as dist
 
@@ -107,12 +107,12 @@ def start(folder: Path, *, rank: int, ranks: int) -> None:
 
 
 def bytes_read() -> int:
-    """What this process has read from files so far, wherever it lay; pages of mapped files are not among it."""
+    """Bytes that this process has read from files so far, cached or not, without pages of mapped files."""
     return int(Path("/proc/self/io").read_text().split()[1])
 
 
 def begin(folder: Path, ranks: int) -> tuple[float, float]:
-    """A start of so many ranks: seconds of the slowest one, and MiB that all have read."""
+    """Start this many ranks: seconds of the slowest rank, and MiB that all ranks read."""
     (folder / "meeting").unlink(missing_ok=True)
     environment = os.environ | {"MTCL_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, __file__, "--folder", str(folder), "--ranks", str(ranks), "--rank"]

@@ -1,10 +1,10 @@
-"""One measurement of whole training steps, run as a process of its own: mtcl, the bare loop, sentence-transformers.
+"""One measurement of whole training steps, in its own process: mtcl, the bare loop or sentence-transformers.
 
     python -m tests.benchmarks.systems '<json of a Setting and its system>'
 
-All train one encoder with AdamW and InfoNCE of scale 20 on the pairs that mtcl's plan draws. mtcl takes all tasks in
-one step; sentence-transformers one task a step (one data set a task, MultipleNegativesRankingLoss), so pairs a second
-are compared. The bare loop runs mtcl's packed chunks forward and backward and takes the optimiser's step, nothing else.
+All train one encoder with AdamW and InfoNCE of scale 20 on the pairs that mtcl's plan draws. mtcl trains all tasks in
+each step, sentence-transformers one task per step (one data set per task, MultipleNegativesRankingLoss), so pairs per
+second are compared. The bare loop only runs mtcl's packed chunks forward and backward and the optimiser's step.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 
 WARMUP = 1
-"""Steps of all tasks that are not counted."""
+"""Steps of all tasks before timing starts."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is trained, on what: `folder` holds `encoder/` and takes the caches; batch is pairs a task."""
+    """What to train, and on what. `folder` has `encoder/` and gets the caches; `batch` is pairs per task."""
 
     folder: str
     root: str
@@ -44,15 +44,17 @@ class Setting:
     attention: str = "auto"
 
     def now(self) -> float:
-        """Seconds by `time`'s clock of that name: on a shared machine process_time, with one thread."""
+        """Seconds on the clock of `time` with this name: on a shared machine process_time, with one thread."""
         seconds: float = getattr(time, self.clock)()
         return seconds
 
 
 def measure(system: str, setting: Setting, *, threads: int) -> dict[str, float]:
-    """Pairs a second, and model FLOP a second where the system gives them."""
+    """Pairs per second, and model FLOP per second if the system counts them."""
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
-    environment["TOKENIZERS_PARALLELISM"] = "false"  # the peer tokenises in forked workers, where the pool can hang
+    environment["TOKENIZERS_PARALLELISM"] = (
+        "false"  # sentence-transformers tokenises in forked workers, where the pool can hang
+    )
     command = [sys.executable, "-m", "tests.benchmarks.systems", json.dumps({"system": system, **asdict(setting)})]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -62,7 +64,7 @@ def measure(system: str, setting: Setting, *, threads: int) -> dict[str, float]:
 
 
 def data_of(setting: Setting) -> Any:
-    """The DataModule, its stores open."""
+    """The DataModule with open stores."""
     from mtcl.training.datamodule import MtclDataModule
     from mtcl.training.task_config import TaskConfig
 
@@ -81,7 +83,7 @@ def data_of(setting: Setting) -> Any:
 
 
 def steps_of(data: Any) -> Any:
-    """Step number to `StepBatch` of a single rank."""
+    """From step number to `StepBatch` of a single rank."""
     from mtcl.data.batch import StepDataset, TaskData
 
     tasks = [TaskData(data.store(name, "train")) for name in data.tasks]
@@ -96,7 +98,7 @@ def encoder_config(setting: Setting) -> Any:
 
 
 def mtcl(setting: Setting) -> dict[str, float]:
-    """Through Lightning."""
+    """mtcl, through Lightning."""
     import lightning.pytorch as pl
     import torch
 
@@ -137,7 +139,7 @@ def mtcl(setting: Setting) -> dict[str, float]:
 
 
 def bare(setting: Setting) -> dict[str, float]:
-    """The same chunks without Lightning, loader, losses and board."""
+    """The same chunks without Lightning, loader, losses and TensorBoard."""
     import torch
 
     from mtcl.encoder.encoder import Encoder
@@ -205,7 +207,7 @@ def sentence_transformers(setting: Setting) -> dict[str, float]:
 
 
 def peer(setting: Setting) -> Any:
-    """The encoder as sentence-transformers has it, mean pooling and unit length."""
+    """The encoder in sentence-transformers, with mean pooling and unit length."""
     import torch
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.models import Normalize, Pooling, Transformer
@@ -237,9 +239,9 @@ def pairs_of_steps(setting: Setting, count: int) -> dict[str, dict[str, list[str
 
 
 def model_flops(encoder: Any, texts: Any) -> float:
-    """FLOP of forward and backward that the texts need, padding and recomputation left out.
+    """FLOP of forward and backward for the texts, without padding and recomputation.
 
-    6 a weight of a matrix and token, and 12 x hidden size a layer for each pair of tokens of a text (arXiv 2204.02311).
+    6 per matrix weight and token, and 12 x hidden size per layer and pair of tokens of a text (arXiv 2204.02311).
     """
     lengths = np.concatenate([chunk.mask.sum(dim=1).numpy() for chunk in texts.chunks]).astype(float)
     settings = encoder.backbone.config

@@ -1,11 +1,11 @@
-"""Pairs a second of whole training steps: mtcl, its bare loop and sentence-transformers, alternating.
+"""Pairs per second of whole training steps: mtcl, its bare loop and sentence-transformers, alternating.
 
     python -m tests.benchmarks.throughput [--rounds 3] [--data public] [--precision 32-true] [--dropout 0]
     tests/benchmarks/gpu.sh
 
-`--data generated` is the workload "four tasks" (max length 256); `public` the tasks of configs/public.yaml under
-MTCL_DATA. `--encoder base` is a BERT of 12 layers and 768 dimensions with random weights. Each measurement is a process
-of its own.
+`--data generated` is the workload "four tasks" (max length 256); `public` is the tasks of configs/public.yaml under
+MTCL_DATA. `--encoder base` is a BERT with 12 layers, 768 dimensions and random weights. Each measurement runs in its
+own process.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SIZES = {"base": (12, 768), "tiny": (2, 32)}
 """Layers and dimensions of the encoders with random weights."""
 PEAK_TFLOPS = {"H200": 989.0, "H100": 989.0, "A100": 312.0, "L40S": 362.0, "A10": 125.0, "L4": 121.0}
-"""Dense bf16 of the makers' data sheets (SXM)."""
+"""Peak dense bf16 rates from the data sheets (SXM)."""
 HEAD = [
     *("precision", "dropout", "pairs/s of mtcl", "of the bare loop", "of sentence-transformers"),
     *("mtcl / sentence-transformers", "bare / mtcl", "model TFLOP/s"),
@@ -61,7 +61,7 @@ def row(setting: Setting, *, rounds: int, threads: int) -> str:
 
 
 def peak_flops(accelerator: str) -> float | None:
-    """The GPU's FLOP a second in bf16 by its data sheet, or None."""
+    """The GPU's FLOP per second in bf16 from its data sheet, or None."""
     import torch
 
     if accelerator != "gpu":
@@ -71,7 +71,7 @@ def peak_flops(accelerator: str) -> float | None:
 
 
 def prepare(folder: Path, options: argparse.Namespace) -> Setting:
-    """The texts and the encoder that `options` ask for."""
+    """The texts and the encoder for `options`."""
     from mtcl.encoder.config import DEFAULT_MODEL
     from mtcl.encoder.hub import resolve_model
 
@@ -97,7 +97,7 @@ def prepare(folder: Path, options: argparse.Namespace) -> Setting:
 
 
 def random_encoder(folder: Path, tokenizer: Path, size: str) -> str:
-    """A BERT of random weights with the tokenizer of another folder."""
+    """A BERT with random weights and the tokenizer of another folder."""
     from transformers import BertConfig, BertModel
 
     layers, hidden = SIZES[size]
@@ -112,16 +112,16 @@ def random_encoder(folder: Path, tokenizer: Path, size: str) -> str:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=2, help="steps counted, after one of warming up")
+    parser.add_argument("--steps", type=int, default=2, help="timed steps, after one warm-up step")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--batch", type=int, default=64, help="pairs a task")
+    parser.add_argument("--batch", type=int, default=64, help="pairs per task")
     parser.add_argument("--data", choices=("generated", "public"), default="generated")
     parser.add_argument("--encoder", choices=("minilm", *SIZES), default="minilm")
     parser.add_argument("--precision", nargs="+", default=["bf16-mixed", "32-true"])
     parser.add_argument("--dropout", nargs="+", default=["shipped", "0"])
     parser.add_argument("--accelerator", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--tokens_per_chunk", type=int)
-    parser.add_argument("--attention", default="auto", help="mtcl's: auto, unpadded or one of transformers")
+    parser.add_argument("--attention", default="auto", help="attention of mtcl: auto, unpadded or one of transformers")
     parser.add_argument("--clock", choices=("perf_counter", "process_time"), default="perf_counter")
     return parser.parse_args()
 

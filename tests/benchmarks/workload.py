@@ -1,7 +1,7 @@
-"""The workload "four tasks": generated texts of realistic lengths, words drawn from the encoder's own vocabulary.
+"""The workload "four tasks": generated texts of realistic lengths, with words from the encoder's own vocabulary.
 
 post -> one of 150 two-word labels; post -> one of 400 tags with Zipf 1.3 frequencies; post -> post; query -> post.
-Words a post are log-normal (mean of logs ln 45, sigma 0.9, cut to 4..250), a query ln 3, 0.5, 1..12.
+Words per post are log-normal (mean of logs ln 45, sigma 0.9, cut to 4..250); per query ln 3, 0.5, 1..12.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def vocabulary_of(encoder: Path) -> list[str]:
 
 
 def write(folder: Path, *, pairs: int, vocabulary: list[str], seed: int = 0) -> None:
-    """A data root and a folder of task files: `folder/data/<task>/*.parquet` and `folder/tasks/<task>.py`."""
+    """Write a data root and a folder of task files: `folder/data/<task>/*.parquet` and `folder/tasks/<task>.py`."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

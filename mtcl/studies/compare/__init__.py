@@ -1,7 +1,7 @@
-"""Encoders side by side on the same tasks and dimensions: ours, models of the Hub, embedding endpoints.
+"""Compare encoders on the same tasks and dimensions: mtcl runs, models from the Hub, embedding endpoints.
 
-config (which) -> encoders, endpoint, vectors (texts to vectors, nothing paid twice) -> comparison (scores with
-intervals, table and plot).
+config (which encoders) -> encoders, endpoint, vectors (texts to vectors, with a cache) -> comparison (scores with
+intervals) -> report (table and plot).
 """
 
 from mtcl.studies.compare.comparison import run_comparison

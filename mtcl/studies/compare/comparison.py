@@ -1,7 +1,7 @@
-"""A comparison from its configuration to the figures of every encoder.
+"""Run a comparison: from its configuration to the scores of every encoder.
 
-Every encoder sees the same texts and is scored on the same items, so differences are paired item by item; intervals
-say what other items of the same kind would give.
+Every encoder sees the same texts and is scored on the same items, so differences are paired item by item. Intervals
+cover the choice of items.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MAX_LENGTH = 128
 
 
 def run_comparison(config: CompareConfig, folder: Path) -> Path:
-    """Evaluate every encoder; the path of the report in `folder`."""
+    """Evaluate every encoder and return the path of the report in `folder`."""
     cache = cache_folder(config.cache)
     tokenizer = Tokenizer.load(resolve_model(config.tokenizer))
     registry = discover(config.tasks_dir)
@@ -52,7 +52,7 @@ def run_comparison(config: CompareConfig, folder: Path) -> Path:
 
 
 def rows_of(scores: dict[tuple[str, int], Scores]) -> list[Row]:
-    """A row for each encoder and dimension; the first encoder's widest is what others are held to."""
+    """A row per encoder and dimension; all are compared with the first encoder at its full size."""
     first = scores[max(key for key in scores if key[0] == next(iter(scores))[0])]
     rows = []
     for (name, dim), found in scores.items():
@@ -72,7 +72,7 @@ def rows_of(scores: dict[tuple[str, int], Scores]) -> list[Row]:
 
 
 def _differences(ours: ItemScores, theirs: ItemScores | None = None) -> Differences:
-    """Of one "seed": an encoder as it is; without `theirs` the scores themselves."""
+    """Differences with a single "seed", the encoder as it is; without `theirs`, the scores themselves."""
     scores_I = ours.scores_I if theirs is None else ours.scores_I - theirs.scores_I
     return Differences(scores_I[None], ours.clusters_I)
 
@@ -80,9 +80,9 @@ def _differences(ours: ItemScores, theirs: ItemScores | None = None) -> Differen
 def _scores(
     spec: EncoderSpec, tasks: Sequence[Task], pools: Sequence[Pool], dims: Sequence[int], cache: Path
 ) -> dict[int, Scores]:
-    """Scores by dimension: each text is embedded once, longer vectors are cut and made of unit length again.
+    """Scores by dimension: each text is embedded once; longer vectors are cut and normalised again.
 
-    A run of ours sees the prompts that it was trained with, and as much of each text.
+    An mtcl run gets the prompts and the maximum text length that it was trained with.
     """
     embed = encoder_of(spec, cache)
     found: dict[int, Scores] = {}
@@ -111,7 +111,7 @@ def _pools(config: CompareConfig, tasks: Sequence[Task], tokenizer: Tokenizer, c
 
 
 def _announce(config: CompareConfig, pools: Sequence[Pool], tokenizer: Tokenizer, cache: Path) -> None:
-    """Say, before anything is sent, how much goes to endpoints. Raises `ConfigError` above `max_tokens`."""
+    """Log how much will be sent to endpoints, before sending. Raises `ConfigError` above `max_tokens`."""
     total = 0
     for name, spec in config.encoders.items():
         if spec.endpoint:
@@ -122,7 +122,7 @@ def _announce(config: CompareConfig, pools: Sequence[Pool], tokenizer: Tokenizer
             num_tokens = sum(len(ids) for ids in tokenizer.backend(missing)["input_ids"]) if missing else 0
             total += num_tokens
             log.info(
-                "%s: sends %d of %d texts, about %d tokens (the others are known)",
+                "%s: sends %d of %d texts, about %d tokens (the others are cached)",
                 name,
                 len(missing),
                 len(dict.fromkeys(texts)),

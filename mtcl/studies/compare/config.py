@@ -1,4 +1,4 @@
-"""What `mtcl compare` compares, as its YAML file gives it."""
+"""The configuration of `mtcl compare`, given as a YAML file."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ class EncoderSpec:
     Attributes:
         run: A run folder of mtcl (its best checkpoint) or a .ckpt file.
         model: A Hugging Face or sentence-transformers model: a folder or a name on the Hub.
-        endpoint: The name of a model behind an embedding endpoint of OpenAI's interface.
-        base_url: Where the endpoint is; OpenAI's own if null.
-        api_key_env: The environment variable that holds its key.
-        dimensions: Ask the endpoint for so many dimensions; its own number if null.
-        batch_size: Texts a request or forward.
-        requests_per_minute: Pace of requests to the endpoint; as fast as it answers if null.
+        endpoint: The name of a model behind an OpenAI-compatible embedding endpoint.
+        base_url: URL of the endpoint; OpenAI's own if null.
+        api_key_env: The environment variable with the API key.
+        dimensions: Number of dimensions to request from the endpoint; the model's own number if null.
+        batch_size: Texts per request or forward pass.
+        requests_per_minute: Maximum rate of requests to the endpoint; unlimited if null.
         timeout_s: Seconds to wait for an answer.
-        max_retries: Times that a request is repeated after a time-out, a refusal for its pace or a fault of the server.
-        prefix: Put before every text, for models that were trained with one.
-        max_characters: Cut longer texts: endpoints refuse what their model cannot read, where local encoders cut it.
+        max_retries: How often to repeat a request after a time-out, a rate limit or a server error.
+        prefix: Text to put before every text, for models that were trained with one.
+        max_characters: Cut longer texts: endpoints reject texts that are too long, while local encoders truncate them.
     """
 
     run: str | None = None
@@ -52,7 +52,7 @@ class EncoderSpec:
             raise ConfigError(f"max_characters is {self.max_characters}: give at least 1, or null to cut nothing")
 
     def as_sent(self, text: str, prompt: str = "") -> str:
-        """The text as the encoder gets it."""
+        """The text as it is sent to the encoder."""
         return (self.prefix + prompt + text)[: self.max_characters]
 
 
@@ -62,14 +62,14 @@ class CompareConfig:
 
     Attributes:
         tasks: Names of tasks.
-        encoders: Encoders by the name they have in the table; the first is the one others are compared with.
-        dims: Dimensions to evaluate at, by cutting longer vectors; each encoder's own number is always among them.
+        encoders: Encoders by their name in the table; the others are compared with the first one.
+        dims: Dimensions to evaluate at, by cutting longer vectors; each encoder's full size is always included.
         split: test or validation.
-        root: Folder of the data; the environment's MTCL_DATA if null.
-        tasks_dir: More folders of task files, beside ./tasks and MTCL_TASKS_DIR.
-        cache: Folder of stores and of vectors from endpoints; MTCL_CACHE or ~/.cache/mtcl if null.
-        tokenizer: Model whose tokenizer counts what is sent to endpoints.
-        max_tokens: Refuse to send more tokens than this to endpoints.
+        root: Folder of the data; MTCL_DATA if null.
+        tasks_dir: Additional folders of task files, besides ./tasks and MTCL_TASKS_DIR.
+        cache: Folder for stores and for vectors from endpoints; MTCL_CACHE or ~/.cache/mtcl if null.
+        tokenizer: Model whose tokenizer counts the tokens sent to endpoints.
+        max_tokens: Stop with an error instead of sending more tokens than this to endpoints.
     """
 
     tasks: list[str]

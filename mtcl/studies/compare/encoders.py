@@ -1,4 +1,4 @@
-"""Each kind of encoder as one function: texts to vectors."""
+"""Wrap each kind of encoder as a function from texts to vectors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mtcl.studies.compare.endpoint import Endpoint, model_key
 from mtcl.studies.compare.vectors import VectorCache
 
 EmbedTexts = Callable[[Sequence[str]], Tensor]
-"""(T, D) float32 on the CPU, of any length."""
+"""Texts to (T, D) float32 vectors on the CPU, of any length."""
 
 
 def encoder_of(spec: EncoderSpec, cache: Path) -> EmbedTexts:
@@ -30,16 +30,16 @@ def encoder_of(spec: EncoderSpec, cache: Path) -> EmbedTexts:
 
 
 def endpoint_of(spec: EncoderSpec, cache: Path) -> Endpoint:
-    """The endpoint with its vectors in `cache`."""
+    """The endpoint, with its vectors cached in `cache`."""
     return Endpoint(spec, VectorCache(cache / "endpoint_vectors.sqlite", model_key(spec)))
 
 
 def _sentence_transformer(spec: EncoderSpec) -> EmbedTexts:
-    """Its own modules where the folder has them; mean pooling over a plain Hugging Face model."""
+    """Use the folder's own modules if it has any, else mean pooling over a plain Hugging Face model."""
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
-        raise ConfigError("models of others need sentence-transformers: pip install 'mtcl[compare]'") from error
+        raise ConfigError("models from the Hub need sentence-transformers: pip install 'mtcl[compare]'") from error
     model = SentenceTransformer(str(resolve_model(str(spec.model))), device=_device())
 
     def embed(texts: Sequence[str]) -> Tensor:

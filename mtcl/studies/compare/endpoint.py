@@ -1,8 +1,8 @@
-"""Texts to vectors through an endpoint of OpenAI's embedding interface, by the `openai` client.
+"""Embed texts through an OpenAI-compatible endpoint, with the `openai` client.
 
-The client repeats a request after time-outs, 408, 409, 429 and 5xx, with growing pauses, or the one that the server
-asks for. What it does not judge is the body: an answer that is no JSON, or has too few, ragged or non-finite vectors,
-is asked for again here. What was answered is kept on disk at once.
+The client repeats a request after time-outs, 408, 409, 429 and 5xx, with growing pauses or the pause that the server
+requests. It does not check the body, so this module repeats the request if the answer is not JSON or has too few,
+ragged or non-finite vectors. Answers are written to disk at once.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ class EndpointError(MtclError):
 
 
 class _RefusedError(Exception):
-    """The server does not take what was sent: one text is enough for it, such as one that is too long."""
+    """The server rejects a request; one bad text in it is enough, for example one that is too long."""
 
 
 class _BrokenAnswerError(Exception):
-    """The body of an answer is not what was asked for."""
+    """The body of an answer is not usable."""
 
 
 def model_key(spec: EncoderSpec) -> str:
-    """All that decides an endpoint's vectors beside the text."""
+    """Everything besides the text that determines an endpoint's vectors."""
     return f"{spec.base_url or OPENAI_URL}|{spec.endpoint}|{spec.dimensions}"
 
 
 @dataclass
 class Endpoint:
-    """Embeds texts that the cache does not know. Not safe for several threads."""
+    """Embeds texts that are not in the cache. Not thread-safe."""
 
     spec: EncoderSpec
     cache: VectorCache
@@ -65,17 +65,17 @@ class Endpoint:
         )
 
     def missing(self, texts: Sequence[str]) -> list[str]:
-        """The distinct texts that would have to be sent."""
+        """The distinct texts that are not cached and must be sent."""
         known = self.cache.get(texts)
         return [text for text in dict.fromkeys(texts) if text not in known]
 
     def check_key(self) -> None:
-        """Raise `ConfigError` where OpenAI would be asked without a key."""
+        """Raise `ConfigError` if a request to OpenAI would have no key."""
         if self.spec.base_url is None and not os.environ.get(self.spec.api_key_env):
             raise ConfigError(f"no key for {OPENAI_URL}: set the environment variable {self.spec.api_key_env}")
 
     def embed(self, texts: Sequence[str]) -> Vector:
-        """(T, D) vectors of the texts, in their order. Raises `EndpointError`; what was answered before is kept."""
+        """(T, D) vectors in the order of the texts. Raises `EndpointError`; answers received before it are kept."""
         missing = self.missing(texts)
         if missing:
             self.check_key()
@@ -85,7 +85,7 @@ class Endpoint:
         return np.stack([known[text] for text in texts])
 
     def _keep_vectors_of(self, batch: list[str]) -> None:
-        """Ask for a batch; halves of a refused one lead to the text that is to blame, in a handful of requests."""
+        """Request a batch. A rejected one is halved repeatedly, which finds the bad text in a few requests."""
         try:
             self.cache.put(dict(zip(batch, self._answer(batch), strict=True)))
         except _RefusedError as error:

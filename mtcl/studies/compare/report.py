@@ -1,4 +1,4 @@
-"""A comparison's table (Markdown and JSON) and its plot of quality against size."""
+"""The table of a comparison (Markdown and JSON) and its plot of quality against size."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ log = logging.getLogger("mtcl")
 
 @dataclass(frozen=True)
 class Row:
-    """An encoder at one number of dimensions; `gains` and `macro_gain` are over the first encoder at its widest."""
+    """An encoder at one number of dimensions; `gains` and `macro_gain` are over the first encoder at full size."""
 
     encoder: str
     dim: int
@@ -36,7 +36,7 @@ class Row:
 
 
 def write_report(rows: Sequence[Row], metrics: dict[str, str], folder: Path) -> Path:
-    """compare.md, compare.json and, where matplotlib is, compare.png; the path of the first."""
+    """Write compare.md, compare.json and, if matplotlib is installed, compare.png; return the path of compare.md."""
     write_text(folder / "compare.json", json.dumps([asdict(row) for row in rows], indent=1))
     text = table(rows, metrics)
     try:
@@ -52,7 +52,7 @@ def write_report(rows: Sequence[Row], metrics: dict[str, str], folder: Path) -> 
 
 
 def table(rows: Sequence[Row], metrics: dict[str, str]) -> str:
-    """Markdown: the figures, then the differences to the first encoder; brackets hold 95 % intervals over items."""
+    """Markdown: the scores, then the differences to the first encoder, with 95 % intervals over items in brackets."""
     tasks = [f"{task} ({metric})" for task, metric in metrics.items()]
     figures, gains = [], []
     first = max((row for row in rows if row.encoder == rows[0].encoder), key=lambda row: row.dim)
@@ -69,7 +69,7 @@ def table(rows: Sequence[Row], metrics: dict[str, str]) -> str:
 
 
 def plot(rows: Sequence[Row]) -> Figure:
-    """Macro mean with its interval against dimensions, and bytes of a float32 vector above."""
+    """Macro mean with its interval against dimensions; the upper axis has bytes per float32 vector."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 4), layout="constrained")
@@ -83,7 +83,7 @@ def plot(rows: Sequence[Row]) -> Figure:
     panel.set_xlabel("dimensions")
     panel.set_ylabel("macro mean, with 95 % interval")
     above = panel.secondary_xaxis("top", functions=(_bytes_of, _dims_of))
-    above.set_xlabel("bytes a vector (float32)")
+    above.set_xlabel("bytes per vector (float32)")
     panel.legend(fontsize=8)
     return figure
 

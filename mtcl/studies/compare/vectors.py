@@ -1,6 +1,6 @@
-"""Vectors kept on disk by model and text, so that no text is paid for twice. One SQLite file, written batch by batch.
+"""A disk cache of vectors by model and text, so that no text is paid for twice. One SQLite file, written per batch.
 
-A comparison that is killed keeps what had been answered; several may share the file.
+A killed comparison keeps the answers that it has received; several comparisons may share the file.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ import numpy.typing as npt
 
 Vector = npt.NDArray[np.float32]
 LOOK_UPS = 500
-"""Keys a query; SQLite takes a limited number of variables."""
+"""Keys per query; SQLite limits the number of variables."""
 
 
 @dataclass(frozen=True)
 class VectorCache:
-    """`model` names all that decides a vector beside the text: endpoint, model, dimensions."""
+    """`model` identifies everything besides the text that determines a vector: endpoint, model, dimensions."""
 
     path: Path
     model: str
 
     def get(self, texts: Sequence[str]) -> dict[str, Vector]:
-        """The vectors that are known, by text."""
+        """The cached vectors, by text."""
         by_key = {self._key(text): text for text in texts}
         keys, found = list(by_key), dict[str, Vector]()
         with closing(self._open()) as database:
@@ -40,7 +40,7 @@ class VectorCache:
         return found
 
     def put(self, vectors: Mapping[str, Vector]) -> None:
-        """Keep vectors; all of them or, if killed, none."""
+        """Store vectors: all of them or, if killed, none."""
         rows = [(self._key(text), vector.astype("<f4").tobytes()) for text, vector in vectors.items()]
         with closing(self._open()) as database, database:
             database.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", rows)

@@ -1,6 +1,6 @@
-"""A study of transfer: what each task gains from joint training, what it costs the others, and how sure that is.
+"""A study of transfer: how much each task gains from joint training or costs the others, with intervals.
 
-config (what is compared) -> arms (each run of the study as a run configuration) -> runs (processes, skipped when done)
+config (the study) -> arms (each run of the study as a run configuration) -> runs (processes, skipped when done)
 -> outcome (per-item scores, paired over arms) -> report (tables, plots, JSON, TensorBoard).
 """
 

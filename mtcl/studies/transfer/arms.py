@@ -1,14 +1,14 @@
-"""A study's arms as configurations of ordinary runs. Pure.
+"""Build the run configurations of a study's arms. Pure functions.
 
-Arms are paired: a task's stream of pairs is a function of (seed, task, position), so a sub-batch that the joint run
-shows is the same one in any arm that gets as far. What differs is how many there are and what stands beside them:
+Arms are paired: a task's stream of pairs is a function of (seed, task, position), so every arm sees the same
+sub-batches of a task in the same order. Arms differ in the number of sub-batches and in the other tasks of a step:
 
     joint            N steps of K sub-batches
-    single_data      the task's own sub-batches of the joint run, one a step
-    single_compute   N steps of at least as many pairs as the joint run's, all of the task
-    joint_then_...   what single_data does, from the joint run's weights
-    leave_one_out,   the others' sub-batches of the joint run; steps follow
-    pairs, control
+    single_data      the task's own sub-batches of the joint run, one per step
+    single_compute   N steps with at least as many pairs as the joint run, all of this task
+    joint_then_...   the same as single_data, from the joint run's weights
+    leave_one_out,   the remaining tasks' sub-batches of the joint run;
+    pairs, control   the number of steps is computed
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mtcl.training.task_config import MixtureConfig, TaskConfig
 
 @dataclass(frozen=True)
 class Arm:
-    """What is trained: `subject` is the single task, the one left out, or the couple joined by +; "" for the others."""
+    """An arm; `subject` is the single task, the task left out, or two tasks joined by +; "" for other kinds."""
 
     kind: str
     subject: str = ""
@@ -36,8 +36,8 @@ class Arm:
 
 @dataclass(frozen=True)
 class StudyRun:
-    """One run of the study. `config` is of `mtcl fit` (of `mtcl test` where nothing is trained); `start` names the run
-    whose weights it begins with, "" for the base encoder, and `start_config` is that run's.
+    """One run of the study. `config` is for `mtcl fit` (for `mtcl test` if the run trains nothing). `start` names the
+    run whose weights it starts from, "" for the base encoder, and `start_config` is the configuration of that run.
     """
 
     arm: Arm
@@ -64,7 +64,7 @@ def arms_of(study: StudyConfig) -> list[Arm]:
 
 
 def trained_tasks(study: StudyConfig, arm: Arm) -> list[str]:
-    """The tasks that an arm trains; for a base arm those whose texts a PCA may see."""
+    """The tasks that an arm trains; for a base arm, the tasks whose texts a PCA may use."""
     if arm.kind in OF_ONE_TASK:
         return [arm.subject]
     if arm.kind == "leave_one_out":
@@ -95,7 +95,7 @@ def run_name(study: StudyConfig, arm: Arm, seed: int, limit: int | None) -> str:
 
 
 def num_steps(study: StudyConfig, arm: Arm, plan: Plan, joint: Plan) -> int:
-    """Optimizer steps of an arm, such that it meets its share of the joint run's sub-batches."""
+    """Optimizer steps of an arm, such that it sees its share of the joint run's sub-batches."""
     if arm.kind in ("joint", "single_compute"):
         return study.joint_steps
     own = [task.name for task in plan.tasks if task.name in study.tasks]
@@ -112,7 +112,7 @@ def plan_of(config: dict[str, Any], num_pairs: dict[str, int], *, seed: int = 0)
 
 
 def _plan_settings(settings: dict[str, Any]) -> TaskConfig:
-    """What of a task's settings the plan needs; the others are not made into objects."""
+    """The settings of a task that the plan needs; the others are not instantiated."""
     return TaskConfig(**{key: settings[key] for key in ("batch_size", "weight") if key in settings})
 
 
@@ -146,7 +146,7 @@ def _num_slots(study: StudyConfig, arm: Arm, joint: Plan) -> int:
 
 
 def _joint_config(study: StudyConfig, seed: int, limit: int | None) -> dict[str, Any]:
-    """The joint run's configuration, which says what the other arms are to meet."""
+    """The joint run's configuration, from which the other arms' sizes are computed."""
     tasks = list(study.tasks)
     config = merge(_settings(study, tasks, seed, limit), {"trainer": {"max_steps": study.steps}})
     config = merge(config, study.arm_overrides.get("joint", {}))

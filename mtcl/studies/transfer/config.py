@@ -1,4 +1,4 @@
-"""What a study compares, as its YAML file gives it."""
+"""The configuration of a study, given as a YAML file."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ KINDS = (
     "pairs",
     "control",
 )
-"""Arms: the base encoder; the base with PCA to `model.encoder.dim`; each task alone on as many of its own pairs as the
-joint run shows it; each task alone for as many steps and pairs as the joint run has in all; all tasks; each task alone
-from the joint run's weights; all tasks but one; the `pairs` of tasks; all and the unrelated task `control`."""
+"""Arms, in order: the base encoder; the base with PCA to `model.encoder.dim`; each task alone on as many of its pairs
+as the joint run uses; each task alone for the joint run's total steps and pairs; all tasks; each task alone from the
+joint run's weights; all tasks but one; the `pairs` of tasks; all tasks and the unrelated task `control`."""
 SINGLE = ("single_data", "single_compute")
 OF_ONE_TASK = (*SINGLE, "joint_then_single")
 
@@ -32,21 +32,21 @@ class StudyConfig:
     """A study of transfer.
 
     Attributes:
-        tasks: The tasks that are trained jointly, with settings as in the configuration of a run.
-        steps: Optimizer steps of the joint arm; the other arms' follow from it.
-        seeds: Each decides the subset of the data, the initialisation and the order, alike in all arms.
-        arms: Which arms run. `single_data`, `single_compute` and `joint` make the study's main table.
-        pairs: Couples of tasks to train together, for the arm `pairs`.
+        tasks: The tasks to train jointly, with settings as in the configuration of a run.
+        steps: Optimizer steps of the joint arm; the steps of the other arms are computed from it.
+        seeds: Each seed sets the data subset, the initialisation and the order, the same in all arms.
+        arms: The arms to run. `single_data`, `single_compute` and `joint` make the study's main table.
+        pairs: Pairs of tasks to train together, for the arm `pairs`.
         control: An unrelated task to train with all others, for the arm `control`.
-        held_out: Tasks that are evaluated and never trained; they need no training split.
-        allow_leaks: Go on although texts of held-out tasks occur among the training texts.
-        pairs_per_task: Data settings: so many pairs of each task; null for all. Several give a learning curve.
-        margin: Loss in a task's metric that still counts as none.
-        margins: The margin of a task where it is another one.
-        split: What is evaluated: test for the figures that are published, validation while a recipe is being sought.
-        overrides: Any key of a run's configuration, for every arm.
-        arm_overrides: The same for one kind of arm, after `overrides`; a task's settings hold where the arm trains it.
-        keep_checkpoints: Kinds of arms whose best checkpoint is kept once it is evaluated.
+        held_out: Tasks to evaluate but never train; they need no training split.
+        allow_leaks: Continue even if texts of held-out tasks occur among the training texts.
+        pairs_per_task: Number of training pairs per task; null for all. Several numbers give a learning curve.
+        margin: Largest loss in a task's metric that still counts as not worse.
+        margins: Margins of single tasks, instead of `margin`.
+        split: Split to evaluate: test for published figures, validation while you search for a recipe.
+        overrides: Any keys of a run's configuration, for every arm.
+        arm_overrides: The same for one kind of arm, after `overrides`; a task's settings apply where it is trained.
+        keep_checkpoints: Kinds of arms whose best checkpoint is kept after its evaluation.
     """
 
     tasks: dict[str, Any]
@@ -87,11 +87,11 @@ class StudyConfig:
         self._check_tasks()
 
     def _check_settings(self, arm: str, settings: Any) -> None:
-        """Overrides are parts of a run's configuration: keys with values, in sections."""
+        """Overrides must be parts of a run's configuration: keys with values, in sections."""
         sections = ("model", "data", "trainer", "tasks")
         parts = [settings[name] for name in sections if name in settings] if isinstance(settings, dict) else []
         if odd_parts := [part for part in (settings, *parts) if not isinstance(part, dict)]:
-            raise ConfigError(f"the overrides of {arm} hold {odd_parts[0]!r}: give keys with values, or leave it out")
+            raise ConfigError(f"the overrides of {arm} have {odd_parts[0]!r}: give keys with values, or leave it out")
         tasks = settings.get("tasks", {})
         if odd := [
             name for name in tasks if name not in {*self.tasks, self.control} or not isinstance(tasks[name], dict)
@@ -100,23 +100,23 @@ class StudyConfig:
 
     def _check_tasks(self) -> None:
         if (self.overrides.get("trainer") or {}).get("max_steps") is not None:
-            raise ConfigError(
-                "overrides.trainer.max_steps: a study counts its arms' steps from the joint arm's, so give `steps`"
-            )
+            raise ConfigError("overrides.trainer.max_steps: a study computes the steps of its arms, so give `steps`")
         for name, settings in self.tasks.items():
             if (settings or {}).get("weight_schedule"):
-                raise ConfigError(f"tasks.{name}.weight_schedule: a study counts each task's steps, so give one weight")
+                raise ConfigError(
+                    f"tasks.{name}.weight_schedule: a study computes each task's steps, so give one weight"
+                )
         if self.overrides.get("tasks"):
             raise ConfigError(
                 f"overrides.tasks has {list(self.overrides['tasks'])}: give a task's settings under `tasks`"
             )
         for name in chain(self.margins, *self.pairs):
             if name not in self.tasks:
-                raise ConfigError(f"{name!r} is none of the study's tasks{nearest(name, self.tasks)}")
+                raise ConfigError(f"{name!r} is not a task of the study{nearest(name, self.tasks)}")
         if odd := [pair for pair in self.pairs if len(set(pair)) != 2]:
             raise ConfigError(f"pairs has {odd[0]}: give two different tasks")
         if trained := [name for name in self.held_out if name in self.tasks or name == self.control]:
-            raise ConfigError(f"{trained[0]!r} is held out and trained: give it one role")
+            raise ConfigError(f"{trained[0]!r} is held out and trained: remove it from one of the two")
         if self.control in self.tasks:
             raise ConfigError(f"control is {self.control!r}, one of the joint tasks: give an unrelated one")
         for arm, key in (("control", self.control), ("pairs", self.pairs)):
@@ -127,18 +127,18 @@ class StudyConfig:
                 if "joint" not in arms:
                     raise ConfigError(f"arm 'joint_then_single' starts from the joint arm's weights: add it to {key}")
         if "base_pca" in self.arms and self.dim is None:
-            raise ConfigError("arm 'base_pca' needs overrides.model.encoder.dim: PCA to how many dimensions?")
+            raise ConfigError("arm 'base_pca' needs overrides.model.encoder.dim: give the dimensions of the PCA")
 
     @property
     def dim(self) -> int | None:
-        """Dimensions of the projection, if there is one."""
+        """Dimensions of the projection, or None without one."""
         encoder = (self.overrides.get("model") or {}).get("encoder") or {}
         dim: int | None = encoder.get("dim")
         return dim
 
     @property
     def joint_steps(self) -> int:
-        """Optimizer steps of the joint arm, which its own overrides may change."""
+        """Optimizer steps of the joint arm, including its own overrides."""
         trainer = self.arm_overrides.get("joint", {}).get("trainer", {})
         steps: int = trainer.get("max_steps", self.steps)
         return steps

@@ -1,4 +1,4 @@
-"""What a study found, as plain values: comparisons of arms with intervals, the verdict, the matrix of transfer."""
+"""The findings of a study as plain values: comparisons of arms with intervals, claims, the matrix of transfer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ JOINT, BASE, PCA = Arm("joint"), Arm("base"), Arm("base_pca")
 
 @dataclass(frozen=True)
 class Gain:
-    """One arm's metric on a task against another's."""
+    """The metrics of two arms on one task, and their difference."""
 
     task: str
     ours: float
@@ -26,7 +26,7 @@ class Gain:
 
 @dataclass(frozen=True)
 class Claim:
-    """An arm against the better single arm: not worse on every task by its margin, and better in the mean."""
+    """An arm against the better single arms: whether no task is worse by its margin, and the macro mean is better."""
 
     margins: dict[str, float]
     failing: tuple[str, ...]
@@ -36,8 +36,8 @@ class Claim:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Gains by task and of the macro mean. `title` says which arm against which; a claim is made of all tasks trained
-    jointly against the better single arms.
+    """Gains by task and of the macro mean. `title` names the two arms. Only comparisons of jointly trained arms with
+    the better single arms have a claim.
     """
 
     title: str
@@ -50,7 +50,8 @@ class Comparison:
 class LevelFindings:
     """Everything at one data setting.
 
-    `matrix` has each arm's mean score a task; `given` what task a gives to b: joint minus leave-one-out of a, on b.
+    `matrix` has each arm's mean score per task. `given[a][b]` is what task a gives to task b: the score on b of joint
+    minus that of joint without a.
     """
 
     num_pairs: Level
@@ -73,7 +74,7 @@ class Findings:
 
 
 def findings_of(outcome: Outcome) -> Findings:
-    """Every comparison that the arms of the study allow."""
+    """Every comparison that the study has the arms for."""
     study = outcome.study
     return Findings(
         tasks={name: outcome.metrics[name].name for name in study.tasks},
@@ -89,7 +90,7 @@ def findings_of(outcome: Outcome) -> Findings:
 def compare(
     outcome: Outcome, level: Level, title: str, ours: Mapping[str, Arm], against: Mapping[str, Arm]
 ) -> Comparison:
-    """Arms against others, both given by task: they may be different ones for each."""
+    """Compare arms by task; each task may have different arms."""
     gains, differences = [], []
     for task, arm in against.items():
         own, other = outcome.of(ours[task], level, task), outcome.of(arm, level, task)

@@ -1,4 +1,4 @@
-"""Scores of a study's runs, by arm and task, paired: row s is the same seed, column i the same item in every arm."""
+"""Scores of a study's runs by arm and task, paired: in every arm row s is the same seed and column i the same item."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Outcome:
         return kind in self.study.arms
 
     def better_single(self, task: str, level: Level) -> Arm:
-        """The single arm with the higher mean on the very items that are evaluated: a choice in its favour."""
+        """The single arm with the higher mean on the evaluated items, a choice that favours the single arms."""
         arms = [Arm(kind, task) for kind in SINGLE if self.has(kind)]
         return max(arms, key=lambda arm: self.of(arm, level, task).mean)
 
@@ -61,7 +61,7 @@ class Outcome:
 def read_outcome(
     study: StudyConfig, folder: Path, metrics: Mapping[str, Metric], num_pairs: Mapping[str, int]
 ) -> Outcome:
-    """Read every run's scores. Raises `DataError` where arms did not score the same items."""
+    """Read every run's scores. Raises `DataError` if runs did not score the same items."""
     scores: dict[tuple[str, Level, str], Paired] = {}
     for task in study.evaluated:
         items_I: IntArray | None = None

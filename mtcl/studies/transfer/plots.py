@@ -1,4 +1,4 @@
-"""Plots of a study: gain by task with intervals, who helps whom, and curves against the pairs of a task."""
+"""Plots of a study: gains by task with intervals, the matrix of transfer, and learning curves."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CURVES = {
 
 
 def plots_of(findings: Findings) -> dict[str, Figure]:
-    """Figures by file name, without an ending."""
+    """Figures by file name without extension."""
     figures = {}
     for level in findings.levels:
         suffix = "" if len(findings.levels) == 1 else f"-{level.num_pairs or 'all'}"
@@ -36,7 +36,7 @@ def plots_of(findings: Findings) -> dict[str, Figure]:
 
 
 def gains_plot(comparisons: tuple[Comparison, ...]) -> Figure:
-    """A panel a comparison: difference and interval of each task, and of their macro mean."""
+    """One panel per comparison: difference and interval of each task and of the macro mean."""
     heights = [len(comparison.gains) + 1 for comparison in comparisons]
     figure = new_figure(7, 0.9 * len(comparisons) + 0.3 * sum(heights))
     axes = figure.subplots(len(comparisons), 1, squeeze=False, height_ratios=heights)[:, 0]
@@ -74,7 +74,7 @@ def matrix_plot(level: LevelFindings) -> Figure:
 
 
 def curves_plot(findings: Findings) -> Figure:
-    """A panel a task: arms against the pairs of a task that they trained on."""
+    """One panel per task: scores of the arms against their number of training pairs of the task."""
     tasks = list(findings.tasks)
     figure = new_figure(3.2 * len(tasks), 3)
     for panel, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
@@ -94,17 +94,17 @@ def _curves(panel: Axes, findings: Findings, task: str) -> None:
     if base := reference(levels[0]):
         panel.axhline(levels[0].matrix[base][task], color="gray", linestyle=":", label=base)
     panel.set_xscale("log")
-    panel.set_xlabel("pairs a task")
+    panel.set_xlabel("pairs per task")
     panel.set_title(f"{task} ({findings.tasks[task]})", fontsize=10)
 
 
 def reference(level: LevelFindings) -> str:
-    """The base arm that gains are shown against; "" if the study has none."""
+    """The base arm that gains are relative to; "" if the study has none."""
     return next((arm for arm in ("base", "base_pca") if arm in level.matrix), "")
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """A figure of that many inches that needs no screen."""
+    """A figure of this size in inches that needs no screen."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:

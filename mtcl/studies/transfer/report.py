@@ -1,6 +1,6 @@
-"""A study's report: Markdown with tables, the same as JSON, plots, and all of it for TensorBoard.
+"""The report of a study: Markdown with tables, the same as JSON, plots, and everything for TensorBoard.
 
-It holds nothing that depends on when or where the runs were made: equal scores give an equal report.
+It does not depend on when or where the runs were made: the same scores give the same report.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from mtcl.studies.transfer.plots import plots_of
 HEAD = """# Transfer study
 
 {tasks} trained jointly for {steps:,} steps, {seeds}, evaluated on the {split} splits. Differences are in units of each
-task's own metric, from 0 to 1; in brackets their 95 % intervals over seeds and items (docs/evidence.md says how).
+task's own metric, from 0 to 1, with 95 % intervals over seeds and items in brackets (see docs/evidence.md).
 """
-ONE_SEED = "With one seed the intervals say what other items would give, and nothing about other seeds.\n"
+ONE_SEED = "With one seed the intervals cover the choice of items but not of seeds.\n"
 
 
 def write_report(findings: Findings, folder: Path) -> Path:
-    """Write report.md, report.json, plots and TensorBoard events, all or none; an earlier report is replaced.
+    """Write report.md, report.json, plots and TensorBoard events, all or nothing; replaces an earlier report.
 
-    The caller is the only writer of the folder.
+    No other process may write to the folder.
     """
     plots = plots_of(findings)
     text = markdown(findings, images=list(plots))
@@ -56,8 +56,8 @@ def markdown(findings: Findings, *, images: Iterable[str] = ()) -> str:
 
 
 def level_name(level: LevelFindings) -> str:
-    """A data setting as a heading."""
-    return "All pairs" if level.num_pairs is None else f"{level.num_pairs:,} pairs a task"
+    """The heading of a data setting."""
+    return "All pairs" if level.num_pairs is None else f"{level.num_pairs:,} pairs per task"
 
 
 def _level(level: LevelFindings) -> list[str]:

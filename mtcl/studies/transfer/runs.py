@@ -1,9 +1,8 @@
-"""Runs of a study as processes: skipped when done, continued when interrupted, several at once.
+"""Run a study's runs as processes: finished runs are skipped, interrupted ones resumed, several run at once.
 
-A run is what `mtcl fit` and then `mtcl test` (`validate`) make in STUDY/runs/NAME, with the configurations in
-STUDY/configs and what they print in STUDY/logs; each can be repeated by hand. A run that was begun is resumed from its
-last checkpoint, one that is evaluated is noted as such in its folder, so a study that is killed at any moment goes on
-where it was.
+A run is `mtcl fit` followed by `mtcl test` (or `validate`) in STUDY/runs/NAME. The configurations are in STUDY/configs
+and the output in STUDY/logs, so each run can be repeated by hand. An interrupted run is resumed from its last
+checkpoint, and a file in its folder records that a run has been evaluated. So a killed study can always be resumed.
 """
 
 from __future__ import annotations
@@ -41,17 +40,17 @@ Environment = dict[str, str]
 
 
 class RunError(MtclError):
-    """Runs of a study failed; those that did not are kept."""
+    """Some runs of a study failed; the others are kept."""
 
 
 class Stopped(SystemExit):
-    """The study was told to stop; what it started has saved its state."""
+    """The study was told to stop; its runs have saved their state."""
 
 
 @dataclass
 class Runs:
-    """The runs of one study folder. `places` are the environments of runs that go on at the same time, `facts` is what
-    their figures depend on beside their configurations.
+    """The runs of one study folder. `places` has an environment per parallel run; `facts` is everything that scores
+    depend on besides the configurations.
     """
 
     study: StudyConfig
@@ -63,7 +62,7 @@ class Runs:
     _is_stopping: bool = False
 
     def complete(self, runs: list[StudyRun]) -> None:
-        """Bring every run to its end. Raises `RunError` after the others are done if any fails."""
+        """Finish every run. If some fail, raises `RunError` after the others are done."""
         for sub_folder in ("configs", "logs", "runs"):
             (self.folder / sub_folder).mkdir(parents=True, exist_ok=True)
         for run in runs:
@@ -80,7 +79,7 @@ class Runs:
             free.put(place)
         with ThreadPoolExecutor(len(self.places)) as pool:
             try:
-                for is_later in (False, True):  # runs that start from another's weights come behind it
+                for is_later in (False, True):  # runs that start from another run's weights come after it
                     wave = [run for run in missing if bool(run.start) == is_later and run.start not in failures]
                     futures = {pool.submit(self._complete, run, free): run for run in wave}
                     for future in as_completed(futures):
@@ -92,15 +91,15 @@ class Runs:
                 raise
         if failures:
             raise RunError(
-                f"{len(failures)} of {len(runs)} runs failed; give the same command again to retry: "
+                f"{len(failures)} of {len(runs)} runs failed; run the same command again to retry: "
                 f"{next(iter(failures.values()))}"
             )
 
     def _complete(self, run: StudyRun, free: queue.Queue[Environment]) -> str:
-        """Fit and evaluate one run, as far as that is not done; says how long it took."""
+        """Fit and evaluate one run as far as needed; returns a message with the time it took."""
         place, since = free.get(), time.monotonic()
         try:
-            with FileLock(f"{self._run_folder(run)}.lock"):  # a run of a study that was killed may still be saving
+            with FileLock(f"{self._run_folder(run)}.lock"):  # a run of a killed study may still be saving
                 fit = [self._fit_arguments(run)] if run.is_trained else []
             self._process(run, [*fit, self._evaluate_arguments(run)], place)
             self._note(run, is_evaluated=True)
@@ -114,12 +113,12 @@ class Runs:
         folder = self._run_folder(run)
         if (folder / "checkpoints" / LAST).exists():
             return ["fit", "--no_base", "--resume", str(folder)]
-        if folder.exists():  # stopped before its first checkpoint: nothing to go on from
+        if folder.exists():  # stopped before its first checkpoint: nothing to resume from
             shutil.rmtree(folder)
         self._note(run)
         start = ["--init_from", str(self.folder / "runs" / run.start)] if run.start else []
         if run.start and not (self.folder / "runs" / run.start / "checkpoints" / BEST).exists():
-            raise ConfigError(f"{start[1]} has no checkpoint any more: remove that folder, and it is made again")
+            raise ConfigError(f"{start[1]} no longer has a checkpoint: remove that folder to run it again")
         return ["fit", "--no_base", "--config", str(self._config(run)), "--run_dir", str(folder), *start]
 
     def _evaluate_arguments(self, run: StudyRun) -> list[str]:
@@ -144,14 +143,14 @@ class Runs:
             code = process.wait()
             self._active.discard(process)
         if code and not self._is_stopping:
-            lines = path.read_text(errors="replace").strip().splitlines() or ["it printed nothing"]
-            raise RunError(f"run {run.name} ended with code {code}: {lines[-1]} (all of it: {path})")
+            lines = path.read_text(errors="replace").strip().splitlines() or ["no output"]
+            raise RunError(f"run {run.name} ended with code {code}: {lines[-1]} (full log: {path})")
         if code:
             raise Stopped(code)
 
     def _stop(self) -> None:
-        """Tell runs to save their state and leave; their threads end with them."""
-        with self._starting:  # no run starts behind this
+        """Tell runs to save their state and exit; their threads end with them."""
+        with self._starting:  # no run starts after this
             self._is_stopping = True
             for process in list(self._active):
                 process.terminate()
@@ -170,12 +169,12 @@ class Runs:
     def _check_unchanged(self, run: StudyRun) -> None:
         if (found := self._state(run).get("config")) and found != self._digest(run):
             raise ConfigError(
-                f"{self._run_folder(run)} was made with another configuration, other data, another base encoder, or to "
-                "evaluate another split or other tasks: give another --study_dir, or remove it"
+                f"{self._run_folder(run)} was made with a different configuration, data, base encoder, split or tasks: "
+                "give another --study_dir, or remove it"
             )
 
     def _check_config(self, run: StudyRun) -> None:
-        """Raise `ConfigError` now for what every run of the arm would end with."""
+        """Raise `ConfigError` now for an error that every run of the arm would fail with."""
         try:
             check_config(load([str(self._config(run, "fit" if run.is_trained else "evaluate"))]))
         except ConfigError as error:
@@ -201,7 +200,7 @@ class Runs:
 
 
 def places_of(jobs: int | None) -> list[Environment]:
-    """An environment for each run that goes on at the same time: its GPU, or its share of the cores."""
+    """An environment per parallel run: its GPU, or its share of the cores."""
     import torch
 
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")

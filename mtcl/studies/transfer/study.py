@@ -1,4 +1,4 @@
-"""A study from its configuration to its report."""
+"""Run a study: from its configuration to its report."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from mtcl.types import Kind
 
 log = logging.getLogger("mtcl")
 Tables = Callable[[str, str], PairTable]
-"""The pairs of a task's split, each read once."""
+"""(task, split) -> its pairs, each read once."""
 
 
 def run_study(study: StudyConfig, folder: Path, *, jobs: int | None = None) -> Path:
-    """Bring the study in `folder` to its end; the path of its report. Runs that are done are not made again."""
+    """Finish the study in `folder` and return the path of its report. Finished runs are not repeated."""
     places = places_of(jobs)
-    new_figure(1, 1)  # better a missing extra now than after the runs
+    new_figure(1, 1)  # report a missing extra now, not after the runs
     data: Mapping[str, Any] = study.overrides.get("data") or {}
     registry = discover(data.get("tasks_dir"))
     chosen = [*study.evaluated, *([study.control] if study.control else [])]
@@ -56,13 +56,11 @@ def run_study(study: StudyConfig, folder: Path, *, jobs: int | None = None) -> P
             metrics = {name: task.metric for name, task in tasks.items()}
             return write_report(findings_of(read_outcome(study, folder, metrics, num_pairs)), folder / "report")
     except Timeout as error:
-        raise ConfigError(
-            f"{folder} is at work in another process: wait for it, or give another --study_dir"
-        ) from error
+        raise ConfigError(f"{folder} is in use by another process: wait for it, or give another --study_dir") from error
 
 
 def _num_pairs(study: StudyConfig, tasks: list[str], tables: Tables) -> dict[str, int]:
-    """Training pairs of each task. Raises `DataError` if held-out texts occur among them, unless that is allowed."""
+    """Training pairs of each task. Raises `DataError` if held-out texts occur in them, unless allowed."""
     trained = {name: tables(name, "train") for name in tasks if name not in study.held_out}
     if study.held_out:
         check_leaks(
@@ -74,21 +72,21 @@ def _num_pairs(study: StudyConfig, tasks: list[str], tables: Tables) -> dict[str
 
 
 def _check_units(study: StudyConfig, tables: Tables) -> None:
-    """Raise `DataError` before the runs where no interval could be told after them."""
+    """Raise `DataError` before the runs if no interval could be computed after them."""
     for name in study.evaluated:
         table = tables(name, study.split)
         asked = table.queries if table.kind == Kind.POSITIVE else table.anchors
         if table.tied and len(asked) and components(table.keys.take(asked)).max() == 0:
             raise DataError(
                 f"task {name!r}, {study.split}: all {len(asked):,} items belong together (one document, story or "
-                "group), so nothing can be said of others: give rows of at least two"
+                "group), so there can be no interval: give rows of at least two"
             )
 
 
 def facts_of(study: StudyConfig, tasks: Mapping[str, Task], data: Mapping[str, Any]) -> dict[str, Any]:
-    """What the figures of runs depend on beside their configurations: the data, what is evaluated, the base encoder.
+    """Everything that scores depend on besides the run configurations: data, evaluated tasks, split, base encoder.
 
-    The validation split counts where a task is trained, for it chooses the best checkpoint.
+    The validation split of a trained task is included because it determines the best checkpoint.
     """
     splits = {
         name: {*[study.split] * (name in study.evaluated), *["train", "validation"] * (name not in study.held_out)}
@@ -104,7 +102,7 @@ def facts_of(study: StudyConfig, tasks: Mapping[str, Task], data: Mapping[str, A
 
 
 def _base_weights(study: StudyConfig) -> str:
-    """A digest of the base encoder's files of weights."""
+    """A digest of the base encoder's weight files."""
     given: Mapping[str, Any] = (study.overrides.get("model") or {}).get("encoder") or {}
     folder = resolve_model(given.get("name") or DEFAULT_MODEL, revision=given.get("revision"))
     return digest_files(sorted(folder.glob("*.safetensors")))
