@@ -209,11 +209,11 @@ BROKEN_DATA: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "only spaces": (
         {"train": [{"text": " \t ", "label": "x"}] * 3},
-        "task 'topic', train: no pair is left of 3 rows (3 empty text)",
+        "task 'topic', train: 3 rows make no pairs (3 empty text)",
     ),
     "only nulls": (
         {"train": [{"text": None, "label": "x"}, {"text": "a", "label": None}]},
-        "task 'topic', train: no pair is left of 2 rows (1 null text, 1 null label)",
+        "task 'topic', train: 2 rows make no pairs (1 null text, 1 null label)",
     ),
     "corrupt": ({"train": b"PAR1 and no more"}, "task 'topic', train: cannot read data/topic/train.parquet: "),
     "zero bytes": ({"train": b""}, "task 'topic', train: cannot read data/topic/train.parquet: "),
