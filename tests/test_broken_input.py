@@ -666,7 +666,7 @@ def test_a_wrong_use_of_tasks(fails: Fails, arguments: list[str], told: str) -> 
 
 
 def test_a_demo_that_is_too_small(fails: Fails) -> None:
-    told = "ConfigError: too few posts for a demo corpus: 5; ask for at least 200"
+    told = "ConfigError: too few posts for a demo corpus: 5; give at least 200"
     assert fails("demo", "small", "--posts", "5") == told
     assert not Path("small").exists()
 

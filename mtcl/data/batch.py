@@ -80,7 +80,7 @@ class StepBatch:
 
 @dataclass(frozen=True)
 class TaskData:
-    """A task's training split: its store, the number of hard negatives per pair, and the file of a teacher's vectors."""
+    """A task's training split: its store, number of hard negatives per pair, and file of a teacher's vectors."""
 
     store: TokenStore
     num_negatives: int = 0
@@ -97,7 +97,7 @@ class StepDataset(Dataset[StepBatch]):
             if task.batch_size % world:
                 fits = [b for b in (task.batch_size // world * world, -(-task.batch_size // world) * world) if b]
                 raise ConfigError(
-                    f"{task.name}.batch_size is {task.batch_size}, which cannot be divided by {world} ranks: "
+                    f"{task.name}.batch_size is {task.batch_size}, not a multiple of {world} ranks: "
                     f"give {' or '.join(map(str, fits))}"
                 )
         self.plan, self.tasks = plan, tasks
