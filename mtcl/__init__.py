@@ -1,8 +1,7 @@
 """mtcl: multi-task contrastive learning of text embeddings.
 
-The names that a task file needs are imported at once, and are light. Those of training and embedding (`MtclModule`,
-`MtclDataModule`, `TextEncoder`, the losses) are imported when they are first used: `import mtcl` takes a fraction of a
-second.
+The names that a task file needs are light and are imported immediately. Those for training and embedding (`MtclModule`,
+`MtclDataModule`, `TextEncoder`, the losses) are imported on first use, so `import mtcl` takes a fraction of a second.
 """
 
 from __future__ import annotations

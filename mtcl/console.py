@@ -1,4 +1,4 @@
-"""What people see of a command that takes long: a bar on standard error while it works, and tables in Markdown."""
+"""Output of long commands: a progress bar on standard error, and Markdown tables."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ Step = TypeVar("Step")
 
 
 def track(steps: Sequence[Step], what: str) -> Iterable[Step]:
-    """The steps one by one. On a terminal a bar that says `what` shows how far they are, and goes when they are done;
-    nothing is shown for a single step, nor where standard error is a file or a pipe.
+    """The steps one by one, with a progress bar labelled `what` that disappears at the end. There is no bar for a
+    single step, or if standard error is not a terminal.
     """
     from rich.console import Console
     from rich.progress import track as shown
@@ -21,21 +21,21 @@ def track(steps: Sequence[Step], what: str) -> Iterable[Step]:
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Container[int] = ()) -> str:
-    """A whole table, its last line ended. Columns of `numbers` (counted from 0) are set to the right."""
+    """A whole table, with a final line break. The columns in `numbers` (counted from 0) are right-aligned."""
     return "\n".join([markdown_head(head, numbers=numbers), *map(markdown_row, rows)]) + "\n"
 
 
 def markdown_head(head: Sequence[str], *, numbers: Container[int] = ()) -> str:
-    """The first two lines, for a table whose rows are printed as they come."""
+    """A table's first two lines, for printing rows one at a time."""
     rule = ["---:" if column in numbers else "---" for column in range(len(head))]
     return f"{markdown_row(head)}\n{markdown_row(rule)}"
 
 
 def markdown_row(cells: Iterable[object]) -> str:
-    """One line."""
+    """One row of a table."""
     return f"| {' | '.join(map(_cell, cells))} |"
 
 
 def _cell(value: object) -> str:
-    """Without what would end the cell or the line."""
+    """Without line breaks, and with `|` escaped."""
     return " ".join(str(value).split()).replace("|", r"\|")

@@ -1,7 +1,7 @@
-"""Gathering across ranks; with one process each function gives back what it was given.
+"""Gathering across ranks. With a single process, each function returns its argument.
 
-With a differentiable gather (its backward sums over ranks) and the mean over local rows, DDP's mean over ranks is
-the gradient of one process with the whole batch, without any scaling. A detached gather would be biased.
+The gather is differentiable: its backward sums over ranks. With the mean over local rows, DDP's mean over ranks is
+then the gradient of one process with the whole batch, without any scaling. A detached gather would be biased.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def max_over_ranks(value: Tensor) -> Tensor:
 
 
 def of_all_ranks(value: Any) -> list[Any]:
-    """A plain value of each rank, in rank order; the same list on all ranks."""
+    """The plain value of each rank in rank order; the same list on all ranks."""
     ranks = world()[1]
     if ranks == 1:
         return [value]
@@ -65,7 +65,7 @@ def of_all_ranks(value: Any) -> list[Any]:
 
 @contextmanager
 def together() -> Iterator[None]:
-    """A `MtclError` of one rank inside is raised on all behind: they would wait for it in their next collective."""
+    """If one rank raises an `MtclError` inside, all ranks raise it at the end; else they would wait for that rank."""
     failure: MtclError | None = None
     try:
         yield
@@ -79,7 +79,7 @@ def together() -> Iterator[None]:
 
 
 def is_lost_rank(error: BaseException) -> bool:
-    """Whether a collective failed because another process has ended: backends have no type of error for it."""
+    """Whether a collective failed because another process has ended; backends have no error type for this."""
     return isinstance(error, dist.DistError) or any(sign in str(error) for sign in SIGNS_OF_A_LOST_RANK)
 
 
@@ -101,7 +101,7 @@ def _all_gather(rows: Tensor) -> list[Tensor]:
 
 
 def _reachable(rows: Tensor) -> Tensor:
-    """The rows where the backend can see them: NCCL knows no CPU tensors."""
+    """The rows on a device that the backend supports: NCCL does not support CPU tensors."""
     return rows.cuda() if dist.get_backend() == "nccl" else rows
 
 

@@ -1,7 +1,7 @@
-"""Errors a user can mend, and the wording they share.
+"""Errors that a user can fix, and helpers for their wording.
 
-Each message says what is wrong, the value found and what to do. The command line prints them as one line and
-leaves with exit code 2; `--debug` adds the traceback. `assert` is kept for our own invariants.
+Each message says what is wrong, the value found and what to do. The command line prints it as one line and exits with
+code 2; `--debug` adds the traceback. `assert` is only for our own invariants.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from pathlib import Path
 
 
 class MtclError(Exception):
-    """Base of all errors that are the user's to mend."""
+    """Base of all errors that the user can fix."""
 
     on_all_ranks = False
-    """Every rank raises it (`mtcl.distributed.together`), so one a node need say it."""
+    """Every rank raises it (`mtcl.distributed.together`), so one rank per node prints it."""
 
 
 class TaskError(MtclError):
@@ -25,28 +25,29 @@ class TaskError(MtclError):
 
 
 class ConfigError(MtclError):
-    """A value of the configuration or of the command line cannot be used."""
+    """A value in the configuration or on the command line cannot be used."""
 
 
 class DataError(MtclError):
-    """Rows, files or stores do not hold what they should."""
+    """Rows, files or stores do not have the expected content."""
 
 
 class RankError(MtclError):
-    """Another process of the run has ended, and this one cannot go on without it."""
+    """Another process of the run has ended, and this one cannot continue without it."""
 
 
 class DivergedError(MtclError):
-    """Weights or gradients are not finite any more."""
+    """Weights or gradients are no longer finite."""
 
     advice = "training has diverged; start again from an earlier checkpoint, with a lower learning rate"
 
 
 @contextmanager
 def at(prefix: str = "", kind: type[MtclError] = ConfigError, /, **names: str) -> Iterator[None]:
-    """Errors of a kind say what their user wrote: a function knows its parameter, its caller the option or the key.
+    """Replace a function's parameter name in error messages by the option or key that the user wrote.
 
-    A message that begins with one of `names` begins with what is given for it instead, any other with `prefix`:
+    If a message of this `kind` begins with one of `names`, that name is replaced by its value; otherwise `prefix` is
+    prepended:
 
         with at("--"):  # "num is 0: give at least 1" becomes "--num is 0: give at least 1"
             limits = Limits(num=options.num)
@@ -60,7 +61,7 @@ def at(prefix: str = "", kind: type[MtclError] = ConfigError, /, **names: str) -
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint to append to a message: `; did you mean 'x'?`, else the known names, else nothing."""
+    """A hint to append to a message: `; did you mean 'x'?`, or else the known names, if any."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
     if close:
@@ -72,7 +73,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def root_cause(error: BaseException) -> str:
-    """The innermost cause's first line: libraries wrap a useful message in several that are not."""
+    """The first line of the innermost cause; libraries wrap the useful message in several others."""
     seen: set[int] = set()
     while id(error) not in seen:
         seen.add(id(error))
@@ -84,7 +85,7 @@ def root_cause(error: BaseException) -> str:
 
 
 def located(error: BaseException, path: Path) -> str:
-    """`file:line: Error: message`, with the last line of the traceback that lies in the file."""
+    """`file:line: Error: message`, with the last line of the traceback that is in the file."""
     if isinstance(error, SyntaxError):
         elsewhere = error.filename is not None and Path(error.filename).resolve() != path.resolve()
         line = f":{error.lineno}" if error.lineno else ""

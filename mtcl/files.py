@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and the two folders that the environment can name: the data root and the cache."""
+"""Writing files atomically, and the two folders that the environment can set: the data root and the cache."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ KNOWN_ROOTS = "data_roots.txt"
 
 @contextmanager
 def written_whole(path: Path, *, alone: bool = False) -> Iterator[Path]:
-    """Give a place next to `path` to write a file or a folder to; it is renamed to `path` when the block ends.
+    """Yield a temporary path next to `path` for a file or a folder; it is renamed to `path` when the block ends.
 
-    A reader therefore never finds half of it, not even after a power cut: what was written is flushed to the disk
-    first. If the block raises, nothing is left behind and an earlier `path` stays as it was. A process that is killed
-    leaves its unfinished copy; with `alone`, for callers that are the only writer of `path` (they hold a lock, say),
-    such copies are removed first. A folder cannot replace an earlier folder.
+    Data is flushed to the disk before the rename, so a reader never finds half a file, even after a power cut. If the
+    block raises, the temporary copy is removed and an earlier `path` stays as it was. A killed process leaves its
+    unfinished copy. With `alone`, for callers that are the only writer of `path` (because they hold a lock, say), such
+    copies are removed first. A folder cannot replace an earlier folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if alone:
@@ -37,13 +37,13 @@ def written_whole(path: Path, *, alone: bool = False) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str, *, alone: bool = False) -> None:
-    """A text file in UTF-8, whole or absent; `alone` as of `written_whole`."""
+    """Write a UTF-8 text file atomically; `alone` is as in `written_whole`."""
     with written_whole(path, alone=alone) as aside:
         aside.write_text(text, encoding="utf-8")
 
 
 def cache_folder(given: str | None = None) -> Path:
-    """Where token stores and embeddings are kept: `given`, the environment's MTCL_CACHE, or ~/.cache/mtcl."""
+    """The folder of token stores and embeddings: `given`, the environment's MTCL_CACHE, or ~/.cache/mtcl."""
     return Path(given or os.environ.get("MTCL_CACHE") or "~/.cache/mtcl").expanduser()
 
 
@@ -54,7 +54,7 @@ def data_root(given: str | None = None) -> Path | None:
 
 
 def remember_root(root: Path, *, cache: Path) -> None:
-    """Note that the user has read a data root, so that a checkpoint of theirs may name it."""
+    """Record that the user has read a data root, so that their checkpoints may refer to it."""
     if not is_known_root(root, cache=cache):
         cache.mkdir(parents=True, exist_ok=True)
         with (cache / KNOWN_ROOTS).open("a", encoding="utf-8") as file:

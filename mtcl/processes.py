@@ -1,22 +1,22 @@
-"""Which process ends which: no child outlives the process that needs it, and none ends before its part is done.
+"""How child processes end: no child outlives the process that needs it, and none ends before its work is done.
 
-    child            started by             ended by                        why in this way
+    child            started by             ended by                        why
     ---------------  ---------------------  ------------------------------  -----------------------------------------
     a loader's       its rank, through      the kernel, when the rank ends  A scheduler signals all processes of a
-    worker           PyTorch's DataLoader   (prctl), or a SIGTERM of the    run, but the rank needs batches until it
-                                            rank; nobody else's signals     has saved its state. A worker has none,
-                                                                            so it may be killed.
-    a study's run    a thread of            its own SIGTERM, when the pipe  A run has a state to save, so it is told
-                     `mtcl transfer`        that the study holds closes     to stop. A pipe closes however the study
-                                                                            ends; prctl would signal when the thread
-                                                                            ends that started the run.
-    a rank beside    the first rank (by     its launcher, as soon as any    The launcher kills ranks that still have
-    the first        Lightning), torchrun   rank has failed                 something to say. So a rank that fails
-                                                                            waits for the first one to end, though
-                                                                            not for ever: that one may hang.
+    worker           PyTorch's DataLoader   (prctl), or a SIGTERM from its  run, but the rank needs batches until it
+                                            rank; other signals are         has saved its state. A worker has no
+                                            ignored                         state, so it may be killed.
+    a study's run    a thread of            a SIGTERM to itself, when the   A run has a state to save, so it is told
+                     `mtcl transfer`        pipe from the study closes      to stop. The pipe closes however the
+                                                                            study ends; prctl would signal when the
+                                                                            thread that started the run ends.
+    a rank other     the first rank (by     its launcher, as soon as any    The launcher would kill ranks that still
+    than the first   Lightning), torchrun   rank has failed                 have an error to print. So a rank that
+                                                                            fails waits for the first one to end,
+                                                                            for a limited time: it may hang.
 
-Functions: `stay_with_rank`; `start_tied` and `stop_with_starter`; `leave`. Every command imports this module, so it
-imports what is heavier inside of them.
+Functions: `stay_with_rank`; `start_tied` and `stop_with_starter`; `leave`. Every command imports this module, so heavy
+imports are inside the functions.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ if TYPE_CHECKING:
 
 SIGNALS_TO_ALL = {signal.SIGTERM, signal.SIGUSR1} if hasattr(signal, "SIGUSR1") else {signal.SIGTERM}
 PR_SET_PDEATHSIG = 1
-"""Of Linux's prctl: the signal that a process gets when its parent ends."""
+"""Option of Linux's prctl: the signal that a process gets when its parent ends."""
 PATIENCE_S = 10.0
 PARENT = os.getppid()
-"""The process that started this one: of ranks that Lightning starts, the first."""
+"""The process that started this one; for ranks started by Lightning, the first rank."""
 
 
 def stay_with_rank(_: int) -> None:
-    """Have this process, a loader's worker, end when its rank ends or wants it to, and not before."""
+    """Make this process, a loader's worker, end when its rank ends or stops it, and not before."""
     import ctypes
     import multiprocessing
 
@@ -52,7 +52,7 @@ def stay_with_rank(_: int) -> None:
         return
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS_TO_ALL)
     threading.Thread(target=_end_when_told, args=(rank.pid,), daemon=True).start()
-    if os.getppid() == rank.pid:  # else it comes from a server of forks
+    if os.getppid() == rank.pid:  # otherwise a fork server started it
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -65,9 +65,9 @@ def _end_when_told(rank: int | None) -> None:
 
 
 def start_tied(command: Sequence[str], *, environment: Mapping[str, str], output: IO[bytes]) -> subprocess.Popen[bytes]:
-    """Start a command that calls `stop_with_starter`. Its standard input is the pipe that ties it to this process.
+    """Start a command that calls `stop_with_starter`. Its standard input is a pipe from this process.
 
-    It has a session of its own: Ctrl-C reaches this process only, which says what becomes of the other.
+    The command gets its own session, so Ctrl-C reaches only this process, which then decides about the command.
     """
     import subprocess
 
@@ -77,7 +77,7 @@ def start_tied(command: Sequence[str], *, environment: Mapping[str, str], output
 
 
 def stop_with_starter() -> None:
-    """Have this process get a SIGTERM when the one that started it (`start_tied`) ends, for whatever reason."""
+    """Send this process a SIGTERM when the one that started it (`start_tied`) ends, for whatever reason."""
     threading.Thread(target=_stop_at_end_of, args=(os.dup(sys.stdin.fileno()),), daemon=True).start()
 
 
@@ -87,8 +87,8 @@ def _stop_at_end_of(pipe: int) -> None:
 
 
 def leave(code: int) -> None:
-    """Exit. Of several ranks each ends right after its exit handlers, without clearing Python up: threads of gloo are
-    still there, and have been seen to abort a rank meanwhile ("terminate called without an active exception", -6).
+    """Exit. In a distributed run, exit right after the exit handlers and skip Python's cleanup, because gloo's threads
+    still run and have aborted a rank during it ("terminate called without an active exception", -6).
     """
     distributed = sys.modules.get("torch.distributed")
     if distributed and distributed.is_available() and distributed.is_initialized():
@@ -102,7 +102,7 @@ def leave(code: int) -> None:
 
 
 def wait_for_the_first_rank() -> None:
-    """Up to `PATIENCE_S` seconds."""
+    """Wait at most `PATIENCE_S` seconds for the first rank to end."""
     until = time.monotonic() + PATIENCE_S
     while os.getppid() == PARENT and time.monotonic() < until:
         time.sleep(0.05)

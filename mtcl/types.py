@@ -1,4 +1,4 @@
-"""Values that several layers share: arrays, ragged arrays, kinds of pairs, names of checkpoints.
+"""Types and constants that several layers share: arrays, ragged arrays, kinds of pairs, names of checkpoints.
 
 Shape letters used across the package: N anchors, C candidates, D dimensions, L tokens of a text, T distinct texts,
 K keys, P pairs, S total of a ragged array.
@@ -23,20 +23,20 @@ IntArray = npt.NDArray[np.integer[Any]]
 FloatArray = npt.NDArray[np.floating[Any]]
 BoolArray = npt.NDArray[np.bool_]
 BEST, LAST = "best.ckpt", "last.ckpt"
-"""Checkpoints of a run, in its folder `checkpoints/`: the best by `val/mean`, and the one to go on from."""
+"""Checkpoints of a run, in its folder `checkpoints/`: the best by `val/mean`, and the latest, to resume from."""
 
 
 class Kind(StrEnum):
-    """What a pair says about its two texts: decides which losses fit and how a split is evaluated."""
+    """The kind of a pair determines which losses fit and how a split is evaluated."""
 
     POSITIVE = "positive"
-    """They belong together; every unrelated text is a negative."""
+    """The two texts belong together; every unrelated text is a negative."""
     PARALLEL = "parallel"
-    """They are translations of each other: as `POSITIVE`, evaluated language by language."""
+    """The texts are translations of each other: as `POSITIVE`, but evaluated language by language."""
     GRADED = "graded"
-    """They are alike to a degree of 0 to 1."""
+    """The texts are similar to a degree of 0 to 1."""
     BINARY = "binary"
-    """They belong together (1) or not (0)."""
+    """The texts belong together (1) or not (0)."""
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,14 @@ class Ragged:
         return np.diff(self.offsets)
 
     def take(self, rows: IntArray) -> Ragged:
-        """The given rows, in that order, copied into a new ragged array in one vectorised read."""
+        """The given rows in the given order, copied into a new ragged array in one vectorised read."""
         starts, ends = self.offsets[rows], self.offsets[rows + 1]
         offsets = offsets_of(ends - starts)
         within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], ends - starts)
         return Ragged(offsets, self.values[np.repeat(starts, ends - starts) + within])
 
     def padded(self, width: int, fill: int) -> npt.NDArray[np.int64]:
-        """(rows, width) int64 with `fill` behind each row; no row may be longer than `width`."""
+        """(rows, width) int64 with `fill` after each row's values; no row may be longer than `width`."""
         lengths = self.lengths()
         dense = np.full((len(self), width), fill, dtype=np.int64)
         dense[np.arange(width) < lengths[:, None]] = self.values
@@ -74,14 +74,14 @@ class Ragged:
 
 
 def offsets_of(lengths: IntArray) -> npt.NDArray[np.int64]:
-    """Row lengths (n,) to offsets (n + 1,)."""
+    """Offsets (n + 1,) from row lengths (n,)."""
     offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
     np.cumsum(lengths, out=offsets[1:])
     return offsets
 
 
 def group(rows: IntArray, values: IntArray, *, num_rows: int) -> Ragged:
-    """Ragged array of the distinct `values` of each row, sorted, from (row, value) links in any order."""
+    """Ragged array of each row's distinct `values`, sorted, from (row, value) pairs in any order."""
     order = np.lexsort((values, rows))
     rows, values = rows[order], values[order]
     keep = np.ones(len(rows), dtype=bool)
@@ -93,10 +93,10 @@ Options = TypeVar("Options")
 
 
 def from_mapping(kind: type[Options], given: Options | Mapping[str, Any] | None, *, where: str) -> Options:
-    """An instance of a dataclass from a mapping of its attributes, as YAML or a notebook gives them.
+    """An instance of a dataclass from a mapping of its attributes, as in YAML or a notebook.
 
-    `given` None gives the defaults, and an instance is returned as it is. Raises `ConfigError`, which begins with
-    `where`, for an unknown name or a value of another type than the attribute's.
+    None gives the defaults, and an instance is returned unchanged. Raises a `ConfigError` that begins with `where` for
+    an unknown name or a value of the wrong type.
     """
     if isinstance(given, kind):
         return given
@@ -113,7 +113,7 @@ def from_mapping(kind: type[Options], given: Options | Mapping[str, Any] | None,
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Whether a plain value has the type of an annotation; an int passes for a float, a bool for neither."""
+    """Whether a plain value fits a type annotation. An int is accepted as a float, a bool only as a bool."""
     origin, inner = get_origin(hint), get_args(hint)
     if hint is Any:
         return True
@@ -131,7 +131,7 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _words(hint: Any) -> str:
-    """An annotation as a person says it."""
+    """A type annotation in words."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         return " or ".join(_words(one) for one in inner)
@@ -144,19 +144,19 @@ def _words(hint: Any) -> str:
 
 
 class Described:
-    """Remembers the arguments that an instance was made with, so that a checkpoint can hold it as plain values."""
+    """Remembers the arguments of an instance's `__init__`, so that a checkpoint can store it as plain values."""
 
     init_args: dict[str, Any]
 
     def __new__(cls, *arguments: Any, **options: Any) -> Self:
         made = super().__new__(cls)
-        with suppress(TypeError):  # arguments that do not fit: `__init__` says so; none at all: a copy is being made
+        with suppress(TypeError):  # `__init__` reports wrong arguments; there are none while a copy is being made
             given = inspect.signature(cls.__init__).bind(made, *arguments, **options).arguments
             made.__dict__["init_args"] = {k: v for k, v in list(given.items())[1:] if k != "kwargs"}
         return made
 
     def described(self) -> dict[str, Any]:
-        """`{"class_path": ..., "init_args": ...}`, as a configuration has it; such arguments are described too."""
+        """`{"class_path": ..., "init_args": ...}`, as in a configuration; nested instances are described too."""
 
         def plain(value: Any) -> Any:
             if isinstance(value, list | tuple):

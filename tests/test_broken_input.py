@@ -209,11 +209,11 @@ BROKEN_DATA: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "only spaces": (
         {"train": [{"text": " \t ", "label": "x"}] * 3},
-        "task 'topic', train: no pair is left of 3 rows (3 empty text)",
+        "task 'topic', train: 3 rows make no pairs (3 empty text)",
     ),
     "only nulls": (
         {"train": [{"text": None, "label": "x"}, {"text": "a", "label": None}]},
-        "task 'topic', train: no pair is left of 2 rows (1 null text, 1 null label)",
+        "task 'topic', train: 2 rows make no pairs (1 null text, 1 null label)",
     ),
     "corrupt": ({"train": b"PAR1 and no more"}, "task 'topic', train: cannot read data/topic/train.parquet: "),
     "zero bytes": ({"train": b""}, "task 'topic', train: cannot read data/topic/train.parquet: "),
@@ -669,7 +669,7 @@ def test_a_wrong_use_of_tasks(fails: Fails, arguments: list[str], told: str) -> 
 
 
 def test_a_demo_that_is_too_small(fails: Fails) -> None:
-    told = "ConfigError: too few posts for a demo corpus: 5; ask for at least 200"
+    told = "ConfigError: too few posts for a demo corpus: 5; give at least 200"
     assert fails("demo", "small", "--posts", "5") == told
     assert not Path("small").exists()
 

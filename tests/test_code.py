@@ -145,7 +145,7 @@ def test_a_base_class_in_another_file_counts(tmp_path: Path, monkeypatch: pytest
 def test_code_that_no_file_holds_is_refused() -> None:
     scope: dict[str, object] = {"LabelText": LabelText, "__name__": "nowhere"}
     exec("class Typed(LabelText):\n    def __call__(self, rows, corpus=None):\n        return None\n", scope)
-    with pytest.raises(TaskError, match=r"^Typed is defined in no file, so a token store cannot follow its code"):
+    with pytest.raises(TaskError, match=r"^Typed is not defined in a file, so a token store cannot track its code"):
         code_of(scope["Typed"]())  # type: ignore[operator]
 
 

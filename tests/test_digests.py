@@ -168,7 +168,7 @@ def test_a_cache_that_cannot_be_written_costs_time_only_and_is_said_once(
     assert digest_files(paths[:1]) != digest_files(paths[1:])
     told = [record.message for record in caplog.records]
     assert len(told) == 1
-    assert told[0].startswith("digests of data files cannot be kept in ")
+    assert told[0].startswith("digests of data files cannot be saved to ")
     assert told[0].endswith("): each start reads all data")
 
 

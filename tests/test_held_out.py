@@ -54,8 +54,8 @@ def test_leaks_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DataError) as error:
         check_leaks(held_out, trained, allow_leaks=False)
     assert str(error.value) == (
-        "4 texts of held-out tasks occur among the training texts (h in a: 2; h in b: 2; g in b: 1; for example 'one'):"
-        " take them out of the training data, or accept them with allow_leaks: true"
+        "4 texts of held-out tasks are in the training data (h in a: 2; h in b: 2; g in b: 1; for example 'one'):"
+        " remove them from the training data, or accept them with allow_leaks: true"
     )
 
 
@@ -63,7 +63,7 @@ def test_leaks_can_be_allowed(caplog: pytest.LogCaptureFixture, monkeypatch: pyt
     monkeypatch.setattr("mtcl.data.leaks.log.propagate", True)
     check_leaks({"h": [pa.array(["long " * 40])]}, {"a": keys("long " * 40)}, allow_leaks=True)
     line = caplog.messages[0]
-    assert line.startswith("1 texts of held-out tasks occur among the training texts (h in a: 1; for example 'long ")
+    assert line.startswith("1 texts of held-out tasks are in the training data (h in a: 1; for example 'long ")
     assert "...'" in line
     assert len(line) < 220
 
@@ -117,7 +117,7 @@ def test_training_is_the_same_without_them(root: Path, tiny_model: Path, tmp_pat
     half["model.eval_dims"] = "[8]"
     first = mtcl_command("fit", *options(tiny_model, root, "apart", **half))
     assert first.returncode == 0, first.stderr
-    assert "held out: hashtag; none of their texts occurs among the training texts" in first.stderr
+    assert "held out: hashtag; none of their texts are in the training data" in first.stderr
     assert "step 12 of 12: val/mean" in first.stderr
     assert "val/held_out_mean" in first.stderr.split("step 12 of 12")[1]
     assert "val/held_out_mean" in first.stdout
@@ -172,9 +172,9 @@ def test_a_leak_is_refused_before_the_first_step(
     assert refused.returncode == 2, refused.stderr
     said = [line for line in refused.stderr.splitlines() if line.startswith("mtcl:")]
     assert len(said) == 1
-    assert "1 texts of held-out tasks occur among the training texts (hashtag in search: 1; for example" in said[0]
+    assert "1 texts of held-out tasks are in the training data (hashtag in search: 1; for example" in said[0]
     assert "Traceback" not in refused.stderr
     assert not (tmp_path / "runs" / "leaky" / "config.yaml").exists(), "training has not started"
     accepted = mtcl_process("fit", *arguments, "--data.allow_leaks", "true", "--trainer.val_check_interval", "4")
     assert accepted.returncode == 0, accepted.stderr
-    assert "their figures are not of unseen texts" in accepted.stderr
+    assert "their scores are not for unseen texts" in accepted.stderr

@@ -240,9 +240,9 @@ def test_from_a_run_and_again(
         (("--num", "0"), "^--num is 0"),
         (("--below", "0"), r"^--below is 0\.0"),
         (("--ranks", "5", "5"), "^--ranks is 5 5"),
-        (("--ranks", "500000", "600000"), "^--ranks begins at 500000, but there are .* candidates: give smaller"),
-        (("--index", "Nonsense"), "^--index 'Nonsense' cannot be made"),
-        (("--column", "document"), "^--column document is a column of the rows that holds no mined negatives"),
+        (("--ranks", "500000", "600000"), "^--ranks begins at 500000, but there are .* candidates: give a lower rank"),
+        (("--index", "Nonsense"), "^--index 'Nonsense' cannot be created"),
+        (("--column", "document"), "^--column document exists and has no mined negatives"),
         (("--max_length", "2"), "^task 'search': max_length is 2: the tokenizer takes 3 to "),
     ],
 )
@@ -276,7 +276,7 @@ def test_a_miner_is_used_from_python(tiny_model: Path, demo_root: Path, tmp_path
     labels = rows.table["topic"].to_pylist()
     assert all(set(texts) <= set(labels) - {own} for texts, own in zip(negatives, labels, strict=True))
     assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {miner.store.folder.name, "embeddings"}
-    with pytest.raises(ConfigError, match=r"^candidates is 'corpus', but task 'interest' names none: give 'train'"):
+    with pytest.raises(ConfigError, match=r"^candidates is 'corpus', but task 'interest' has no corpus: give 'train'"):
         Miner(task, demo_root, encoder, Search(candidates="corpus", cache=str(tmp_path)))
     with pytest.raises(ConfigError, match=r"^candidates is 'all': give 'train' or 'corpus'"):
         Search(candidates="all")  # type: ignore[arg-type]
@@ -335,7 +335,8 @@ def test_pairs_of_the_task_s_own_are_refused(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "tasks" / "doubles.py").write_text(DOUBLES.replace("    pairs = Duplicates()\n", own))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
-        TaskError, match="its pairs are none of QueryDocument, LabelText, Tags, Duplicates, Parallel, Cluster"
+        TaskError,
+        match="mining needs pairs of one of the classes QueryDocument, LabelText, Tags, Duplicates, Parallel, Cluster",
     ):
         main("mine", ["doubles", "--out", "out"])
 

@@ -158,7 +158,7 @@ def test_values_that_make_no_plan(options: dict[str, float], message: str) -> No
 
 
 def test_no_tasks_and_no_weight() -> None:
-    with pytest.raises(ConfigError, match=r"^tasks has no task"):
+    with pytest.raises(ConfigError, match=r"^tasks is empty"):
         Plan(())
     with pytest.raises(ConfigError, match=r"^weight is 0\.0"):
         PlanTask("a", 10, 4, weight=0.0)

@@ -203,7 +203,7 @@ def test_only_the_wanted_columns_of_a_parquet_file_are_read(tmp_path: Path) -> N
     """Bytes of another column can be damaged, and two columns of one name do not matter unless they are wanted."""
     table = pa.Table.from_arrays([pa.array(["a" * 50]), pa.array(["b" * 50]), pa.array(["c"])], ["x", "y", "y"])
     pq.write_table(table, tmp_path / "t.parquet")
-    assert "two columns of one name: y" in told(lambda: by_role(tmp_path / "t.parquet", y=Role.TEXT))
+    assert "two columns with the same name: y" in told(lambda: by_role(tmp_path / "t.parquet", y=Role.TEXT))
     content = bytearray((tmp_path / "t.parquet").read_bytes())
     place = pq.read_metadata(tmp_path / "t.parquet").row_group(0).column(1).dictionary_page_offset
     content[place : place + 8] = b"\xff" * 8
@@ -304,10 +304,10 @@ def test_plain_columns_take_the_fast_way_and_both_ways_are_equal(tmp_path: Path,
         ("{'text': 'a'}", "as JSON: "),
         ('{"text": "a"} {"text": "b"}', "as JSON: "),
         ('{"text": "a"}null', "as JSON: "),
-        ("null", ": it holds null, not an object"),
-        ("  null", ": it holds null, not an object"),
-        ('[{"text": "a"}]', ": it holds a list, not an object: give one object per line"),
-        ('"text"', ": it holds text, not an object"),
+        ("null", ": it is null, not an object"),
+        ("  null", ": it is null, not an object"),
+        ('[{"text": "a"}]', ": it is a list, not an object: write one object per line"),
+        ('"text"', ": it is text, not an object"),
         ("[" * 100_000, "as JSON: "),
     ],
 )
@@ -335,10 +335,10 @@ def test_half_a_character_is_named_by_its_line(tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl"
     path.write_text('{"text": "a", "note": "\\ud83d"}\n{"text": "b \\ud83d", "note": ""}\n')
     told_by_role = told(lambda: by_role(path, text=Role.TEXT))
-    assert told_by_role == f"{path}:2: column 'text' holds half of a character ('b \\ud83d'): mend or remove it"
+    assert told_by_role == f"{path}:2: column 'text' has half of a character ('b \\ud83d'): fix or remove it"
     path.write_text('{"text": "a", "note": "\\ud83d"}\n')
     assert by_role(path, text=Role.TEXT) == {"text": ["a"]}
-    assert f"{path}:1: column 'note' holds half of a character" in told(lambda: natural(path))
+    assert f"{path}:1: column 'note' has half of a character" in told(lambda: natural(path))
 
 
 def test_a_list_where_text_is_wanted_points_to_tags_and_text_where_lists_are_to_label_text(tmp_path: Path) -> None:

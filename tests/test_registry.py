@@ -237,7 +237,7 @@ def test_an_entry_point_is_a_task_class_of_its_own_name(working_folder: Path, mo
     points = {"wrong": "y_tasks:Something", "number": "y_tasks:number", "broken": "y_broken:Task"}
     write_distribution(working_folder / "site", points=points, y_tasks=module + "number = 3\n", y_broken="x = = 1\n")
     monkeypatch.syspath_prepend(working_folder / "site")
-    assert "entry point 'wrong' names the task 'right': give both one name" in error_of("wrong")
+    assert "entry point 'wrong' names the task 'right': give both the same name" in error_of("wrong")
     assert "entry point 'y_tasks:number' is not a task class" in error_of("number")
     assert re.search(r"y_broken\.py:1: SyntaxError: invalid syntax$", error_of("broken"))
 

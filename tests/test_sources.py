@@ -126,7 +126,7 @@ def test_a_csv_column_is_of_numbers_only_if_all_its_values_are(folder: Path) -> 
     [
         ("query,document\nq,d\nr,e, and more\n", "Expected 2 columns, got 3: r,e, and more"),
         ("query,document\nq,d\nr\n", "Expected 2 columns, got 1: r"),
-        ("query,query\nq,d\n", "two columns of one name: query, query"),
+        ("query,query\nq,d\n", "two columns with the same name: query, query"),
     ],
 )
 def test_a_csv_row_of_other_columns_is_refused(folder: Path, text: str, message: str) -> None:
@@ -332,19 +332,19 @@ def test_a_method_may_give_rows_in_any_of_these_kinds(given: object) -> None:
 
 @pytest.mark.parametrize("given", [None, 3, "text", b"bytes", {"text": ["a"]}, len])
 def test_what_is_no_rows_is_told_by_its_type(given: object) -> None:
-    told = f"data must give a pyarrow.Table, a datasets.Dataset or dicts, not {type(given).__name__}"
+    told = f"data must return a pyarrow.Table, a datasets.Dataset or dicts, not {type(given).__name__}"
     with pytest.raises(DataError, match=f"^{re.escape(told)}$"):
         as_table(given)
 
 
 @pytest.mark.parametrize("given", [["a", "b"], [{"text": "a"}, {"text": 3}], [{"text": "a"}, None]])
 def test_rows_that_make_no_table_are_told(given: list[object]) -> None:
-    with pytest.raises(DataError, match=r"^rows cannot be read as a table: .*; give dicts with equal keys$"):
+    with pytest.raises(DataError, match=r"^rows cannot be read as a table: .*; give dicts with the same keys$"):
         as_table(given)
 
 
 def test_no_rows_at_all_are_told() -> None:
-    with pytest.raises(DataError, match=r"^data gave no rows$"):
+    with pytest.raises(DataError, match=r"^data returned no rows$"):
         as_table([])
 
 

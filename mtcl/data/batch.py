@@ -1,6 +1,6 @@
-"""A step's data for one rank: its share of the plan's draws as ready tensors.
+"""A step's data for one rank: its share of the plan's draws, as tensors.
 
-Distinct texts across all tasks and roles of the step are encoded once; the sub-batches point into them.
+Each distinct text of the step is encoded once, across all tasks and roles; the sub-batches index into these texts.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from mtcl.task.pairs.table import DRAWN
 from mtcl.types import FloatArray, IntArray, Ragged, offsets_of
 
 SECOND_VIEW = np.int64(0x5851F42D4C957F2D)
-"""Added to the identity of a positive that is its own anchor: it is encoded again, with a dropout mask of its own."""
+"""Added to the identity of a positive that is its own anchor, so that it is encoded again with another dropout mask."""
 AS_KEY = np.int64(0x2545F4914F6CDD1D)
-"""Added to a text's identity where it is a key, so that it is another one than those of texts and ids."""
+"""Added to a text's identity to make it a key that differs from the keys of texts and ids."""
 
 
 @dataclass(frozen=True)
 class Column:
     """This rank's texts in one role: indices (n,) into the step's distinct texts, keys (n, K) padded with 0 (K is the
-    same on all ranks), the log of how often each is drawn (n,), and vectors of a teacher (n, E).
+    same on all ranks), the log of how often each text is drawn (n,), and a teacher's vectors (n, E).
     """
 
     texts_N: Tensor
@@ -46,7 +46,7 @@ class Column:
 
 @dataclass(frozen=True)
 class SubBatch:
-    """This rank's rows of one task: anchors, positives and, H a row, hard negatives; judged pairs have scores (n,)."""
+    """This rank's rows of one task: anchors, positives and H hard negatives per row; judged pairs have scores (n,)."""
 
     task: int
     columns: tuple[Column, ...]
@@ -62,7 +62,7 @@ class SubBatch:
 
 @dataclass(frozen=True)
 class StepBatch:
-    """Everything a rank needs for one step. `num_texts` counts texts before equal ones were merged."""
+    """Everything a rank needs for one step. `num_texts` is the number of texts before equal ones were merged."""
 
     step: int
     texts: Packed
@@ -80,7 +80,7 @@ class StepBatch:
 
 @dataclass(frozen=True)
 class TaskData:
-    """A task's training split: its store, hard negatives a pair and step, and the file of a teacher's vectors."""
+    """A task's training split: its store, number of hard negatives per pair, and file of a teacher's vectors."""
 
     store: TokenStore
     num_negatives: int = 0
@@ -88,7 +88,7 @@ class TaskData:
 
 
 class StepDataset(Dataset[StepBatch]):
-    """Step number -> `StepBatch` of one rank. Holds integers and folders only, so it pickles under spawn."""
+    """Step number -> `StepBatch` of one rank. It has only integers and folders, so it can be pickled for spawn."""
 
     def __init__(
         self, plan: Plan, tasks: list[TaskData], *, rank: int = 0, world: int = 1, tokens_per_chunk: int = 2048
@@ -97,7 +97,7 @@ class StepDataset(Dataset[StepBatch]):
             if task.batch_size % world:
                 fits = [b for b in (task.batch_size // world * world, -(-task.batch_size // world) * world) if b]
                 raise ConfigError(
-                    f"{task.name}.batch_size is {task.batch_size}, which {world} ranks do not divide: "
+                    f"{task.name}.batch_size is {task.batch_size}, not a multiple of {world} ranks: "
                     f"give {' or '.join(map(str, fits))}"
                 )
         self.plan, self.tasks = plan, tasks
@@ -117,7 +117,7 @@ class StepDataset(Dataset[StepBatch]):
         return StepBatch(step, packed, tuple(parts), len(identity))
 
     def rows(self, draw: Draw) -> _Rows:
-        """This rank's rows of a draw. All ranks' texts are looked up, for they decide which keys have a meaning."""
+        """This rank's rows of a draw. The texts of all ranks are needed to find out which keys are shared."""
         task, pairs, epochs = self.tasks[draw.task], draw.pairs, draw.epochs
         store = task.store
         anchors, positives = store.anchors[pairs], store.positives[pairs]
@@ -134,14 +134,14 @@ class StepDataset(Dataset[StepBatch]):
         return _Rows(draw.task, tuple(self._local(text_N) for text_N in texts), keys, scores)
 
     def _local(self, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """This rank's rows of a column of all ranks; hard negatives are several a pair."""
+        """This rank's rows of a column of all ranks; a column may have several rows per pair (hard negatives)."""
         share = len(rows) // self.world
         return rows[self.rank * share : (self.rank + 1) * share]
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """Text indices of a task's store, and keys of these texts, by role."""
+    """Indices into a task's texts, and the keys of these texts, by role."""
 
     task: int
     texts: tuple[IntArray, ...]
@@ -155,12 +155,12 @@ class _Rows:
 
 
 def keys_of_draw(store: TokenStore, texts: tuple[IntArray, ...]) -> tuple[npt.NDArray[np.int64], ...]:
-    """(n, K) keys of a draw's texts by role: those of the store that at least two of its distinct texts carry, so that
-    a text of many thousand known positives costs no more than another; and identities.
+    """(n, K) keys of a draw's texts by role: the store's keys that at least two of its distinct texts share, and
+    identities. Dropping other keys keeps a text with thousands of known positives as cheap as any other.
 
-    Texts of equal tokens (accents and emoji that the vocabulary does not know, a common beginning of `max_length`) have
-    one embedding, so they are never negatives of each other, nor of what the other is paired with: each text carries
-    its identity, a pair both of them.
+    Texts with equal tokens (unknown accents and emoji, the same beginning up to `max_length`) have the same embedding,
+    so they must not be negatives of each other or of each other's partners. So each text has its identity as a key,
+    and anchors and positives have both identities of their pair.
     """
     distinct, place = np.unique(np.concatenate(texts), return_inverse=True)
     keys = store.keys.take(distinct)
@@ -198,7 +198,7 @@ def _sub_batch(rows: _Rows, task: TaskData, merged: IntArray) -> SubBatch:
 
 
 def _take(stores: list[TokenStore], wanted: list[IntArray], places: IntArray) -> Ragged:
-    """Tokens of the texts at `places` of the concatenated `wanted`, one vectorised read a store."""
+    """Tokens of the texts at `places` of the concatenated `wanted`, with one vectorised read per store."""
     bounds = np.cumsum([0, *(len(texts) for texts in wanted)])
     owner = np.searchsorted(bounds, places, side="right") - 1
     pieces, order = [], []
@@ -211,7 +211,7 @@ def _take(stores: list[TokenStore], wanted: list[IntArray], places: IntArray) ->
 
 
 def join(pieces: list[Ragged]) -> Ragged:
-    """Ragged arrays one after the other."""
+    """The concatenation of ragged arrays."""
     lengths = np.concatenate([piece.lengths() for piece in pieces])
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     return Ragged(offsets, np.concatenate([piece.values.astype(np.int64) for piece in pieces]))

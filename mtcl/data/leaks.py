@@ -1,8 +1,8 @@
-"""Texts of held-out tasks that occur among training texts: what counts as never seen must not have been.
+"""Finds texts of held-out tasks among the training texts: a held-out score is only valid for unseen texts.
 
-Texts are compared by their keys, so case and spacing make no difference. A training split's keys stand in its table and
-its token store, each text's own among them, so only the texts of held-out tasks are hashed here; training keys are read
-in blocks and may be memory-mapped.
+Texts are compared by their keys, so case and spacing make no difference. A training split's table and token store
+already have the keys of all its texts, so only the texts of held-out tasks are hashed here. Training keys are read in
+blocks and may be memory-mapped.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ log = logging.getLogger("mtcl")
 
 @dataclass(frozen=True)
 class Leak:
-    """What a held-out task shares with the training texts of a trained one: keys of distinct texts, and one text."""
+    """Texts that a held-out task shares with a trained task's training split: their distinct keys, and one example."""
 
     held_out: str
     trained: str
@@ -39,21 +39,21 @@ class Leak:
 def check_leaks(
     held_out: Mapping[str, Sequence[pa.LargeStringArray]], trained: Mapping[str, IntArray], *, allow_leaks: bool
 ) -> None:
-    """Say whether texts of held-out tasks occur in training. Raises `DataError` if any does, unless it is allowed.
+    """Log whether texts of held-out tasks occur in training. Raises `DataError` if any does, unless `allow_leaks`.
 
     `held_out` has the texts of each task's splits, `trained` the keys of all training texts of each task.
     """
     leaks = find_leaks(held_out, trained)
     if not leaks:
-        log.info("held out: %s; none of their texts occurs among the training texts", ", ".join(held_out))
+        log.info("held out: %s; none of their texts are in the training data", ", ".join(held_out))
     elif allow_leaks:
-        log.warning("%s: their figures are not of unseen texts", _said(leaks))
+        log.warning("%s: their scores are not for unseen texts", _said(leaks))
     else:
-        raise DataError(f"{_said(leaks)}: take them out of the training data, or accept them with allow_leaks: true")
+        raise DataError(f"{_said(leaks)}: remove them from the training data, or accept them with allow_leaks: true")
 
 
 def find_leaks(held_out: Mapping[str, Sequence[pa.LargeStringArray]], trained: Mapping[str, IntArray]) -> list[Leak]:
-    """A leak for each held-out and trained task that share texts. Arguments as of `check_leaks`."""
+    """A leak for each held-out and trained task that share texts. Arguments are as in `check_leaks`."""
     import pyarrow as pa
 
     leaks = []
@@ -73,4 +73,4 @@ def _said(leaks: Sequence[Leak]) -> str:
     where = "; ".join(f"{leak.held_out} in {leak.trained}: {len(leak.keys):,}" for leak in leaks)
     example = " ".join(leaks[0].example.split())
     shown = example if len(example) <= EXAMPLE_CHARACTERS else example[: EXAMPLE_CHARACTERS - 3] + "..."
-    return f"{total:,} texts of held-out tasks occur among the training texts ({where}; for example {shown!r})"
+    return f"{total:,} texts of held-out tasks are in the training data ({where}; for example {shown!r})"

@@ -1,4 +1,4 @@
-"""Lightning's loaders: steps from where a run stands, and evaluation pools by their number."""
+"""Data loaders for Lightning: training steps from the run's position on, and evaluation pools by number."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger("mtcl")
 
 
 class Position(Protocol):
-    """Who keeps the run's position: the number of batches handed out."""
+    """Keeps the run's position: the number of batches handed out."""
 
     position: int
 
@@ -28,7 +28,7 @@ class Position(Protocol):
 
 @dataclass
 class Looking:
-    """The position of somebody who looks at batches outside of a run, which the run's own does not follow."""
+    """A separate position for looking at batches outside of a run, so that the run's own does not change."""
 
     position: int = 0
 
@@ -40,7 +40,7 @@ class Looking:
 
 
 class StepLoader(DataLoader[StepBatch]):
-    """Batches by step number, from its owner's position to `end`; as long as the whole run."""
+    """Batches by step number, from the owner's position to `end`. Its length is that of the whole run."""
 
     def __init__(self, dataset: StepDataset, owner: Position, *, num_steps: int, end: int, **options: Any) -> None:
         self.owner, self.num_steps = owner, num_steps
@@ -55,7 +55,7 @@ class StepLoader(DataLoader[StepBatch]):
         return self.num_steps
 
     def state_dict(self) -> dict[str, int]:
-        """Lightning warns about loaders without; the same as the DataModule's state."""
+        """The DataModule's state; Lightning warns about loaders without this method."""
         return self.owner.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
@@ -87,8 +87,8 @@ class _Numbers(Dataset[int]):
 def check_validation_interval(
     val_check_interval: object, num_steps: int, *, check_val_every_n_epoch: int | None = 1
 ) -> None:
-    """Raise `ConfigError` if a run of so many steps would never be validated. Arguments as of Lightning's Trainer: the
-    interval counts batches, or is a share of the run.
+    """Raise `ConfigError` if a run of this many steps would never be validated. The arguments are those of Lightning's
+    Trainer: the interval is a number of batches or a share of the run.
     """
     interval, epochs = val_check_interval, check_val_every_n_epoch
     if epochs is not None and epochs > 1:
@@ -104,7 +104,7 @@ def check_validation_interval(
 
 
 def pool_numbers(count: int) -> DataLoader[int]:
-    """One batch a pool, its number: Lightning drives evaluation pool by pool and every rank takes part in each."""
+    """One batch per pool, with the pool's number. Every rank takes part in the evaluation of each pool."""
     return DataLoader(_Numbers(count), batch_size=None, collate_fn=_as_is)
 
 

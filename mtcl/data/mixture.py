@@ -1,7 +1,7 @@
-"""Which task each slot of a run belongs to, so that any stretch of a run meets the tasks' shares.
+"""Assigns a task to each slot of a run, so that any part of the run has the tasks' shares.
 
-Slots are laid out once as a cycle, each task spread evenly over it, which repeats for ever: the task of any slot, and
-how often that task came before, are looked up. A schedule of weights makes phases, each with a cycle of its own.
+Slots repeat in a cycle over which each task is spread evenly. So the task of any slot, and how often that task came
+before, are looked up. A schedule of weights divides the run into phases, each with its own cycle.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import numpy.typing as npt
 from mtcl.types import IntArray
 
 ROUNDS_OF_SLOTS = 256
-"""Slots of a cycle, in multiples of the square of the number of tasks: shares are met to about 1 in 256 steps. How many
-slots make a step has no part in it, so the order of slots stays when that changes."""
+"""A cycle has this many slots times the square of the number of tasks: shares are met to about 1 in 256 steps. The
+length does not depend on the slots per step, so a change of these keeps the order of slots."""
 FloatVector = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Cycle:
-    """Slots by task. `shares` (tasks,) sum to 1; a task of share 0 has no slot."""
+    """A cycle of slots. `shares` (tasks,) sum to 1; a task with share 0 has no slots."""
 
     shares: tuple[float, ...]
 
@@ -30,7 +30,7 @@ class Cycle:
     def slots(self) -> tuple[IntArray, IntArray]:
         """For each slot of a cycle: its task, and how often that task came before in the cycle.
 
-        The n-th of a task's c sub-batches is due at time (n + 1/2) / c; slots are in order of time.
+        The n-th of a task's c sub-batches is due at time (n + 1/2) / c; slots are in order of these times.
         """
         counts = apportion(np.array(self.shares), ROUNDS_OF_SLOTS * len(self.shares) ** 2)
         numbers = [np.arange(count) for count in counts]
@@ -58,7 +58,7 @@ class Cycle:
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of a run from `first_slot` on; `before` (tasks,) sub-batches of each task came earlier."""
+    """A part of a run, from `first_slot` on; `before` (tasks,) counts each task's sub-batches in earlier phases."""
 
     first_slot: int
     cycle: Cycle
@@ -66,7 +66,7 @@ class Phase:
 
 
 def phases_of(cycles: list[tuple[int, Cycle]]) -> list[Phase]:
-    """Phases from cycles and the slots they begin at, in order; the first begins at 0."""
+    """Phases from cycles and their first slots, in order; the first begins at 0."""
     found: list[Phase] = []
     for first_slot, cycle in cycles:
         before = (0,) * len(cycle.shares)
@@ -79,7 +79,7 @@ def phases_of(cycles: list[tuple[int, Cycle]]) -> list[Phase]:
 
 
 def apportion(shares: FloatVector, total: int) -> IntArray:
-    """Whole numbers that sum to `total`, nearest to the shares (largest remainder); at least 1 for a share above 0."""
+    """Integers that sum to `total`, nearest to the shares (largest remainder); at least 1 for a share above 0."""
     counts = np.maximum(shares > 0, np.floor(shares * total)).astype(np.int64)
     by_remainder = [index for index in np.argsort(-(shares * total - counts), kind="stable") if shares[index] > 0]
     missing = total - int(counts.sum())

@@ -1,13 +1,13 @@
-"""The plan: which tasks meet in a step, and which pairs of each. A pure function of (seed, step).
+"""The plan: the tasks of each step, and their pairs. It is a pure function of (seed, step).
 
-Nothing else decides order, neither sampler nor worker state, so a run continues exactly from a step number, on any
-number of ranks and workers, and every rank knows what the others do.
+No sampler or worker state affects the order. So a run continues exactly from a step number, on any number of ranks and
+workers, and every rank knows the pairs of the others.
 
-Mixture: the share of task i is proportional to weight_i * min(pairs_i, cap)^alpha (alpha 0.5 as in GTE, arXiv
-2308.03281), where weights may change at given steps. A step has `tasks_per_step` slots, each a sub-batch of one task;
-`mixture.py` says which, and at what position of the task's own stream of pairs. A task's epoch is a pseudo-random
-permutation computed on the fly (a Feistel network with cycle walking, Black and Rogaway 2002): 100 million pairs need
-no shuffled list.
+The share of task i is proportional to weight_i * min(pairs_i, cap)^alpha (alpha 0.5 as in GTE, arXiv 2308.03281), where
+weights may change at given steps. A step has `tasks_per_step` slots, each with a sub-batch of one task; `mixture.py`
+gives the task, and the position in the task's own stream of pairs. A task's epoch is a pseudo-random permutation
+computed on the fly (a Feistel network with cycle walking, Black and Rogaway 2002), so 100 million pairs need no
+shuffled list.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ MAX_BATCH = 1 << 31
 
 @dataclass(frozen=True)
 class PlanTask:
-    """What the plan needs to know of a task: name, number of pairs, pairs a sub-batch (all ranks), and weight.
+    """A task as the plan sees it: name, number of pairs, pairs per sub-batch (on all ranks together), and weight.
 
-    `limit` pairs are used where given: the first of the pairs under a permutation that (seed, name) decides.
+    With `limit`, only that many pairs are used: the first ones under a permutation that depends on (seed, name).
     """
 
     name: str
@@ -42,7 +42,7 @@ class PlanTask:
     weight: float = 1.0
     limit: int | None = None
     schedule: tuple[tuple[int, float], ...] = ()
-    """Steps, and the weight from each on."""
+    """Steps, and the weight from each step on."""
 
     def __post_init__(self) -> None:
         if not 0 < self.weight < math.inf:
@@ -67,13 +67,13 @@ class PlanTask:
 
     @property
     def num_used(self) -> int:
-        """Pairs of an epoch."""
+        """Pairs per epoch."""
         return min(self.num_pairs, self.limit or self.num_pairs)
 
 
 @dataclass(frozen=True)
 class Draw:
-    """A sub-batch: the pairs of one task, and the epoch each is drawn in; both (batch_size,) int64."""
+    """A sub-batch: pairs of one task, and the epoch in which each is drawn; both (batch_size,) int64."""
 
     task: int
     pairs: IntArray
@@ -82,7 +82,7 @@ class Draw:
 
 @dataclass(frozen=True)
 class Plan:
-    """Global batches by step. `tasks_per_step` None is as many slots as there are tasks."""
+    """Global batches by step. If `tasks_per_step` is None, a step has as many slots as there are tasks."""
 
     tasks: tuple[PlanTask, ...]
     seed: int = 0
@@ -92,31 +92,31 @@ class Plan:
 
     def __post_init__(self) -> None:
         if not self.tasks:
-            raise ConfigError("tasks has no task: give at least one")
+            raise ConfigError("tasks is empty: give at least one task")
         if self.alpha < 0:
-            raise ConfigError(f"alpha is {self.alpha}: give 0 (all tasks alike) to 1 (by number of pairs)")
+            raise ConfigError(f"alpha is {self.alpha}: give 0 (equal shares) to 1 (shares by number of pairs)")
         if self.cap is not None and self.cap < 1:
-            raise ConfigError(f"cap is {self.cap}: give a positive number of pairs, or null for none")
+            raise ConfigError(f"cap is {self.cap}: give a positive number of pairs, or null for no cap")
         if self.tasks_per_step is not None and self.tasks_per_step < 1:
             raise ConfigError(f"tasks_per_step is {self.tasks_per_step}: give at least 1, or null for all tasks")
 
     @property
     def num_slots(self) -> int:
-        """Sub-batches a step."""
+        """Sub-batches per step."""
         return self.tasks_per_step or len(self.tasks)
 
     @cached_property
     def phases(self) -> list[Phase]:
-        """Stretches of the run with weights of their own; one if no task has a schedule."""
+        """Parts of the run with constant weights; a single one if no task has a schedule."""
         steps = sorted({0, *(step for task in self.tasks for step, _ in task.schedule)})
         return phases_of([(step * self.num_slots, Cycle(self.shares(step))) for step in steps])
 
     def shares(self, step: int = 0) -> tuple[float, ...]:
-        """Share of the slots of each task at a step; sums to 1."""
+        """Each task's share of the slots at a step; sums to 1."""
         sizes = np.array([min(t.num_used, self.cap or t.num_used) for t in self.tasks], dtype=np.float64)
         raw = np.array([t.weight_at(step) for t in self.tasks]) * sizes**self.alpha
         if not raw.sum():
-            raise ConfigError(f"all tasks have weight 0 from step {step} on: leave one above 0")
+            raise ConfigError(f"all tasks have weight 0 from step {step} on: give at least one a positive weight")
         return tuple((raw / raw.sum()).tolist())
 
     def draws(self, step: int) -> list[Draw]:
@@ -141,15 +141,15 @@ class Plan:
 
 
 def stream_key(*parts: object) -> int:
-    """A 64-bit key from plain values: equal in every process and on every machine."""
+    """A 64-bit key from plain values, the same in every process and on every machine."""
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "little")
 
 
 def permute(ranks: IntArray, *, size: int, key: int) -> IntArray:
-    """Where each rank in [0, size) goes under the permutation that `key` names, vectorised.
+    """The image of each rank in [0, size) under the permutation given by `key`, vectorised.
 
-    A generalised Feistel network on pairs (left, right) of a domain of left x right numbers, just above `size`; what
-    falls outside of `size` walks on along its cycle until it is inside.
+    A generalised Feistel network permutes pairs (left, right), whose number is just above `size`. A result outside of
+    `size` is permuted again until it is inside (cycle walking).
     """
     lefts = np.uint64(math.isqrt(size - 1) + 1)
     rights = np.uint64(-(-size // int(lefts)))
@@ -162,14 +162,14 @@ def permute(ranks: IntArray, *, size: int, key: int) -> IntArray:
 
 
 def draw_members(groups: Ragged, rows: IntArray, *, bits: UIntArray) -> IntArray:
-    """A member of each of the given groups; `bits` are random."""
+    """A random member of each of the given groups; `bits` are random."""
     starts, sizes = groups.offsets[rows], groups.offsets[rows + 1] - groups.offsets[rows]
     members: IntArray = groups.values[starts + (bits % sizes.astype(np.uint64)).astype(np.int64)]
     return members
 
 
 def draw_positives(groups: Ragged, anchors: IntArray, positives: IntArray, *, bits: UIntArray) -> IntArray:
-    """A member of each anchor's group (`positives` holds group indices) but the anchor; `bits` are random.
+    """A random member of each anchor's group other than the anchor. `positives` holds group indices, `bits` are random.
 
     Members are sorted, so the k-th member that is not the anchor is found without a search.
     """
@@ -177,12 +177,12 @@ def draw_positives(groups: Ragged, anchors: IntArray, positives: IntArray, *, bi
     choices = (groups.offsets[positives + 1] - starts - 1).astype(np.uint64)
     at = starts + (bits % choices).astype(np.int64)
     member = groups.values[at]
-    # the last place is not drawn, so the step to the next one stays inside the group
+    # the last position is never drawn, so `at + 1` stays inside the group
     return np.where(member >= anchors, groups.values[at + 1], member)
 
 
 def draw_negatives(negatives: Ragged, pairs: IntArray, positives: IntArray, *, count: int, bits: UIntArray) -> IntArray:
-    """(n * count,) hard negatives of each pair, none twice; where there are fewer, the positive stands in."""
+    """(n * count,) distinct hard negatives for each pair; if a pair has too few, its positive fills the rest."""
     starts, sizes = negatives.offsets[pairs], negatives.offsets[pairs + 1] - negatives.offsets[pairs]
     turn = np.arange(count)
     first = (mix(bits + np.uint64(1)) % np.maximum(sizes, 1).astype(np.uint64)).astype(np.int64)
@@ -199,7 +199,7 @@ def mix(values: UIntArray) -> UIntArray:
 
 
 def _feistel(values: UIntArray, lefts: np.uint64, rights: np.uint64, key: int) -> UIntArray:
-    """Each half-round adds to one half a function of the other: invertible, whatever the function."""
+    """Each half-round adds a function of one half to the other half, which is invertible for any function."""
     round_keys = [np.uint64((key + 0x9E3779B97F4A7C15 * number) % (1 << 64)) for number in range(1, 5)]
     left, right = values % lefts, values // lefts
     for one, other in (round_keys[:2], round_keys[2:]):

@@ -1,9 +1,9 @@
 """The token store: a task's split as integers on disk, memory-mapped by every process that reads it.
 
-Each distinct text is tokenised once, by the tokenizer's own threads. A store's address hashes all it depends on
-(data, declaration and version of the task, tokenizer, max length, prompt), so a stale store is never opened: a new
-one is built beside it. A store is written whole or not at all, under a lock; one whose files do not have their
-recorded sizes is built again. Text ends here: what comes after sees only integers.
+Each distinct text is tokenised once, by the tokenizer's own threads. The name of a store's folder has a hash of
+everything it depends on (the task's data, declaration and version, tokenizer, max length, prompt), so a stale store is
+never opened: a new one is built next to it. A store is written atomically, under a lock. If its files do not have their
+recorded sizes, it is built again. Later stages see only integers, no text.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ log = logging.getLogger("mtcl")
 
 @dataclass(frozen=True)
 class TokenStore:
-    """One split of one task. Pickles as its folder, so worker processes map the same pages.
+    """One split of one task. Only its folder is pickled, so worker processes map the same pages.
 
-    `tokens`, `keys` and `identity` have a row for each distinct text; texts of equal `identity` have equal tokens.
+    `tokens`, `keys` and `identity` have a row for each distinct text; texts with equal `identity` have equal tokens.
     `log_q_anchor` and `log_q_positive` are the log of the share of an epoch's pairs in which a text has that role.
-    The rest is as in `PairTable`.
+    The other attributes are as in `PairTable`.
     """
 
     folder: Path
@@ -100,13 +100,13 @@ class TokenStore:
         return len(self.anchors)
 
     def texts(self) -> pa.LargeStringArray:
-        """The distinct texts themselves, memory-mapped: for people, teachers and searches; steps read tokens."""
+        """The distinct texts, memory-mapped, for people, teachers and searches; training steps read only tokens."""
         import pyarrow as pa
 
         return pa.ipc.open_file(pa.memory_map(str(self.folder / "texts.arrow"))).read_all()["text"].combine_chunks()
 
     def summary(self) -> str:
-        """One line: pairs, texts, and every row that was left out or cut, with the reason."""
+        """One line: the number of pairs and texts, of rows left out by reason, and of texts that were cut."""
         notes = [f"{count:,} {reason}" for reason, count in self.skipped.items()]
         words = f"{len(self):,} pairs, {len(self.tokens):,} texts"
         words += f"; left out: {', '.join(notes)}" if notes else ""
@@ -116,10 +116,10 @@ class TokenStore:
 def prepare(
     task: Task, split: str, *, root: Path | None, tokenizer: Tokenizer, max_length: int, cache: Path, prompt: str = ""
 ) -> TokenStore:
-    """Open the store of a task's split, building it first where there is none.
+    """Open the store of a task's split, building it first if there is none.
 
-    `prompt` is put before each text where it is tokenised; keys and the texts themselves know nothing of it.
-    Safe when several processes ask at once: one builds, the others wait. Raises `DataError` that names task and split.
+    `prompt` is prepended to each text for tokenisation; it does not change the keys or the stored texts. Several
+    processes may call this at once: one builds, the others wait. Raises a `DataError` that names task and split.
     """
     from filelock import FileLock
 
@@ -135,7 +135,7 @@ def prepare(
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether every file that the store recorded is there with its size."""
+    """Whether all files of the store exist with their recorded sizes."""
     try:
         sizes = json.loads((folder / "meta.json").read_text())["sizes"]
         return all((folder / name).stat().st_size == size for name, size in sizes.items())
@@ -150,7 +150,7 @@ def _address(task: Task, split: str, root: Path | None, tokenizer: Tokenizer, ma
 
 def _build(folder: Path, table: PairTable, tokenizer: Tokenizer, max_length: int, prompt: str, *, title: str) -> None:
     if folder.exists():
-        log.warning("%s: the token store %s is damaged and is built again", title, folder)
+        log.warning("%s: the token store %s is damaged; building it again", title, folder)
         shutil.rmtree(folder)
     with written_whole(folder, alone=True) as aside:
         aside.mkdir()
@@ -171,7 +171,7 @@ def _build(folder: Path, table: PairTable, tokenizer: Tokenizer, max_length: int
 
 
 def _columns(table: PairTable) -> dict[str, npt.NDArray[Any]]:
-    """The table's arrays by file name; text and group indices in 32 bits where they fit."""
+    """The table's arrays by file name; text and group indices have 32 bits if they fit."""
     index = np.int32 if max(len(table.texts), len(table.anchors)) < 1 << 31 else np.int64
     arrays: dict[str, npt.NDArray[Any]] = {"keys_offsets": table.keys.offsets, "keys_values": table.keys.values}
     for name in COLUMNS:
@@ -187,9 +187,8 @@ def _columns(table: PairTable) -> dict[str, npt.NDArray[Any]]:
 
 
 def _tokenise(folder: Path, texts: pa.Array, tokenizer: Tokenizer, max_length: int, prompt: str, *, title: str) -> int:
-    """Write tokens and identities of all texts; the number of those that were cut. Memory does not grow with tokens.
-
-    The next batch is tokenised, outside of Python's lock, while this one is written.
+    """Write tokens and identities of all texts, and return how many texts were cut. Memory use does not grow with the
+    number of tokens. The next batch is tokenised, outside of Python's lock, while the current one is written.
     """
     lengths = np.zeros(len(texts), dtype=np.int64)
     identity = np.empty(len(texts), dtype=np.int64)
@@ -218,7 +217,7 @@ def _tokenise(folder: Path, texts: pa.Array, tokenizer: Tokenizer, max_length: i
 
 @contextmanager
 def growing_array(path: Path, dtype: type[np.generic]) -> Iterator[Callable[[npt.NDArray[Any]], None]]:
-    """A one-dimensional .npy file, written piece by piece: numpy keeps room in its header for the final size."""
+    """Write a one-dimensional .npy file piece by piece; numpy's header has room for the final size."""
     size = 0
     with path.open("wb") as file:
 

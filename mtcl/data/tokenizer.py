@@ -1,4 +1,4 @@
-"""A Hugging Face tokenizer: texts to ragged arrays of ids, on all cores."""
+"""Wraps a Hugging Face tokenizer: texts to ragged arrays of ids, on all cores."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 MAX_CHARACTERS = 100_000
-"""Longer texts are cut before tokenisation: no encoder reads that far, and tokenizers take seconds for a megabyte."""
+"""Longer texts are cut before tokenisation: no encoder reads more, and tokenizers take seconds for a megabyte."""
 
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """A Hugging Face tokenizer and a digest of the files it was read from."""
+    """A Hugging Face tokenizer and a digest of its files."""
 
     backend: PreTrainedTokenizerBase
     digest: str
@@ -38,7 +38,7 @@ class Tokenizer:
         return cls(AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code), digest.hexdigest())
 
     def check_length(self, task: str, max_length: int) -> None:
-        """Raise `ConfigError` for a max length that leaves no room for a word, or that the model cannot read."""
+        """Raise `ConfigError` for a max length that is too short for any word or too long for the model."""
         least, most = self.backend.num_special_tokens_to_add() + 1, self.backend.model_max_length
         if not least <= max_length <= most:
             raise ConfigError(f"task {task!r}: max_length is {max_length}: the tokenizer takes {least} to {most}")
@@ -48,9 +48,9 @@ class Tokenizer:
         return np.uint16 if len(self.backend) <= 1 << 16 else np.int32
 
     def __call__(self, texts: list[str], max_length: int) -> Ragged:
-        """The ids of each text, special tokens among them, cut to `max_length`, on all cores."""
+        """The ids of each text, including special tokens, cut to `max_length`; uses all cores."""
         ids: list[list[int]]
-        if texts and self.backend.is_fast:  # without transformers' own conversion, which takes half as long again
+        if texts and self.backend.is_fast:  # skips transformers' own conversion, which takes 50 % more time
             fast: Any = self.backend.backend_tokenizer
             fast.no_padding()
             fast.enable_truncation(max_length, direction=self.backend.truncation_side)

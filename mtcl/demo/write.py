@@ -1,7 +1,7 @@
-"""Writes the demo corpus: a folder a task, each with its splits as Parquet.
+"""Writes the demo corpus: one folder per task, with its splits as Parquet.
 
-Rows (or stories, documents, sentences: whatever must stay together) go to the splits in turn, ten in a cycle:
-exact shares at each size. All tasks share one ledger, so no text can leak from one split into another.
+Rows (or the rows of one story, document or sentence, which must stay together) go to the splits in turn, in a cycle of
+ten, so the shares are exact at any size. All tasks share one ledger of texts, so no text can be in two splits.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mtcl.errors import ConfigError
 from mtcl.files import written_whole
 
 MIN_POSTS = 200
-"""Below this a validation split would hold too few rows to rank anything."""
+"""With fewer posts, a validation split would have too few rows to rank."""
 _HASHTAG_SHARE, _STORYLINE_SHARE, _SEARCH_SHARE, _TRANSLATION_SHARE = 0.6, 0.5, 0.4, 0.5
 _CYCLE = ("validation", "test", *("train",) * 8)
 
@@ -29,14 +29,13 @@ Tables = dict[str, list[Row]]
 
 
 def write_demo(folder: Path, *, posts: int = 5000, seed: int = 0) -> dict[str, dict[str, int]]:
-    """Writes `folder/TASK/SPLIT.parquet` for five tasks; returns the rows of each file by task and file name.
+    """Write `folder/TASK/SPLIT.parquet` for five tasks; returns the number of rows by task and split.
 
-    `posts` is the number of rows of `interest` over its splits; the other tasks have 0.4 to 0.6 times as
-    many. The same seed and size give the same bytes. From about a million on, the grammar may yield somewhat
-    fewer rows than asked for.
+    `posts` is the number of rows of `interest` in all splits together; the other tasks have 0.4 to 0.6 times as many.
+    The same seed and size give the same bytes. From about a million posts, the grammar may give somewhat fewer rows.
     """
     if posts < MIN_POSTS:
-        raise ConfigError(f"too few posts for a demo corpus: {posts}; ask for at least {MIN_POSTS}")
+        raise ConfigError(f"too few posts for a demo corpus: {posts}; give at least {MIN_POSTS}")
     rng, ledger = random.Random(seed), Ledger()
     counts = {}
     for task, tables in _all_tasks(posts, rng, ledger):
@@ -47,7 +46,7 @@ def write_demo(folder: Path, *, posts: int = 5000, seed: int = 0) -> dict[str, d
 
 
 def _all_tasks(posts: int, rng: random.Random, ledger: Ledger) -> Iterator[tuple[str, Tables]]:
-    """One task after the other, so that only one is in memory."""
+    """One task at a time, so that only one is in memory."""
     yield "interest", _interest(posts, rng, ledger)
     yield "hashtag", _hashtag(round(posts * _HASHTAG_SHARE), rng, ledger)
     yield "storyline", _storyline(round(posts * _STORYLINE_SHARE), rng, ledger)
@@ -91,7 +90,7 @@ def _storyline(count: int, rng: random.Random, ledger: Ledger) -> Tables:
 
 
 def _search(count: int, rng: random.Random, ledger: Ledger) -> Tables:
-    """The queries' splits, which differ in their documents too, and the corpus of all documents."""
+    """The splits of the queries, which have no documents in common, and the corpus of all documents."""
     groups: list[list[Row]] = []
     corpus: list[Row] = []
     documents = make_documents(rng)
@@ -110,7 +109,7 @@ def _search(count: int, rng: random.Random, ledger: Ledger) -> Tables:
 
 
 def _translation(count: int, rng: random.Random, ledger: Ledger) -> Tables:
-    """One to three languages a sentence; all rows of a sentence share its split."""
+    """One to three languages per sentence; all rows of a sentence are in the same split."""
     groups: list[list[Row]] = []
     for index in attempts(count):
         sentence = make_translated(rng)
@@ -135,7 +134,7 @@ def _translation(count: int, rng: random.Random, ledger: Ledger) -> Tables:
 
 
 def _split(groups: Iterable[list[Row]]) -> Tables:
-    """Deals groups of rows that belong together to train, validation and test, as 8 to 1 to 1."""
+    """Distribute groups of rows that belong together to train, validation and test, 8 to 1 to 1."""
     tables: Tables = {"train": [], "validation": [], "test": []}
     for index, rows in enumerate(groups):
         tables[_CYCLE[index % len(_CYCLE)]] += rows

@@ -1,9 +1,9 @@
-"""Evaluation on fixed pools, by kind of pairs: every text of a split is embedded once, all ranks end with the same
-figures.
+"""Evaluation on fixed pools, by kind of pairs. Every text of a split is embedded once, and all ranks get the same
+results.
 
-Positives are searched for among all candidates (`ranking`), translations in pools of one size (`bitext`), judged pairs
-compared with their scores (`judged`); beside each the geometry of the vectors, and on request what its groups look like
-(`groups`).
+Positives are searched for among all candidates (`ranking`), translations in pools of one size (`bitext`), and the
+cosines of judged pairs are compared with their scores (`judged`). Measures of the vectors' geometry are always added
+(`geometry`), and measures of their groups on request (`groups`).
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ PROTOCOLS = {
 
 
 def evaluate(pool: Pool, embed: Embed, *, dims: Sequence[int] = (), groups: bool = False) -> Result:
-    """Embed the pool's texts and score it. Raises `DataError` if there is nothing to find in it.
+    """Embed the pool's texts and compute its metrics. Raises `DataError` if the pool has nothing to find.
 
-    The same vectors are also scored cut to each of `dims`: figures by names such as `mrr_dim50`. `groups` adds
-    the figures of `group_figures`.
+    The vectors are also scored when cut to each of `dims`, with names such as `mrr_dim50`. `groups` adds the metrics
+    of `group_figures`.
     """
     vectors = embed_shared(pool.texts, embed)
     result = _score(pool, vectors)

@@ -1,4 +1,4 @@
-"""Translations found both ways in pools of one size, so that languages compare whatever their number of pairs."""
+"""Searches for translations in both directions, in pools of one size, so that languages of any size are comparable."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from mtcl.task.pairs.shared_keys import carriers_of, shares_key
 from mtcl.types import FloatArray, IntArray
 
 SEED = 0
-"""Of the shuffle that deals pairs to pools: the same pools in every run."""
+"""Seed of the shuffle that assigns pairs to pools, so that every run has the same pools."""
 
 
 def evaluate(pool: Pool, vectors: Vectors) -> Result:
-    """Top-1 accuracy: macro mean over languages, each language's own, and the means of languages seen and unseen.
+    """Top-1 accuracy: the macro mean over languages, each language's own, and the means of seen and unseen languages.
 
-    An item's score is its hit, weighed so that the mean over items is the macro mean.
+    An item's score is its hit, weighted so that the mean over items is the macro mean.
     """
     store, metric = pool.store, pool.metric
     assert isinstance(metric, BitextAccuracy)
@@ -50,7 +50,7 @@ def _pairs_by_language(store: TokenStore) -> dict[str, IntArray]:
 
 
 def _pools(pairs: IntArray, size: int) -> list[IntArray]:
-    """Whole pools; what is left over is not used, unless there is no whole pool."""
+    """Full pools. Left-over pairs are not used, unless there are too few for a full pool."""
     shuffled = np.random.default_rng(SEED).permutation(pairs)
     if len(shuffled) < size:
         return [shuffled] if len(shuffled) > 1 else []
@@ -58,7 +58,7 @@ def _pools(pairs: IntArray, size: int) -> list[IntArray]:
 
 
 def _hits(pairs: IntArray, vectors: Vectors, store: TokenStore) -> FloatArray:
-    """For each pair the mean of both ways: 1 if the nearest text is the translation, or a related one."""
+    """The mean of both directions for each pair: 1 if the nearest text is the translation or a related text."""
     sides = [np.asarray(side)[pairs] for side in (store.anchors, store.positives)]
     first_ND, second_ND = (vectors.of(side) for side in sides)
     cosine_NN = first_ND @ second_ND.T

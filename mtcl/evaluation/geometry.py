@@ -1,7 +1,7 @@
-"""How vectors lie on the sphere, whatever they are for: alignment and uniformity (Wang, Isola 2020, arXiv 2005.10242).
+"""The geometry of vectors on the sphere: alignment and uniformity (Wang, Isola 2020, arXiv 2005.10242).
 
-Diagnostics: uniformity near 0 and a mean cosine near 1 tell of a collapse that a ranking of few candidates may hide.
-Lower is better of both alignment and uniformity; neither alone says anything.
+These are diagnostics. Uniformity near 0 and a mean cosine near 1 show a collapse that a ranking of few candidates may
+hide. Lower is better for both alignment and uniformity, but neither is meaningful without the other.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from mtcl.evaluation.pool import Pool, Vectors
 from mtcl.types import Kind
 
 MOST_TEXTS = 2048
-"""Texts, evenly spread over the pool, whose couples are looked at: time and memory grow with their square."""
+"""Number of texts, evenly spread over the pool, that are compared pairwise; cost grows with its square."""
 
 
 def geometry_of(pool: Pool, vectors: Vectors) -> dict[str, float]:
-    """`uniformity` log E exp(-2 |x - y|^2) and `mean_cosine` of couples of texts, `alignment` E |x - y|^2 of positives.
+    """`uniformity` log E exp(-2 |x - y|^2) and `mean_cosine` of any two texts, `alignment` E |x - y|^2 of positives.
 
-    No alignment for judged pairs, and none where positives are drawn from a group.
+    There is no alignment for judged pairs, nor if positives are drawn from a group.
     """
     store, texts = pool.store, vectors.texts
     sample_TD = vectors.of(texts[:: -(-len(texts) // MOST_TEXTS)]).double()

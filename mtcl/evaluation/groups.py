@@ -1,7 +1,7 @@
-"""What a pool's groups (labels, stories) look like to a classifier of few examples, to neighbours and to k-means.
+"""Measures of a pool's groups (labels, stories): few-shot classification, nearest neighbours and k-means.
 
-For pools whose queries fall into groups by the keys they share: posts of one label, posts of one story. Posts of
-several tags are tied to each other through them and make no groups. Figures are scikit-learn's, with MTEB's settings.
+Groups are queries that share a key: posts of one label or of one story. Posts with several tags are connected through
+their tags and form no groups. The metrics are scikit-learn's, with MTEB's settings.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from mtcl.types import FloatArray, IntArray, Kind
 
 EXAMPLES, DRAWS, NEIGHBOURS = 8, 10, 5
 MOST_ITEMS = 4096
-"""Items, evenly spread over the pool, whose couples are compared: time and memory grow with their square."""
+"""Number of items, evenly spread over the pool, that are compared pairwise; cost grows with its square."""
 
 
 def check_installed() -> None:
-    """Raise `ConfigError` without scikit-learn."""
+    """Raise `ConfigError` if scikit-learn is missing."""
     if find_spec("sklearn") is None:
         raise ConfigError("groups needs scikit-learn: pip install 'mtcl[study]'")
 
 
 def group_figures(pool: Pool, vectors: Vectors) -> dict[str, float]:
-    """Figures by name; none for a pool without groups.
+    """Metrics by name; empty for a pool without groups.
 
-    probe@8     accuracy of a logistic regression on 8 items a group, tested on all other items; mean of 10 draws.
-                Groups of fewer than 16 items are left out of it
-    knn@5       accuracy of the vote of an item's 5 nearest other items
+    probe@8     accuracy of a logistic regression on 8 items per group, tested on all other items; mean of 10 draws.
+                Groups of fewer than 16 items are left out
+    knn@5       accuracy of a majority vote of each item's 5 nearest other items
     v_measure   of k-means with as many clusters as there are groups
-    pair_ap     average precision of the cosine for telling couples of one group from the others
+    pair_ap     average precision of the cosine as a detector of two items in the same group
     """
     store = pool.store
     if store.kind is not Kind.POSITIVE:
@@ -57,7 +57,7 @@ def group_figures(pool: Pool, vectors: Vectors) -> dict[str, float]:
 
 
 def probe(items_ND: FloatArray, groups: IntArray) -> dict[str, float]:
-    """`probe@8`, or nothing where fewer than two groups are large enough."""
+    """`probe@8`, or nothing if fewer than two groups are large enough."""
     large = np.flatnonzero(np.bincount(groups) >= 2 * EXAMPLES)
     if len(large) < 2:
         return {}
@@ -76,11 +76,11 @@ def probe(items_ND: FloatArray, groups: IntArray) -> dict[str, float]:
 
 
 def knn_accuracy(items_ND: FloatArray, groups: IntArray) -> float:
-    """Share of items that most of their nearest others agree with; of equal votes the lower group's number wins."""
+    """Share of items whose nearest neighbours vote for the right group; in a tie, the lower group number wins."""
     from sklearn.neighbors import KNeighborsClassifier
 
     classifier = KNeighborsClassifier(min(NEIGHBOURS, len(groups) - 1), algorithm="brute").fit(items_ND, groups)
-    neighbours = classifier.kneighbors(return_distance=False)  # without a query: an item is not its own neighbour
+    neighbours = classifier.kneighbors(return_distance=False)  # without a query, items are not their own neighbours
     votes: npt.NDArray[Any] = np.zeros((len(groups), groups.max() + 1), dtype=np.int8)
     np.add.at(votes, (np.arange(len(groups))[:, None], groups[neighbours]), 1)
     return float((votes.argmax(axis=1) == groups).mean())
@@ -96,7 +96,7 @@ def v_measure(items_ND: FloatArray, groups: IntArray) -> float:
 
 
 def pair_ap(items_ND: FloatArray, groups: IntArray) -> float:
-    """Average precision over all couples of items."""
+    """Average precision over all pairs of items."""
     from sklearn.metrics import average_precision_score
 
     one, other = np.triu_indices(len(groups), k=1)

@@ -1,4 +1,4 @@
-"""Judged pairs: the cosine of each against its score or label, language by language."""
+"""Evaluates judged pairs: compares the cosine of each pair with its score or label, language by language."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from mtcl.task.pairs.shared_keys import components
 from mtcl.types import FloatArray, Kind
 
 COMMON: dict[Kind, tuple[PairMetric, ...]] = {Kind.GRADED: (Spearman(),), Kind.BINARY: (AveragePrecision(), RocAuc())}
-"""Reported beside the primary metric."""
+"""Reported in addition to the primary metric."""
 
 
 def evaluate(pool: Pool, vectors: Vectors) -> Result:
-    """Score the pool's pairs; the figure of several languages is their mean, each one's own is beside it."""
+    """Metrics of the pool's pairs; with several languages, the mean over them and each language's own value."""
     store, primary = pool.store, pool.metric
     assert isinstance(primary, PairMetric)
     assert store.scores is not None
@@ -35,7 +35,7 @@ def evaluate(pool: Pool, vectors: Vectors) -> Result:
             of_group = {g: float(judge(metric, cosine_P[rows], scores_P[rows])) for g, rows in groups.items()}
         known = {g: value for g, value in of_group.items() if not math.isnan(value)}
         if not known:
-            raise DataError(f"task {pool.name!r}: all scores of the pool are alike, so {name} has no value")
+            raise DataError(f"task {pool.name!r}: all scores in the pool are equal, so {name} is undefined")
         figures[name] = sum(known.values()) / len(known)
         figures |= {f"{name}_{g}": value for g, value in known.items() if g}
     columns = {"cosine": cosine_P, "score": scores_P}

@@ -1,4 +1,4 @@
-"""What is evaluated, and what comes out: figures, and the scores of single items that two runs are compared by."""
+"""Inputs and results of an evaluation: pools, metrics, and the scores of single items, used to compare two runs."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from mtcl.task.metrics import Metric
 from mtcl.types import FloatArray, IntArray, Kind
 
 Embed = Callable[[IntArray], Tensor]
-"""Text indices of a store to unit vectors (n, D), float32 on the CPU."""
+"""Maps text indices of a store to unit vectors (n, D), float32 on the CPU."""
 
 
 @dataclass(frozen=True)
 class Pool:
-    """A task's split made ready for evaluation. `metric` is the task's primary one.
+    """A task's split, ready for evaluation. `metric` is the task's primary metric.
 
-    `seen_languages` are those of the training split, None if it is not known.
+    `seen_languages` are the languages of the training split, None if they are not known.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Pool:
 
     @property
     def texts(self) -> IntArray:
-        """The texts that are embedded, sorted."""
+        """The texts to embed, sorted."""
         store, is_ranked = self.store, self.store.kind == Kind.POSITIVE
         sides = (store.queries, store.candidates) if is_ranked else (store.anchors, store.positives)
         return np.union1d(*sides)
@@ -47,8 +47,8 @@ class Pool:
 
 @dataclass(frozen=True)
 class Items:
-    """Scores (I, M) of single items by metric name. `items` are the queries' text indices, or the numbers of pairs;
-    items of one `clusters` value are not independent of each other.
+    """Scores (I, M) of single items by metric name. `items` are the queries' text indices, or pair numbers. Items with
+    the same value of `clusters` are not independent of each other.
     """
 
     items: IntArray
@@ -57,7 +57,7 @@ class Items:
     scores: FloatArray
 
     def write(self, path: Path) -> None:
-        """As Parquet with the columns `item`, `cluster` and one a metric."""
+        """Write a Parquet file with the columns `item` and `cluster`, and one column per metric."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -69,7 +69,7 @@ class Items:
 
 @dataclass(frozen=True)
 class Result:
-    """A pool's figures by metric name; `primary` is the task's own. `num_items` had something to find."""
+    """A pool's metrics by name; `primary` is the task's primary metric. `num_items` counts the scored items."""
 
     name: str
     num_items: int
@@ -79,7 +79,7 @@ class Result:
 
 
 def judge(metric: Any, *values: npt.NDArray[Any]) -> Any:
-    """What the metric gives; a task's own is foreign code, so what goes wrong in it is told with its place."""
+    """The metric's result. It may be a user's own class, so errors in it are raised with file and line."""
     try:
         return metric(*values)
     except Exception as error:
@@ -99,16 +99,16 @@ class Vectors:
     vectors_TD: Tensor
 
     def of(self, texts: IntArray) -> Tensor:
-        """(n, D) vectors of texts of the store."""
+        """(n, D) vectors of the given texts of the store."""
         return self.vectors_TD[torch.from_numpy(np.searchsorted(self.texts, texts))]
 
     def cut(self, dim: int) -> Vectors:
-        """The first `dim` dimensions, of unit length again."""
+        """The first `dim` dimensions, normalised again."""
         return Vectors(self.texts, F.normalize(self.vectors_TD[:, :dim], dim=1))
 
 
 def embed_shared(texts: IntArray, embed: Embed) -> Vectors:
-    """Vectors of sorted distinct texts, each embedded by one rank, alike on all ranks."""
+    """Vectors of sorted distinct texts. Each text is embedded by one rank; all ranks get all vectors."""
     rank, ranks = world()
     with together():
         local_nD = embed(texts[rank::ranks])

@@ -1,7 +1,9 @@
-"""Each query ranks the whole pool of candidates (a corpus, all labels, all posts); relevant is what shares a key.
+"""Ranks the whole pool of candidates (a corpus, all labels, all posts) for each query. Candidates that share a key with
+the query are relevant.
 
-A text that is query and candidate does not find itself, unless that is all there is to find (a post that reads like its
-label). Queries are split over ranks, each once. Letters: N queries of a block, C candidates, D dimensions, K ranks.
+A text that is both query and candidate does not find itself, unless it is the only relevant candidate (a post with the
+same text as its label). Each query is evaluated on one rank. Letters: N queries of a block, C candidates, D dimensions,
+K ranks.
 """
 
 from __future__ import annotations
@@ -22,10 +24,10 @@ from mtcl.task.pairs.shared_keys import carriers_of, components, shares_key
 from mtcl.types import BoolArray, FloatArray, IntArray
 
 BLOCK, SCORES = 512, 1 << 24
-"""Queries of a block, and scores it may hold: memory is bounded whatever the pool."""
+"""Maximum number of queries and of scores in a block, so that memory is bounded for any pool."""
 log = logging.getLogger("mtcl")
 COMMON: tuple[RankingMetric, ...] = (MRR(), NDCG(k=10), Recall(k=10), Accuracy(k=1))
-"""Reported for every task beside its primary metric."""
+"""Reported for every task in addition to its primary metric."""
 
 
 def evaluate(pool: Pool, vectors: Vectors) -> Result:
@@ -46,7 +48,7 @@ def evaluate(pool: Pool, vectors: Vectors) -> Result:
     if len(found) < len(order) and rank == 0:
         lost = len(order) - len(found)
         log.warning(
-            "%s: %d of %d queries have nothing to find in the pool and do not count", pool.name, lost, len(order)
+            "%s: %d of %d queries have no relevant candidate in the pool and are skipped", pool.name, lost, len(order)
         )
     order = found
     items, scores = items[order], scores[order]
@@ -86,7 +88,7 @@ def _judge(metric: RankingMetric, hits_NK: BoolArray, num_relevant_N: npt.NDArra
     """(N,) scores."""
     scores_N: FloatArray = judge(metric, hits_NK[:, : metric.depth], num_relevant_N)
     if np.shape(scores_N) != num_relevant_N.shape:
-        raise TaskError(f"metric {metric.name} gave {np.shape(scores_N)} scores for {len(num_relevant_N)} queries")
+        raise TaskError(f"metric {metric.name} returned {np.shape(scores_N)} scores for {len(num_relevant_N)} queries")
     return scores_N
 
 

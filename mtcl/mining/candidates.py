@@ -1,9 +1,9 @@
-"""Hard negatives from nearest neighbours: arrays in, arrays out.
+"""Selects hard negatives among nearest neighbours; works on arrays only.
 
-A text near an anchor is a hard negative, or a positive that nobody marked. Three things tell them apart: a text that
-shares a key with the anchor is never a negative; nor is one that scores nearly as high as the anchor's positive (the
-positive-aware limit of NV-Retriever, arXiv 2407.15831, which halves false negatives there); and the nearest few are
-passed over (`ranks`, as range_min and range_max in sentence-transformers). Letters: N anchors, D dimensions, S
+A text near an anchor is a hard negative or an unmarked positive. Three rules tell them apart. A text that shares a key
+with the anchor is never a negative. A text that scores nearly as high as the anchor's positive is not a negative either
+(the positive-aware limit of NV-Retriever, arXiv 2407.15831, which halves false negatives there). And the nearest few
+texts are skipped (`ranks`, as range_min and range_max in sentence-transformers). Letters: N anchors, D dimensions, S
 positives of all anchors, K neighbours of an anchor, M negatives of an anchor.
 """
 
@@ -23,15 +23,15 @@ from mtcl.types import BoolArray, IntArray, Ragged
 FloatArray = npt.NDArray[np.float32]
 RELATED, PASSED_OVER, TOO_NEAR = "shares a key", "nearer than the window", "too near the positive"
 MAX_RELATED = 1024
-"""Neighbours that may share a key with an anchor before its window begins to shrink: bounds the memory of a search."""
+"""Number of neighbours that may share a key with an anchor before its window shrinks; bounds the memory of a search."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Which neighbours become negatives.
+    """Selects the neighbours that become negatives: the nearest `num` per anchor that meet two conditions.
 
-    `num` an anchor, nearest first, of those that take ranks `ranks[0]` to `ranks[1] - 1` (from 0) among the candidates
-    that share no key with the anchor, and that score below `below` times the anchor's positive.
+    They have ranks `ranks[0]` to `ranks[1] - 1` (from 0) among the candidates that share no key with the anchor, and
+    they score below `below` times the anchor's positive.
     """
 
     num: int = 4
@@ -50,12 +50,12 @@ class Limits:
                 f"ranks is {self.ranks[0]} {self.ranks[1]}, which is fewer than num ({self.num}): widen it"
             )
         if not 0 < self.below <= 1:
-            raise ConfigError(f"below is {self.below}: give a share of the positive's score, more than 0 and at most 1")
+            raise ConfigError(f"below is {self.below}: give a share of the positive's score, above 0 and at most 1")
 
 
 @dataclass(frozen=True)
 class Mined:
-    """Negatives of N anchors as candidate numbers, nearest first, -1 behind; and why neighbours were left out."""
+    """Negatives of N anchors as candidate numbers, nearest first, padded with -1; and why neighbours were left out."""
 
     negatives_NM: IntArray
     scores_NM: FloatArray
@@ -63,14 +63,14 @@ class Mined:
 
 
 class Candidates:
-    """The searched texts: an index of their unit vectors, and their keys (a row a candidate)."""
+    """The texts to search: an index of their unit vectors, and their keys (one row per candidate)."""
 
     def __init__(self, index: Any, keys: Ragged) -> None:
-        """`index` is a FAISS index by inner product of all candidates."""
+        """`index` is a FAISS inner-product index of all candidates."""
         self.index, self.carriers = index, carriers_of(keys)
 
     def mine(self, anchors_ND: FloatArray, keys: Ragged, positive_N: FloatArray, limits: Limits) -> Mined:
-        """The negatives of a block of anchors; `positive_N` is the score of each one's positive, NaN if it has none."""
+        """The negatives of a block of anchors; `positive_N` has the score of each anchor's positive, NaN if none."""
         depth = min(len(self.carriers), limits.ranks[1] + min(MAX_RELATED, most_sharing(keys, self.carriers)))
         scores_NK, hits_NK = self.index.search(np.ascontiguousarray(anchors_ND), depth)
         related_NK = shares_key_with(keys, self.carriers, hits_NK)
@@ -80,16 +80,16 @@ class Candidates:
 def select(
     scores_NK: FloatArray, hits_NK: IntArray, related_NK: BoolArray, positive_N: FloatArray, limits: Limits
 ) -> Mined:
-    """The first `limits.num` neighbours that may be negatives. Neighbours are sorted by falling score, -1 is none."""
+    """The first `limits.num` neighbours that may be negatives. They are sorted by falling score; -1 means none."""
     first, last = limits.ranks
     there_NK = hits_NK >= 0
     unrelated_NK = there_NK & ~related_NK
     seen_NK = unrelated_NK.cumsum(axis=1)
-    rank_NK = seen_NK - 1  # of those that are unrelated
+    rank_NK = seen_NK - 1  # among unrelated neighbours
     paired_N1 = ~np.isnan(positive_N)[:, None]
     before_NK = unrelated_NK & paired_N1 & (rank_NK < first)
     window_NK = unrelated_NK & paired_N1 & (rank_NK >= first) & (rank_NK < last)
-    limit_N = np.minimum(positive_N, positive_N * limits.below)  # below 0 a share would lie above the positive
+    limit_N = np.minimum(positive_N, positive_N * limits.below)  # a share of a negative score would be above the score
     near_NK = window_NK & (scores_NK >= limit_N[:, None])
     free_NK = window_NK & ~near_NK
     taken_NK = free_NK & (free_NK.cumsum(axis=1) <= limits.num)
@@ -106,7 +106,7 @@ def select(
 
 
 def positive_scores(anchors_ND: FloatArray, positives_SD: FloatArray, owners_S: IntArray) -> FloatArray:
-    """(N,) the mean score of each anchor with its positives; `owners_S` says whose positive a row is. NaN if none."""
+    """(N,) the mean score of each anchor with its positives, NaN if none; `owners_S` has each positive's anchor."""
     scores_S = (anchors_ND[owners_S] * positives_SD).sum(axis=1)
     number_N = np.bincount(owners_S, minlength=len(anchors_ND))
     with np.errstate(invalid="ignore"):
@@ -115,7 +115,7 @@ def positive_scores(anchors_ND: FloatArray, positives_SD: FloatArray, owners_S: 
 
 
 def _packed(values_NK: Any, taken_NK: BoolArray, num: int, fill: float) -> Any:
-    """(N, num): the taken values of each row moved to the left, `fill` behind."""
+    """(N, num): the taken values of each row moved to the left and padded with `fill`."""
     packed_NM = np.full((len(values_NK), num), fill, dtype=values_NK.dtype)
     rows, columns = np.nonzero(taken_NK)
     packed_NM[rows, taken_NK.cumsum(axis=1)[rows, columns] - 1] = values_NK[rows, columns]

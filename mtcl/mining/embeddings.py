@@ -1,6 +1,6 @@
-"""Embeddings of many texts on disk, in shards: what a killed process has finished is there for the next one.
+"""Embeddings of many texts on disk, in shards, so that finished shards survive if the process is killed.
 
-A shard is whole or absent; shards are memory-mapped, so only the rows that are read take memory.
+Shards are written atomically and memory-mapped, so only the rows that are read take memory.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FloatArray = npt.NDArray[np.float32]
 
 
 class Embeddings:
-    """(T, D) float32 as files of `SHARD` rows; rows are read in any order."""
+    """(T, D) float32 in files of `SHARD` rows; rows can be read in any order."""
 
     def __init__(self, paths: list[Path]) -> None:
         self._shards: list[FloatArray] = [np.load(path, mmap_mode="r") for path in paths]
@@ -31,7 +31,7 @@ class Embeddings:
         return sum(map(len, self._shards))
 
     def take(self, rows: IntArray) -> FloatArray:
-        """(len(rows), D) in memory."""
+        """(len(rows), D) copy in memory."""
         taken = np.empty((len(rows), self.dim), dtype=np.float32)
         for number in np.unique(rows // SHARD):
             here = rows // SHARD == number
@@ -42,9 +42,9 @@ class Embeddings:
 def embeddings_of(
     tokens: Ragged, embed: Callable[[Ragged], Tensor], folder: Path, *, what: str = "texts"
 ) -> Embeddings:
-    """The embeddings of `tokens` by `embed`, shards that `folder` holds already left as they are.
+    """The embeddings of `tokens` by `embed`; shards that already exist in `folder` are reused.
 
-    `folder` must be named after all that decides the values; `what` is said beside the progress over shards.
+    The name of `folder` must depend on everything that changes the values. `what` labels the progress bar.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = []

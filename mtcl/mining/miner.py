@@ -7,7 +7,7 @@
     report = Report(task.name, "runs/demo", Limits(num=2), miner.num_candidates)
     negatives = [texts for block in miner.blocks(rows, report) for texts in block]
 
-Each row of `rows` has its list in `negatives`, and `report.text()` says what was found.
+`negatives` has a list for each row of `rows`, and `report.text()` is a summary.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ log = logging.getLogger("mtcl")
 
 
 BLOCK = 2048
-"""Rows that are searched for and written at once: memory does not grow with their number."""
+"""Rows that are mined and written at a time, so that memory does not grow with the number of rows."""
 
 
 @dataclass(frozen=True)
 class Search:
-    """What is searched, and how.
+    """The candidates of a search, and how they are searched.
 
     Attributes:
-        candidates: Where negatives come from: "train", what the training rows are to find, or the task's "corpus".
+        candidates: Where negatives come from: "train", the candidates of the training rows, or the task's "corpus".
         index: A FAISS index by its name: Flat is exact, HNSW32 or IVF1024,Flat are faster.
-        max_length: Tokens that a text is cut to; what the encoder takes of the task's texts if None.
+        max_length: Texts are cut to this many tokens; if None, to the encoder's length for the task.
         cache: Folder of stores and embeddings; MTCL_CACHE or ~/.cache/mtcl if None.
     """
 
@@ -69,7 +69,7 @@ class Search:
 
 class Miner:
     """The embeddings of a task's training texts, and an index of the candidates. Raises `ConfigError` for a search that
-    the task or FAISS does not allow.
+    the task or FAISS does not support.
     """
 
     def __init__(self, task: Task, root: Path | None, encoder: TextEncoder, search: Search | None = None) -> None:
@@ -100,7 +100,7 @@ class Miner:
         self._candidates: IntArray = np.asarray(source.candidates)
         if search.candidates == "corpus":
             if getattr(task.pairs, "corpus", None) is None:
-                raise ConfigError(f"candidates is 'corpus', but task {task.name!r} names none: give 'train'")
+                raise ConfigError(f"candidates is 'corpus', but task {task.name!r} has no corpus: give 'train'")
             source = store("validation")
             self._candidates = np.asarray(source.candidates)
             found = self._embed(source, self._candidates, "texts of the corpus")
@@ -113,11 +113,11 @@ class Miner:
         return len(self._candidates)
 
     def blocks(self, rows: MinedRows, report: Report) -> Iterator[list[list[str]]]:
-        """The negatives of the rows within the report's limits, block by block; what was found goes to the report."""
+        """The negatives of the rows within the report's limits, block by block; also adds them to the report."""
         limits = report.limits
         if self.num_candidates <= limits.ranks[0]:
             raise ConfigError(
-                f"ranks begins at {limits.ranks[0]}, but there are {self.num_candidates} candidates: give smaller"
+                f"ranks begins at {limits.ranks[0]}, but there are {self.num_candidates} candidates: give a lower rank"
             )
         anchors, positives = rows.places(self.store, self.texts)
         shown = {int(row) for row in np.linspace(0, len(anchors) - 1, report.num_samples)}
@@ -151,7 +151,7 @@ class Miner:
         return [[next(texts) for _ in range(count)] for count in (numbers >= 0).sum(axis=1)]
 
     def _embed(self, store: TokenStore, texts: IntArray | None, what: str) -> Embeddings:
-        """Of the given texts of a store, or of all, through the cache."""
+        """Embeddings of the given texts of a store, or of all, from the cache if possible."""
         import torch
 
         from mtcl.encoder.backbone import digest_of
@@ -173,7 +173,7 @@ class Miner:
 
 
 def _indexed(embeddings: Embeddings, places: IntArray, keys: Ragged, kind: str) -> Candidates:
-    """A FAISS index of embeddings `places`, filled block by block."""
+    """A FAISS index of the embeddings at `places`, filled block by block."""
     import faiss
 
     from mtcl.mining.candidates import Candidates
@@ -184,7 +184,7 @@ def _indexed(embeddings: Embeddings, places: IntArray, keys: Ragged, kind: str) 
             index.train(embeddings.take(places))
     except RuntimeError as error:
         reason = str(error).partition("Error: ")[2] or str(error)
-        raise ConfigError(f"index {kind!r} cannot be made: {' '.join(reason.split())}") from error
+        raise ConfigError(f"index {kind!r} cannot be created: {' '.join(reason.split())}") from error
     for start in range(0, len(places), 1 << 16):
         index.add(embeddings.take(places[start : start + (1 << 16)]))
     return Candidates(index, keys)

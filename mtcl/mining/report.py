@@ -1,4 +1,4 @@
-"""What `mtcl mine` has to say: how many negatives, why neighbours were left out, and samples to read."""
+"""The report of `mtcl mine`: the number of negatives, why neighbours were left out, and samples to read."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from mtcl.mining.candidates import Limits, Mined
 
 WIDTH = 160
-"""Characters of a text in the report."""
+"""Maximum number of characters of a text in the report."""
 
 
 @dataclass
 class Report:
-    """Adds up blocks of rows; `text` is the Markdown of what was found."""
+    """Adds up the results of all blocks; `text` gives them in Markdown."""
 
     task: str
     encoder: str
@@ -41,7 +41,7 @@ class Report:
     samples: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, mined: Mined, positive_N: Any, *, num_rows: int) -> None:
-        """A block of rows: what was found for those that make a pair, and the score of their positives."""
+        """Add a block of rows: the result for those that make a pair, and the score of their positives."""
         paired = ~np.isnan(positive_N)
         self.num_rows += num_rows
         self.num_without_positive += num_rows - int(paired.sum())
@@ -53,12 +53,12 @@ class Report:
         self.score_of_negatives += float(np.nansum(mined.scores_NM))
 
     def show(self, anchor: str, positives: list[str], score: float, negatives: list[tuple[str, float]]) -> None:
-        """A row to read."""
+        """Add a sample row."""
         if not math.isnan(score):
             self.samples.append({"text": anchor, "positives": positives, "score": score, "negatives": negatives})
 
     def figures(self) -> dict[str, Any]:
-        """Everything as plain values, for JSON."""
+        """The whole report as plain values, for JSON."""
         num_anchors = self.num_rows - self.num_without_positive
         return {
             "task": self.task,
@@ -77,7 +77,7 @@ class Report:
         }
 
     def text(self) -> str:
-        """Markdown."""
+        """The whole report in Markdown."""
         found, limits = self.figures(), self.limits
         rows = [
             ("rows", f"{self.num_rows:,}"),
@@ -92,7 +92,7 @@ class Report:
         lines = [
             f"# Hard negatives of {self.task}",
             "",
-            f"Found with {self.encoder} among {self.num_candidates:,} candidates: up to {limits.num} a row, of ranks "
+            f"Found with {self.encoder} among {self.num_candidates:,} candidates: up to {limits.num} per row, of ranks "
             f"{limits.ranks[0]} to {limits.ranks[1]}, below {limits.below} of the positive's score.",
             "",
             markdown_table(["what", "number"], rows, numbers={1}).rstrip(),
@@ -104,7 +104,7 @@ class Report:
         return "\n".join(lines)
 
     def write(self, folder: Path) -> None:
-        """`negatives.md` and `negatives.json`."""
+        """Write `negatives.md` and `negatives.json`."""
         write_text(folder / f"{REPORT}.md", self.text() + "\n")
         write_text(folder / f"{REPORT}.json", json.dumps(self.figures(), indent=1))
 

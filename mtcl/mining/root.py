@@ -1,6 +1,6 @@
-"""A data root that differs from another one in one task's training rows: the rest are links.
+"""Creates a data root with new training rows for one task and links to another data root for everything else.
 
-So a run of many tasks trains on it as it is, and rows that were not mined take no space.
+A run of many tasks can use it directly, and rows that were not mined take no space.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ REPORT = "negatives"
 
 
 def lay_out(out: Path, task: Task, root: Path | None, *, overwrite: bool) -> Path:
-    """The task's folder under `out`, with all but `train.parquet`. Nothing under `root` is changed.
+    """The task's folder under `out`, with everything except `train.parquet`. Nothing under `root` is changed.
 
-    Rows that do not come from files are written as files. Raises `ConfigError` where something would be lost.
+    Rows that do not come from files are written to files. Raises `ConfigError` if data would be lost.
     """
     name = task.data.folder if isinstance(task.data, Files) else task.name
     folder = out / name
     if root is not None and out.resolve() == root.resolve():
-        raise ConfigError(f"--out {out} is the data root itself: give another folder, so that no row is lost")
+        raise ConfigError(f"--out {out} is the data root itself: give another folder, so that no rows are lost")
     if (folder / "train.parquet").exists() and not folder.is_symlink() and not overwrite:
         raise ConfigError(f"{folder / 'train.parquet'} exists: give another --out, or --overwrite")
     if root is not None and root.is_dir():
@@ -41,15 +41,15 @@ def lay_out(out: Path, task: Task, root: Path | None, *, overwrite: bool) -> Pat
 
 
 def _check_links(root: Path, out: Path) -> None:
-    """Raise `ConfigError` if an earlier command linked to another data root here."""
+    """Raise `ConfigError` if `out` has links to another data root, from an earlier command."""
     for link in sorted(path for path in out.rglob("*") if path.is_symlink()):
         if link.resolve() != (root / link.relative_to(out)).resolve():
-            raise ConfigError(f"{link} leads to {link.resolve()}, of another data root: give another --out")
+            raise ConfigError(f"{link} links to {link.resolve()}, in another data root: give another --out")
 
 
 def _link_all(source: Path, target: Path, inside: tuple[str, ...], *, is_linked: bool) -> None:
-    """Links in `target` to all entries of `source` but the one that leads `inside`, which is done likewise if
-    `is_linked`, and otherwise is for the caller to fill.
+    """Create links in `target` to all entries of `source` except the first part of the path `inside`. That entry is
+    processed the same way if `is_linked`, and otherwise left to the caller.
     """
     if target.is_symlink():
         target.unlink()
@@ -80,7 +80,7 @@ def _write_others(folder: Path, task: Task, root: Path | None) -> None:
 
 
 def _is_written(entry: Path) -> bool:
-    """Whether what the entry holds, training rows or a report, is written anew."""
+    """Whether the entry has training rows or a report, which are written again."""
     return entry.name == "train" or (entry.stem == "train" and entry.suffix in FORMATS) or entry.stem == REPORT
 
 

@@ -1,4 +1,4 @@
-"""A task's training rows, which text and which positives each row has, and the same rows with negatives."""
+"""A task's training rows: finds each row's anchor and positives, and writes the rows with their negatives."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MAX_MEMBERS = 32
-"""Of a larger cluster the mean score of so many members stands for that of its positives."""
+"""In a larger cluster, the score of the positives is the mean score of only this many members."""
 
 
 @dataclass(frozen=True)
 class MinedRows:
-    """The rows of a task's training split, without the column that is to hold the negatives."""
+    """The rows of a task's training split, without the column for the negatives."""
 
     table: pa.Table
     pairs: Pairs
     column: str
 
     def places(self, store: TokenStore, texts: pa.Array) -> tuple[IntArray, Ragged]:
-        """Each row's anchor and its positives as texts of the store; -1 and none where the row makes no pair."""
+        """Each row's anchor and positives as indices of the store's texts; -1 and none if the row makes no pair."""
         pairs, rows = self.pairs, self.table
         match pairs:
             case QueryDocument():
@@ -84,7 +84,7 @@ class MinedRows:
         return group(row[other], few.values[other], num_rows=len(anchors))
 
     def write(self, path: Path, blocks: Iterator[list[list[str]]]) -> None:
-        """The rows with the negatives, as Parquet; a file of this name is whole."""
+        """Write the rows with their negatives to a Parquet file, atomically."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -99,15 +99,15 @@ class MinedRows:
 
 
 def training_rows(task: Task, root: Path | None, *, column: str) -> MinedRows:
-    """Raises `TaskError` for pairs whose rows cannot be told apart."""
+    """The rows to mine for. Raises `TaskError` if the task's pairs do not say which column is the anchor."""
     kinds = (QueryDocument, LabelText, Tags, Duplicates, Parallel, Cluster)
     if not isinstance(task.pairs, kinds):
         names = ", ".join(kind.__name__ for kind in kinds)
-        raise TaskError(f"task {task.name!r}: its pairs are none of {names}: which text of a row is which is unknown")
+        raise TaskError(f"task {task.name!r}: mining needs pairs of one of the classes {names}")
     with errors_of(task, "train"):
         table = rows_of(task, "train", root, task.pairs.columns(), rest=True)
     if column in table.column_names:
         if not is_list(table.schema.field(column).type):
-            raise ConfigError(f"column {column} is a column of the rows that holds no mined negatives: give another")
+            raise ConfigError(f"column {column} exists and has no mined negatives: give another name")
         table = table.drop_columns([column])
     return MinedRows(table, task.pairs, column)

@@ -1,4 +1,4 @@
-"""The code that a team wrote for a task's pairs: an edit of it must not be answered with pairs from before."""
+"""Digests of the code that a team wrote for a task's pairs, so that an edit rebuilds the pairs."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import Any
 from mtcl.errors import TaskError
 
 KNOWN = {__name__.partition(".")[0], *sys.stdlib_module_names}
-"""Packages whose code does not count: what mtcl declares is known by its `repr`, and by the format of the store."""
+"""Packages whose code is not hashed: mtcl's own objects are identified by their `repr` and the store's format."""
 
 
 def code_of(*declared: Any) -> list[str]:
-    """Digests of the files that define these functions, and the classes of these objects; none of mtcl's own files.
+    """Digests of the files that define these functions and the classes of these objects, except mtcl's own files.
 
-    Of a file everything counts but comments, spaces and line breaks: also the functions that a method calls, and the
-    constants that they read. What a file imports does not count: raise the task's `version` where that changes. Another
-    version of Python can give another digest of the same file. Raises `TaskError` for code that is in no file, as in an
-    interactive session.
+    A digest covers the whole file except comments, spaces and line breaks, so it includes helper functions and
+    constants. It does not cover imported modules: raise the task's `version` when one of those changes. The same file
+    may have a different digest under a different version of Python. Raises `TaskError` for code that is not in a file,
+    for example from an interactive session.
     """
     definitions: list[Any] = []
     for one in declared:
@@ -34,7 +34,7 @@ def _file_of(made: Any) -> Path:
     try:
         return Path(inspect.getfile(made))
     except (TypeError, OSError) as error:
-        told = "is defined in no file, so a token store cannot follow its code: write it to a file"
+        told = "is not defined in a file, so a token store cannot track its code: write it to a file"
         raise TaskError(f"{made.__qualname__} {told}") from error
 
 

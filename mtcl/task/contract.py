@@ -1,8 +1,8 @@
-"""The contract of a task: what a team declares in one file.
+"""The contract of a task, which a team declares in one file.
 
-A task says where its rows come from (`data`), how they become pairs (`pairs`) and how it is judged (`metric`).
-Each is either declared (an object) or overridden (a method of the same name and signature). A class is checked
-when it is made, all problems in one message, so a mistake shows when the file is loaded and not at step 10,000.
+A task says where its rows come from (`data`), how they become pairs (`pairs`) and how it is evaluated (`metric`).
+`data` and `pairs` can be objects or methods with the same signature. A task class is checked when it is defined, and
+one message lists all problems, so a mistake shows when the file is loaded and not at step 10,000.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ class Task:
     """Base class of all tasks. The docstring of a subclass says what the task teaches."""
 
     name: ClassVar[str]
-    """= file stem = key in the YAML = tag in TensorBoard; lower case, digits and underscores."""
+    """Also the file's stem, the key in the YAML and the tag in TensorBoard; lower case, digits and underscores."""
     version: ClassVar[int] = 1
-    """Raise it when the pairs change: token stores are rebuilt and old checkpoints can tell."""
+    """Raise it when the pairs change: token stores are rebuilt, and old checkpoints report the change."""
     owner: ClassVar[str] = ""
-    """Who answers for the task, for example `@search-team`."""
+    """The people responsible for the task, for example `@search-team`."""
     license: ClassVar[str] = ""
-    """Licence of the data."""
+    """The data's licence."""
     prompt: ClassVar[str] = ""
-    """Put before every text of the task, for example `topic of the headline: `, so that the shared encoder can tell
-    which task a text is embedded for. `tasks.NAME.prompt` of a run wins over it."""
+    """Prepended to every text of the task, for example `topic of the headline: `, so that the shared encoder can tell
+    which task a text is embedded for. A run's `tasks.NAME.prompt` overrides it."""
     data: Callable[[str, Path | None], pa.Table]
-    """`data(split, root)` gives the rows of a split: a `Source`, or a method."""
+    """A `Source` or a method: `data(split, root)` returns the rows of a split."""
     pairs: Callable[..., PairTable]
-    """`pairs(rows, corpus=None)` gives the `PairTable`: a `Pairs`, or a method."""
+    """A `Pairs` or a method: `pairs(rows, corpus=None)` returns the `PairTable`."""
     metric: Metric
-    """The primary metric, by which the best checkpoint is chosen."""
+    """The primary metric, used to choose the best checkpoint."""
     sample: ClassVar[list[dict[str, Any]]]
-    """A few rows as `data` gives them: offline test and documentation."""
+    """A few rows as `data` returns them, for offline tests and documentation."""
 
     def __init_subclass__(cls, *, abstract: bool = False, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -61,21 +61,21 @@ class Task:
 
 @contextmanager
 def errors_of(task: Task, what: str) -> Iterator[None]:
-    """Errors inside name the task and `what`; those of the task's own methods, foreign code, also file and line."""
+    """Add the task and `what` to errors raised inside, and file and line if the task's own methods raised them."""
     try:
         yield
     except MtclError as error:
         raise type(error)(f"task {task.name!r}, {what}: {error}") from error
     except Exception as error:
         path = Path(inspect.getfile(type(task)))
-        if isinstance(error, OSError) and not lines_in(path, error):  # of a file of ours or of the data
+        if isinstance(error, OSError) and not lines_in(path, error):  # from one of our files or the data's
             raise DataError(f"task {task.name!r}, {what}: {error}") from error
         reason = located(error, path)
         raise TaskError(f"task {task.name!r}, {what}: {reason}") from error
 
 
 def kind_of(task: Task | type[Task]) -> Kind:
-    """What the task's pairs say; a method in the place of `pairs` gives positives."""
+    """The kind of the task's pairs; if `pairs` is a method, it must return positives."""
     return task.pairs.kind if isinstance(task.pairs, Pairs) else Kind.POSITIVE
 
 
@@ -93,7 +93,7 @@ CONTRACT = {
 
 
 def problems_of(cls: type[Task]) -> list[str]:
-    """Everything about the class that breaks the contract, a sentence each."""
+    """All ways in which the class breaks the contract, one sentence per problem."""
     problems = [_unknown(name) for name in _public_names(cls) if name not in CONTRACT]
     for name, kinds in CONTRACT.items():
         value: Any = getattr(cls, name, None)
@@ -118,7 +118,7 @@ def problems_of(cls: type[Task]) -> list[str]:
     if isinstance(own, str) and not NAME.fullmatch(own):
         problems.append(f"name {own!r} must be lower case letters, digits and underscores")
     if isinstance(pairs, Pairs) and not is_dataclass(pairs):
-        problems.append("pairs must be a frozen dataclass, whose fields say what it depends on")
+        problems.append("pairs must be a frozen dataclass whose fields are everything it depends on")
     if not (cls.__doc__ or "").strip():
         problems.append("no docstring: say in a sentence what the task teaches")
     if isinstance(sample := getattr(cls, "sample", None), list) and not (
@@ -129,7 +129,7 @@ def problems_of(cls: type[Task]) -> list[str]:
 
 
 def _unfit_methods(cls: type[Task]) -> list[str]:
-    """Methods in the place of `data` and `pairs` that cannot be called as they will be."""
+    """Problems with the signatures of `data` and `pairs`, where these are methods."""
     problems = []
     for name, call, arguments in (("data", "data(split, root)", 2), ("pairs", "pairs(rows, corpus=None)", 1)):
         method = getattr(object.__new__(cls), name, None)
@@ -156,6 +156,6 @@ def _unknown(name: str) -> str:
     hint = (
         f"did you mean {close[0]!r}?"
         if close
-        else f"known: {', '.join(CONTRACT)}; helpers of your own start with an underscore"
+        else f"known: {', '.join(CONTRACT)}; start the names of your own helpers with an underscore"
     )
     return f"unknown attribute {name!r}: {hint}"

@@ -1,9 +1,9 @@
-"""Digests of files' contents, remembered so that a file is read once per node and not by every process at every start.
+"""Digests of files' contents, cached so that a file is read once per node and not by every process at every start.
 
-A digest is valid as long as the file's path, size, inode and times are the same, to the nanosecond. The time of change
-(ctime) is among them because every write sets it, also one that puts the time of modification back, as unpacking an
-archive does. A file system's clock is coarser than a nanosecond, so a file that changed just before it was
-hashed is not remembered: it could change once more within the same tick (git calls such an entry racily clean).
+A digest is valid as long as the file's path, size, inode and times (in nanoseconds) stay the same. The times include
+ctime, because every write sets it, even when the modification time is set back, as unpacking an archive does. File
+systems have a clock coarser than a nanosecond, so the digest of a file that changed just before it was hashed is not
+cached: the file could change again within the same tick (git calls such an entry racily clean).
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from pathlib import Path
 from mtcl.files import cache_folder, written_whole
 
 SETTLED_NS = 2_000_000_000
-"""Age from which a file's times tell every further change. The coarsest clock in use, that of FAT, has 2 s."""
+"""A file this old shows every later change in its times. The coarsest clock in use, FAT's, ticks every 2 s."""
 MAX_REMEMBERED = 20_000
-"""Files; the ones hashed longest ago are forgotten first."""
+"""Number of files in the cache; the ones hashed longest ago are dropped first."""
 Entry = tuple[tuple[int, ...], str]
-"""What identifies a file's content, and its digest."""
+"""Size, inode and times of a file, and its digest."""
 log = logging.getLogger("mtcl")
 _entries: dict[str, Entry] = {}
-"""By path, as far as this process knows."""
+"""This process's copy of the cache, by path."""
 
 
 def digest_files(paths: list[Path]) -> str:
-    """SHA-256 over the files' contents, whatever their names and places."""
+    """SHA-256 over the files' contents; their names and folders do not matter."""
     names = [os.path.realpath(path) for path in paths]
     if any(_digest_of(name) is None for name in names):
         _entries.update(_read_memo())
@@ -48,7 +48,7 @@ def digest_files(paths: list[Path]) -> str:
 
 
 def _digest_of(name: str) -> str | None:
-    """The remembered digest of a file that has not changed since."""
+    """The cached digest of a file, None if there is none or the file has changed."""
     identity, digest = _entries.get(name, ((), ""))
     return digest if identity == _identity(Path(name).stat()) else None
 
@@ -58,7 +58,7 @@ def _identity(stat: os.stat_result) -> tuple[int, ...]:
 
 
 def _hash(name: str) -> tuple[str, Entry | None]:
-    """The digest of a file, and an entry to remember if the file had settled before and stayed the same meanwhile."""
+    """The digest of a file, and an entry to cache if the file is old enough and did not change while it was read."""
     start = time.time_ns()
     with Path(name).open("rb") as file:
         before = os.fstat(file.fileno())
@@ -74,7 +74,7 @@ def _memo() -> Path:
 
 
 def _read_memo() -> dict[str, Entry]:
-    """What all processes have remembered; nothing if there is no such file, or a damaged one."""
+    """The cache that all processes share; empty if its file is missing or damaged."""
     try:
         content = json.loads(_memo().read_text(encoding="utf-8"))
         return {name: (tuple(identity), digest) for name, (identity, digest) in content.items()}
@@ -83,7 +83,7 @@ def _read_memo() -> dict[str, Entry]:
 
 
 def _write_memo(new: dict[str, Entry]) -> None:
-    """Add to what is remembered. A folder that cannot be written costs time at later starts, and is said once."""
+    """Add entries to the shared cache. Warns once if its folder cannot be written: later starts are then slower."""
     from filelock import FileLock
 
     try:
@@ -94,7 +94,7 @@ def _write_memo(new: dict[str, Entry]) -> None:
             with written_whole(_memo()) as path:
                 path.write_text(json.dumps(kept), encoding="utf-8")
     except OSError as error:
-        _warn(f"digests of data files cannot be kept in {_memo()} ({error}): each start reads all data")
+        _warn(f"digests of data files cannot be saved to {_memo()} ({error}): each start reads all data")
 
 
 @cache

@@ -1,4 +1,4 @@
-"""A data set of the Hugging Face Hub, or a local folder laid out as one, through `datasets`."""
+"""Reads a data set of the Hugging Face Hub, or a local folder with the same layout, through `datasets`."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
 
 
 def check_revision(repository: str, revision: str) -> None:
-    """Raise `TaskError` for a revision that can mean other rows tomorrow: a branch, a tag, a short hash."""
+    """Raise `TaskError` for a revision whose rows can change: a branch, a tag, a short hash."""
     if not isinstance(revision, str) or not re.fullmatch("[0-9a-f]{40}", revision):
         raise TaskError(
-            f"Hub({repository!r}, revision={revision!r}): give the full commit hash, 40 hexadecimal digits in small "
-            f"letters, which the data set's page on the Hub lists under its commits (a local folder takes any)"
+            f"Hub({repository!r}, revision={revision!r}): give the full commit hash, 40 hexadecimal digits in lower "
+            f"case; the data set's page on the Hub lists it under its commits (for a local folder, give any)"
         )
 
 
 def read_data_set(repository: str, revision: str, *, config: str | None, split: str) -> pa.Table:
-    """The rows of a split. Raises `DataError` that names repository, revision and split."""
+    """The rows of a split. Raises a `DataError` that names repository, revision and split."""
     folder = Path(repository)
     try:
         if not folder.is_dir():
             return _loaded(repository, name=config, split=split, revision=revision)
         with _plain_copy(folder) as (copy, converted):
             return _loaded(str(copy), name=config, split=split, cache_dir=str(converted))
-    except Exception as error:  # datasets raises a type of its own for each format and each stage
+    except Exception as error:  # datasets raises a different type for each format and stage
         raise DataError(f"cannot read {repository}@{revision} split {split!r}: {root_cause(error)}") from error
 
 
@@ -51,10 +51,11 @@ def _loaded(path: str, **options: Any) -> pa.Table:
 
 @contextmanager
 def _plain_copy(folder: Path) -> Iterator[tuple[Path, Path]]:
-    """The folder's files as links under a plain name, and a place for what `datasets` makes of them; both then go.
+    """Links to the folder's files under a plain name, and a folder for the files that `datasets` writes. Both are
+    removed at the end.
 
-    `datasets` takes a path for a pattern, so that `run[12]` is read as `run1`, and never removes its conversions. Their
-    memory stays mapped, on Windows with the file.
+    The plain name is needed because `datasets` reads a path as a pattern: `run[12]` becomes `run1`. It also never
+    removes its converted files. They stay memory-mapped, and on Windows a mapped file cannot be removed.
     """
     import datasets
 

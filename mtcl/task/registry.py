@@ -1,9 +1,9 @@
-"""Finds tasks: files by path, then installed packages, then the reference tasks that come with mtcl.
+"""Finds tasks: files, then installed packages, then the reference tasks that come with mtcl.
 
-Files are `tasks/**/*.py` of the working folder and of `--tasks_dir`/`MTCL_TASKS_DIR` (several joined as in PATH),
-loaded by path in sorted order; files whose name starts with an underscore are not tasks. Packages register modules
-under the entry-point group `mtcl.tasks`. A file that fails to load stays in the list with its error and is fatal
-only when chosen. A name found twice is an error that names both files, except that any task of the user's replaces
+Files are `tasks/**/*.py` in the working folder and in `--tasks_dir`/`MTCL_TASKS_DIR` (several are joined as in PATH),
+loaded in sorted order of their paths. Files whose name starts with an underscore are not tasks. Packages register
+their tasks under the entry-point group `mtcl.tasks`. A file that fails to load stays in the list with its error, which
+is raised only if the task is used. A name found twice is an error that names both files, but a user's task may replace
 a reference task.
 """
 
@@ -26,7 +26,7 @@ GROUP = "mtcl.tasks"
 
 @dataclass(frozen=True)
 class Entry:
-    """A task that was found, or the reason why it could not be loaded."""
+    """A task, or the reason why it could not be loaded."""
 
     name: str
     origin: str
@@ -36,7 +36,7 @@ class Entry:
 
 
 class Registry:
-    """All tasks by name. `registry[name]` gives an instance or says what is wrong."""
+    """All tasks by name. `registry[name]` returns an instance or raises `TaskError`."""
 
     def __init__(self, entries: list[Entry]) -> None:
         self.entries: dict[str, Entry] = {}
@@ -51,7 +51,7 @@ class Registry:
             raise TaskError(f"task {name!r} cannot be loaded: {entry.error}")
         try:
             return entry.task()
-        except Exception as error:  # a task's own __init__ is foreign code
+        except Exception as error:  # a task's __init__ is user code
             raise TaskError(f"task {name!r} cannot be made: {located(error, Path(entry.origin))}") from error
 
     def _add(self, entry: Entry) -> None:
@@ -64,7 +64,7 @@ class Registry:
 
 
 def discover(tasks_dir: str | Path | None = None) -> Registry:
-    """The registry of this working folder. `tasks_dir` adds to `MTCL_TASKS_DIR`."""
+    """The registry for this working folder. `tasks_dir` adds to `MTCL_TASKS_DIR`."""
     folders = [Path("tasks")]
     for named in (str(tasks_dir or ""), os.environ.get("MTCL_TASKS_DIR", "")):
         for given in filter(None, named.split(os.pathsep)):
@@ -86,7 +86,7 @@ def discover(tasks_dir: str | Path | None = None) -> Registry:
 
 
 def reference_folder() -> Path:
-    """The tasks that come with mtcl: inside an installed wheel, or `tasks/` of a checkout."""
+    """The folder of the tasks that come with mtcl: in an installed wheel, or `tasks/` in a checkout."""
     package = Path(__file__).resolve().parents[1]
     packaged = package / "reference_tasks"
     return packaged if packaged.is_dir() else package.parent / "tasks"
@@ -103,7 +103,7 @@ def _load_file(path: Path, *, is_reference: bool) -> Entry:
     try:
         spec.loader.exec_module(module)
         return Entry(name, str(path), task=_task_of(module, path), is_reference=is_reference)
-    except (Exception, SystemExit) as error:  # a task file is foreign code: what it raises is reported, and isolated
+    except (Exception, SystemExit) as error:  # a task file is user code: its errors must not affect other tasks
         del sys.modules[module_name]
         return Entry(name, str(path), error=located(error, path), is_reference=is_reference)
 
@@ -131,7 +131,7 @@ def _load_entry_point(point: importlib.metadata.EntryPoint) -> Entry:
         if not (isinstance(task, type) and issubclass(task, Task)):
             raise TaskError(f"entry point {point.value!r} is not a task class")
         if task.name != point.name:
-            raise TaskError(f"entry point {point.name!r} names the task {task.name!r}: give both one name")
+            raise TaskError(f"entry point {point.name!r} names the task {task.name!r}: give both the same name")
         return Entry(point.name, origin, task=task)
-    except (Exception, SystemExit) as error:  # as above: foreign code
+    except (Exception, SystemExit) as error:  # user code, as above
         return Entry(point.name, origin, error=located(error, Path(origin)))

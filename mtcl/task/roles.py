@@ -1,7 +1,7 @@
-"""The role of a column: what a pair construction reads in it, and so the type that every file gives it.
+"""Roles of columns. A pair construction declares the role of each column it reads, and the role determines its type.
 
-Files say different things about their types: Parquet has them, JSONL has them row by row, CSV has none. A reader that
-guesses types from the first rows is wrong where a later row differs, so it is told the role of each column instead.
+Parquet files have column types, JSONL files have a type per value, CSV files have none. A reader that guesses types
+from the first rows is wrong if a later row differs, so readers use the roles instead.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ if TYPE_CHECKING:
 
 
 class Role(StrEnum):
-    """What a column holds. The value is the wording in messages."""
+    """The content of a column. The value is the wording in messages."""
 
     TEXT = "text"
     ID = "text or integers"
-    """An id or a name: the integer 7 and the text "7" are equal."""
+    """An id or a name; the integer 7 and the text "7" are the same."""
     NUMBER = "numbers"
-    """Also decimals and truth values."""
+    """Decimals and booleans are accepted too."""
     TEXTS = "a list of strings"
     TEXT_OR_TEXTS = "text or lists of texts"
-    """In any mixture; a text counts as a list of one."""
+    """In any mixture; a text counts as a list with one element."""
     ANY = "values of any type"
-    """As the file has them."""
+    """With the types they have in the file."""
 
 
 def as_role(column: pa.ChunkedArray, role: Role) -> pa.ChunkedArray | None:
-    """The column in the one Arrow type of its role, decoded from a dictionary; None if it holds something else.
+    """The column in the Arrow type of its role, None if its type does not fit; dictionary columns are decoded.
 
-    Text is large strings, which unlike Arrow's plain ones do not end at 2 GiB; numbers are float64.
+    Text becomes large strings, which unlike Arrow's plain strings are not limited to 2 GiB; numbers become float64.
     """
     import pyarrow as pa
 
@@ -58,7 +58,7 @@ def as_role(column: pa.ChunkedArray, role: Role) -> pa.ChunkedArray | None:
 
 
 def hint(role: Role, *, found_lists: bool) -> str:
-    """What to do where lists were found in the place of text, or text in the place of lists; to append to a message."""
+    """Advice to append to a message where lists were found instead of text, or text instead of lists."""
     if role in (Role.TEXT, Role.ID) and found_lists:
         return ": for a text with a list of labels use Tags"
     if role is Role.TEXTS and not found_lists:
@@ -67,16 +67,16 @@ def hint(role: Role, *, found_lists: bool) -> str:
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether an Arrow type is one of strings."""
+    """Whether an Arrow type is a string type."""
     import pyarrow as pa
 
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or kind == pa.string_view())
 
 
 def is_list(kind: pa.DataType) -> bool:
-    """Whether an Arrow type is one of lists, of any length or of a fixed one.
+    """Whether an Arrow type is a list type, of variable or fixed length.
 
-    List views are not: pyarrow 26.0 casts them to lists without the last one's members.
+    List views are excluded: pyarrow 26.0 loses the last list's members when it casts them to lists.
     """
     import pyarrow as pa
 
@@ -105,7 +105,7 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _lists_of_one(texts: pa.LargeStringArray) -> pa.LargeListArray:
-    """A list of each text, and null for null."""
+    """Each text as a list with one element; null stays null."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc

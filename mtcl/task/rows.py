@@ -1,4 +1,4 @@
-"""A task's rows: the pairs of a split, and a fingerprint of everything that those pairs depend on."""
+"""The rows and pairs of a task's split, and a fingerprint of everything that the pairs depend on."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 HASHED_ROWS = 4096
-"""Rows of a table that are hashed at once."""
+"""Number of rows hashed at a time."""
 _digests: WeakKeyDictionary[Task, dict[tuple[str, Path | None], str]] = WeakKeyDictionary()
-"""Of the rows of a method `data`, which have to be made to be hashed."""
+"""Cached digests of rows from a method `data`, which has to run before its rows can be hashed."""
 
 
 def pairs_of(task: Task, split: str, root: Path | None) -> PairTable:
-    """The pairs of a task's split, from its rows. Raises `DataError` where none is left."""
+    """The pairs of a task's split, made from its rows. Raises `DataError` if there are none."""
     pairs = task.pairs.for_evaluation() if isinstance(task.pairs, Pairs) and split != "train" else task.pairs
     roles, corpus_roles = (pairs.columns(), pairs.corpus_columns()) if isinstance(pairs, Pairs) else (None, None)
     rows = rows_of(task, split, root, roles)
@@ -38,27 +38,29 @@ def pairs_of(task: Task, split: str, root: Path | None) -> PairTable:
     if not isinstance(table, PairTable):
         raise DataError(f"pairs must give a PairTable, not {type(table).__name__}: use mtcl.pair_table")
     if table.kind != kind_of(task):
-        raise DataError(f"a method `pairs` must give {kind_of(task)} pairs, not {table.kind}: derive a mtcl.Pairs")
+        raise DataError(
+            f"a method `pairs` must return {kind_of(task)} pairs, not {table.kind}: write a subclass of mtcl.Pairs"
+        )
     if not len(table.anchors):
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in table.skipped.items()) or "no rows"
-        raise DataError(f"no pair is left of {len(rows):,} rows ({reasons})")
+        raise DataError(f"{len(rows):,} rows make no pairs ({reasons})")
     return table
 
 
 def rows_of(
     task: Task, split: str, root: Path | None, roles: Mapping[str, Role] | None, *, rest: bool = False
 ) -> pa.Table:
-    """The rows of a split, in the columns that have a role; all columns without roles, or with `rest`."""
+    """The rows of a split with the columns that have a role; with all columns if `roles` is empty or `rest` is set."""
     if isinstance(task.data, Source):
         return as_table(task.data.select(split, root, roles or {}, rest=rest or not roles))
     return as_table(task.data(split, root))
 
 
 def pairs_fingerprint(task: Task, split: str, root: Path | None) -> str:
-    """Changes whenever the pairs of a task's split may have changed: its version, its declaration or its rows.
+    """Changes whenever the pairs of a task's split may have changed: the task's version, its declaration or its rows.
 
-    The declaration is what a team has written itself, too: the code of its own class of pairs, source or method.
-    What a method `data` does is known by the values of its rows.
+    The declaration includes the code of a team's own classes and methods for pairs and sources. For a method `data`,
+    its rows are hashed instead.
     """
     corpus = getattr(task.pairs, "corpus", None)
     splits = [split, corpus] if corpus and split != "train" else [split]
@@ -75,7 +77,7 @@ def _data_fingerprint(task: Task, split: str, root: Path | None) -> str:
     known = _digests.setdefault(task, {})
     if (split, root) not in known:
         rows, digest = as_table(task.data(split, root)), hashlib.sha256()
-        for start in range(0, len(rows), HASHED_ROWS):  # of values: Arrow's bytes differ between equal tables
+        for start in range(0, len(rows), HASHED_ROWS):  # hash values: Arrow's bytes differ between equal tables
             digest.update(repr(rows.slice(start, HASHED_ROWS).to_pydict()).encode())
         known[split, root] = digest.hexdigest()
     return known[split, root]

@@ -1,7 +1,7 @@
 """Where a task's rows come from: files under the data root, a data set on the Hub, or rows in the task file.
 
-A source is called with a split and the data root and returns an Arrow table; a task may instead define a method
-`data(self, split, root)` of the same signature. Files are read by `mtcl.task.reading`, the Hub through `datasets`.
+A source is called with a split and the data root and returns an Arrow table. A task may instead define a method
+`data(self, split, root)`. `mtcl.task.reading` reads files, `datasets` reads from the Hub.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Source(ABC):
-    """Rows of a task by split; `corpus` and the like are splits too."""
+    """Rows of a task by split; `corpus` is a split too."""
 
     @abstractmethod
     def __call__(self, split: str, root: Path | None) -> pa.Table:
@@ -36,9 +36,9 @@ class Source(ABC):
         """Changes whenever the rows may have changed; part of the token store's address."""
 
     def select(self, split: str, root: Path | None, roles: Mapping[str, Role], *, rest: bool = False) -> pa.Table:
-        """The rows with the named columns, each in a type that fits its role; with `rest` all other columns too.
+        """The rows with the named columns, each in a type that fits its role; with `rest`, all other columns too.
 
-        A source whose columns have types of their own can give all rows as they are, as this does.
+        The default returns all columns, which is right for a source whose columns have types.
         """
         return self(split, root)
 
@@ -47,9 +47,9 @@ class Source(ABC):
 class Files(Source):
     """`<root>/<folder>/<split>.parquet`, `.jsonl` or `.csv`, or a folder `<split>/` of Parquet shards.
 
-    `where` keeps the rows that have one of the given values in each of its columns, for example
-    `{"lang": ["spa", "por"]}`: several tasks can share a table. Each value must occur in the training split; a corpus
-    without such a column is kept whole.
+    `where` keeps only rows with one of the given values in each of its columns, for example
+    `{"lang": ["spa", "por"]}`, so several tasks can share a table. Each value must occur in the training split. A
+    corpus without the column is not filtered.
     """
 
     folder: str
@@ -59,7 +59,7 @@ class Files(Source):
         return self.select(split, root, {}, rest=True)
 
     def select(self, split: str, root: Path | None, roles: Mapping[str, Role], *, rest: bool = False) -> pa.Table:
-        """The rows that `where` keeps. With `rest`, roles count only in a CSV file, which has no types of its own."""
+        """The rows that `where` keeps. With `rest`, roles are used only for CSV files, which have no types."""
         asked = dict.fromkeys(self.where, Role.ANY) | dict(roles)
         found = read_split(self.paths(split, root), Wanted(asked, rest), optional=self.where.keys() - roles.keys())
         rows = found.rows
@@ -76,7 +76,7 @@ class Files(Source):
         return digest_files(self.paths(split, root)) + where
 
     def paths(self, split: str, root: Path | None) -> list[Path]:
-        """The files of a split, sorted. Raises `DataError` with what there is instead."""
+        """The files of a split, sorted. Raises a `DataError` that names similar files if there are none."""
         if root is None:
             raise DataError(
                 f"no data root for Files({self.folder!r}): give --data.root FOLDER or set MTCL_DATA "
@@ -105,8 +105,8 @@ class Files(Source):
 class Hub(Source):
     """A data set of the Hugging Face Hub at a pinned revision, or a local data-set folder.
 
-    `revision` is a full commit hash: a branch or a tag can move, and the token store would go on with the old rows.
-    `splits` maps our split names to the repository's where they differ, for example `{"validation": "dev"}`.
+    `revision` is a full commit hash: if a branch or a tag moved, the token store would still have the old rows.
+    `splits` maps our split names to the repository's if they differ, for example `{"validation": "dev"}`.
     """
 
     repository: str
@@ -129,7 +129,7 @@ class Hub(Source):
 
 @dataclass(frozen=True)
 class Rows(Source):
-    """Rows held in the task file itself, by split: for tests, samples and very small tasks."""
+    """Rows written in the task file itself, by split: for tests, samples and very small tasks."""
 
     train: list[dict[str, Any]] = field(default_factory=list)
     validation: list[dict[str, Any]] = field(default_factory=list)
@@ -148,7 +148,7 @@ class Rows(Source):
 
 
 def as_table(rows: Any) -> pa.Table:
-    """Rows as a task's own `data` method may return them (Arrow table, `datasets.Dataset`, dicts) as an Arrow table."""
+    """An Arrow table from any rows that a task's `data` method may return: a table, a `datasets.Dataset`, dicts."""
     import pyarrow as pa
 
     if isinstance(rows, pa.Table):
@@ -158,22 +158,22 @@ def as_table(rows: Any) -> pa.Table:
     if isinstance(rows, Iterable) and not isinstance(rows, str | bytes | Mapping):
         rows = list(rows)
         if not rows:
-            raise DataError("data gave no rows")
+            raise DataError("data returned no rows")
         try:
             names = dict.fromkeys(name for row in rows for name in row)
             return pa.table({name: [row.get(name) for row in rows] for name in names})
         except (pa.ArrowException, TypeError, AttributeError) as error:
             raise DataError(
-                f"rows cannot be read as a table: {root_cause(error)}; give dicts with equal keys"
+                f"rows cannot be read as a table: {root_cause(error)}; give dicts with the same keys"
             ) from error
-    raise DataError(f"data must give a pyarrow.Table, a datasets.Dataset or dicts, not {type(rows).__name__}")
+    raise DataError(f"data must return a pyarrow.Table, a datasets.Dataset or dicts, not {type(rows).__name__}")
 
 
 def _having(
     rows: pa.Table, column: str, values: Sequence[Any], what: str, known: Sequence[str], *, is_strict: bool
 ) -> pa.Table:
-    """The rows with one of `values` in `column`. Raises `DataError`, with what the column holds instead, if there is no
-    such row, or none for one of the values if `is_strict`. `known` are the names of all columns.
+    """The rows with one of `values` in `column`. Raises `DataError` if there are none, or if `is_strict` and one of the
+    values has none; the message names the column's values. `known` are the names of all columns.
     """
     import pyarrow as pa
     import pyarrow.compute as pc

@@ -1,10 +1,10 @@
-"""Duplicates of the first Quora data set (Gupta et al., AAAI 2018)."""
+"""Duplicate questions of the first Quora data set (Gupta et al., AAAI 2018)."""
 
 from mtcl import MAP, Duplicates, Files, Task
 
 
 class DuplicateQuestions(Task):
-    """A question -> another wording of it."""
+    """A question -> the same question in other words."""
 
     name = "duplicate_questions"
     owner = "@mtcl"

@@ -1,12 +1,10 @@
-"""Tweets of TweetEval (Barbieri et al., Findings of EMNLP 2020, arXiv 2010.12421), with the hashtags they were
-posted with.
-"""
+"""Tweets of TweetEval (Barbieri et al., Findings of EMNLP 2020, arXiv 2010.12421) and the hashtags they had."""
 
 from mtcl import NDCG, Files, Tags, Task
 
 
 class Hashtags(Task):
-    """A tweet without its hashtags -> the hashtags it had, of 173; several can be right."""
+    """A tweet without its hashtags -> the hashtags it had, out of 173; several can be correct."""
 
     name = "hashtags"
     owner = "@mtcl"

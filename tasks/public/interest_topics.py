@@ -1,4 +1,4 @@
-"""Headlines of the News Category Dataset (R. Misra, arXiv 2209.11429) in the selection of Bao et al., ICLR 2020."""
+"""Headlines of the News Category Dataset (R. Misra, arXiv 2209.11429), as selected by Bao et al., ICLR 2020."""
 
 from mtcl import MRR, Files, LabelText, Task
 

@@ -1,4 +1,4 @@
-"""Stack Exchange posts in the selection of TAKG (Wang et al., ACL 2019)."""
+"""Stack Exchange posts, as selected for TAKG (Wang et al., ACL 2019)."""
 
 from mtcl import NDCG, Files, QueryDocument, Task
 

@@ -1,10 +1,10 @@
-"""Stack Exchange posts in the selection of TAKG (Wang et al., ACL 2019)."""
+"""Stack Exchange posts, as selected for TAKG (Wang et al., ACL 2019)."""
 
 from mtcl import NDCG, Files, Tags, Task
 
 
 class StackexchangeTags(Task):
-    """A question -> its tags, of 371; several can be right."""
+    """A question -> its tags, out of 371; several can be correct."""
 
     name = "stackexchange_tags"
     owner = "@mtcl"

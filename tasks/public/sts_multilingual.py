@@ -4,7 +4,7 @@ from mtcl import Files, Scored, Spearman, Task
 
 
 class StsMultilingual(Task):
-    """Two sentences and how alike in meaning people find them, in 11 languages, 7 of them in training."""
+    """Two sentences and how similar in meaning people find them, in 11 languages, 7 of them in training."""
 
     name = "sts_multilingual"
     owner = "@mtcl"

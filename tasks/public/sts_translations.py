@@ -24,7 +24,7 @@ class StsTranslations(Task):
     ]
 
     def data(self, split: str, root: Path | None) -> pa.Table:
-        """A pair has one `pair_id` in all languages: each of its two sentences is joined with the English one."""
+        """Join each of a pair's two sentences with the English one: a pair has the same `pair_id` in all languages."""
         rows = Files("sts_multilingual")(split, root)
         is_english = pc.equal(rows["lang"], "en")
         english, others = rows.filter(is_english), rows.filter(pc.invert(is_english))

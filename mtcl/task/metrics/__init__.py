@@ -14,11 +14,11 @@ BASES: dict[Kind, type] = {
     Kind.GRADED: PairMetric,
     Kind.BINARY: PairMetric,
 }
-"""What a task's own metric derives from, by the kind of its pairs."""
+"""The base class of a task's own metric, by the kind of its pairs."""
 
 
 def suited(kind: Kind) -> list[str]:
-    """Names of the metrics that judge pairs of this kind."""
+    """Names of the metrics for pairs of this kind."""
     return [metric.__name__ for metric in ALL if kind in metric.kinds]
 
 

@@ -1,4 +1,4 @@
-"""What all metrics have in common: a name, and the kinds of pairs they judge; higher is better."""
+"""The base class of all metrics: a name, and the kinds of pairs the metric is for. Higher is better."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mtcl.types import Kind
 
 
 class Metric(ABC):
-    """A task's figure of merit; higher is better.
+    """Base class of metrics; higher is better.
 
     Example:
         >>> from mtcl import NDCG, Kind, Metric
@@ -18,9 +18,9 @@ class Metric(ABC):
     """
 
     kinds: ClassVar[frozenset[Kind]]
-    """Pairs it can judge."""
+    """The kinds of pairs it can evaluate."""
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """As in logs and tables, for example `ndcg@10`."""
+        """The name in logs and tables, for example `ndcg@10`."""

@@ -1,4 +1,4 @@
-"""Finding translations: top-1 accuracy in pools of one size, so that languages compare (Artetxe and Schwenk 2019)."""
+"""Finding translations: top-1 accuracy in equal pools, so that languages are comparable (Artetxe and Schwenk 2019)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from mtcl.types import Kind
 
 @dataclass(frozen=True)
 class BitextAccuracy(Metric):
-    """Share of texts whose nearest neighbour in the other language is their translation, both ways.
+    """Share of texts whose nearest neighbour in the other language is their translation, in both directions.
 
         accuracy = mean over languages of the mean over texts of (the nearest neighbour is the translation, 0 or 1)
 
-    A language's pairs are dealt to pools of `pool_size`, and a text looks for its translation in its pool, so that
-    languages compare; a language with fewer pairs is one smaller pool.
+    Each language's pairs are split into pools of `pool_size`, and each text is searched for in its own pool, so that
+    languages are comparable. A language with fewer pairs than that gets one smaller pool.
 
-    Shapes: no arrays, `mtcl.evaluation` ranks the pools with vectors (pool_size, D) of either language; from 0 to 1.
+    Shapes: none here; `mtcl.evaluation` ranks each pool from (pool_size, D) vectors per language. From 0 to 1.
     Source: the Tatoeba test of Artetxe and Schwenk 2019, arXiv 1812.10464.
 
     Args:

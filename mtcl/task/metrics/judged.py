@@ -1,6 +1,6 @@
-"""Metrics of judged pairs: cosines against scores or labels, from their ranks (scipy).
+"""Metrics of judged pairs, which compare the ranks of cosines with scores or labels (scipy).
 
-Only the order of cosines counts, so they need not be probabilities; equal cosines are one threshold, as in
+Only the order of the cosines counts, so they need not be probabilities. Equal cosines are one threshold, as in
 scikit-learn. Letter: P pairs.
 """
 
@@ -33,9 +33,9 @@ class PairMetric(Metric):
 
     @abstractmethod
     def __call__(self, cosine_P: FloatArray, scores_P: FloatArray) -> float:
-        """One figure from the cosine of each pair and its score or label, both (P,).
+        """The metric's value from the cosine and the score or label of each pair, both (P,).
 
-        NaN where all scores are equal.
+        NaN if all scores are equal.
         """
 
 
@@ -43,11 +43,11 @@ class PairMetric(Metric):
 class Spearman(PairMetric):
     """Rank correlation of cosines and scores, as the STS benchmark reports it.
 
-    With the ranks `r` of cosines and `s` of scores, equal values at the mean of their ranks:
+    With the ranks `r` of cosines and `s` of scores, where equal values get the mean of their ranks:
 
         spearman = cov(r, s) / (std(r) * std(s))
 
-    Shapes: cosines and scores (P,); a number from -1 to 1, and 0 where all cosines are equal.
+    Shapes: cosines and scores (P,); a number from -1 to 1, and 0 if all cosines are equal.
     Source: Spearman 1904; computed by `scipy.stats.spearmanr`.
 
     Example:
@@ -75,12 +75,12 @@ class Spearman(PairMetric):
 
 @dataclass(frozen=True)
 class AveragePrecision(PairMetric):
-    """Average precision of finding the pairs labelled 1 by their cosine.
+    """Average precision of the cosine as a detector of the pairs labelled 1.
 
         average_precision = mean over pairs p labelled 1 of (1s with cosine >= cos_p) / (pairs with cosine >= cos_p)
 
-    That is the sum over thresholds of the gain in recall times the precision there, `average_precision_score` of
-    scikit-learn.
+    This equals `average_precision_score` of scikit-learn: the sum over thresholds of the gain in recall times the
+    precision at that threshold.
 
     Shapes: cosines and labels 0 or 1, both (P,); a number from 0 to 1.
     Source: Zhu 2004, Recall, precision and average precision.
@@ -111,10 +111,10 @@ class AveragePrecision(PairMetric):
 
 @dataclass(frozen=True)
 class RocAuc(PairMetric):
-    """Share of couples of a pair labelled 1 and a pair labelled 0 in which the first has the higher cosine.
+    """The probability that a pair labelled 1 has a higher cosine than a pair labelled 0; equal cosines count half.
 
-    A couple of equal cosines counts as one half. From the ranks `r` of all cosines, equal ones at the mean of their
-    ranks, of P1 pairs labelled 1 and P0 labelled 0 (the statistic of Mann and Whitney):
+    With the ranks `r` of all cosines, where equal ones get the mean of their ranks, and P1 pairs labelled 1 and P0
+    labelled 0 (the Mann-Whitney statistic):
 
         roc_auc = (sum of r over pairs labelled 1 - P1 * (P1 + 1) / 2) / (P1 * P0)
 

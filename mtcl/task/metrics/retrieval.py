@@ -1,7 +1,7 @@
-"""Retrieval metrics of each query over its whole pool, vectorised over queries; higher is better.
+"""Retrieval metrics of each query over its whole pool, vectorised over queries. Higher is better.
 
-Definitions as in torchmetrics (`tests/test_metrics.py` compares each to 1e-6), which scores one query at a time
-and takes about 80 times as long. Letters: N queries, K ranks looked at.
+The definitions are those of torchmetrics (`tests/test_metrics.py` compares each to 1e-6), which scores one query at a
+time and takes about 80 times as long. Letters: N queries, K ranks.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ BoolArray = npt.NDArray[np.bool_]
 class RankingMetric(Metric):
     """Scores the ranking of the pool for each query.
 
-    `hits_NK` says of the candidate at rank k (0 is the best) whether it is relevant to query n; `num_relevant_N` is the
-    number of relevant candidates in the whole pool. `depth` is how many ranks the metric needs; None is all of them.
+    `hits_NK` is True where the candidate at rank k (0 is the best) is relevant to query n. `num_relevant_N` is the
+    number of relevant candidates in the whole pool. `depth` is the number of ranks the metric needs, None for all.
 
     Example:
         >>> import numpy as np
@@ -47,7 +47,7 @@ class RankingMetric(Metric):
 
 @dataclass(frozen=True)
 class AtK(RankingMetric):
-    """A metric of the first `k` ranks: the base of those that have one.
+    """Base class of metrics that look at the first `k` ranks.
 
     Args:
         k: Ranks that count, at least 1.
@@ -130,11 +130,11 @@ class Recall(AtK):
 
 @dataclass(frozen=True)
 class Accuracy(AtK):
-    """1 if any of the first `k` is relevant (hit rate); with `k=1` the accuracy of nearest-label classification.
+    """1 if any of the first `k` is relevant (hit rate); with `k=1`, the accuracy of nearest-label classification.
 
         accuracy = max over i <= k of h_i,   with the hit h_i at rank i, 0 or 1
 
-    Shapes: hits (N, K) with K up to k or more, numbers of relevant candidates (N,), which do not count; scores (N,).
+    Shapes: hits (N, K) with K up to k or more, numbers of relevant candidates (N,), which are not used; scores (N,).
     Source: the hit rate of torchmetrics, `retrieval_hit_rate`.
 
     Args:
@@ -159,7 +159,7 @@ class MRR(RankingMetric):
 
         mrr = 1 / (rank of the first relevant candidate, 1 for the best); the mean over queries is MRR
 
-    Shapes: hits (N, K) over the whole pool, numbers of relevant candidates (N,), which do not count; scores (N,).
+    Shapes: hits (N, K) over the whole pool, numbers of relevant candidates (N,), which are not used; scores (N,).
     Source: Voorhees 1999, The TREC-8 question answering track report.
 
     Example:

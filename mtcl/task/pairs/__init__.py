@@ -1,8 +1,8 @@
-"""From rows to pairs: which texts belong together, and the keys that say which are never negatives.
+"""Pair constructions: they turn rows into pairs, with keys that say which texts are never negatives of each other.
 
 A pair construction is called with the rows of a split (and, for evaluation, its corpus) and returns a `PairTable`:
-integers into a table of distinct texts, plus keys. A task may instead define `pairs(self, rows, corpus=None)` that
-returns one, most easily through `pair_table`.
+indices into a table of distinct texts, plus keys. A task may instead define a method
+`pairs(self, rows, corpus=None)` that returns one; the easiest way is `pair_table`.
 """
 
 from mtcl.task.pairs.augmented import Augmented

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Augmented(Pairs):
-    """Texts without any label: each is its own positive, encoded twice with different dropout.
+    """Texts without labels: each text is its own positive, encoded twice with different dropout.
 
-    Evaluation asks for a text by the first half of its words, among all texts of the split.
+    In evaluation, the first half of a text's words is the query that has to find the text among all of the split.
     """
 
     text: str = "text"

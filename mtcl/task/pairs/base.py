@@ -1,4 +1,4 @@
-"""What all ways to make pairs have in common."""
+"""The base class of all pair constructions."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 
 def training_only(default: Any) -> Any:
-    """A field of a way to make pairs that only training uses: a column that other splits need not have, a limit."""
+    """A field of a pair construction that only training uses: a column that other splits may lack, or a limit."""
     return field(default=default, metadata={"training_only": True})
 
 
 class Pairs(ABC):
-    """A way to make pairs from rows. Frozen dataclasses whose fields name columns.
+    """A pair construction: makes pairs from rows. Subclasses are frozen dataclasses whose fields name columns.
 
-    A subclass of your own (`kind` other than positives, several tasks that pair alike) marks what only training uses
-    with `training_only(default)`. It gets all columns of the rows, with the types that the files give them, unless it
-    says in `columns` which ones it reads.
+    Write your own subclass for a `kind` other than positives, or to share a construction between tasks. Mark fields
+    that only training uses with `training_only(default)`. The subclass gets all columns of the rows, with the types
+    they have in the files, unless its `columns` lists those it reads.
     """
 
     kind: ClassVar[Kind] = Kind.POSITIVE
@@ -35,7 +35,7 @@ class Pairs(ABC):
         """The pairs of `rows`. Raises `DataError` for missing or wrongly typed columns."""
 
     def columns(self) -> dict[str, Role] | None:
-        """The columns that are read from the rows, and the role of each; None for all of them, as they are."""
+        """The columns to read and the role of each; None for all columns, with the types they have."""
         return None
 
     def corpus_columns(self) -> dict[str, Role] | None:
@@ -44,13 +44,13 @@ class Pairs(ABC):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        if "__call__" in vars(cls):  # it may read other columns than the class that it derives from
+        if "__call__" in vars(cls):  # it may read other columns than its base class
             for name in ("columns", "corpus_columns"):
                 if name not in vars(cls):
                     setattr(cls, name, getattr(Pairs, name))
 
     def for_evaluation(self) -> Pairs:
-        """With the defaults of what only training uses."""
+        """A copy in which training-only fields have their defaults."""
         itself: Any = self
         unused = {one.name: one.default for one in fields(itself) if one.metadata.get("training_only")}
         return replace(itself, **unused)  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""Pairs from groups of like texts: clusters with an id, or chains of duplicates."""
+"""Pairs from groups of similar texts: clusters with an id, or chains of duplicates."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cluster(Pairs):
-    """Posts of one cluster or story: the positive of a post is another post of it, drawn afresh in each epoch.
+    """Posts of one cluster or story: a post's positive is another post of its cluster, drawn again in each epoch.
 
-    Evaluation ranks all posts of the split but the query itself. With `max_pairs` a larger cluster gives only that
-    many pairs an epoch, of posts drawn afresh, so that a few stories do not fill the batches.
+    Evaluation ranks all posts of the split except the query. With `max_pairs`, a larger cluster gives only that many
+    randomly drawn pairs per epoch, so that a few stories do not fill the batches.
     """
 
     text: str = "text"
@@ -45,9 +45,9 @@ class Cluster(Pairs):
 
 @dataclass(frozen=True)
 class Duplicates(Pairs):
-    """Two texts of equal meaning; texts connected by any chain of pairs are never negatives of each other.
+    """Two texts with the same meaning; texts connected by a chain of pairs are never negatives of each other.
 
-    Evaluation ranks all texts of the split but the query itself. `negatives` as in `QueryDocument`.
+    Evaluation ranks all texts of the split except the query. `negatives` is as in `QueryDocument`.
     """
 
     anchor: str = "anchor"

@@ -1,4 +1,4 @@
-"""Columns of rows by their roles: present, of the right type, without nulls and blanks; what is left out is counted."""
+"""Columns by role: checks that they exist and have the right type, drops null and blank texts, and counts the drops."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def column(rows: pa.Table, name: str, role: Role, *, known: Sequence[str] | None = None) -> pa.ChunkedArray:
-    """A column in the type of its role. `known` are all columns' names, where `rows` has only some of them.
+    """A column in the type of its role. If `rows` has only some of the columns, `known` has the names of all.
 
-    Raises `DataError` if the column is missing, or holds something else.
+    Raises `DataError` if the column is missing or has the wrong type.
     """
     import pyarrow as pa
 
@@ -37,7 +37,7 @@ def column(rows: pa.Table, name: str, role: Role, *, known: Sequence[str] | None
 
 
 def clean(rows: pa.Table, *texts: str) -> tuple[pa.Table, dict[str, int]]:
-    """The rows whose text columns are neither null nor blank, and the number left out by reason."""
+    """The rows whose text columns are neither null nor blank, and the number of other rows by reason."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -60,7 +60,7 @@ def text_column(rows: pa.Table, name: str) -> pa.LargeStringArray:
 
 
 def id_column(rows: pa.Table, name: str) -> pa.LargeStringArray:
-    """A column of ids as strings; a null id is an error, for it would tie strangers together."""
+    """A column of ids as strings; a null id is an error, because it would link unrelated rows."""
     ids = _whole(column(rows, name, Role.ID))
     if ids.null_count:
         raise DataError(f"column {name!r} has {ids.null_count} null ids: give each row an id or leave the row out")
@@ -83,7 +83,7 @@ def texts_column(rows: pa.Table, name: str) -> pa.LargeListArray:
 def negatives_column(rows: pa.Table, names: str | tuple[str, ...]) -> tuple[pa.Array, IntArray] | None:
     """Hard negatives of all named columns: the texts, and the row of each; None if no column is named.
 
-    A column holds a text or a list of texts in each row; nulls and blanks are not negatives.
+    Each row of a column has a text or a list of texts; nulls and blanks are skipped.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -99,7 +99,7 @@ def negatives_column(rows: pa.Table, names: str | tuple[str, ...]) -> tuple[pa.A
 
 
 def names_of(names: str | tuple[str, ...]) -> tuple[str, ...]:
-    """Names of columns that are given as one name or several."""
+    """One or several column names, as a tuple."""
     return (names,) if isinstance(names, str) else names
 
 

@@ -1,8 +1,8 @@
-"""Keys: 64-bit hashes that link texts to what they stand for, so that related texts are never negatives of each other.
+"""Keys: 64-bit hashes that mark related texts. Two texts that share a key are never negatives of each other.
 
-Two texts that share a key are never negatives. Every text carries the key of itself, compared without case and
-spacing, and every anchor the keys of all its positives in the table, so a plain table of two columns is protected too.
-Ids (a document, a cluster, a connected component) give further keys.
+Every text has its own key, which ignores case and spacing, and every anchor also has the keys of all its positives in
+the table, so this works for a plain table of two columns too. Ids (of a document, a cluster, a connected component)
+give more keys.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
 
 
 class Links(NamedTuple):
-    """`texts[i]` stands for `ids[i]`: a document id, a cluster, a connected component."""
+    """`texts[i]` belongs to `ids[i]`: a document id, a cluster, a connected component."""
 
     texts: pa.Array
     ids: pa.Array
 
 
 def text_key(text: str) -> int:
-    """The key of a text itself: equal for texts that differ only in case and spacing."""
+    """A text's own key: the same for texts that differ only in case and spacing."""
     return _signed(xxhash.xxh3_64_intdigest(("text:" + " ".join(text.split()).casefold()).encode()))
 
 
 def id_key(name: str) -> int:
-    """The key of a document id, cluster or component; another one than the key of a text that reads the same."""
+    """The key of a document id, cluster or component; it differs from the key of a text with the same characters."""
     return _signed(xxhash.xxh3_64_intdigest(("id:" + name).encode()))
 
 
 def text_keys(texts: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    """The key of each text itself."""
+    """Each text's own key."""
     return np.fromiter((text_key(t.as_py()) for t in texts), dtype=np.int64, count=len(texts))
 
 
@@ -47,9 +47,9 @@ def _signed(value: int) -> int:
 
 
 def keys_of(texts: pa.Array, known: Sequence[tuple[IntArray, IntArray]], links: Sequence[Links]) -> Ragged:
-    """Each text's own key, those of its known positives (anchors, positives), and those of the ids it stands for.
+    """Each text's own key, the keys of its positives in `known` (anchors, positives), and of its ids in `links`.
 
-    Texts that are equal but for case and spacing have one key of their own, and all keys in common.
+    Texts that differ only in case and spacing get the same keys.
     """
     own = text_keys(texts)
     rows: list[IntArray] = [np.arange(len(texts))]
@@ -67,7 +67,7 @@ def keys_of(texts: pa.Array, known: Sequence[tuple[IntArray, IntArray]], links: 
 
 
 def index_in(values: pa.Array, among: pa.Array) -> IntArray:
-    """Position of each value among distinct ones, -1 where it is none of them."""
+    """Position of each value in `among`, which has distinct values; -1 if it is not there."""
     import pyarrow.compute as pc
 
     found = pc.fill_null(pc.index_in(values.cast(among.type), value_set=among), -1)

@@ -1,4 +1,4 @@
-"""Pairs from labels whose names can be read: a post and its label's text, or two posts of one label."""
+"""Pairs from labels with meaningful names: a post and its label's text, or two posts with the same label."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LabelText(Pairs):
-    """A post and its one label; evaluation ranks the texts of all labels of the split.
+    """A post with a single label; evaluation ranks the texts of all labels of the split.
 
-    `by` says what the positive is: the label's text, an example (another post of it, drawn afresh in each epoch), or
-    both in turn. Examples taught more than label texts in NV-Embed (arXiv 2405.17428, table 4).
+    `by` selects the positive: the label's text, an example (another post with that label, drawn again in each epoch),
+    or both. In NV-Embed, examples gave better results than label texts (arXiv 2405.17428, table 4).
     """
 
     text: str = "text"
@@ -44,9 +44,9 @@ class LabelText(Pairs):
 
 @dataclass(frozen=True)
 class Tags(Pairs):
-    """A post and each of its several tags (a list column): one pair a tag; no tag of a post is ever its negative.
+    """A post with several tags (a list column): one pair per tag. A post's tags are never its negatives.
 
-    `by` as in `LabelText`.
+    `by` is as in `LabelText`.
     """
 
     text: str = "text"
@@ -76,6 +76,6 @@ class Tags(Pairs):
 
 
 def check_by(by: By, owner: str) -> None:
-    """Raise `TaskError` for a value that is none of the three."""
+    """Raise `TaskError` for an unknown value."""
     if by not in ("label", "example", "both"):
         raise TaskError(f"{owner}(by={by!r}): give 'label', 'example' or 'both'")

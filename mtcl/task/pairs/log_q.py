@@ -1,5 +1,5 @@
-"""How often each text is drawn: exact from the table, for the logQ correction of a softmax over sampled candidates
-(Bengio and Senecal 2008; Yi et al. 2019, "Sampling-bias-corrected neural modeling").
+"""How often each text is drawn, computed exactly from the table. The logQ correction of a softmax over sampled
+candidates needs it (Bengio and Senecal 2008; Yi et al. 2019, "Sampling-bias-corrected neural modeling").
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Shares = npt.NDArray[np.floating[Any]]
 def log_shares(table: PairTable) -> tuple[Shares, Shares]:
     """(T,), (T,) float32: log of the share of an epoch's pairs in which a text is the anchor, and the positive.
 
-    A text that never has a role counts as if it had it once.
+    A text that never has a role counts as if it had that role once.
     """
     size, num_pairs = len(table.texts), len(table.anchors)
     is_fixed = table.anchors != DRAWN

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Parallel(Pairs):
-    """A text and its translation into any number of languages; all translations of one text are related.
+    """A text and its translations into any number of languages; all translations of one text are related.
 
-    Either each row has one translation in `target` and its language in the column `language`, or each row has many:
-    `target` names several columns and a language is named as its column (an empty cell is no translation).
-    Evaluation finds each text's translation in pools of one size and language, and back.
+    Either each row has one translation, in the column `target`, and its language in the column `language`; or `target`
+    names several columns, one per language, and the column names are the languages (a cell may be empty).
+    Evaluation searches for each text's translation in both directions, in pools of one size and one language.
     """
 
     kind: ClassVar[Kind] = Kind.PARALLEL

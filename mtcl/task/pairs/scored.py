@@ -1,4 +1,4 @@
-"""Pairs that come with a judgement: a graded score, or 0 and 1 (the kind LiPost trains on, arXiv 2405.11344)."""
+"""Judged pairs: with a graded score, or labelled 0 or 1 (as in LiPost, arXiv 2405.11344)."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Scored(Pairs):
-    """Two texts and a graded score between `low` and `high`; evaluation compares the order of scores with cosines.
+    """Two texts and a graded score between `low` and `high`; evaluation compares the ranks of scores and cosines.
 
-    `language` names a column: then each language is evaluated by itself. `group` names a column of ids of what belongs
-    together, as a pair and its translations: intervals take those for one observation.
+    With `language`, the name of a column, each language is evaluated separately. `group` names a column of ids for
+    rows that belong together, such as a pair and its translations: confidence intervals count them as one observation.
     """
 
     kind: ClassVar[Kind] = Kind.GRADED
@@ -56,9 +56,9 @@ class Scored(Pairs):
 
 @dataclass(frozen=True)
 class Labelled(Pairs):
-    """Two texts and whether they belong together (1) or not (0); evaluation is that of a detector of the ones.
+    """Two texts and whether they belong together (1) or not (0); evaluation is that of a classifier.
 
-    `group` as in `Scored`.
+    `group` is as in `Scored`.
     """
 
     kind: ClassVar[Kind] = Kind.BINARY

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class QueryDocument(Pairs):
-    """A query and a document that answers it; evaluation searches `corpus` (a split) or else the documents of the rows.
+    """A query and a document that answers it; evaluation searches the split `corpus` if given, or the rows' documents.
 
-    `document_id` names a column of ids shared by rows and corpus: two documents of one id are one document.
-    `negatives` names columns of hard negatives: a text each, or a list of texts of any length.
+    `document_id` names a column of ids in both rows and corpus: documents with the same id are the same document.
+    `negatives` names columns of hard negatives: each row has a text, or a list of texts of any length.
     """
 
     query: str = "query"

@@ -1,9 +1,9 @@
-"""Which rows share a key: pure functions on plain arrays, for every part of mtcl that asks on the host.
+"""Which rows share a key: pure functions on numpy arrays.
 
-Two texts that share a key are never negatives of each other (`keys.py` makes the keys). Evaluation asks about every
-query and candidate, mining about each anchor and its nearest neighbours, leaks about single keys; duplicates and the
-units of an interval are the components that shared keys tie together. In a training step the same question is put to
-tensors (`mtcl.losses.relation`).
+Two texts that share a key are never negatives of each other (`keys.py` makes the keys). Evaluation compares all
+queries with all candidates, mining compares each anchor with its nearest neighbours, and the leak check looks up
+single keys. Duplicates and the units of confidence intervals are connected components of rows that share keys. The
+training step has its own version for tensors (`mtcl.losses.relation`).
 
 Letters: N rows, C candidates, K chosen candidates of a row, T distinct keys.
 """
@@ -19,12 +19,12 @@ import numpy as np
 from mtcl.types import BoolArray, IntArray, Ragged
 
 BLOCK = 1 << 20
-"""Keys that are read at a time where they may be memory-mapped."""
+"""Number of keys that are read at a time, since they may be memory-mapped."""
 
 
 @dataclass(frozen=True)
 class Carriers:
-    """Which of C candidates carries which key: the sorted distinct keys (T,), and per candidate their places there."""
+    """The keys of C candidates: the sorted distinct keys (T,), and for each candidate its keys' positions in them."""
 
     keys_T: IntArray
     places: Ragged
@@ -34,17 +34,17 @@ class Carriers:
 
     @cached_property
     def num_carriers(self) -> IntArray:
-        """(T,) candidates that carry each key."""
+        """(T,) number of candidates that have each key."""
         return np.bincount(self.places.values, minlength=len(self.keys_T))
 
     @cached_property
     def matrix(self) -> Any:
-        """(C, T) a sparse matrix, 1 where the candidate carries the key."""
+        """(C, T) a sparse matrix, 1 where the candidate has the key."""
         return _matrix(_owners(self.places), self.places.values, shape=(len(self), len(self.keys_T)))
 
 
 def carriers_of(keys: Ragged) -> Carriers:
-    """`keys` has a row for each candidate."""
+    """The carriers for `keys`, which has a row for each candidate."""
     distinct, places = np.unique(keys.values, return_inverse=True)
     return Carriers(distinct, Ragged(keys.offsets, places))
 
@@ -58,7 +58,7 @@ def shares_key(keys: Ragged, carriers: Carriers) -> BoolArray:
 
 
 def shares_key_with(keys: Ragged, carriers: Carriers, chosen_NK: IntArray) -> BoolArray:
-    """(N, K): whether a row shares a key with the candidates that are chosen for it. A choice of -1 is none: False."""
+    """(N, K): whether a row shares a key with each of its chosen candidates; False for -1 (no candidate)."""
     rows, places = _carried(keys, carriers)
     chosen = np.flatnonzero(chosen_NK.ravel() >= 0)
     theirs = carriers.places.take(chosen_NK.ravel()[chosen])
@@ -71,13 +71,13 @@ def shares_key_with(keys: Ragged, carriers: Carriers, chosen_NK: IntArray) -> Bo
 
 
 def most_sharing(keys: Ragged, carriers: Carriers) -> int:
-    """An upper bound of the candidates that share a key with any one row: one that shares two counts twice."""
+    """Upper bound on the candidates that share a key with any single row: one that shares two keys counts twice."""
     rows, places = _carried(keys, carriers)
     return int(np.bincount(rows, weights=carriers.num_carriers[places]).max(initial=0))
 
 
 def occurring(keys_T: IntArray, among: IntArray, *, block: int = BLOCK) -> BoolArray:
-    """(T,): which of the sorted distinct keys are in `among`, which is read in blocks and may be memory-mapped."""
+    """(T,): which of the sorted distinct keys are in `among`. It is read in blocks and may be memory-mapped."""
     found_T = np.zeros(len(keys_T), dtype=np.bool_)
     for start in range(0, len(among), block):
         places, is_there = _find(among[start : start + block], keys_T)
@@ -86,7 +86,7 @@ def occurring(keys_T: IntArray, among: IntArray, *, block: int = BLOCK) -> BoolA
 
 
 def components(keys: Ragged) -> IntArray:
-    """(N,) the number of each row's component: rows that share a key are in one, and so is what a chain of them ties.
+    """(N,) the number of each row's connected component; rows that share a key are connected.
 
     Components are numbered in the order of their first rows.
     """
@@ -96,7 +96,7 @@ def components(keys: Ragged) -> IntArray:
 
 
 def connected(ones: IntArray, others: IntArray, *, size: int) -> IntArray:
-    """(size,) the number of each node's component, where an edge leads from `ones[i]` to `others[i]`."""
+    """(size,) the number of each node's connected component; edge i connects `ones[i]` and `others[i]`."""
     from scipy.sparse.csgraph import connected_components
 
     found: IntArray = connected_components(_matrix(ones, others, shape=(size, size)), directed=False)[1]
@@ -104,13 +104,13 @@ def connected(ones: IntArray, others: IntArray, *, size: int) -> IntArray:
 
 
 def _carried(keys: Ragged, carriers: Carriers) -> tuple[IntArray, IntArray]:
-    """Row and place among the carriers' keys of each key that some candidate carries."""
+    """For each key that some candidate has: its row, and its position among the carriers' keys."""
     places, is_there = _find(keys.values, carriers.keys_T)
     return _owners(keys)[is_there], places[is_there]
 
 
 def _find(keys: IntArray, keys_T: IntArray) -> tuple[IntArray, BoolArray]:
-    """Where each key is among sorted distinct ones, and whether it is there at all."""
+    """The position of each key among sorted distinct ones, and whether it is there at all."""
     if not len(keys_T):
         return np.zeros(len(keys), dtype=np.int64), np.zeros(len(keys), dtype=np.bool_)
     places = np.searchsorted(keys_T, keys).clip(max=len(keys_T) - 1)
@@ -123,7 +123,7 @@ def _owners(keys: Ragged) -> IntArray:
 
 
 def _matrix(rows: IntArray, columns: IntArray, *, shape: tuple[int, int]) -> Any:
-    """A sparse matrix of ones; a couple that is given twice counts twice."""
+    """A sparse matrix of ones; a (row, column) that is given twice counts twice."""
     from scipy.sparse import coo_array
 
     return coo_array((np.ones(len(rows), dtype=np.int32), (rows, columns)), shape=shape).tocsr()

@@ -1,4 +1,4 @@
-"""The table of pairs: integers into distinct texts, pairs without repetition, and keys."""
+"""The table of pairs: distinct texts, distinct pairs as indices into them, and keys."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 By = Literal["label", "example", "both"]
 DRAWN = -1
-"""In the place of an anchor: a member of the pair's group, drawn afresh in each epoch."""
+"""Used as an anchor: a member of the pair's group, drawn again in each epoch."""
 
 
 @dataclass(frozen=True)
 class PairTable:
     """Pairs as columns of integers; T distinct texts, P pairs.
 
-    `positives` holds text indices, or group indices where `groups` is given: then the positive is a member of the group
-    other than the anchor, drawn afresh in each epoch. `negatives` has a row of text indices for each pair. `scores`
-    (P,) are 0 to 1, `languages` (P,) index `language_names`. `queries` search `candidates` in evaluation; with
-    `exclude_self` a query never finds itself. With `tied` what shares a key is no independent observation: queries of
-    one document, posts of one story (labels, which all posts share, tie nothing). `skipped` counts the rows left out,
-    by reason.
+    `positives` holds text indices. With `groups` it holds group indices instead: the positive is then a member of the
+    group other than the anchor, drawn again in each epoch. `negatives` has a row of text indices for each pair.
+    `scores` (P,) are 0 to 1, `languages` (P,) index `language_names`. In evaluation `queries` search `candidates`; with
+    `exclude_self` a query never finds itself. With `tied`, items that share a key are not independent observations:
+    queries of one document, posts of one story (but not posts of one label). `skipped` counts the rows left out, by
+    reason.
     """
 
     texts: pa.LargeStringArray
@@ -65,11 +65,11 @@ def pair_table(
     tied: bool = False,
     skipped: dict[str, int] | None = None,
 ) -> PairTable:
-    """Distinct texts, pairs without repetition, and keys, from string columns of equal length.
+    """A `PairTable` from string columns of equal length: distinct texts, distinct pairs, and keys.
 
     Keys come from each text, from each anchor's positives (unless pairs are scored) and from `links`. `negatives` are
-    texts and the number of the pair that each belongs to. `queries` are texts to search with and what each is to find;
-    the anchors if not given.
+    texts and the number of each one's pair. `queries` are the texts to search with and the text that each should find;
+    by default the anchors and positives.
     """
     skipped = dict(skipped or {})
     asked = queries or ()
@@ -109,9 +109,9 @@ def pair_table(
 def cluster_table(
     members: pa.Array, clusters: pa.Array, *, max_pairs: int | None = None, skipped: dict[str, int] | None = None
 ) -> PairTable:
-    """Pairs of a member of a cluster with another one of it, at most `max_pairs` a cluster and epoch.
+    """Pairs of two members of a cluster, at most `max_pairs` per cluster and epoch.
 
-    A member alone in its cluster is left out.
+    A member that is alone in its cluster is left out.
     """
     skipped = dict(skipped or {})
     texts, names = _distinct(members), clusters.unique()
@@ -146,7 +146,7 @@ def label_table(
     negatives: tuple[pa.Array, IntArray] | None = None,
     skipped: dict[str, int] | None = None,
 ) -> PairTable:
-    """Pairs of a text with its label's text, with another text of the label, or both; labels are the candidates."""
+    """Pairs of a text with its label's text, with another text of that label, or both; the candidates are labels."""
     table = pair_table(members, labels, candidates=labels, negatives=negatives, skipped=skipped)
     if by == "label":
         return table
@@ -179,7 +179,7 @@ def label_table(
 
 
 def first_of_equals(*columns: IntArray) -> IntArray:
-    """For each row the first one that has the same values in all columns."""
+    """For each row, the first row with the same values in all columns."""
     order = np.lexsort(columns)
     is_new = np.zeros(len(order), dtype=bool)
     is_new[:1] = True
@@ -191,7 +191,7 @@ def first_of_equals(*columns: IntArray) -> IntArray:
 
 
 def _capped(anchors: IntArray, target: IntArray, groups: Ragged, max_pairs: int) -> tuple[IntArray, IntArray]:
-    """Pairs of clusters above the cap give way to `max_pairs` pairs with drawn anchors."""
+    """Replace the pairs of clusters above the cap by `max_pairs` pairs with drawn anchors."""
     large = np.flatnonzero(groups.lengths() > max_pairs)
     kept = ~np.isin(target, large)
     drawn = np.repeat(large, max_pairs)

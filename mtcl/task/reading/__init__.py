@@ -1,6 +1,6 @@
-"""Rows of local files, read by pyarrow: each column by its role, never by a guess from the first rows.
+"""Reads rows of local files with pyarrow. A column's role determines its type; types are never guessed.
 
-A path is a name and nothing else: no pattern, no `~`, no address. Nothing is copied to another folder.
+Paths are taken literally: no patterns, no `~`, no URLs. Nothing is copied to another folder.
 """
 
 from mtcl.task.reading.part import Wanted

@@ -1,4 +1,4 @@
-"""CSV: every value is text until a column's role, or all of its values together, say that it is a number."""
+"""CSV: every column is text unless its role, or all of its values, say that it has numbers."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
     from pyarrow import csv
 
 BLOCK = 1 << 26
-"""Bytes that are parsed at once: the longest row."""
+"""Bytes that are parsed at once; also the limit for a single row."""
 FORMS = {
     "int64": r"^-?(0|[1-9][0-9]{0,17})$",
     "float64": r"^-?((0|[1-9][0-9]{0,14})\.?|(0|[1-9][0-9]*)?\.[0-9]+)([eE][+-]?[0-9]+)?$",
     "bool": r"^([Tt]rue|TRUE|[Ff]alse|FALSE)$",
 }
-"""What a column's values look like, by the type that they then have."""
+"""The form of a column's values for each type."""
 
 
 def read_csv(path: Path, wanted: Wanted) -> Part:
-    """Columns of text and ids are as they are written (1984, true, 007), quoted or not; an empty cell is null.
+    """Values of text and id columns stay as they are written (1984, true, 007), quoted or not; an empty cell is null.
 
-    A column without a role that holds nothing but numbers has numbers. Each row must have as many cells as the header.
+    A column without a role becomes numbers if all its values are. Each row must have as many cells as the header.
     """
     import pyarrow as pa
 
@@ -35,7 +35,7 @@ def read_csv(path: Path, wanted: Wanted) -> Part:
             return Part(pa.table({}), [])
     names = _header(path)
     if len(set(names)) < len(names):
-        raise DataError(f"{path} has two columns of one name: {', '.join(names)}")
+        raise DataError(f"{path} has two columns with the same name: {', '.join(names)}")
     chosen = names if wanted.rest else [name for name in names if name in wanted.roles]
     rows = _as_written(path, chosen or names[:1])
     return Part(pa.table({name: _typed(rows[name], name, wanted, path) for name in chosen}), names)
@@ -63,7 +63,7 @@ def _as_written(path: Path, names: list[str]) -> pa.Table:
         null_values=[""],
         strings_can_be_null=True,
     )
-    for with_threads in (True, False):  # only one thread can tell the row of an error
+    for with_threads in (True, False):  # only a single-threaded read reports the row of an error
         try:
             reading = csv.ReadOptions(block_size=BLOCK, use_threads=with_threads)
             return csv.read_csv(path, read_options=reading, parse_options=_parsing(), convert_options=texts)
@@ -96,7 +96,7 @@ def _typed(texts: pa.ChunkedArray, name: str, wanted: Wanted, path: Path) -> pa.
 
 
 def _natural(texts: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column of texts as whole numbers, numbers or truth values, if all are."""
+    """A column of texts as integers, numbers or booleans, if all its values are."""
     given = texts.drop_null()
     for kind, form in FORMS.items():
         if len(given) and _all_match(given, form):
@@ -105,7 +105,7 @@ def _natural(texts: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _numbers(texts: pa.ChunkedArray, name: str, path: Path) -> pa.ChunkedArray:
-    """Numbers or truth values as numbers. Raises `DataError` with the first row that has something else."""
+    """Numbers or booleans as float64. Raises `DataError` with the first row that has something else."""
     import pyarrow as pa
 
     try:

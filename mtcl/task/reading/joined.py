@@ -1,4 +1,4 @@
-"""Parts of a table, one after the other, where a later part may have other columns or types."""
+"""Concatenates parts of a table that may differ in columns and types."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ if TYPE_CHECKING:
 
 
 def joined(tables: list[pa.Table]) -> pa.Table:
-    """All rows. A column that a part lacks is null there. Types are the widest of the parts, and text if there is none.
+    """All rows. A column that a part lacks is null there. Types are the widest of the parts, or text if they have no
+    type in common.
 
-    Integers and floats are floats, lists without members are lists of whatever the others hold; integers and text have
-    no type in common, so all of them become text: 7 and "a17" are "7" and "a17".
+    Integers and floats become floats, empty lists get the type of the other lists. Integers and text have no type in
+    common, so all become text: 7 and "a17" become "7" and "a17".
     """
     import pyarrow as pa
 
@@ -24,7 +25,7 @@ def joined(tables: list[pa.Table]) -> pa.Table:
 
 
 def as_text(value: Any) -> str | None:
-    """A value of JSON as text: text as it is, anything else as JSON."""
+    """A JSON value as text: text and null unchanged, anything else as JSON."""
     return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
@@ -48,7 +49,7 @@ def _joined(parts: list[pa.ChunkedArray]) -> pa.ChunkedArray:
 
 
 def _plain(part: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Text and categories in the types that Arrow can widen."""
+    """Dictionary and string-view columns in types that Arrow can widen."""
     import pyarrow as pa
 
     if pa.types.is_dictionary(part.type):

@@ -1,9 +1,9 @@
-"""JSONL: one object per line, whose values may differ in type from line to line.
+"""JSONL: one object per line; the types of values may differ from line to line.
 
-Columns with a role are read by pyarrow, a block at a time, with types that are given and not guessed. A block that they
-do not fit (7 and "a17" in one column, a text among lists, a damaged line) goes through Python's own parser instead,
-which knows what each role accepts and which line is wrong. Rows of pyarrow count only if there is one per line, so both
-ways give the same. Without roles everything goes through Python: pyarrow would take "2020-01-01" for a time.
+pyarrow reads columns with a role block by block, with given types. If a block does not fit them (7 and "a17" in one
+column, a text among lists, a damaged line), Python's own parser reads it instead; it accepts all that the roles allow
+and reports the line of an error. The rows of pyarrow are used only if there is one per line, so both parsers give the
+same rows. Columns without a role are always read by Python, because pyarrow reads "2020-01-01" as a time.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 BLOCK = 1 << 24
-"""Bytes that are parsed at once, up to the end of the last line."""
+"""Bytes that are parsed at once; the last line is completed."""
 PEEKED = 16
-"""Lines of a block that say whether its ids are integers and its hard negatives lists."""
+"""Number of lines that decide whether a block's ids are integers and its hard negatives lists."""
 NO_OBJECT = re.compile(rb"\n[ \t\r]*(?:null|\n)")
-"""A line that is blank or `null`. pyarrow takes `null` for a row, or crashes where it is the first line (26.0)."""
+"""A line that is blank or `null`. pyarrow reads `null` as a row, or crashes if it is the first line (26.0)."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 Row = dict[str, Any]
 Keys = dict[str, None]
-"""Keys of objects, in the order in which they were seen."""
+"""Keys of objects, in order of appearance."""
 
 
 @dataclass(frozen=True)
 class _Block:
-    """Whole lines of a file, each with its end; `first` is the number of the first one."""
+    """Whole lines of a file, including their line ends; `first` is the number of the first line."""
 
     path: Path
     first: int
@@ -50,7 +50,7 @@ class _Block:
 
 
 def read_jsonl(path: Path, wanted: Wanted) -> Part:
-    """Blank lines are no rows; a key that an object lacks is null. Raises `DataError` with file and line."""
+    """Blank lines are skipped; a missing key is null. Raises `DataError` with file and line."""
     import pyarrow as pa
 
     keys: Keys = {}
@@ -85,7 +85,7 @@ def _occurs(name: str, path: Path) -> bool:
 
 
 def _parsed_at_once(block: _Block, roles: Mapping[str, Role], keys: Keys) -> pa.Table | None:
-    """The rows as pyarrow reads them, None where Python has to."""
+    """The rows as pyarrow reads them, None if Python's parser has to."""
     import pyarrow as pa
     from pyarrow import json as arrow_json
 
@@ -99,12 +99,12 @@ def _parsed_at_once(block: _Block, roles: Mapping[str, Role], keys: Keys) -> pa.
         if len(rows) == block.content.count(b"\n"):
             return pa.table({name: column(rows, name, role) for name, role in roles.items()})
     except (pa.ArrowException, DataError):
-        pass  # Python's parser accepts more, and can tell what is wrong
+        pass  # Python's parser accepts more, and can say what is wrong
     return None
 
 
 def _schema(block: _Block, roles: Mapping[str, Role], keys: Keys) -> pa.Schema | None:
-    """The types that the columns of a block have, to judge by its first lines; None if that cannot be told."""
+    """The types of a block's columns according to its first lines; None if they do not show them."""
     import pyarrow as pa
 
     whole = block.content[: 1 << 16].split(b"\n")[:-1]
@@ -162,13 +162,13 @@ def _objects(block: _Block) -> Iterator[tuple[int, Row]]:
             except (ValueError, RecursionError) as error:
                 raise DataError(f"cannot read {block.place(line)} as JSON: {error}") from error
             if not isinstance(row, dict):
-                told = f"it holds {_named(row)}, not an object: give one object per line"
+                told = f"it is {_named(row)}, not an object: write one object per line"
                 raise DataError(f"cannot read {block.place(line)}: {told}")
             yield line, row
 
 
 def _array(values: list[Any], role: Role) -> pa.Array:
-    """Values of a column by its role. Raises `ValueError` if the role does not accept one of them."""
+    """A column's values in the type of its role. Raises `ValueError` if the role does not accept one of them."""
     import pyarrow as pa
 
     if role is not Role.ANY and not all(_accepts(value, role) for value in values):
@@ -209,7 +209,7 @@ def _accepts(value: Any, role: Role) -> bool:
 
 
 def _is_text(value: Any) -> bool:
-    r"""Whether a value is text that UTF-8 can hold: JSON can spell half of an emoji, as \ud83d."""
+    r"""Whether a value is text that UTF-8 can encode; JSON can contain half of an emoji, as \ud83d."""
     if not isinstance(value, str):
         return False
     if value.isascii():
@@ -223,18 +223,18 @@ def _is_text(value: Any) -> bool:
 
 def _misfit(place: str, name: str, value: Any, role: Role) -> DataError:
     if isinstance(value, str) and role is not Role.NUMBER and role is not Role.TEXTS:
-        return DataError(f"{place}: column {name!r} holds half of a character ({value!a:.80}): mend or remove it")
+        return DataError(f"{place}: column {name!r} has half of a character ({value!a:.80}): fix or remove it")
     what = hint(role, found_lists=isinstance(value, list))
     return DataError(f"{place}: column {name!r} holds {_named(value)}, not {role}{what}")
 
 
 def _named(value: Any) -> str:
-    """A value of JSON in words."""
+    """A JSON value in words."""
     match value:
         case None:
             return "null"
         case bool():
-            return "a truth value"
+            return "true or false"
         case int() | float():
             return "a number"
         case str():

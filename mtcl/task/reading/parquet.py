@@ -1,4 +1,4 @@
-"""Parquet: the file has types, which are kept; only the pages of the wanted columns are read."""
+"""Parquet: the file's types are kept, and only the pages of the wanted columns are read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def read_parquet(path: Path, wanted: Wanted) -> Part:
             names: list[str] = file.schema_arrow.names
             chosen = names if wanted.rest else [name for name in names if name in wanted.roles]
             if twice := [name for name in chosen if names.count(name) > 1]:
-                raise DataError(f"{path} has two columns of one name: {twice[0]}")
+                raise DataError(f"{path} has two columns with the same name: {twice[0]}")
             rows = file.read(columns=None if wanted.rest else chosen)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"cannot read {path}: {root_cause(error)}") from error

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Wanted:
-    """The columns to read, and the role of each; with `rest` all other columns too, with the types they have."""
+    """The columns to read and the role of each; with `rest`, all other columns too, with the types they have."""
 
     roles: Mapping[str, Role]
     rest: bool = False
@@ -22,7 +22,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Part:
-    """The rows of one file, in the columns that were wanted and exist; `names` are those of all its columns."""
+    """The rows of one file, with the wanted columns that exist; `names` has the names of all its columns."""
 
     rows: pa.Table
     names: list[str]

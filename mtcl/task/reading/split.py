@@ -1,4 +1,4 @@
-"""The rows of a split from its files: one JSONL or CSV file, or any number of Parquet shards."""
+"""Reads the rows of a split from its files: one JSONL or CSV file, or any number of Parquet shards."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ FORMATS: dict[str, Callable[[Path, Wanted], Part]] = {
     ".jsonl": read_jsonl,
     ".csv": read_csv,
 }
-"""What reads a file, by the end of its name."""
+"""The reader for each suffix."""
 
 
 def read_split(paths: list[Path], wanted: Wanted, *, optional: Collection[str] = ()) -> Part:
-    """All rows, in the order of the files. Files without rows are passed over.
+    """All rows, in the order of the files. Files without rows are skipped.
 
-    Raises `DataError` if there are no rows, or if a column is missing or holds something else than its role needs.
-    `optional` columns may be missing. Hard negatives may be missing in some of the shards: their rows have none.
+    Raises `DataError` if there are no rows, or if a column is missing or does not fit its role. `optional` columns may
+    be missing. Columns of hard negatives may be missing in some of the shards, whose rows then have none.
     """
     parts = {path: FORMATS[path.suffix](path, wanted) for path in paths}
     parts = {path: part for path, part in parts.items() if part.rows.num_rows}
