@@ -3,7 +3,7 @@
     import mteb
     from mtcl.deploy.mteb import MtebEncoder
 
-    mteb.evaluate(MtebEncoder.load(Path("runs/demo")), tasks=mteb.get_tasks(["Banking77Classification"]))
+    mteb.evaluate(MtebEncoder.load("runs/demo"), tasks=mteb.get_tasks(["Banking77Classification"]))
 
 Every prompt type is encoded in the same way, because the encoder does not use instructions.
 """
@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from mtcl.encoder.backbone import digest_of
 from mtcl.encoder.text_encoder import TextEncoder
@@ -47,14 +46,14 @@ class MtebEncoder(AbsEncoder):
         )
 
     @classmethod
-    def load(cls, path: Path, *, device: str | None = None) -> MtebEncoder:
+    def load(cls, path: str | Path, *, device: str | None = None) -> MtebEncoder:
         """`path` is a run folder (its best checkpoint) or a .ckpt file. Results are filed under mtcl/<its name> and a
         digest of the weights, because mteb reuses stored results of the same name and revision.
         """
-        encoder = TextEncoder.load(path, device=device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        encoder = TextEncoder.load(path, device=device)
         facts = (digest_of(encoder.model), encoder.model.pooling, encoder.max_length)
         revision = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
-        return cls(encoder, name=f"mtcl/{path.name.removesuffix('.ckpt')}", revision=revision)
+        return cls(encoder, name=f"mtcl/{Path(path).name.removesuffix('.ckpt')}", revision=revision)
 
     def encode(self, inputs: Any, **options: Any) -> npt.NDArray[np.float32]:
         """(T, D) vectors of `inputs`, in order; `inputs` is mteb's loader of batches with a column `text`."""
