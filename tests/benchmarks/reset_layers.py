@@ -3,8 +3,8 @@
     python -m tests.benchmarks.reset_layers OUT [--layers 2] [--seed 0]
 
 Writes all-MiniLM-L6-v2 with fresh weights in its last layers (reset as in Zhang et al. 2021, "Revisiting few-sample
-BERT fine-tuning") to a folder for `model.encoder.name`. Those layers lose what they learned from contrastive training on a
-billion pairs; the earlier layers still know words and their local context.
+BERT fine-tuning") to a folder for `model.encoder.name`. Those layers lose what they learned from contrastive
+training on a billion pairs; the earlier layers still know words and their local context.
 """
 
 from __future__ import annotations
