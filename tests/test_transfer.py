@@ -463,7 +463,7 @@ def test_killed_twice_gives_the_same_report(
     assert "6 runs, 6 of them done" in again.stderr
     changed = mtcl_process("transfer", "--config", "s.yaml", "--study_dir", "killed", "--steps", "61")
     assert changed.returncode == 2
-    assert "made with another configuration" in changed.stderr
+    assert "made with a different configuration" in changed.stderr
     assert "Traceback" not in changed.stderr
 
 
