@@ -220,7 +220,7 @@ def test_from_a_run_and_again(
     assert mine("search", more=("--overwrite",)).equals(first)
     assert mine("search", root="mined", out="again").equals(first)
     shutil.copytree(demo_root, "newer")
-    with pytest.raises(ConfigError, match="of another data root: give another --out"):
+    with pytest.raises(ConfigError, match="in another data root: give another --out"):
         mine("search", root="newer", more=("--overwrite",))
     Path("disk").mkdir()
     Path("linked").symlink_to("disk")

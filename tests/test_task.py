@@ -57,7 +57,7 @@ def test_an_unknown_attribute_without_a_near_one_is_told_all() -> None:
     message = complaint(helper=len)
     assert "unknown attribute 'helper'" in message
     assert all(name in message for name in ("name", "version", "owner", "license", "data", "pairs", "metric", "sample"))
-    assert "start with an underscore" in message
+    assert "with an underscore" in message
 
 
 def test_an_annotation_without_a_value_is_an_attribute_too() -> None:
