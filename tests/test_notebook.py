@@ -206,6 +206,13 @@ def test_what_does_not_meet(data: MtclDataModule, tiny_model: Path, demo_root: P
     quiet_trainer(max_steps=1).fit(module, data)
     with pytest.raises(ConfigError, match="the module has the tasks search, interest: make a new one"):
         quiet_trainer(max_steps=1).fit(module, data_of(demo_root, tasks={"interest": {}}))
+    with pytest.raises(ConfigError, match="the module has another loss for 'search' already"):
+        quiet_trainer(max_steps=1).fit(
+            module, data_of(demo_root, tasks={"search": {"loss": "InfoNCE"}, "interest": {}})
+        )
+    again = data_of(demo_root, tasks={"search": {"loss_weight": 3.0}, "interest": {}})
+    quiet_trainer(max_steps=1).fit(module, again)
+    assert module.task_configs["search"].loss_weight == 3.0, "options that are no parameters are those of the new data"
 
 
 @pytest.mark.parametrize(

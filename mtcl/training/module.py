@@ -190,7 +190,11 @@ class MtclModule(pl.LightningModule):
 
         Raises `ConfigError` for a loss that does not support the pairs or the encoder.
         """
-        if list(tasks) == list(self.task_configs):
+        given = {name: task.loss for name, task in tasks.items() if task.loss is not None}
+        if self.task_configs and list(tasks) == list(self.task_configs):
+            if odd := [name for name, loss in given.items() if loss is not self.losses[name]]:
+                raise ConfigError(f"the module has another loss for {odd[0]!r} already: make a new module")
+            self.task_configs = tasks
             return
         if self.task_configs:
             raise ConfigError(f"the module has the tasks {', '.join(self.task_configs)}: make a new one for others")
