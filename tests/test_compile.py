@@ -34,6 +34,7 @@ def outcome(encoder: Encoder, packed: Packed) -> tuple[Tensor, dict[str, Tensor]
 
 
 @pytest.mark.nightly
+@pytest.mark.usefixtures("starts_processes")
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 def test_a_compiled_backbone_gives_equal_vectors_and_gradients(tiny_model: Path) -> None:
     plain, compiled = (

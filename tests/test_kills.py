@@ -67,16 +67,20 @@ def test_killed_again_and_again(tiny_model: Path, demo_root: Path, tmp_path: Pat
     cache, run = tmp_path / "cache", tmp_path / "runs" / "killed"
     last = run / "checkpoints" / "last.ckpt"
     moments = (["stores", "writing", "training", "start"] * KILLS)[:KILLS]
-    reached = []
+    resume, reached = ["--resume", str(run)], []
     for moment in moments:
         if moment == "stores":
             shutil.rmtree(cache, ignore_errors=True)
-        again = ["--resume", str(run)] if last.exists() else options(tiny_model, demo_root, "killed", **SETTINGS)
+        again = (
+            [*resume, "--data.root", str(demo_root)]
+            if last.exists()
+            else options(tiny_model, demo_root, "killed", **SETTINGS)
+        )
         kill_at(moment, start(again, tmp_path, cache), last, cache)
         reached.append(torch.load(last, weights_only=True)["global_step"] if last.exists() else 0)
     print(f"killed at {list(zip(moments, reached, strict=True))} of {STEPS} steps")
     assert 0 < reached[-1] < STEPS
-    done = mtcl_process("fit", "--resume", str(run), MTCL_CACHE=str(cache), timeout_s=300)
+    done = mtcl_process("fit", *resume, "--data.root", str(demo_root), MTCL_CACHE=str(cache), timeout_s=300)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     for name, value in weights(tmp_path / "runs" / "whole").items():

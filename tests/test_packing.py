@@ -146,7 +146,7 @@ def test_pca_projection_keeps_most_variance(tiny_model: Path) -> None:
 
 
 def test_dim_must_fit(tiny_model: Path) -> None:
-    with pytest.raises(ConfigError, match="dim is 64, more than the backbone's 32"):
+    with pytest.raises(ConfigError, match="dim is 64, more than the encoder's 32"):
         Encoder.load(EncoderConfig(name=str(tiny_model), dim=64))
     with pytest.raises(ConfigError, match="at least 5 training texts, found 3"):
         Encoder.load(EncoderConfig(name=str(tiny_model), dim=5)).init_projection_pca(torch.randn(3, 32))

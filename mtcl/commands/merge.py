@@ -101,7 +101,7 @@ def checkpoint_of(state: State, sources: list[SavedRun], merged: dict[str, float
 
     from mtcl.configuration.from_checkpoint import plain_config
 
-    if len(poolings := {source.encoder_config.pooling for source in sources}) > 1:
+    if len(poolings := {source.pooling for source in sources}) > 1:
         raise ConfigError(f"the checkpoints use different poolings ({', '.join(sorted(poolings))}): merge those of one")
     configs = [plain_config(source) for source in sources]
     config: dict[str, Any] = dict(configs[0])
@@ -123,6 +123,8 @@ def checkpoint_of(state: State, sources: list[SavedRun], merged: dict[str, float
             "history": {},
             "config": yaml.safe_dump(config, sort_keys=False),
             "tasks": tasks,
+            "prompt": sources[0].prompt.plain(),
+            "max_length": sources[0].max_length,
             "merged": merged,
             "trained_before": trained,
             "base_weights": sources[0].base_weights,

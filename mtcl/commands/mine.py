@@ -11,10 +11,11 @@ import importlib.util
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from mtcl.commands.arguments import Parser
 from mtcl.commands.process import quiet_libraries
+from mtcl.encoder.config import Pooling
 from mtcl.errors import ConfigError, at
 from mtcl.files import data_root
 from mtcl.mining.report import Report
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from mtcl.encoder.text_encoder import TextEncoder
     from mtcl.task.contract import Task
 
-MAX_LENGTH = 128
 log = logging.getLogger("mtcl")
 
 
@@ -74,7 +74,7 @@ def encoder_of(options: argparse.Namespace) -> TextEncoder:
     if options.ckpt:
         return TextEncoder.load(options.ckpt, device=device, trust_checkpoint=options.trust_checkpoint)
     config = EncoderConfig(name=options.model, pooling=options.pooling) if options.model else EncoderConfig()
-    return TextEncoder.base(config, max_length=MAX_LENGTH, device=device)
+    return TextEncoder.base(config, device=device)
 
 
 def _without_negatives(task: Task) -> Task:
@@ -105,7 +105,9 @@ def _parser(command: str) -> argparse.ArgumentParser:
         "--trust_checkpoint", action="store_true", help="let --ckpt's base model run code from its repository"
     )
     parser.add_argument("--model", help="encoder to mine with, folder or Hub name (default: mtcl's base encoder)")
-    parser.add_argument("--pooling", default="mean", choices=["mean", "cls", "last"], help="pooling of --model")
+    parser.add_argument(
+        "--pooling", choices=list(get_args(Pooling)), help="pooling of --model (default: what it declares)"
+    )
     parser.add_argument("--num", type=int, default=4, help="negatives per row (default: %(default)s)")
     parser.add_argument(
         "--ranks",
@@ -126,7 +128,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--index", default="Flat", help="FAISS index: Flat is exact, HNSW32 and IVF1024,Flat faster")
     parser.add_argument("--column", default="negatives", help="name of the new column (default: %(default)s)")
-    parser.add_argument("--max_length", type=int, help=f"tokens per text (default: the checkpoint's, or {MAX_LENGTH})")
+    parser.add_argument("--max_length", type=int, help="tokens per text (default: the checkpoint's or the model's)")
     parser.add_argument("--data.root", dest="root", help="data root (default: MTCL_DATA)")
     parser.add_argument("--tasks_dir", help="additional folders of task files")
     parser.add_argument("--cache", help="folder for stores and embeddings (default: MTCL_CACHE or ~/.cache/mtcl)")

@@ -29,17 +29,19 @@ from mtcl.files import written_whole
 from mtcl.task.contract import Task, errors_of
 from mtcl.task.pairs import PairTable
 from mtcl.task.pairs.log_q import log_shares
+from mtcl.task.pairs.sides import sides_of, split_sides
+from mtcl.task.prompt import Prompt, Side
 from mtcl.task.rows import pairs_fingerprint, pairs_of
 from mtcl.types import FloatArray, IntArray, Kind, Ragged, offsets_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FORMAT = 5
+FORMAT = 6
 BATCH = 4096
 RAGGED = ("tokens", "keys", "groups", "negatives")
 COLUMNS = ("anchors", "positives", "queries", "candidates", "languages")
-ARRAYS = (*COLUMNS, "identity", "scores", "log_q_anchor", "log_q_positive")
+ARRAYS = (*COLUMNS, "identity", "sides", "scores", "log_q_anchor", "log_q_positive")
 log = logging.getLogger("mtcl")
 
 
@@ -47,7 +49,8 @@ log = logging.getLogger("mtcl")
 class TokenStore:
     """One split of one task. Only its folder is pickled, so worker processes map the same pages.
 
-    `tokens`, `keys` and `identity` have a row for each distinct text; texts with equal `identity` have equal tokens.
+    `tokens`, `keys`, `identity` and `sides` have a row for each distinct text (a text that is both a query and a
+    document counts twice if its prompts differ); texts with equal `identity` have equal tokens.
     `log_q_anchor` and `log_q_positive` are the log of the share of an epoch's pairs in which a text has that role.
     The other attributes are as in `PairTable`.
     """
@@ -55,6 +58,7 @@ class TokenStore:
     folder: Path
     tokens: Ragged
     identity: IntArray
+    sides: IntArray
     keys: Ragged
     anchors: IntArray
     positives: IntArray
@@ -114,24 +118,60 @@ class TokenStore:
 
 
 def prepare(
-    task: Task, split: str, *, root: Path | None, tokenizer: Tokenizer, max_length: int, cache: Path, prompt: str = ""
+    task: Task,
+    split: str,
+    *,
+    root: Path | None,
+    tokenizer: Tokenizer,
+    max_length: int,
+    cache: Path,
+    prompt: Prompt | str = "",
+    apart: bool = False,
 ) -> TokenStore:
     """Open the store of a task's split, building it first if there is none.
 
-    `prompt` is prepended to each text for tokenisation; it does not change the keys or the stored texts. Several
-    processes may call this at once: one builds, the others wait. Raises a `DataError` that names task and split.
+    `prompt` is prepended to each text for tokenisation; it does not change the keys or the stored texts. A text that is
+    both a query and a document has two rows if their prompts differ, or if `apart` is set. Several processes may call
+    this at once: one builds, the others wait. Raises a `DataError` that names task and split.
     """
     from filelock import FileLock
 
+    reader = Reader(tokenizer, max_length, Prompt.of(prompt), apart)
     with errors_of(task, split):
-        folder = cache / f"{task.name}-{split}-{_address(task, split, root, tokenizer, max_length, prompt)}"
+        folder = cache / f"{task.name}-{split}-{_address(task, split, root, reader)}"
         if not is_whole(folder):
             cache.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{folder}.lock"):
                 if not is_whole(folder):
-                    table = pairs_of(task, split, root)
-                    _build(folder, table, tokenizer, max_length, prompt, title=f"{task.name}/{split}")
+                    _build(folder, pairs_of(task, split, root), reader, title=f"{task.name}/{split}")
         return TokenStore.open(folder)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How texts become tokens. With `apart`, texts that are both queries and documents have two rows in any case."""
+
+    tokenizer: Tokenizer
+    max_length: int
+    prompt: Prompt
+    apart: bool = False
+
+    @property
+    def facts(self) -> list[Any]:
+        """What the tokens depend on, besides the texts."""
+        prompt = self.prompt.plain()
+        return [self.tokenizer.digest, self.max_length] + [prompt] * bool(prompt) + ["apart"] * self.apart
+
+    def arrange(self, table: PairTable) -> tuple[PairTable, IntArray]:
+        """The table with one row for each text and prompt, and the side of each row."""
+        return split_sides(table) if self.apart or self.prompt.differs else (table, sides_of(table))
+
+    def read(self, texts: list[str], sides: IntArray) -> tuple[Ragged, int]:
+        """The tokens of texts, and the number of texts that were cut before tokenisation."""
+        words = [self.prompt[side] for side in Side]
+        cut = sum(len(text) > MAX_CHARACTERS for text in texts)
+        prompted = [words[side] + text[:MAX_CHARACTERS] for text, side in zip(texts, sides.tolist(), strict=True)]
+        return self.tokenizer(prompted, self.max_length), cut
 
 
 def is_whole(folder: Path) -> bool:
@@ -143,18 +183,20 @@ def is_whole(folder: Path) -> bool:
         return False
 
 
-def _address(task: Task, split: str, root: Path | None, tokenizer: Tokenizer, max_length: int, prompt: str) -> str:
-    depends_on = [FORMAT, tokenizer.digest, max_length, pairs_fingerprint(task, split, root)] + [prompt] * bool(prompt)
+def _address(task: Task, split: str, root: Path | None, reader: Reader) -> str:
+    depends_on = [FORMAT, pairs_fingerprint(task, split, root), *reader.facts]
     return hashlib.sha256(json.dumps(depends_on).encode()).hexdigest()[:16]
 
 
-def _build(folder: Path, table: PairTable, tokenizer: Tokenizer, max_length: int, prompt: str, *, title: str) -> None:
+def _build(folder: Path, table: PairTable, reader: Reader, *, title: str) -> None:
     if folder.exists():
         log.warning("%s: the token store %s is damaged; building it again", title, folder)
         shutil.rmtree(folder)
+    table, sides = reader.arrange(table)
     with written_whole(folder, alone=True) as aside:
         aside.mkdir()
-        num_cut = _tokenise(aside, table.texts, tokenizer, max_length, prompt, title=title)
+        num_cut = _tokenise(aside, table.texts, sides, reader, title=title)
+        np.save(aside / "sides.npy", sides)
         for name, array in _columns(table).items():
             np.save(aside / f"{name}.npy", array)
         _write_texts(aside / "texts.arrow", table.texts)
@@ -186,7 +228,7 @@ def _columns(table: PairTable) -> dict[str, npt.NDArray[Any]]:
     return arrays
 
 
-def _tokenise(folder: Path, texts: pa.Array, tokenizer: Tokenizer, max_length: int, prompt: str, *, title: str) -> int:
+def _tokenise(folder: Path, texts: pa.Array, sides: IntArray, reader: Reader, *, title: str) -> int:
     """Write tokens and identities of all texts, and return how many texts were cut. Memory use does not grow with the
     number of tokens. The next batch is tokenised, outside of Python's lock, while the current one is written.
     """
@@ -195,15 +237,13 @@ def _tokenise(folder: Path, texts: pa.Array, tokenizer: Tokenizer, max_length: i
     num_cut = 0
 
     def read(start: int) -> tuple[Ragged, int]:
-        batch: list[str] = texts.slice(start, BATCH).to_pylist()
-        cut = sum(len(text) > MAX_CHARACTERS for text in batch)
-        return tokenizer([prompt + text[:MAX_CHARACTERS] for text in batch], max_length), cut
+        return reader.read(texts.slice(start, BATCH).to_pylist(), sides[start : start + BATCH])
 
-    with growing_array(folder / "tokens_values.npy", tokenizer.dtype) as write, ThreadPoolExecutor(1) as reader:
-        ahead = reader.submit(read, 0)
+    with growing_array(folder / "tokens_values.npy", reader.tokenizer.dtype) as write, ThreadPoolExecutor(1) as pool:
+        ahead = pool.submit(read, 0)
         for start in track(range(0, len(texts), BATCH), f"tokenise {title}"):
             tokens, cut = ahead.result()
-            ahead = reader.submit(read, start + BATCH)
+            ahead = pool.submit(read, start + BATCH)
             num_cut += cut
             end = start + len(tokens)
             write(tokens.values)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -11,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mtcl.errors import ConfigError
+from mtcl.errors import ConfigError, root_cause
 from mtcl.types import Ragged, offsets_of
 
 if TYPE_CHECKING:
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
 
 MAX_CHARACTERS = 100_000
 """Longer texts are cut before tokenisation: no encoder reads more, and tokenizers take seconds for a megabyte."""
+NO_LIMIT = 1 << 30
+"""transformers writes a number above it if a tokenizer's files set no maximum length."""
+log = logging.getLogger("mtcl")
 
 
 @dataclass(frozen=True)
@@ -30,18 +36,51 @@ class Tokenizer:
     digest: str
 
     @classmethod
-    def load(cls, folder: Path, *, trust_remote_code: bool = False) -> Tokenizer:
+    def load(
+        cls,
+        folder: Path,
+        *,
+        trust_remote_code: bool = False,
+        lower_case: bool = False,
+        options: Mapping[str, Any] | None = None,
+    ) -> Tokenizer:
+        """Load from a model's folder.
+
+        Args:
+            folder: It has the tokenizer's files.
+            trust_remote_code: Run code in the folder.
+            lower_case: Turn texts to lower case first, if the tokenizer does not do so itself.
+            options: Arguments of the tokenizer that differ from those in its files.
+
+        Raises `ConfigError` if it cannot be loaded.
+        """
         from transformers import AutoTokenizer
 
         files = [p for p in sorted(folder.iterdir()) if p.is_file() and p.suffix in (".json", ".txt", ".model")]
-        digest = hashlib.sha256(b"".join(p.name.encode() + p.read_bytes() for p in files if p.name != "config.json"))
-        return cls(AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code), digest.hexdigest())
+        parts = [p.name.encode() + p.read_bytes() for p in files if p.name != "config.json"]
+        parts += [repr(sorted(options.items())).encode()] if options else []
+        try:
+            backend = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code, **options or {})
+        except Exception as error:  # any of a dozen types, by tokenizer
+            raise ConfigError(f"the tokenizer in {folder} cannot be loaded: {root_cause(error)}") from error
+        if lower_case:
+            parts.append(b"lower case")
+            _lower_case(backend)
+        _check_end(backend, folder)
+        return cls(backend, hashlib.sha256(b"".join(parts)).hexdigest())
 
     def check_length(self, task: str, max_length: int) -> None:
         """Raise `ConfigError` for a max length that is too short for any word or too long for the model."""
-        least, most = self.backend.num_special_tokens_to_add() + 1, self.backend.model_max_length
-        if not least <= max_length <= most:
-            raise ConfigError(f"task {task!r}: max_length is {max_length}: the tokenizer takes {least} to {most}")
+        least, most = self.backend.num_special_tokens_to_add() + 1, self.longest
+        if max_length < least or (most is not None and max_length > most):
+            limit = f"at least {least}" if most is None else f"{least} to {most}"
+            raise ConfigError(f"task {task!r}: max_length is {max_length}: the tokenizer takes {limit}")
+
+    @property
+    def longest(self) -> int | None:
+        """The most tokens of a text; None if the tokenizer's files set no limit."""
+        limit = int(self.backend.model_max_length)
+        return None if limit > NO_LIMIT else limit
 
     @cached_property
     def dtype(self) -> type[np.integer[Any]]:
@@ -60,3 +99,27 @@ class Tokenizer:
         lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
         values = np.fromiter(chain.from_iterable(ids), dtype=self.dtype, count=int(lengths.sum()))
         return Ragged(offsets_of(lengths), values)
+
+
+def _lower_case(backend: Any) -> None:
+    """Turn texts to lower case before everything else, as sentence-transformers does for `do_lower_case`."""
+    if not backend.is_fast:
+        backend.do_lower_case = True
+        return
+    from tokenizers.normalizers import Lowercase, Sequence
+
+    own = backend.backend_tokenizer.normalizer
+    backend.backend_tokenizer.normalizer = Sequence([Lowercase()] if own is None else [Lowercase(), own])
+
+
+def _check_end(backend: Any, folder: Path) -> None:
+    """Warn if the files ask for an end-of-text token that the tokenizer does not add: last-token pooling needs it."""
+    file = folder / "tokenizer_config.json"
+    asked = file.is_file() and json.loads(file.read_text(encoding="utf-8")).get("add_eos_token")
+    if asked and backend.eos_token_id is not None and backend.eos_token_id not in backend("a")["input_ids"]:
+        log.warning(
+            "the tokenizer in %s asks for %s after each text but does not add it: vectors of last-token pooling may be "
+            "wrong; save the tokenizer again with a post-processor that adds it",
+            folder,
+            backend.eos_token,
+        )

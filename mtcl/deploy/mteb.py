@@ -5,7 +5,7 @@
 
     mteb.evaluate(MtebEncoder.load("runs/demo"), tasks=mteb.get_tasks(["Banking77Classification"]))
 
-Every prompt type is encoded in the same way, because the encoder does not use instructions.
+Queries and documents get the run's prompts, which by default are those of its base encoder.
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ import numpy.typing as npt
 from mtcl.encoder.backbone import digest_of
 from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import ConfigError
+from mtcl.task.prompt import Side
 
 try:
     from mteb.models.abs_encoder import AbsEncoder
     from mteb.models.model_meta import ModelMeta, ScoringFunction
 except ImportError as error:
     raise ConfigError("the MTEB adapter needs mteb: pip install 'mtcl[mteb]'") from error
+
+SIDES = {"query": Side.QUERY, "document": Side.DOCUMENT, None: Side.EITHER}
 
 
 class MtebEncoder(AbsEncoder):
@@ -41,7 +44,7 @@ class MtebEncoder(AbsEncoder):
                 "max_tokens": encoder.max_length,
                 "similarity_fn_name": ScoringFunction.COSINE,
                 "framework": ["PyTorch"],
-                "use_instructions": False,
+                "use_instructions": any(encoder.prompt[side] for side in Side),
             }
         )
 
@@ -51,12 +54,17 @@ class MtebEncoder(AbsEncoder):
         digest of the weights, because mteb reuses stored results of the same name and revision.
         """
         encoder = TextEncoder.load(path, device=device)
-        facts = (digest_of(encoder.model), encoder.model.pooling, encoder.max_length)
+        facts = (digest_of(encoder.model), encoder.model.pooling, encoder.max_length, encoder.prompt.plain())
         revision = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
         return cls(encoder, name=f"mtcl/{Path(path).name.removesuffix('.ckpt')}", revision=revision)
 
-    def encode(self, inputs: Any, **options: Any) -> npt.NDArray[np.float32]:
-        """(T, D) vectors of `inputs`, in order; `inputs` is mteb's loader of batches with a column `text`."""
-        texts = [text for batch in inputs for text in batch["text"]]
+    def encode(self, inputs: Any, *, prompt_type: Any = None, **options: Any) -> npt.NDArray[np.float32]:
+        """(T, D) vectors of `inputs`, in order.
+
+        `inputs` is mteb's loader of batches with a column `text`; `prompt_type` is query, document or None, for tasks
+        in which all texts are of one kind.
+        """
+        side = SIDES[getattr(prompt_type, "value", prompt_type)]
+        texts = [self.model.prompt[side] + text for batch in inputs for text in batch["text"]]
         vectors: npt.NDArray[np.float32] = self.model(texts).numpy()
         return vectors

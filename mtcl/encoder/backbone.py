@@ -1,10 +1,10 @@
-"""The backbone: a Hugging Face encoder in float32, loaded from safetensors, without parameters that no task uses."""
+"""The backbone: a Hugging Face encoder or decoder in float32, loaded from safetensors, without parameters that no task
+uses.
+"""
 
 from __future__ import annotations
 
 import inspect
-import json
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +12,8 @@ import xxhash
 from torch import nn
 
 from mtcl.encoder import unpadded
-from mtcl.encoder.config import EncoderConfig, Pooling
+from mtcl.encoder.config import EncoderConfig
+from mtcl.encoder.declared import Declared
 from mtcl.errors import ConfigError
 
 
@@ -22,17 +23,12 @@ def hidden_size(backbone: nn.Module) -> int:
     return int(config.hidden_size)
 
 
-def pooling_of(folder: Path) -> Pooling | None:
-    """The pooling that a sentence-transformers model declares; None if mtcl does not support it or there is none."""
-    file = folder / "1_Pooling" / "config.json"
-    declared = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    modes: dict[str, Pooling] = {"mean_tokens": "mean", "cls_token": "cls", "lasttoken": "last"}
-    return next((ours for mode, ours in modes.items() if declared.get(f"pooling_mode_{mode}")), None)
+def load_backbone(declared: Declared, config: EncoderConfig) -> nn.Module:
+    """Load a backbone in float32 from safetensors, without a pooler or a decoder beside an encoder.
 
-
-def load_backbone(folder: Path, config: EncoderConfig) -> nn.Module:
-    """Load a backbone in float32 from safetensors, without a pooler. Raises `ConfigError` if it cannot be loaded."""
-    from transformers import AutoConfig, AutoModel
+    Raises `ConfigError` if it cannot be loaded or if the file lacks weights.
+    """
+    from transformers import AutoConfig
     from transformers.utils import logging
 
     transformers_logging: Any = logging
@@ -44,25 +40,70 @@ def load_backbone(folder: Path, config: EncoderConfig) -> nn.Module:
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     try:
-        settings = AutoConfig.from_pretrained(folder, trust_remote_code=config.trust_remote_code)
+        settings = AutoConfig.from_pretrained(
+            declared.folder, trust_remote_code=config.trust_remote_code, **declared.config_options
+        )
+        settings.use_cache = False
         if config.dropout is not None:
             _set_dropout(settings, config.dropout)
-        backbone: nn.Module = AutoModel.from_pretrained(
-            folder,
+        model_class = _class_of(settings, config.name)
+        loaded = model_class.from_pretrained(
+            declared.folder,
             config=settings,
             dtype=torch.float32,
             attn_implementation=attention,
             use_safetensors=True,
             trust_remote_code=config.trust_remote_code,
+            output_loading_info=True,
             **_without_pooler(settings),
         )
     except (OSError, ValueError, ImportError) as error:
         raise ConfigError(
-            f"model {config.name!r} cannot be loaded from {folder}: {str(error).strip().splitlines()[0]}"
+            f"model {config.name!r} cannot be loaded from {declared.folder}: {str(error).strip().splitlines()[0]}"
         ) from error
     finally:
         transformers_logging.set_verbosity(verbosity)
+    backbone: nn.Module = loaded[0]
+    if missing := sorted(loaded[1]["missing_keys"]):
+        raise ConfigError(
+            f"model {config.name!r} lacks {len(missing)} weights of a {type(backbone).__name__} ({missing[0]}, ...): "
+            "give a folder with the whole model"
+        )
     return backbone
+
+
+def num_positions(backbone: nn.Module) -> int | None:
+    """The most tokens that a text can have; None if the architecture has no limit.
+
+    RoBERTa and its relatives number the tokens from behind the padding's id on, so their tables of positions hold
+    fewer tokens than rows.
+    """
+    tables = [
+        module
+        for name, module in backbone.named_modules()
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding)
+    ]
+    if tables:
+        return min(t.num_embeddings - (0 if t.padding_idx is None else t.padding_idx + 1) for t in tables)
+    config: Any = backbone.config
+    given = getattr(config, "max_position_embeddings", None)
+    return given if isinstance(given, int) and given > 0 else None  # XLNet has -1
+
+
+def _class_of(settings: Any, name: str) -> Any:
+    """The class to load. Of an encoder-decoder, such as T5, the encoder alone."""
+    from transformers import AutoModel, AutoModelForTextEncoding
+
+    kinds: Any = AutoModelForTextEncoding._model_mapping
+    if type(settings) in kinds and kinds[type(settings)].__name__.endswith("EncoderModel"):
+        settings.is_encoder_decoder = False
+        return AutoModelForTextEncoding
+    if getattr(settings, "is_encoder_decoder", False):
+        raise ConfigError(
+            f"model {name!r} is a {settings.model_type}, an encoder-decoder whose encoder cannot be loaded alone: give "
+            "an encoder, a decoder or a T5"
+        )
+    return AutoModel
 
 
 def _set_dropout(settings: Any, probability: float) -> None:

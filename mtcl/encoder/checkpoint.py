@@ -20,6 +20,7 @@ from torch import Tensor
 from mtcl.encoder.config import ATTENTIONS, TOKENS_PER_CHUNK, EncoderConfig
 from mtcl.encoder.encoder import Encoder
 from mtcl.errors import ConfigError, root_cause
+from mtcl.task.prompt import Prompt
 from mtcl.types import BEST, LAST, from_mapping
 
 PREFIX = "encoder."
@@ -144,7 +145,13 @@ class SavedRun:
     @property
     def max_length(self) -> int:
         """Tokens that a text is cut to if its task gives no other number."""
-        return self._length(self.section("data").get("max_length") or DEFAULT_MAX_LENGTH, "data.max_length")
+        found = self.about.get("max_length") or self.section("data").get("max_length") or DEFAULT_MAX_LENGTH
+        return self._length(found, "max_length")
+
+    @property
+    def prompt(self) -> Prompt:
+        """The prompt of texts of no particular task; runs of version 0.1 had none."""
+        return self._prompt(self.about.get("prompt", ""), "prompt")
 
     @cached_property
     def tasks(self) -> dict[str, Plain]:
@@ -160,13 +167,21 @@ class SavedRun:
         return self.tasks if self.about.get("tasks") or self.facts else {}
 
     @property
-    def prompts(self) -> dict[str, str]:
+    def prompts(self) -> dict[str, Prompt]:
         """The prompt of each task's texts."""
         sure = self.tasks_in_effect  # a configuration does not contain what a task file declares
         given = {name: task.get("prompt", "" if name in sure else None) for name, task in self.tasks.items()}
-        if odd := [name for name, prompt in given.items() if not isinstance(prompt, str | None)]:
-            raise self.malformed(f"the prompt of task {odd[0]!r} is {given[odd[0]]!r:.60}")
-        return {name: prompt for name, prompt in given.items() if prompt is not None}
+        return {
+            name: self._prompt(prompt, f"the prompt of task {name!r}")
+            for name, prompt in given.items()
+            if prompt is not None
+        }
+
+    def _prompt(self, value: Any, name: str) -> Prompt:
+        try:
+            return Prompt.of(value)
+        except ConfigError as error:
+            raise self.malformed(f"{name} is {value!r:.60}") from error
 
     @property
     def lengths(self) -> dict[str, int]:
@@ -212,6 +227,14 @@ class SavedRun:
         if facts is not None and (not isinstance(facts, dict) or not isinstance(facts.get("tasks", {}), dict)):
             raise self.malformed(f"facts is {facts!r:.60}")
         return facts
+
+    @property
+    def pooling(self) -> str:
+        """The pooling in effect, as `Encoder.pooling`."""
+        encoder = (self.facts or {}).get("model.encoder")
+        in_facts = encoder.get("pooling") if isinstance(encoder, dict) else None
+        found = in_facts or self.encoder_config.pooling or "mean"
+        return found if isinstance(found, str) else "+".join(found)
 
     @property
     def base_weights(self) -> str | None:

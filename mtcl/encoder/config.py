@@ -9,7 +9,7 @@ from typing import Any, Literal
 from mtcl.errors import ConfigError
 from mtcl.types import from_mapping
 
-Pooling = Literal["mean", "cls", "last"]
+Pooling = Literal["mean", "cls", "last", "max", "weighted_mean", "sqrt_mean"]
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 ATTENTIONS = ("auto", "unpadded", "sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention")
 """Attention from installed code. For other names, transformers downloads a kernel from the Hub and runs it."""
@@ -24,7 +24,10 @@ class EncoderConfig:
     Attributes:
         name: Folder or Hub name of a Hugging Face encoder.
         revision: Commit, tag or branch on the Hub.
-        pooling: mean of the tokens, first token (cls) or last token.
+        pooling: How the tokens' states become one vector: mean, first token (cls), last, max, weighted_mean (weights 1,
+            2, 3, ...) or sqrt_mean (the sum divided by the root of the length); a list concatenates several. Null takes
+            what the model declares.
+        dense: Apply the layers that the model declares after its pooling.
         dim: Size of the embedding after a linear projection; null keeps the backbone's own size.
         projection: How the projection starts: pca of the base encoder's embeddings of the training texts, or random.
         attention: unpadded, for one row of tokens per chunk (`unpadded.py`), or an implementation of transformers. auto
@@ -39,7 +42,8 @@ class EncoderConfig:
 
     name: str = DEFAULT_MODEL
     revision: str | None = None
-    pooling: Pooling = "mean"
+    pooling: Pooling | list[Pooling] | None = None
+    dense: bool = True
     dim: int | None = None
     projection: Literal["pca", "random"] = "pca"
     attention: str = "auto"
@@ -49,6 +53,8 @@ class EncoderConfig:
     trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
+        if self.pooling == []:
+            raise ConfigError("model.encoder.pooling is an empty list: give at least one, or null")
         if self.dim is not None and self.dim < 1:
             raise ConfigError(f"model.encoder.dim is {self.dim}: give a positive size, or null for the backbone's own")
         if self.dropout is not None and not 0 <= self.dropout < 1:

@@ -1,4 +1,5 @@
-"""The shared text encoder: a Hugging Face backbone, pooling, an optional projection, unit length.
+"""The shared text encoder: a Hugging Face backbone, pooling, the model's own layers after it, an optional projection,
+unit length.
 
 All texts of a step go through one forward pass, whatever their task and role: `Encoder.forward` takes packed chunks and
 returns one embedding per text, in the order of the texts. Parameters that no task uses (BERT's pooler) are never
@@ -12,6 +13,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -22,11 +24,14 @@ from torch.utils.checkpoint import checkpoint
 
 from mtcl.data.packing import Chunk, Packed, pack
 from mtcl.encoder import unpadded
-from mtcl.encoder.backbone import hidden_size, load_backbone
-from mtcl.encoder.config import EncoderConfig
-from mtcl.encoder.hub import resolve_model
+from mtcl.encoder.backbone import hidden_size, load_backbone, num_positions
+from mtcl.encoder.config import EncoderConfig, Pooling
+from mtcl.encoder.declared import Declared
+from mtcl.encoder.dense import Dense, load_layers, size_after
 from mtcl.encoder.kernels import cpu_kernels
 from mtcl.encoder.malloc_trim import trim_heap
+from mtcl.encoder.pooling import pool_states
+from mtcl.encoder.reading import declared_of, tokenizer_of
 from mtcl.errors import ConfigError
 from mtcl.types import Ragged
 
@@ -49,30 +54,50 @@ class Encoder(nn.Module):
     first_position: int | None = None
     """Position id of a text's first token if the backbone takes chunks without padding, otherwise None."""
 
-    def __init__(self, backbone: nn.Module, *, pooling: str = "mean", dim: int | None = None) -> None:
+    token_types: tuple[int, int] | None = None
+    """The type of a text's tokens and of its last token, for a backbone to which leaving them out is not all zeros."""
+
+    declared = Declared(Path())
+    """How the base model is meant to be used; pooling and layers are those in effect, not always the declared ones."""
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        *,
+        pooling: Pooling | Sequence[Pooling] = "mean",
+        dense: nn.Sequential | None = None,
+        dim: int | None = None,
+    ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.pooling = pooling
-        self.hidden = hidden_size(backbone)
+        self.poolings: tuple[Pooling, ...] = (pooling,) if isinstance(pooling, str) else tuple(pooling)
+        self.dense = dense
+        self.own_dim = size_after(dense, hidden_size(backbone) * len(self.poolings))
+        """Dimensions before the projection."""
+        self.num_positions = num_positions(backbone)
         self._takes_words = "inputs_embeds" in inspect.signature(backbone.forward).parameters
-        self.projection = nn.Linear(self.hidden, dim) if dim is not None else None
+        self.projection = nn.Linear(self.own_dim, dim) if dim is not None else None
 
     @classmethod
     def load(cls, config: EncoderConfig) -> Encoder:
         """Load the encoder with the weights of `config.name`; in training mode, unlike transformers."""
-        backbone = load_backbone(resolve_model(config.name, revision=config.revision), config)
-        if config.dim is not None and config.dim > hidden_size(backbone):
-            raise ConfigError(f"model.encoder.dim is {config.dim}, more than the backbone's {hidden_size(backbone)}")
-        encoder = cls(backbone, pooling=config.pooling, dim=config.dim).train()
+        declared = declared_of(config)
+        backbone = load_backbone(declared, config)
+        dense = load_layers(declared, name=config.name) if config.dense else None
+        pooling = declared.pooling if config.pooling is None else config.pooling
+        encoder = cls(backbone, pooling=pooling, dense=dense, dim=config.dim).train()
+        encoder.declared, encoder.token_types = declared, _token_types(backbone, declared, config)
+        _check_sizes(encoder, config)
         encoder.choose_attention(config.attention)
         if config.compile:
             encoder.compile_backbone()
         return encoder
 
     def without_projection(self) -> Encoder:
-        """An encoder with the same backbone and options that returns the pooled states, without the projection."""
-        bare = Encoder(self.backbone, pooling=self.pooling)
+        """An encoder with the same backbone, layers and options, but no projection."""
+        bare = Encoder(self.backbone, pooling=self.poolings, dense=self.dense)
         bare.first_position, bare.is_compiled = self.first_position, self.is_compiled
+        bare.token_types, bare.declared = self.token_types, self.declared
         return bare
 
     def compile_backbone(self) -> None:
@@ -97,13 +122,18 @@ class Encoder(nn.Module):
 
     def check_length(self, task: str, max_length: int) -> None:
         """Raise `ConfigError` for a max length larger than the backbone's number of positions."""
-        positions = getattr(self.backbone.config, "max_position_embeddings", None)
-        if isinstance(positions, int) and max_length > positions:
-            raise ConfigError(f"task {task!r}: max_length is {max_length}, but the encoder reads {positions} tokens")
+        most = self.num_positions
+        if most is not None and max_length > most:
+            raise ConfigError(f"task {task!r}: max_length is {max_length}, but the encoder reads {most} tokens")
+
+    @property
+    def pooling(self) -> str:
+        """The poolings in one word, as a part of names and facts."""
+        return "+".join(self.poolings)
 
     @property
     def dim(self) -> int:
-        return self.hidden if self.projection is None else self.projection.out_features
+        return self.own_dim if self.projection is None else self.projection.out_features
 
     def last_shared(self) -> list[nn.Parameter]:
         """Trained parameters of the backbone's last layer and of the projection, used by gradient methods."""
@@ -116,7 +146,12 @@ class Encoder(nn.Module):
         """(T, D) unit vectors in the order of the texts."""
         words = self._look_up(texts.chunks)
         pooled = [self._pool(n, *each) for n, each in enumerate(zip(texts.chunks, words, strict=True))]
-        pooled_TH = torch.cat(pooled)[texts.place_T]
+        return self.finish(torch.cat(pooled)[texts.place_T])
+
+    def finish(self, pooled_TH: Tensor) -> Tensor:
+        """(T, D) unit vectors from pooled states (T, H): the model's own layers, the projection, unit length."""
+        if self.dense is not None:
+            pooled_TH = self.dense(pooled_TH)
         if self.projection is not None:
             pooled_TH = self.projection(pooled_TH)
         return F.normalize(pooled_TH.float(), dim=-1)
@@ -151,21 +186,28 @@ class Encoder(nn.Module):
         return self.pool(chunk)
 
     def pool(self, chunk: Chunk, words: Tensor | None = None) -> Tensor:
-        """(n, H) pooled hidden states of a chunk (n, L). `words` are its word embeddings if already looked up."""
+        """(n, H) pooled hidden states of a chunk (n, L), or (n, k H) for k poolings.
+
+        `words` are the chunk's word embeddings if they have been looked up already.
+        """
         given = {"input_ids": self._ids(chunk)} if words is None else {"inputs_embeds": words}
         with nullcontext() if self.is_compiled else cpu_kernels(chunk.ids.device):
             hidden_nLH: Tensor
             if self.first_position is None:
-                hidden_nLH = self.backbone(**given, attention_mask=chunk.mask).last_hidden_state
+                hidden_nLH = self.backbone(
+                    **given, **self._token_types(chunk), attention_mask=chunk.mask
+                ).last_hidden_state
             else:
                 hidden_nLH = unpadded.hidden_states(self.backbone, chunk, given, first_position=self.first_position)
-        if self.pooling == "cls":
-            return hidden_nLH[:, 0]
-        if self.pooling == "last":
-            last_n = chunk.mask.sum(dim=1) - 1
-            return hidden_nLH[torch.arange(len(last_n), device=last_n.device), last_n]
-        mask_nL1 = chunk.mask.unsqueeze(-1).to(hidden_nLH.dtype)
-        return (hidden_nLH * mask_nL1).sum(dim=1) / mask_nL1.sum(dim=1).clamp(min=1)
+        return pool_states(hidden_nLH, chunk.mask, self.poolings)
+
+    def _token_types(self, chunk: Chunk) -> dict[str, Tensor]:
+        """Token types (n, L), if the backbone needs them."""
+        if self.token_types is None:
+            return {}
+        of_all, of_last = self.token_types
+        ends_n1 = chunk.mask.sum(dim=1, keepdim=True) - 1
+        return {"token_type_ids": torch.full_like(chunk.ids, of_all).scatter(1, ends_n1, of_last)}
 
     def embed(self, tokens: Ragged, *, tokens_per_chunk: int, num_at_once: int = 4096) -> Tensor:
         """(T, D) float32 on the CPU, without dropout, in the order of `tokens`; the module's mode is restored.
@@ -200,3 +242,28 @@ class Encoder(nn.Module):
         components_DH = vectors_HH.flip(1)[:, :dim].T.float()
         self.projection.weight.copy_(components_DH)
         self.projection.bias.copy_(-components_DH @ mean_H)
+
+
+def _check_sizes(encoder: Encoder, config: EncoderConfig) -> None:
+    """Raise `ConfigError` for sizes of pooling, layers and projection that do not fit."""
+    if config.dim is not None and config.dim > encoder.own_dim:
+        raise ConfigError(f"model.encoder.dim is {config.dim}, more than the encoder's {encoder.own_dim}")
+    pooled = hidden_size(encoder.backbone) * len(encoder.poolings)
+    first = next((m.linear.in_features for m in encoder.dense or () if isinstance(m, Dense)), pooled)
+    if first != pooled:
+        raise ConfigError(
+            f"the pooling {encoder.pooling} gives {pooled} dimensions, but a layer of model {config.name!r} takes "
+            f"{first}: give the model's own pooling (null), or model.encoder.dense false"
+        )
+
+
+def _token_types(backbone: nn.Module, declared: Declared, config: EncoderConfig) -> tuple[int, int] | None:
+    """The types that the tokenizer gives to a text's tokens and to its last one; None where they make no difference.
+
+    XLNet's last token has a type of its own. GPT-2 adds a word's vector for each type, BERT one for type 0 in any case.
+    """
+    takes_them = "token_type_ids" in inspect.signature(backbone.forward).parameters
+    if not takes_them or hasattr(backbone.config, "type_vocab_size"):
+        return None
+    types = tokenizer_of(config, declared).backend("a").get("token_type_ids")
+    return (types[0], types[-1]) if types else None

@@ -20,7 +20,7 @@ def resolve_model(name: str, *, revision: str | None = None) -> Path:
     """The model's folder. Raises `ConfigError` with advice if there is none."""
     folder = Path(name).expanduser()
     if folder.is_dir():
-        if not (folder / "config.json").is_file():
+        if not any((folder / file).is_file() for file in ("config.json", "modules.json")):
             raise ConfigError(f"model folder {name!r} has no config.json: give a folder written by save_pretrained")
         return folder
     from huggingface_hub import snapshot_download

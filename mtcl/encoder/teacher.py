@@ -7,6 +7,7 @@ processes ask at once, one embeds and the others wait.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,13 +18,12 @@ import torch
 from torch import Tensor
 
 from mtcl.data.store import TokenStore
-from mtcl.data.tokenizer import MAX_CHARACTERS, Tokenizer
-from mtcl.encoder.backbone import digest_of, pooling_of
+from mtcl.data.tokenizer import MAX_CHARACTERS
+from mtcl.encoder.backbone import digest_of
 from mtcl.encoder.checkpoint import is_checkpoint
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
-from mtcl.encoder.hub import resolve_model
-from mtcl.encoder.text_encoder import TextEncoder, tokenizer_of
+from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.files import written_whole
 from mtcl.types import IntArray, Ragged
 
@@ -34,10 +34,10 @@ BLOCK = 4096
 
 @dataclass(frozen=True)
 class Teacher:
-    """An encoder and its own tokenizer, or None if it reads the store's tokens, which include a task's prompt."""
+    """An encoder with its own tokenizer and prompts, or without if it reads the store's tokens and their prompts."""
 
     encoder: Encoder
-    tokenizer: Tokenizer | None = None
+    own: TextEncoder | None = None
 
     @classmethod
     def load(cls, name: str, *, like: EncoderConfig, own_tokenizer: str, device: torch.device) -> Teacher:
@@ -47,17 +47,26 @@ class Teacher:
         """
         if is_checkpoint(Path(name)):
             run = TextEncoder.load(Path(name), device=str(device))
-            return cls(run.model, None if run.tokenizer.digest == own_tokenizer else run.tokenizer)
-        folder = resolve_model(name)
-        config = replace(like, name=name, revision=None, dim=None, pooling=pooling_of(folder) or like.pooling)
-        return cls(Encoder.load(config).to(device), tokenizer_of(config))
+            return cls(run.model, None if run.tokenizer.digest == own_tokenizer else run)
+        config = replace(like, name=name, revision=None, dim=None, pooling=None, dense=True)
+        base = TextEncoder.base(config, device=str(device))
+        return cls(base.model, base)
 
     def tokens(self, store: TokenStore, rows: IntArray) -> Ragged:
         """The teacher's tokens for the texts `rows` of a store."""
-        if self.tokenizer is None:
+        if self.own is None:
             return store.tokens.take(rows)
-        longest = min(self.tokenizer.backend.model_max_length, 512)
-        return self.tokenizer([text[:MAX_CHARACTERS] for text in store.texts().take(rows).to_pylist()], longest)
+        texts, sides = store.texts().take(rows).to_pylist(), np.array(store.sides[rows]).tolist()
+        prompted = [self.own.prompt[side] + text[:MAX_CHARACTERS] for text, side in zip(texts, sides, strict=True)]
+        return self.own.tokenizer(prompted, self.own.max_length)
+
+    @property
+    def reads(self) -> str:
+        """What its tokens depend on, besides the store: a part of a file's name."""
+        if self.own is None:
+            return "store"
+        facts = [self.own.tokenizer.digest, self.own.max_length, self.own.prompt.plain()]
+        return hashlib.sha256(repr(facts).encode()).hexdigest()[:8]
 
 
 def vectors_file(
@@ -69,8 +78,7 @@ def vectors_file(
     """
     from filelock import FileLock
 
-    read = "store" if teacher.tokenizer is None else teacher.tokenizer.digest[:8]
-    name = f"teacher-{digest_of(teacher.encoder)}-{teacher.encoder.pooling}-{read}-{precision}.npy"
+    name = f"teacher-{digest_of(teacher.encoder)}-{teacher.encoder.pooling}-{teacher.reads}-{precision}.npy"
     path = store.folder / name
     with FileLock(f"{path}.lock"):
         if not path.exists():

@@ -15,12 +15,13 @@ from torch.nn import functional as F
 
 from mtcl.console import track
 from mtcl.data.tokenizer import MAX_CHARACTERS, Tokenizer
-from mtcl.encoder.checkpoint import DEFAULT_MAX_LENGTH, SavedRun
+from mtcl.encoder.checkpoint import SavedRun
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
-from mtcl.encoder.hub import resolve_model
+from mtcl.encoder.reading import check_pooled, default_length, tokenizer_of
 from mtcl.errors import ConfigError, nearest
 from mtcl.task.contract import Task
+from mtcl.task.prompt import NO_PROMPT, Prompt, Side
 
 Role = Literal["query", "document"]
 AT_ONCE = 4096
@@ -31,7 +32,8 @@ AT_ONCE = 4096
 class TextEncoder:
     """An encoder with its tokenizer; texts are cut to `max_length` tokens.
 
-    `prompts` and `lengths` are those of the run's tasks, by name.
+    `prompt` is put before texts of no particular task: the run's, or what the base model declares. `prompts` and
+    `lengths` are those of the run's tasks, by name.
 
     >>> encoder = TextEncoder.load("runs/demo")                       # doctest: +SKIP
     >>> encoder.encode("We are hiring a data engineer.").shape        # doctest: +SKIP
@@ -42,7 +44,8 @@ class TextEncoder:
     tokenizer: Tokenizer
     max_length: int
     tokens_per_chunk: int
-    prompts: dict[str, str] = field(default_factory=dict)
+    prompt: Prompt = NO_PROMPT
+    prompts: dict[str, Prompt] = field(default_factory=dict)
     lengths: dict[str, int] = field(default_factory=dict)
 
     @classmethod
@@ -58,20 +61,40 @@ class TextEncoder:
         saved = SavedRun.read(path, trust=trust_checkpoint)
         config = saved.encoder_config
         model = saved.encoder().to(device or best_device()).eval()
-        return cls(model, tokenizer_of(config), saved.max_length, config.chunk_size, saved.prompts, saved.lengths)
+        return cls(
+            model,
+            tokenizer_of(config),
+            saved.max_length,
+            config.chunk_size,
+            saved.prompt,
+            saved.prompts,
+            saved.lengths,
+        )
 
     @classmethod
     def base(
         cls,
         config: EncoderConfig | Mapping[str, Any] | None = None,
         *,
-        max_length: int = DEFAULT_MAX_LENGTH,
+        max_length: int | None = None,
+        prompt: Prompt | str | Mapping[str, str] | None = None,
         device: str | None = None,
     ) -> TextEncoder:
-        """Load the untrained encoder."""
+        """Load the untrained encoder as its makers declare it: see `EncoderConfig`.
+
+        Args:
+            config: The encoder; also a mapping of its options.
+            max_length: Tokens a text is cut to; what the model declares if None.
+            prompt: Put before each text: one for all texts, or a mapping with `query` and `document`; what the model
+                declares if None.
+            device: The device to compute on; by default a GPU if there is one.
+        """
         config = EncoderConfig.of(config)
         model = Encoder.load(config).to(device or best_device()).eval()
-        return cls(model, tokenizer_of(config), max_length, config.chunk_size)
+        tokenizer = tokenizer_of(config, model.declared)
+        length = max_length or default_length(model.declared, tokenizer, model.num_positions)
+        given = model.declared.prompt if prompt is None else Prompt.of(prompt)
+        return cls(model, tokenizer, length, config.chunk_size, check_pooled(given, model.declared))
 
     @property
     def dim(self) -> int:
@@ -82,9 +105,10 @@ class TextEncoder:
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
-    def prompt_of(self, task: Task) -> str:
-        """The prompt before the task's texts in training."""
-        return self.prompts.get(task.name, task.prompt)
+    def prompt_of(self, task: Task) -> Prompt:
+        """The prompt before the task's texts in training; for another task, its own or `prompt`."""
+        own = self.prompt if task.prompt is None else Prompt.of(task.prompt)
+        return self.prompts.get(task.name, own)
 
     def length_of(self, task: Task) -> int:
         """The max length, in tokens, of the task's texts in training."""
@@ -128,8 +152,8 @@ class TextEncoder:
 
         Args:
             texts: One text or several. Each is cut to the task's max length, or the run's.
-            task: Put this task's prompt before each text, as in training.
-            role: The side of the task's pairs that the texts are on. At present both sides have the same prompt.
+            task: Encode as for this task in training, with its prompt and max length.
+            role: Which prompt to put before each text, if queries and documents have different ones.
             dim: Keep this many leading dimensions, normalised to unit length; for encoders trained with `Matryoshka`.
             output: A torch tensor, on which further layers can be trained, or a numpy array.
             progress: Show a progress bar on a terminal.
@@ -145,7 +169,9 @@ class TextEncoder:
         given = [texts] if isinstance(texts, str) else list(texts)
         if odd := [text for text in given if not isinstance(text, str)]:
             raise ConfigError(f"texts holds {odd[0]!r:.60}: give strings")
-        prompt, length = ("", None) if task is None else (self.prompts[task], self.lengths.get(task))
+        side = Side.QUERY if role == "query" else Side.DOCUMENT
+        prompt = (self.prompt if task is None else self.prompts[task])[side]
+        length = None if task is None else self.lengths.get(task)
         starts = range(0, len(given), AT_ONCE)
         parts = [
             self([prompt + text for text in given[start : start + AT_ONCE]], length)
@@ -166,9 +192,3 @@ class TextEncoder:
 def best_device() -> str:
     """A GPU if there is one."""
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def tokenizer_of(config: EncoderConfig) -> Tokenizer:
-    """The encoder's own tokenizer."""
-    folder = resolve_model(config.name, revision=config.revision)
-    return Tokenizer.load(folder, trust_remote_code=config.trust_remote_code)

@@ -16,6 +16,7 @@ from mtcl.task.contract import Task, errors_of
 from mtcl.task.pairs import Cluster, Duplicates, LabelText, Pairs, Parallel, QueryDocument, Tags
 from mtcl.task.pairs.columns import id_column, text_column, texts_column
 from mtcl.task.pairs.keys import index_in
+from mtcl.task.pairs.sides import as_documents
 from mtcl.task.roles import is_list
 from mtcl.task.rows import rows_of
 from mtcl.types import IntArray, Ragged, group
@@ -59,7 +60,7 @@ class MinedRows:
         anchors = index_in(text_column(self.table, anchor), texts)
         found = np.stack([index_in(text_column(self.table, name), texts) for name in positives], axis=1)
         rows, columns = np.nonzero((anchors >= 0)[:, None] & (found >= 0))
-        return anchors, group(rows, found[rows, columns], num_rows=len(anchors))
+        return anchors, group(rows, as_documents(texts)[found[rows, columns]], num_rows=len(anchors))
 
     def _tagged(self, pairs: Tags, texts: pa.Array) -> tuple[IntArray, Ragged]:
         import pyarrow.compute as pc
@@ -67,7 +68,7 @@ class MinedRows:
         column = texts_column(self.table, pairs.tags)
         anchors = index_in(text_column(self.table, pairs.text), texts)
         owners, tags = np.asarray(pc.list_parent_indices(column)), index_in(pc.list_flatten(column), texts)
-        return anchors, group(owners[tags >= 0], tags[tags >= 0], num_rows=len(anchors))
+        return anchors, group(owners[tags >= 0], as_documents(texts)[tags[tags >= 0]], num_rows=len(anchors))
 
     def _members(self, anchors: IntArray, clusters: pa.Array) -> Ragged:
         """Up to `MAX_MEMBERS` other texts of each row's cluster."""

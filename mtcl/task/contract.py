@@ -14,11 +14,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import is_dataclass
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from mtcl.errors import DataError, MtclError, TaskError, lines_in, located
+from mtcl.errors import ConfigError, DataError, MtclError, TaskError, lines_in, located
 from mtcl.task.metrics import BASES, Metric, suited
 from mtcl.task.pairs import Pairs
+from mtcl.task.prompt import Prompt
 from mtcl.task.sources import Source
 from mtcl.types import Kind
 
@@ -41,9 +43,10 @@ class Task:
     """The people responsible for the task, for example `@search-team`."""
     license: ClassVar[str] = ""
     """The data's licence."""
-    prompt: ClassVar[str] = ""
-    """Prepended to every text of the task, for example `topic of the headline: `, so that the shared encoder can tell
-    which task a text is embedded for. A run's `tasks.NAME.prompt` overrides it."""
+    prompt: ClassVar[str | dict[str, str] | None] = None
+    """Put before every text of the task, for example `topic of the headline: `, so that the shared encoder can tell
+    which task a text is embedded for; `{"query": ..., "document": ...}` for one on each side. None takes the run's, by
+    default what the base encoder declares; "" puts nothing there. A run's `tasks.NAME.prompt` overrides it."""
     data: Callable[[str, Path | None], pa.Table]
     """A `Source` or a method: `data(split, root)` returns the rows of a split."""
     pairs: Callable[..., PairTable]
@@ -84,7 +87,7 @@ CONTRACT = {
     "version": (int,),
     "owner": (str,),
     "license": (str,),
-    "prompt": (str,),
+    "prompt": (str, dict, NoneType),
     "data": (Source,),
     "pairs": (Pairs,),
     "metric": (Metric,),
@@ -97,14 +100,20 @@ def problems_of(cls: type[Task]) -> list[str]:
     problems = [_unknown(name) for name in _public_names(cls) if name not in CONTRACT]
     for name, kinds in CONTRACT.items():
         value: Any = getattr(cls, name, None)
-        if value is None:
+        if value is None and NoneType not in kinds:
             problems.append(f"{name} is missing: declare `{name} = ...`")
         elif not isinstance(value, kinds) and not (
             name in ("data", "pairs") and callable(value) and not isinstance(value, type)
         ):
-            wanted = " or ".join(k.__name__ for k in kinds) + (" or a method" if name in ("data", "pairs") else "")
+            names = ["None" if kind is NoneType else kind.__name__ for kind in kinds]
+            wanted = " or ".join(names) + (" or a method" if name in ("data", "pairs") else "")
             problems.append(f"{name} must be {wanted}, not {value!r:.80}")
     problems += _unfit_methods(cls)
+    if isinstance(prompt := getattr(cls, "prompt", None), dict):
+        try:
+            Prompt.of(prompt)
+        except ConfigError as error:
+            problems.append(str(error))
     metric, pairs = getattr(cls, "metric", None), getattr(cls, "pairs", None)
     if isinstance(metric, Metric) and isinstance(pairs, Pairs):
         base = BASES[pairs.kind]

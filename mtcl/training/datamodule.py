@@ -24,12 +24,14 @@ from mtcl.data.store import TokenStore, prepare
 from mtcl.data.tokenizer import Tokenizer
 from mtcl.distributed import together, world
 from mtcl.encoder.config import EncoderConfig
-from mtcl.encoder.text_encoder import tokenizer_of
+from mtcl.encoder.declared import Declared
+from mtcl.encoder.reading import check_pooled, declared_of, default_length, tokenizer_of
 from mtcl.errors import ConfigError, at
 from mtcl.evaluation import Pool
 from mtcl.files import cache_folder, data_root
 from mtcl.processes import stay_with_rank
 from mtcl.task.contract import Task, kind_of
+from mtcl.task.prompt import Prompt
 from mtcl.task.registry import discover
 from mtcl.training.task_config import MixtureConfig, TaskConfig
 from mtcl.types import Kind, Ragged
@@ -49,7 +51,9 @@ class MtclDataModule(pl.LightningDataModule):
         tasks: The run's tasks by name (set as the top-level key `tasks`); in Python also mappings of their options.
         tasks_dir: More folders of task files, in addition to ./tasks and MTCL_TASKS_DIR.
         batch_size: Pairs per sub-batch, over all ranks, for tasks that give none.
-        max_length: Tokens a text is cut to, for tasks that give none.
+        max_length: Tokens a text is cut to, for tasks that give none; what the base encoder declares if null.
+        prompt: Put before each text, for tasks that give none: one text, or {query: ..., document: ...}; what the base
+            encoder declares if null, and nothing if "".
         tasks_per_step: Sub-batches per step; the number of tasks if null.
         alpha: A task's share is proportional to pairs^alpha: 0 gives equal shares, 1 proportional ones.
         cap: The most pairs of a task that count for its share.
@@ -71,7 +75,8 @@ class MtclDataModule(pl.LightningDataModule):
         tasks: dict[str, TaskConfig] | None = None,
         tasks_dir: str | None = None,
         batch_size: int = MixtureConfig.batch_size,
-        max_length: int = 128,
+        max_length: int | None = None,
+        prompt: str | dict[str, str] | None = None,
         tasks_per_step: int | None = MixtureConfig.tasks_per_step,
         alpha: float = MixtureConfig.alpha,
         cap: int | None = MixtureConfig.cap,
@@ -90,6 +95,8 @@ class MtclDataModule(pl.LightningDataModule):
         self._own_encoder, self.tasks_dir = encoder and EncoderConfig.of(encoder), tasks_dir
         self.mixture = MixtureConfig(batch_size, tasks_per_step, alpha, cap, pairs_per_task)
         self.max_length, self.seed = max_length, seed
+        with at("data."):
+            self.prompt = None if prompt is None else Prompt.of(prompt)
         self.held_out, self.allow_leaks = tuple(held_out or ()), allow_leaks
         if num_workers < 0:
             raise ConfigError(f"data.num_workers is {num_workers}: give 0 or more")
@@ -99,6 +106,7 @@ class MtclDataModule(pl.LightningDataModule):
         self._stores: dict[tuple[str, str], TokenStore] = {}
         self._reader: EncoderConfig | None = None
         """The encoder whose tokenizer read the open stores."""
+        self._base: tuple[EncoderConfig, Declared, Tokenizer] | None = None
         if self.task_configs:  # run the plan's own checks now, before building stores, which may take minutes
             _ = self.mixture.plan(self.task_configs, dict.fromkeys(self.task_configs, 1), seed=seed).phases
         if both := [name for name in self.held_out if name in self.task_configs]:
@@ -176,15 +184,12 @@ class MtclDataModule(pl.LightningDataModule):
     def _open(self, split: str, names: Iterable[str]) -> None:
         if self._reader != (reader := _reader_of(self.encoder_config)):
             self._reader, self._stores, self._plan = reader, {}, None
-        tokenizer: Tokenizer | None = None
         for name in names:
             if (name, split) not in self._stores:
-                task = self.evaluated[name]
-                tokenizer = tokenizer or self.tokenizer()
-                length = self.length_of(name)
+                tokenizer, length = self.tokenizer, self.length_of(name)
                 tokenizer.check_length(name, length)
                 store = prepare(
-                    task,
+                    self.evaluated[name],
                     split,
                     root=self.root,
                     tokenizer=tokenizer,
@@ -199,16 +204,43 @@ class MtclDataModule(pl.LightningDataModule):
     def length_of(self, name: str) -> int:
         """Tokens a task's texts are cut to."""
         own = self.task_configs[name].max_length if name in self.task_configs else None
-        return self.max_length if own is None else own
+        return self.default_length if own is None else own
 
-    def prompt_of(self, name: str) -> str:
-        """The prompt before a task's texts."""
+    @property
+    def default_length(self) -> int:
+        """Tokens that texts are cut to if their task gives no number."""
+        if self.max_length is not None:
+            return self.max_length
+        module = self.module
+        return default_length(self.declared, self.tokenizer, None if module is None else module.encoder.num_positions)
+
+    def prompt_of(self, name: str) -> Prompt:
+        """The prompts before a task's texts."""
         own = self.task_configs[name].prompt if name in self.task_configs else None
-        return self.evaluated[name].prompt if own is None else own
+        given = self.evaluated[name].prompt if own is None else own
+        return self.default_prompt if given is None else check_pooled(Prompt.of(given), self.declared)
 
+    @property
+    def default_prompt(self) -> Prompt:
+        """The prompts before texts whose task gives none."""
+        return check_pooled(self.declared.prompt if self.prompt is None else self.prompt, self.declared)
+
+    @property
+    def declared(self) -> Declared:
+        """What the base encoder declares."""
+        return self._read_base()[0]
+
+    @property
     def tokenizer(self) -> Tokenizer:
         """The encoder's tokenizer."""
-        return tokenizer_of(self.encoder_config)
+        return self._read_base()[1]
+
+    def _read_base(self) -> tuple[Declared, Tokenizer]:
+        config = _reader_of(self.encoder_config)
+        if self._base is None or self._base[0] != config:
+            declared = declared_of(config)
+            self._base = (config, declared, tokenizer_of(config, declared))
+        return self._base[1:]
 
     def store(self, name: str, split: str) -> TokenStore:
         """A task's store of a split, which is opened (and built) if necessary."""
@@ -330,6 +362,7 @@ class MtclDataModule(pl.LightningDataModule):
         own = ("max_length", "allow_leaks", "num_workers", "start_method", "tasks_dir")
         return {
             "root": None if self.root is None else str(self.root),
+            "prompt": None if self.prompt is None else self.prompt.plain(),
             **{name: getattr(self, name) for name in own},
             **asdict(self.mixture),
             "held_out": list(self.held_out) or None,

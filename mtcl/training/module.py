@@ -246,7 +246,7 @@ class MtclModule(pl.LightningModule):
         if loss.teacher == BASE:
             teacher = Teacher(self.base.encoder(self.device))
         else:
-            own = self.data.tokenizer().digest
+            own = self.data.tokenizer.digest
             teacher = Teacher.load(loss.teacher, like=self.encoder_config, own_tokenizer=own, device=self.device)
         if loss.matches_teacher and teacher.encoder.dim != self.encoder.dim:
             raise ConfigError(
@@ -405,7 +405,13 @@ class MtclModule(pl.LightningModule):
     def facts(self) -> resume.Facts:
         """The settings and data that determine each step's pairs and loss."""
         accumulate = self.trainer.accumulate_grad_batches
-        return resume.facts_of(self.data, self.encoder_config, weights=self.base.weights, accumulate=accumulate)
+        return resume.facts_of(
+            self.data,
+            self.encoder_config,
+            pooling=self.encoder.pooling,
+            weights=self.base.weights,
+            accumulate=accumulate,
+        )
 
     def _check_ranks_agree(self) -> None:
         """Raise `ConfigError` on every rank if the data, plan or encoder of any rank differs from rank 0."""

@@ -50,8 +50,12 @@ IN_OPTIMIZER_STATE = ("lr", "head_lr", "weight_decay")
 """Options of the optimizer that a resumed run takes from the checkpoint: other values would be silently ignored."""
 
 
-def facts_of(data: MtclDataModule, encoder: EncoderConfig, *, weights: str, accumulate: int) -> Facts:
-    """The facts of a run. `weights` is the digest of the base encoder's weights; the stores of `data` must be open."""
+def facts_of(data: MtclDataModule, encoder: EncoderConfig, *, pooling: str, weights: str, accumulate: int) -> Facts:
+    """The facts of a run.
+
+    `pooling` is the one in effect, `weights` the digest of the base encoder's weights; the stores of `data` must be
+    open.
+    """
     mixture = asdict(data.plan)
     del mixture["tasks_per_step"]
     tasks = {task.pop("name"): task for task in mixture.pop("tasks")}
@@ -59,14 +63,14 @@ def facts_of(data: MtclDataModule, encoder: EncoderConfig, *, weights: str, accu
         task["schedule"] = [[step * data.plan.num_slots, weight] for step, weight in task["schedule"]]
         task["max_length"] = data.length_of(name)
         task["version"] = data.tasks[name].version
-        task |= {"prompt": prompt} if (prompt := data.prompt_of(name)) else {}
+        task |= {"prompt": prompt} if (prompt := data.prompt_of(name).plain()) else {}
         task["data"] = data.store(name, "train").folder.name.rpartition("-")[2]
     return {
         "model.encoder": {
             "name": encoder.name,
             "revision": encoder.revision,
             "weights": weights,
-            "pooling": encoder.pooling,
+            "pooling": pooling,
             "dim": encoder.dim,
         },
         "tasks": tasks,
@@ -168,8 +172,11 @@ def on_save(module: MtclModule) -> dict[str, Any]:
         "history": module.history,
         "facts": module.facts(),
         "tasks": {
-            name: {"prompt": data.prompt_of(name), "max_length": data.length_of(name)} for name in data.evaluated
+            name: {"prompt": data.prompt_of(name).plain(), "max_length": data.length_of(name)}
+            for name in data.evaluated
         },
+        "prompt": data.default_prompt.plain(),
+        "max_length": data.default_length,
         "trained_before": sorted(module.trained_before),
     }
 

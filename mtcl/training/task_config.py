@@ -10,6 +10,7 @@ from typing import Any
 from mtcl.data.plan import Plan, PlanTask
 from mtcl.errors import ConfigError, at
 from mtcl.losses import Loss, loss_named
+from mtcl.task.prompt import Prompt
 from mtcl.types import from_mapping
 
 
@@ -24,7 +25,8 @@ class TaskConfig:
         max_length: Tokens a text is cut to.
         loss: The task's loss; if null, the default for its kind of pairs.
         loss_weight: Multiplies the task's loss.
-        prompt: Put before every text of the task; the task's own if null.
+        prompt: Put before every text of the task: one text, or {query: ..., document: ...}. Null takes the task's own,
+            else the run's.
         hard_negatives: Hard negatives per pair in a step, drawn again in each epoch; no effect if the task has none.
     """
 
@@ -34,7 +36,7 @@ class TaskConfig:
     max_length: int | None = None
     loss: Loss | None = None
     loss_weight: float = 1.0
-    prompt: str | None = None
+    prompt: str | dict[str, str] | None = None
     hard_negatives: int = 1
 
     @classmethod
@@ -50,6 +52,9 @@ class TaskConfig:
         return values | {"loss": None if self.loss is None else self.loss.described()}
 
     def __post_init__(self) -> None:
+        if self.prompt is not None:
+            with at("a task's "):
+                Prompt.of(self.prompt)
         if self.hard_negatives < 0:
             raise ConfigError(f"a task's hard_negatives is {self.hard_negatives}: give 0 or more")
         if not 0 <= self.loss_weight < math.inf:

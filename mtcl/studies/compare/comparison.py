@@ -18,7 +18,6 @@ from torch.nn import functional as F
 from mtcl.data.store import prepare
 from mtcl.data.tokenizer import Tokenizer
 from mtcl.encoder.hub import resolve_model
-from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import ConfigError
 from mtcl.evaluation import Pool, evaluate
 from mtcl.files import cache_folder, data_root
@@ -82,14 +81,13 @@ def _scores(
 ) -> dict[int, Scores]:
     """Scores by dimension: each text is embedded once; longer vectors are cut and normalised again.
 
-    An mtcl run gets the prompts and the maximum text length that it was trained with.
+    An mtcl run gets the prompts and the maximum text length that it was trained with, a model those it declares.
     """
     embed = encoder_of(spec, cache)
     found: dict[int, Scores] = {}
     for task, pool in zip(tasks, pools, strict=True):
-        prompt = embed.prompt_of(task) if isinstance(embed, TextEncoder) else ""
-        texts = [spec.as_sent(text, prompt) for text in pool.store.texts().to_pylist()]
-        vectors_TD = embed(texts, embed.length_of(task)) if isinstance(embed, TextEncoder) else embed(texts)
+        texts = spec.as_sent(pool.store, embed.prompt_of(task))
+        vectors_TD = embed(texts, embed.length_of(task))
         full = vectors_TD.shape[1]
         for dim in sorted({min(dim, full) for dim in (*dims, full)}):
             found.setdefault(dim, {})[pool.name] = _item_scores(pool, F.normalize(vectors_TD[:, :dim], dim=1))
@@ -105,7 +103,9 @@ def _pools(config: CompareConfig, tasks: Sequence[Task], tokenizer: Tokenizer, c
     root = data_root(config.root)
     pools = []
     for task in tasks:
-        store = prepare(task, config.split, root=root, tokenizer=tokenizer, max_length=MAX_LENGTH, cache=cache)
+        store = prepare(
+            task, config.split, root=root, tokenizer=tokenizer, max_length=MAX_LENGTH, cache=cache, apart=True
+        )
         pools.append(Pool(task.name, store, task.metric))
     return pools
 
@@ -115,7 +115,7 @@ def _announce(config: CompareConfig, pools: Sequence[Pool], tokenizer: Tokenizer
     total = 0
     for name, spec in config.encoders.items():
         if spec.endpoint:
-            texts = [spec.as_sent(text) for pool in pools for text in pool.store.texts().to_pylist()]
+            texts = [text for pool in pools for text in spec.as_sent(pool.store)]
             endpoint = endpoint_of(spec, cache)
             if missing := endpoint.missing(texts):
                 endpoint.check_key()

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from mtcl.data.store import TokenStore
 from mtcl.encoder.config import DEFAULT_MODEL
 from mtcl.errors import ConfigError
+from mtcl.task.prompt import NO_PROMPT, Prompt
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,8 @@ class EncoderSpec:
         requests_per_minute: Maximum rate of requests to the endpoint; unlimited if null.
         timeout_s: Seconds to wait for an answer.
         max_retries: How often to repeat a request after a time-out, a rate limit or a server error.
-        prefix: Text to put before every text, for models that were trained with one.
+        prompt: Put before every text: one text, or {query: ..., document: ...}. Null takes a run's own prompts or
+            what a model declares, and nothing for an endpoint.
         max_characters: Cut longer texts: endpoints reject texts that are too long, while local encoders truncate them.
     """
 
@@ -37,7 +42,7 @@ class EncoderSpec:
     requests_per_minute: float | None = None
     timeout_s: float = 60
     max_retries: int = 6
-    prefix: str = ""
+    prompt: str | dict[str, str] | None = None
     max_characters: int | None = None
 
     def __post_init__(self) -> None:
@@ -48,12 +53,17 @@ class EncoderSpec:
             raise ConfigError(
                 f"{self.run or self.model or self.endpoint}: give positive batch_size and requests_per_minute"
             )
+        if self.prompt is not None:
+            Prompt.of(self.prompt)
         if self.max_characters is not None and self.max_characters < 1:
             raise ConfigError(f"max_characters is {self.max_characters}: give at least 1, or null to cut nothing")
 
-    def as_sent(self, text: str, prompt: str = "") -> str:
-        """The text as it is sent to the encoder."""
-        return (self.prefix + prompt + text)[: self.max_characters]
+    def as_sent(self, store: TokenStore, prompt: Prompt = NO_PROMPT) -> list[str]:
+        """The texts of a store as they are sent to the encoder, after `prompt` or the configured one."""
+        prompt = prompt if self.prompt is None else Prompt.of(self.prompt)
+        sides = np.asarray(store.sides).tolist()
+        texts = zip(store.texts().to_pylist(), sides, strict=True)
+        return [(prompt[side] + text)[: self.max_characters] for text, side in texts]
 
 
 @dataclass(frozen=True)

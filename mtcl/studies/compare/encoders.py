@@ -3,29 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from mtcl.encoder.declared import Declared
 from mtcl.encoder.hub import resolve_model
 from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import ConfigError
 from mtcl.studies.compare.config import EncoderSpec
 from mtcl.studies.compare.endpoint import Endpoint, model_key
 from mtcl.studies.compare.vectors import VectorCache
+from mtcl.task.contract import Task
+from mtcl.task.prompt import NO_PROMPT, Prompt
 
-EmbedTexts = Callable[[Sequence[str]], Tensor]
-"""Texts to (T, D) float32 vectors on the CPU, of any length."""
+
+class Embedder(Protocol):
+    """An encoder as a comparison sees it."""
+
+    def __call__(self, texts: Sequence[str], max_length: int | None = None) -> Tensor:
+        """(T, D) float32 vectors on the CPU, of any length."""
+
+    def prompt_of(self, task: Task) -> Prompt:
+        """The prompts before the task's texts."""
+
+    def length_of(self, task: Task) -> int | None:
+        """Tokens the task's texts are cut to; None if the encoder decides."""
 
 
-def encoder_of(spec: EncoderSpec, cache: Path) -> EmbedTexts:
+@dataclass(frozen=True)
+class Plain:
+    """An encoder that treats all tasks alike."""
+
+    embed: Callable[[Sequence[str]], Tensor]
+    prompt: Prompt = NO_PROMPT
+
+    def __call__(self, texts: Sequence[str], max_length: int | None = None) -> Tensor:
+        return self.embed(texts)
+
+    def prompt_of(self, task: Task) -> Prompt:
+        return self.prompt if task.prompt is None else Prompt.of(task.prompt)
+
+    def length_of(self, task: Task) -> None:
+        return None
+
+
+def encoder_of(spec: EncoderSpec, cache: Path) -> Embedder:
     """Load, or connect to, an encoder."""
     if spec.run:
         return TextEncoder.load(Path(spec.run), device=_device())
     if spec.endpoint:
         endpoint = endpoint_of(spec, cache)
-        return lambda texts: torch.from_numpy(endpoint.embed(texts).copy())
+        return Plain(lambda texts: torch.from_numpy(endpoint.embed(texts).copy()))
     return _sentence_transformer(spec)
 
 
@@ -34,19 +66,23 @@ def endpoint_of(spec: EncoderSpec, cache: Path) -> Endpoint:
     return Endpoint(spec, VectorCache(cache / "endpoint_vectors.sqlite", model_key(spec)))
 
 
-def _sentence_transformer(spec: EncoderSpec) -> EmbedTexts:
-    """Use the folder's own modules if it has any, else mean pooling over a plain Hugging Face model."""
+def _sentence_transformer(spec: EncoderSpec) -> Plain:
+    """A model as sentence-transformers itself uses it."""
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
         raise ConfigError("models from the Hub need sentence-transformers: pip install 'mtcl[compare]'") from error
-    model = SentenceTransformer(str(resolve_model(str(spec.model))), device=_device())
+    folder = resolve_model(str(spec.model))
+    model = SentenceTransformer(str(folder), device=_device())
 
     def embed(texts: Sequence[str]) -> Tensor:
-        found = model.encode(list(texts), batch_size=spec.batch_size, convert_to_tensor=True, show_progress_bar=False)
+        # prompts stand before the texts already; an empty one keeps the default prompt away
+        found = model.encode(
+            list(texts), prompt="", batch_size=spec.batch_size, convert_to_tensor=True, show_progress_bar=False
+        )
         return found.float().cpu()
 
-    return embed
+    return Plain(embed, Declared.read(folder, str(spec.model)).prompt)
 
 
 def _device() -> str:

@@ -37,6 +37,5 @@ class Augmented(Pairs):
             [" ".join(text.split()[: -(-len(text.split()) // 2)]) for text in words], type=pa.large_string()
         )
         asked = pc.greater(pc.count_substring_regex(texts, r"\S+"), 1)
-        return pair_table(
-            texts, texts, candidates=texts, queries=(halves.filter(asked), texts.filter(asked)), skipped=skipped
-        )
+        queries = (halves.filter(asked), texts.filter(asked))
+        return pair_table(texts, texts, candidates=texts, queries=queries, symmetric=True, skipped=skipped)

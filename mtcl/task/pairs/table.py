@@ -29,8 +29,8 @@ class PairTable:
     group other than the anchor, drawn again in each epoch. `negatives` has a row of text indices for each pair.
     `scores` (P,) are 0 to 1, `languages` (P,) index `language_names`. In evaluation `queries` search `candidates`; with
     `exclude_self` a query never finds itself. With `tied`, items that share a key are not independent observations:
-    queries of one document, posts of one story (but not posts of one label). `skipped` counts the rows left out, by
-    reason.
+    queries of one document, posts of one story (but not posts of one label). With `symmetric`, both sides of the pairs
+    have the same kind of text. `skipped` counts the rows left out, by reason.
     """
 
     texts: pa.LargeStringArray
@@ -47,6 +47,7 @@ class PairTable:
     language_names: tuple[str, ...] = ()
     exclude_self: bool = False
     tied: bool = False
+    symmetric: bool = False
     skipped: dict[str, int] = field(default_factory=dict)
 
 
@@ -63,13 +64,14 @@ def pair_table(
     queries: tuple[pa.Array, pa.Array] | None = None,
     exclude_self: bool = False,
     tied: bool = False,
+    symmetric: bool = False,
     skipped: dict[str, int] | None = None,
 ) -> PairTable:
     """A `PairTable` from string columns of equal length: distinct texts, distinct pairs, and keys.
 
     Keys come from each text, from each anchor's positives (unless pairs are scored) and from `links`. `negatives` are
     texts and the number of each one's pair. `queries` are the texts to search with and the text that each should find;
-    by default the anchors and positives.
+    by default the anchors and positives. Pairs of other kinds than positives are always `symmetric`.
     """
     skipped = dict(skipped or {})
     asked = queries or ()
@@ -102,6 +104,7 @@ def pair_table(
         language_names=() if language_names is None else tuple(language_names.to_pylist()),
         exclude_self=exclude_self,
         tied=tied,
+        symmetric=symmetric or kind is not Kind.POSITIVE,
         skipped=skipped,
     )
 
@@ -134,6 +137,7 @@ def cluster_table(
         groups=groups,
         exclude_self=True,
         tied=True,
+        symmetric=True,
         skipped=skipped,
     )
 
