@@ -602,7 +602,7 @@ def test_resume_and_init_from_exclude_each_other(fails: Fails) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("tasks: {topic: {max_length: 2}}", "task 'topic': max_length is 2: the tokenizer takes 3 to "),
+        ("tasks: {topic: {max_length: 2}}", "task 'topic': max_length is 2: the tokenizer takes at least 3"),
         ("data: {max_length: 500}", "task 'topic': max_length is 500, but the encoder reads 128 tokens"),
         ("trainer: {accelerator: gpu, devices: 1}", "trainer: No supported gpu backend found!"),
         ("trainer: {max_steps: -1}", "trainer.max_steps is not set: a mixture of tasks has no natural end"),

@@ -150,9 +150,6 @@ def test_a_text_that_is_too_long_is_named_and_the_others_are_kept(server: Embedd
     with pytest.raises(EndpointError, match=r"a text of 190 characters \('one very long.*give max_characters"):
         endpoint.embed(texts)
     assert endpoint.missing(texts) == [texts[5], *texts[6:]]
-    spec = EncoderSpec(endpoint="m", base_url=server.url, prompt="query: ", max_characters=50)
-    assert len(spec.as_sent(texts[5])) == 50
-    assert spec.as_sent("a", "jobs: ") == "query: jobs: a"
 
 
 @pytest.mark.parametrize("values", [{}, {"run": "a", "model": "b"}, {"model": "b", "batch_size": 0}])

@@ -331,7 +331,8 @@ def test_a_checkpoint_of_version_0_1_loads(tiny_model: Path, demo_root: Path, tm
     expected = json.loads((here / "version_0_1.json").read_text())
     encoder = TextEncoder.load(tmp_path / "old.ckpt", device="cpu")
     torch.testing.assert_close(encoder.encode(expected["texts"]), torch.tensor(expected["vectors"]))
-    assert encoder.prompts == {"search": "query or post: ", "interest": ""}
+    prompts = {name: prompt.plain() for name, prompt in encoder.prompts.items()}
+    assert prompts == {"search": "query or post: ", "interest": ""}
     assert encoder.lengths == {"search": 32, "interest": 24}
     module = MtclModule.load_from_checkpoint(tmp_path / "old.ckpt", evaluate_base=False)
     assert module.trained_before == {"search", "interest"}

@@ -243,7 +243,7 @@ def test_from_a_run_and_again(
         (("--ranks", "500000", "600000"), "^--ranks begins at 500000, but there are .* candidates: give a lower rank"),
         (("--index", "Nonsense"), "^--index 'Nonsense' cannot be created"),
         (("--column", "document"), "^--column document exists and has no mined negatives"),
-        (("--max_length", "2"), "^task 'search': max_length is 2: the tokenizer takes 3 to "),
+        (("--max_length", "2"), "^task 'search': max_length is 2: the tokenizer takes at least 3"),
     ],
 )
 def test_usage(

@@ -5,23 +5,30 @@ python -m pytest tests/test_prompts.py
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+import torch
 import yaml
 
-from mtcl import MRR, LabelText, Rows, Task
+from mtcl import MRR, Cluster, LabelText, QueryDocument, Rows, Task
 from mtcl.data.batch import StepDataset, TaskData
 from mtcl.data.plan import Plan, PlanTask
 from mtcl.data.store import TokenStore, prepare
 from mtcl.data.tokenizer import Tokenizer
+from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.text_encoder import TextEncoder
+from mtcl.task.prompt import Prompt, Side
 from mtcl.task.registry import discover
 from mtcl.training.datamodule import MtclDataModule
 from mtcl.training.task_config import TaskConfig
-from tests.conftest import Run
+from tests.conftest import ROOT, Run
 
+MODULES = {"": "Transformer", "1_Pooling": "Pooling"}
 ROWS = [{"text": "the first", "label": "red"}, {"text": "the second", "label": "blue"}]
 FILE = '''
 from mtcl import *
@@ -77,7 +84,7 @@ def test_the_runs_prompt_wins_over_the_tasks(tmp_path: Path) -> None:
     given: dict[str | None, str] = {None: "own: ", "other: ": "other: ", "": ""}
     for configured, expected in given.items():
         data = MtclDataModule(tasks={"asked": TaskConfig(prompt=configured)}, **options)
-        assert data.prompt_of("asked") == expected
+        assert data.prompt_of("asked") == Prompt(expected, expected)
 
 
 def test_a_run_with_prompts_is_compared_with_them_and_not_resumed_without(
@@ -98,9 +105,9 @@ def test_a_run_with_prompts_is_compared_with_them_and_not_resumed_without(
     fitted = mtcl_process("fit", "--run_dir", "run", *common, "--trainer.max_steps", "1")
     assert fitted.returncode == 0, fitted.stderr
     encoder = TextEncoder.load(tmp_path / "run")
-    assert (encoder.prompts, encoder.lengths) == ({"asked": "asked: "}, {"asked": 9})
+    assert (encoder.prompts, encoder.lengths) == ({"asked": Prompt("asked: ", "asked: ")}, {"asked": 9})
     asked = discover(tmp_path / "tasks")["asked"]
-    assert (encoder.length_of(asked), encoder.prompt_of(asked)) == (9, "asked: ")
+    assert (encoder.length_of(asked), encoder.prompt_of(asked)) == (9, Prompt("asked: ", "asked: "))
     changed = mtcl_process("fit", "--resume", "run", "--tasks.asked.prompt", "", "--trainer.max_steps", "2")
     assert changed.returncode == 2
     assert "tasks.asked.prompt: only in the checkpoint" in changed.stderr
@@ -118,3 +125,125 @@ def test_a_run_with_prompts_is_compared_with_them_and_not_resumed_without(
     done = mtcl_process("compare", "--config", "compare.yaml", "--out", "out", PYTHONPATH=str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert sorted(seen.read_text().split("|")) == ["asked: blue", "asked: red", "asked: the first", "asked: the second"]
+
+
+class Search(Task):
+    """One text is both a query and a document."""
+
+    name = "search"
+    data = Rows(
+        train=[{"query": "red", "document": "blue"}, {"query": "blue", "document": "the first"}],
+        validation=[{"query": "red", "document": "blue"}, {"query": "blue", "document": "the first"}],
+    )
+    pairs = QueryDocument()
+    metric = MRR()
+    sample = ROWS
+
+
+ASYMMETRIC = Prompt("red ", "blue ")
+
+
+def searched(tokenizer: Tokenizer, cache: Path, prompt: Prompt, **options: Any) -> TokenStore:
+    return prepare(
+        Search(), "train", root=None, tokenizer=tokenizer, max_length=16, cache=cache, prompt=prompt, **options
+    )
+
+
+def test_a_text_in_both_roles_is_two_encodings(tiny_model: Path, tmp_path: Path) -> None:
+    tokenizer = Tokenizer.load(tiny_model)
+    both, one = searched(tokenizer, tmp_path, ASYMMETRIC), searched(tokenizer, tmp_path, Prompt("red ", "red "))
+    assert one.texts().to_pylist() == ["red", "blue", "the first"]
+    texts = both.texts().to_pylist()
+    assert texts == ["red", "blue", "the first", "blue"]
+    prompted = [ASYMMETRIC[Side(side)] + text for side, text in zip(both.sides.tolist(), texts, strict=True)]
+    assert prompted == ["red red", "red blue", "blue the first", "blue blue"]
+    expected = tokenizer.backend(prompted)["input_ids"]
+    assert [both.tokens[row].tolist() for row in range(4)] == expected
+    assert [texts[row] for row in both.anchors] == ["red", "blue"]
+    assert [(texts[row], int(row)) for row in both.positives] == [("blue", 3), ("the first", 2)]
+    assert sorted(both.candidates.tolist()) == [2, 3]
+    assert set(both.keys[1].tolist()) == set(both.keys[3].tolist()), "so that they are never negatives"
+
+
+def test_symmetric_pairs_have_one_prompt(tiny_model: Path, tmp_path: Path) -> None:
+    class Stories(Task):
+        """Posts of a story."""
+
+        name = "stories"
+        data = Rows(train=[{"text": text, "story": "s"} for text in ("red", "blue")])
+        pairs = Cluster(text="text", cluster="story")
+        metric = MRR()
+        sample = ROWS
+
+    tokenizer = Tokenizer.load(tiny_model)
+    for prompt, words in ((Prompt("red ", "blue "), "red "), (Prompt("red ", ""), ""), (Prompt("", "blue "), "")):
+        store = prepare(
+            Stories(), "train", root=None, tokenizer=tokenizer, max_length=16, cache=tmp_path, prompt=prompt
+        )
+        assert set(store.sides.tolist()) == {Side.EITHER}
+        expected = tokenizer.backend([words + text for text in store.texts().to_pylist()])["input_ids"]
+        assert [store.tokens[row].tolist() for row in range(2)] == expected
+
+
+def test_evaluation_and_training_use_both_prompts(tiny_model: Path, tmp_path: Path) -> None:
+    """The scores are those of vectors that are made one by one with the right prompt."""
+    config = EncoderConfig(name=str(tiny_model), dropout=0.0)
+    encoder = TextEncoder.base(config, prompt={"query": "red ", "document": "blue "}, max_length=16)
+    store = searched(encoder.tokenizer, tmp_path, encoder.prompt)
+    vectors_TD = encoder.model.embed(store.tokens, tokens_per_chunk=64)
+    for row, (text, side) in enumerate(zip(store.texts().to_pylist(), store.sides.tolist(), strict=True)):
+        role = "query" if side == Side.QUERY else "document"
+        torch.testing.assert_close(vectors_TD[row], encoder.encode(text, role=role), rtol=0, atol=1e-6)  # type: ignore[arg-type]
+    batch = StepDataset(Plan((PlanTask("search", 2, 2),), 0), [TaskData(store)])[0]
+    assert len(batch.texts.place_T) == 4, "blue is encoded as a query and as a document"
+
+
+def test_a_base_s_prompts_are_the_default_of_a_run(tiny_model: Path, tmp_path: Path) -> None:
+    base = shutil.copytree(tiny_model, tmp_path / "base")
+    modules = [{"path": path, "type": f"sentence_transformers.models.{kind}"} for path, kind in MODULES.items()]
+    (base / "modules.json").write_text(json.dumps(modules))
+    declared = {"prompts": {"query": "red ", "document": "blue "}}
+    (base / "config_sentence_transformers.json").write_text(json.dumps(declared))
+    (tmp_path / "tasks").mkdir()
+    for name, line in (("asked", 'prompt = "own: "'), ("bare", 'prompt = ""'), ("open_one", "")):
+        text = FILE.format(title=name.title(), name=name, prompt="", rows=ROWS).replace('prompt = ""', line)
+        (tmp_path / "tasks" / f"{name}.py").write_text(text)
+    options: dict[str, Any] = {"tasks_dir": str(tmp_path / "tasks"), "encoder": {"name": str(base)}}
+    names: dict[str, Any] = {"asked": {}, "bare": {}, "open_one": {}}
+
+    def prompts(**more: Any) -> list[Any]:
+        data = MtclDataModule(tasks=names, **options, **more)
+        return [data.prompt_of(name).plain() for name in names]
+
+    both = {"query": "red ", "document": "blue "}
+    assert prompts() == ["own: ", "", both]
+    assert prompts(prompt="") == ["own: ", "", ""]
+    assert prompts(prompt={"query": "the "}) == ["own: ", "", {"query": "the ", "document": ""}]
+    data = MtclDataModule(tasks=names | {"asked": {"prompt": {"document": "blue "}}}, **options)
+    assert data.prompt_of("asked").plain() == {"query": "", "document": "blue "}
+
+
+@pytest.mark.parametrize("given", ["{query: 3}", "{answer: a}", "[a]", "3"])
+def test_a_malformed_prompt_is_named(given: str, mtcl_command: Run, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(f"data: {{prompt: {given}}}\n")
+    done = mtcl_command("fit", "--config", "c.yaml")
+    assert done.returncode == 2
+    assert "data.prompt" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_run_keeps_its_prompts_and_lengths(
+    tmp_path: Path, tiny_model: Path, demo_root: Path, mtcl_command: Run
+) -> None:
+    done = mtcl_command(
+        *("fit", "--run_dir", "run", "--tasks.search.weight", "1", "--data.batch_size", "4", "--data.root"),
+        *(str(demo_root), "--data.prompt", "{query: 'red ', document: 'blue '}", "--model.encoder.name"),
+        *(str(tiny_model), "--trainer.max_steps", "1", "--data.num_workers", "0", "--tasks_dir"),
+        str(ROOT / "tasks" / "demo"),
+    )
+    assert done.returncode == 0, done.stderr
+    encoder = TextEncoder.load(tmp_path / "run")
+    assert (encoder.prompt, encoder.max_length) == (ASYMMETRIC, 128)
+    alone = TextEncoder.load(tmp_path / "run", device="cpu")
+    assert torch.equal(encoder.encode("dog", role="query"), alone(["red dog"])[0])
+    assert torch.equal(encoder.encode("dog"), alone(["blue dog"])[0])

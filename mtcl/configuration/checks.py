@@ -79,7 +79,8 @@ class _Walk:
         elif isinstance(value, Mapping) and kinds.classes:
             yield from self.instance(where, value, kinds.classes)
         elif isinstance(value, Mapping) and kinds.entry:
-            yield from self.entries(where, value, *kinds.entry)
+            is_text = isinstance(typed, Text) and str in kinds.leaves  # as `query: `, which YAML reads as a mapping
+            yield from () if is_text else self.entries(where, value, *kinds.entry)
         elif isinstance(value, list) and kinds.item is not None:
             for n, part in enumerate(value):
                 yield from self.value(f"{where}[{n}]", part, kinds.item)

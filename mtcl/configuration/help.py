@@ -62,7 +62,9 @@ GROUPS = {
     ],
     "model": [
         Key("model.encoder.name", "sentence-transformers/all-MiniLM-L6-v2", in_evaluation=True),
-        Key("model.encoder.pooling", "mean", in_evaluation=True),
+        Key(
+            "model.encoder.pooling", "null", "mean, cls, last ...; what the model declares if null", in_evaluation=True
+        ),
         Key("model.encoder.dim", "null"),
         Key("model.weighting", "null", "How to combine the tasks' losses; their mean if null"),
         Key("model.activation_checkpointing", "false", "Save memory at the cost of a second forward pass"),
@@ -76,7 +78,7 @@ GROUPS = {
     "data and mixture": [
         Key("data.root", "null", "Folder of the data; MTCL_DATA if null", in_evaluation=True),
         Key("data.batch_size", "64", "Pairs per batch of one task, over all ranks"),
-        Key("data.max_length", "128", "Truncate texts to this many tokens", in_evaluation=True),
+        Key("data.max_length", "null", "Tokens of a text; what the model declares if null", in_evaluation=True),
         Key("data.alpha", "0.5", "A task's share is pairs^alpha: 0 equal, 1 proportional"),
         Key("data.tasks_per_step", "null", "Batches per step; one per task if null"),
         Key("data.held_out", "null", "Tasks to evaluate but never train", in_evaluation=True),

@@ -47,8 +47,14 @@ def first_position(backbone: PreTrainedModel) -> int | None:
 
     Leaves the backbone with this attention if it works, and with eager attention if it does not.
     """
+    from transformers.utils import logging
+
+    transformers_logging: Any = logging
+
     register()
     was_training = backbone.training
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # of an architecture that cannot change its attention
     try:
         vocabulary, padding = int(backbone.config.vocab_size), backbone.config.pad_token_id or 0
         ids_nL = torch.tensor([i for i in range(vocabulary // 2, vocabulary) if i != padding])[:8].view(2, -1)
@@ -68,8 +74,15 @@ def first_position(backbone: PreTrainedModel) -> int | None:
         log.debug("%s cannot be run without padding: %s", type(backbone).__name__, error)
     finally:
         backbone.train(was_training)
-    backbone.set_attn_implementation("eager")
+        transformers_logging.set_verbosity(verbosity)
+    _use_eager(backbone)
     return None
+
+
+def _use_eager(backbone: PreTrainedModel) -> None:
+    """Leave the attention as it is if the architecture cannot change it."""
+    if backbone.config._attn_implementation != "eager":
+        backbone.set_attn_implementation("eager")
 
 
 def hidden_states(backbone: nn.Module, chunk: Chunk, given: dict[str, Tensor], *, first_position: int) -> Tensor:

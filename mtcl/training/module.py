@@ -7,6 +7,7 @@ rest (automatic optimisation). In `setup` the module takes its tasks from the Tr
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from mtcl.distributed import of_all_ranks, together, world
 from mtcl.encoder.checkpoint import SavedRun
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
+from mtcl.encoder.reading import summary
 from mtcl.encoder.teacher import BASE, Teacher, vectors_file
 from mtcl.errors import ConfigError, at
 from mtcl.evaluation import Pool, Result, evaluate, primary_of
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from mtcl.training.datamodule import MtclDataModule
 
 PCA_TEXTS = 8192
+log = logging.getLogger("mtcl")
 
 
 class MtclModule(pl.LightningModule):
@@ -166,6 +169,9 @@ class MtclModule(pl.LightningModule):
         for name in self.data.evaluated:
             self.encoder.check_length(name, self.data.length_of(name))
         resume.check_never_trained(self.trained_before, self.data.held_out)
+        if world()[0] == 0:
+            length, prompt = self.data.default_length, self.data.default_prompt
+            log.info("%s", summary(self.encoder, self.encoder_config, max_length=length, prompt=prompt))
         if self.starts_projection and world()[0] == 0:
             self.encoder.to(self.trainer.strategy.root_device)  # Lightning moves the module only after `setup`
             texts = self.data.sample(PCA_TEXTS)
