@@ -21,6 +21,7 @@ from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
 from mtcl.errors import ConfigError
 from mtcl.types import Ragged, offsets_of
+from tests.families import PIECES, write_model
 
 SIZES = {
     "vocab_size": 90,
@@ -48,6 +49,21 @@ def backbone(name: str) -> Any:
 def tokens() -> Ragged:
     lengths = np.array([3, 40, 7, 7, 1, 25, 12, 40, 2])
     return Ragged(offsets_of(lengths), np.random.default_rng(0).integers(5, 87, lengths.sum()))
+
+
+def test_decoders_equal_those_with_padding(tmp_path: Path) -> None:
+    """Causal, with fewer key heads than query heads, and with windows shorter than the texts."""
+    lengths = np.array([3, 40, 7, 7, 1, 25, 12, 40, 2])
+    texts = Ragged(offsets_of(lengths), np.random.default_rng(0).integers(5, len(PIECES), lengths.sum()))
+    for name in ("qwen3", "llama", "mistral", "gemma3"):
+        folder, found = write_model(tmp_path / name, name), []
+        for attention in ("eager", "unpadded"):
+            encoder = Encoder.load(EncoderConfig(name=str(folder), attention=attention, pooling="last")).eval()
+            embeddings_TD = encoder(pack(texts, tokens_per_chunk=64))
+            embeddings_TD[:, :4].sum().backward()
+            gradients = [p.grad for p in encoder.parameters() if p.grad is not None]
+            found.append((embeddings_TD.detach(), torch.cat([gradient.flatten() for gradient in gradients])))
+        torch.testing.assert_close(found[1], found[0], atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", STARTS)
@@ -85,19 +101,24 @@ def test_auto_leaves_padding_out_on_a_cpu_only(tiny_model: Path, monkeypatch: py
     assert encoder.backbone.config._attn_implementation == "sdpa"
 
 
-def test_flash_attention_gets_ends_of_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("causal", "window"), [(False, None), (True, None), (True, 2)])
+def test_flash_attention_gets_ends_of_texts(causal: bool, window: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """What its kernel is called with, against a stand-in that attends text by text; the kernel needs a GPU."""
 
-    def stand_in(q: Tensor, k: Tensor, v: Tensor, ends_q: Tensor, ends_k: Tensor, *most: int, **given: float) -> Tensor:
+    def stand_in(q: Tensor, k: Tensor, v: Tensor, ends_q: Tensor, ends_k: Tensor, *most: int, **given: Any) -> Tensor:
         assert ends_q.dtype == torch.int32
         assert torch.equal(ends_q, ends_k)
         assert most == (4, 4)
-        assert given == {"dropout_p": 0.0, "softmax_scale": 0.5}
+        sizes = (-1, -1) if window is None else (1, 1)
+        assert given == {"dropout_p": 0.0, "softmax_scale": 0.5, "causal": causal, "window_size": sizes}
         bounds = zip(ends_q[:-1].tolist(), ends_q[1:].tolist(), strict=True)
         return torch.cat([text(q[a:b], k[a:b], v[a:b]) for a, b in bounds])
 
     def text(q_Lhd: Tensor, k_Lhd: Tensor, v_Lhd: Tensor) -> Tensor:
-        shares = torch.softmax(0.5 * torch.einsum("lhd,mhd->hlm", q_Lhd, k_Lhd), dim=-1)
+        scores_hLL = 0.5 * torch.einsum("lhd,mhd->hlm", q_Lhd, k_Lhd)
+        ones_LL = torch.ones(scores_hLL.shape[1:])
+        seen_LL = ones_LL.tril() - (0 if window is None else ones_LL.tril(-window)) if causal else ones_LL
+        shares = torch.softmax(scores_hLL.masked_fill(seen_LL == 0, float("-inf")), dim=-1)
         return torch.einsum("hlm,mhd->lhd", shares, v_Lhd)
 
     module = ModuleType("flash_attn")
@@ -105,9 +126,10 @@ def test_flash_attention_gets_ends_of_texts(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "flash_attn", module)
     mask_nL = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
     rows = torch.randn(3, 6, 2, 8, generator=torch.Generator().manual_seed(0))
-    found = unpadded.flash(*rows, mask=mask_nL, scaling=0.5, dropout=0.0)
+    found = unpadded.flash(*rows, mask=mask_nL, scaling=0.5, dropout=0.0, causal=causal, window=window)
     places = mask_nL.flatten().nonzero()[:, 0]
-    expected = unpadded.padded(*rows, places_S=places, mask_nL=mask_nL, scaling=0.5, dropout=0.0)
+    bias_nLL = unpadded.bias_of(mask_nL, torch.float32, causal=causal, window=window)
+    expected = unpadded.padded(*rows, places_S=places, bias_nLL=bias_nLL, scaling=0.5, dropout=0.0)
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
 
 

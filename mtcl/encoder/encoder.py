@@ -113,7 +113,8 @@ class Encoder(nn.Module):
     def choose_attention(self, name: str) -> None:
         """Use no padding if `name` is unpadded or, on a CPU, auto. Raises `ConfigError` if unpadded is not possible."""
         if name == unpadded.NAME or (name == "auto" and not torch.cuda.is_available()):
-            self.first_position = unpadded.first_position(cast("PreTrainedModel", self.backbone))
+            if self.token_types is None:
+                self.first_position = unpadded.first_position(cast("PreTrainedModel", self.backbone))
             if name == unpadded.NAME and self.first_position is None:
                 raise ConfigError(
                     f"model.encoder.attention is {name!r}, which {type(self.backbone).__name__} does not support "

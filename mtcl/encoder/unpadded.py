@@ -4,7 +4,7 @@ Linear layers, norms and activations, nearly all of the work, then see no paddin
 multiple of 16. On a CPU only attention's scores are still padded, among texts of about the same length. On a GPU with
 `flash_attn` installed, flash attention's kernels for varying lengths take the row directly. transformers knows the
 function as the attention implementation "unpadded". `first_position` tries out whether an architecture supports it
-(it accepts position ids, and its attention has no bias or window of its own).
+(it accepts position ids, and its attention has no bias of its own and, in an encoder, no window).
 
 Letters: n texts of a chunk, L tokens of the longest text, S tokens of the chunk without padding, F the same filled up,
 h heads, d dimensions per head, H dimensions of a token.
@@ -29,7 +29,7 @@ log = logging.getLogger("mtcl")
 NAME = "unpadded"
 MULTIPLE = 16
 """Rows of tokens are filled up to a multiple of it, which suits matrix products and the images of `kernels.linear`."""
-BEYOND = ("sliding_window", "softcap", "position_bias", "head_mask", "s_aux")
+BEYOND = ("softcap", "position_bias", "head_mask", "s_aux")
 """Options of attention that some architectures use and that are not supported here."""
 
 
@@ -114,14 +114,18 @@ def attention(
     """(1, F, h, d), zero after the tokens; called by transformers. `places` (S,) and `mask` (n, L) are the chunk's."""
     if asked := [name for name in BEYOND if others.get(name) is not None]:
         raise NotImplementedError(f"attention without padding does not support {', '.join(asked)}")
-    if getattr(module, "is_causal", False) or key_1hFd.shape != query_1hFd.shape:
-        raise NotImplementedError("attention without padding is for encoders with as many key heads as query heads")
+    causal, window = bool(getattr(module, "is_causal", False)), others.get("sliding_window")
+    if window is not None and not causal:
+        raise NotImplementedError("attention without padding supports windows in decoders only")
     scaling = query_1hFd.shape[-1] ** -0.5 if scaling is None else scaling
     rows = [x_1hFd[0].transpose(0, 1)[: len(places)] for x_1hFd in (query_1hFd, key_1hFd, value_1hFd)]
     if query_1hFd.is_cuda and query_1hFd.dtype in (torch.float16, torch.bfloat16) and has_flash():
-        found_Shd = flash(*rows, mask=mask, scaling=scaling, dropout=dropout)
+        found_Shd = flash(*rows, mask=mask, scaling=scaling, dropout=dropout, causal=causal, window=window)
     else:
-        found_Shd = padded(*rows, places_S=places, mask_nL=mask, scaling=scaling, dropout=dropout)
+        groups = query_1hFd.shape[1] // key_1hFd.shape[1]  # of query heads for one key head
+        rows[1:] = [row.repeat_interleave(groups, dim=1) for row in rows[1:]] if groups > 1 else rows[1:]
+        bias_nLL = bias_of(mask, query_1hFd.dtype, causal=causal, window=window)
+        found_Shd = padded(*rows, places_S=places, bias_nLL=bias_nLL, scaling=scaling, dropout=dropout)
     return F.pad(found_Shd, (0, 0, 0, 0, 0, query_1hFd.shape[2] - len(places)))[None], None
 
 
@@ -131,19 +135,36 @@ def padded(
     value_Shd: Tensor,
     *,
     places_S: Tensor,
-    mask_nL: Tensor,
+    bias_nLL: Tensor,
     scaling: float,
     dropout: float,
 ) -> Tensor:
-    """(S, h, d): queries, keys and values are spread out to padded texts only for the scores."""
-    rows = (query_Shd, key_Shd, value_Shd)
-    query, key, value = (_apply(Spread, row_Shd, places_S, mask_nL.shape) for row_Shd in rows)
+    """(S, h, d): queries, keys and values are spread out to padded texts only for the scores.
+
+    `bias_nLL` is added to each text's scores; (n, 1, L) is the same for all of its queries.
+    """
+    rows, shape = (query_Shd, key_Shd, value_Shd), (bias_nLL.shape[0], bias_nLL.shape[2])
+    query, key, value = (_apply(Spread, row_Shd, places_S, shape) for row_Shd in rows)
     scores_nhLL = torch.matmul(query * scaling, key.transpose(2, 3))
-    bias_nL = torch.zeros_like(mask_nL, dtype=scores_nhLL.dtype)
-    bias_nL.masked_fill_(mask_nL == 0, torch.finfo(scores_nhLL.dtype).min / 2)
-    shares_nhLL = F.softmax(scores_nhLL + bias_nL[:, None, None], dim=-1)
+    shares_nhLL = F.softmax(scores_nhLL + bias_nLL[:, None], dim=-1)
     attended_nhLd = torch.matmul(F.dropout(shares_nhLL, p=dropout, training=dropout > 0), value)
     return _apply(Gather, attended_nhLd, places_S)
+
+
+def bias_of(mask_nL: Tensor, dtype: torch.dtype, *, causal: bool, window: int | None) -> Tensor:
+    """(n, 1, L), or (n, L, L) if `causal`: 0 where a query sees a key, very low elsewhere.
+
+    A causal query sees itself and the keys before it, at most `window` in all.
+    """
+    unseen_nLL = (mask_nL == 0)[:, None]
+    if causal:
+        at_L = torch.arange(mask_nL.shape[1], device=mask_nL.device)
+        distance_LL = at_L[:, None] - at_L
+        unseen_LL = distance_LL < 0 if window is None else (distance_LL < 0) | (distance_LL >= window)
+        unseen_nLL = unseen_nLL | unseen_LL
+    return torch.zeros(unseen_nLL.shape, dtype=dtype, device=mask_nL.device).masked_fill_(
+        unseen_nLL, torch.finfo(dtype).min / 2
+    )
 
 
 @cache
@@ -155,7 +176,15 @@ def has_flash() -> bool:
 
 
 def flash(
-    query_Shd: Tensor, key_Shd: Tensor, value_Shd: Tensor, *, mask: Tensor, scaling: float, dropout: float
+    query_Shd: Tensor,
+    key_Shd: Tensor,
+    value_Shd: Tensor,
+    *,
+    mask: Tensor,
+    scaling: float,
+    dropout: float,
+    causal: bool = False,
+    window: int | None = None,
 ) -> Any:
     """(S, h, d) from flash attention's kernel for texts of varying length, without reading back from the GPU."""
     from flash_attn import flash_attn_varlen_func
@@ -163,7 +192,11 @@ def flash(
     ends_n1 = F.pad(mask.sum(dim=1).cumsum(0), (1, 0)).int()
     longest = mask.shape[1]
     return flash_attn_varlen_func(
-        query_Shd, key_Shd, value_Shd, ends_n1, ends_n1, longest, longest, dropout_p=dropout, softmax_scale=scaling
+        *(query_Shd, key_Shd, value_Shd, ends_n1, ends_n1, longest, longest),
+        dropout_p=dropout,
+        softmax_scale=scaling,
+        causal=causal,
+        window_size=(-1, -1) if window is None else (window - 1, window - 1),
     )
 
 
