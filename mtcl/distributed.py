@@ -112,6 +112,20 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        total = gradients[0].contiguous().clone()
-        dist.all_reduce(total)
-        return total.chunk(dist.get_world_size())[dist.get_rank()]
+        return sum_of_own_rows(gradients[0].contiguous(), scatter=dist.get_backend() == "nccl")
+
+
+def sum_of_own_rows(rows: Tensor, *, scatter: bool) -> Tensor:
+    """The sum over ranks of this rank's share of `rows`, which have a share for each rank.
+
+    With `scatter`, other ranks' shares are not sent here: less than half of the traffic on GPUs, while on CPUs, gloo
+    is faster without.
+    """
+    ranks = dist.get_world_size()
+    if scatter:
+        own = rows.new_empty(len(rows) // ranks, *rows.shape[1:])
+        dist.reduce_scatter(own, list(rows.chunk(ranks)))
+        return own
+    total = rows.clone()
+    dist.all_reduce(total)
+    return total.chunk(ranks)[dist.get_rank()]

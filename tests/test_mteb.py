@@ -74,3 +74,16 @@ def test_mteb_runs_a_checkpoint(tiny_model: Path, demo_root: Path, tmp_path: Pat
     cosine = (encoder.model(one) * encoder.model(two)).sum(dim=1)
     assert encoder.model(one).shape[1] == 8
     assert result.task_results[0].get_score() == pytest.approx(spearmanr(cosine, score).statistic, abs=1e-6)
+
+
+def test_mteb_gets_the_prompts(tiny_model: Path) -> None:
+    from mteb.types import PromptType
+
+    from mtcl.deploy.mteb import MtebEncoder
+    from mtcl.encoder.text_encoder import TextEncoder
+
+    encoder = TextEncoder.base({"name": str(tiny_model)}, prompt={"query": "red ", "document": "blue "})
+    wrapped, batches = MtebEncoder(encoder), [{"text": ["dog"]}, {"text": ["cat"]}]
+    for prompt_type, words in ((PromptType.query, "red "), (PromptType.document, "blue "), (None, "red ")):
+        found = wrapped.encode(batches, prompt_type=prompt_type)
+        assert torch.equal(torch.from_numpy(found), encoder([f"{words}dog", f"{words}cat"]))

@@ -24,6 +24,7 @@ from mtcl.data.batch import StepBatch, StepDataset, TaskData
 from mtcl.data.plan import Plan, PlanTask
 from mtcl.data.store import TokenStore, prepare
 from mtcl.data.tokenizer import Tokenizer
+from mtcl.distributed import sum_of_own_rows
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
 from mtcl.encoder.teacher import Teacher, vectors_file
@@ -128,6 +129,10 @@ def train(model: Path, folders: list[Path], teachers: list[Path], rank: int, wor
 def rank_main(rank: int, world: int, folder: Path, model: Path, folders: list[Path], teachers: list[Path]) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
+    rows = torch.randn(4 * world, 3, generator=torch.Generator().manual_seed(rank))
+    both = [sum_of_own_rows(rows, scatter=scatter) for scatter in (False, True)]
+    torch.testing.assert_close(both[1], both[0], atol=1e-6, rtol=0)
+    assert both[0].shape == (4, 3)
     found = train(model, folders, teachers, rank, world)
     if rank == 0:
         torch.save(found, folder / "found.pt")
