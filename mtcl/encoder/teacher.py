@@ -7,12 +7,10 @@ processes ask at once, one embeds and the others wait.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,12 +22,11 @@ from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
 from mtcl.encoder.hub import resolve_model
 from mtcl.encoder.text_encoder import TextEncoder, tokenizer_of
-from mtcl.files import written_whole
+from mtcl.encoder.vector_file import rows_file
 from mtcl.types import IntArray, Ragged
 
 BASE = "base"
 """A teacher's name: the encoder before training, with its initial projection."""
-BLOCK = 4096
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,7 @@ class Teacher:
             run = TextEncoder.load(Path(name), device=str(device))
             return cls(run.model, None if run.tokenizer.digest == own_tokenizer else run.tokenizer)
         folder = resolve_model(name)
-        config = replace(like, name=name, revision=None, dim=None, pooling=pooling_of(folder) or like.pooling)
+        config = replace(like.plain(), name=name, revision=None, dim=None, pooling=pooling_of(folder) or like.pooling)
         return cls(Encoder.load(config).to(device), tokenizer_of(config))
 
     def tokens(self, store: TokenStore, rows: IntArray) -> Ragged:
@@ -67,25 +64,10 @@ def vectors_file(
 
     `precision` is the precision that `embed` computes in. Raises `OSError` if the disk has no room for the file.
     """
-    from filelock import FileLock
-
     read = "store" if teacher.tokenizer is None else teacher.tokenizer.digest[:8]
     name = f"teacher-{digest_of(teacher.encoder)}-{teacher.encoder.pooling}-{read}-{precision}.npy"
-    path = store.folder / name
-    with FileLock(f"{path}.lock"):
-        if not path.exists():
-            with written_whole(path, alone=True) as aside:
-                _write_vectors(aside, store, teacher, embed)
-    return path
 
+    def vectors(rows: IntArray) -> Tensor:
+        return embed(teacher.encoder, teacher.tokens(store, rows))
 
-def _write_vectors(path: Path, store: TokenStore, teacher: Teacher, embed: Callable[[Encoder, Ragged], Tensor]) -> None:
-    shape = (len(store.tokens), teacher.encoder.dim)
-    vectors_TE = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
-    if hasattr(os, "posix_fallocate"):  # otherwise a full disk causes a SIGBUS
-        with path.open("rb+") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    for start in range(0, len(vectors_TE), BLOCK):
-        rows = np.arange(start, min(start + BLOCK, len(vectors_TE)))
-        vectors_TE[rows] = embed(teacher.encoder, teacher.tokens(store, rows)).float().numpy()
-    vectors_TE.flush()
+    return rows_file(store.folder / name, (len(store.tokens), teacher.encoder.dim), vectors)

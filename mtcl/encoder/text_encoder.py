@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, cast, overload
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtcl.console import track
@@ -18,9 +18,11 @@ from mtcl.data.tokenizer import MAX_CHARACTERS, Tokenizer
 from mtcl.encoder.checkpoint import DEFAULT_MAX_LENGTH, SavedRun
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
+from mtcl.encoder.heads import through
 from mtcl.encoder.hub import resolve_model
 from mtcl.errors import ConfigError, nearest
 from mtcl.task.contract import Task
+from mtcl.types import Ragged
 
 Role = Literal["query", "document"]
 AT_ONCE = 4096
@@ -31,7 +33,7 @@ AT_ONCE = 4096
 class TextEncoder:
     """An encoder with its tokenizer; texts are cut to `max_length` tokens.
 
-    `prompts` and `lengths` are those of the run's tasks, by name.
+    `prompts`, `lengths` and `heads` (projections of the shared vector) are those of the run's tasks, by name.
 
     >>> encoder = TextEncoder.load("runs/demo")                       # doctest: +SKIP
     >>> encoder.encode("We are hiring a data engineer.").shape        # doctest: +SKIP
@@ -44,6 +46,7 @@ class TextEncoder:
     tokens_per_chunk: int
     prompts: dict[str, str] = field(default_factory=dict)
     lengths: dict[str, int] = field(default_factory=dict)
+    heads: Mapping[str, nn.Module] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: str | Path, *, device: str | None = None, trust_checkpoint: bool = False) -> TextEncoder:
@@ -58,7 +61,8 @@ class TextEncoder:
         saved = SavedRun.read(path, trust=trust_checkpoint)
         config = saved.encoder_config
         model = saved.encoder().to(device or best_device()).eval()
-        return cls(model, tokenizer_of(config), saved.max_length, config.chunk_size, saved.prompts, saved.lengths)
+        size, length = config.chunk_size, saved.max_length
+        return cls(model, tokenizer_of(config), length, size, saved.prompts, saved.lengths, saved.heads)
 
     @classmethod
     def base(
@@ -77,6 +81,11 @@ class TextEncoder:
     def dim(self) -> int:
         """Dimensions of a vector."""
         return self.model.dim
+
+    def dim_of(self, task: str | None) -> int:
+        """Dimensions of the vectors of a task, or of the shared vectors."""
+        head = self.heads.get(task or "")
+        return self.dim if head is None else int(cast("nn.Linear", head).out_features)
 
     @property
     def device(self) -> torch.device:
@@ -128,7 +137,7 @@ class TextEncoder:
 
         Args:
             texts: One text or several. Each is cut to the task's max length, or the run's.
-            task: Put this task's prompt before each text, as in training.
+            task: Put this task's prompt before each text, and apply the task's head if it has one, as in training.
             role: The side of the task's pairs that the texts are on. At present both sides have the same prompt.
             dim: Keep this many leading dimensions, normalised to unit length; for encoders trained with `Matryoshka`.
             output: A torch tensor, on which further layers can be trained, or a numpy array.
@@ -138,29 +147,36 @@ class TextEncoder:
         """
         if role not in ("query", "document"):
             raise ConfigError(f"role is {role!r}: give query or document")
-        if dim is not None and not 0 < dim <= self.dim:
-            raise ConfigError(f"dim is {dim}: give 1 to {self.dim}, the dimensions of the encoder")
         if task is not None and task not in self.prompts:
             raise ConfigError(f"the encoder was not trained on a task {task!r}{nearest(task, self.prompts)}")
+        if dim is not None and not 0 < dim <= self.dim_of(task):
+            owner = "the encoder" if task not in self.heads else f"the head of {task}"
+            raise ConfigError(f"dim is {dim}: give 1 to {self.dim_of(task)}, the dimensions of {owner}")
         given = [texts] if isinstance(texts, str) else list(texts)
         if odd := [text for text in given if not isinstance(text, str)]:
             raise ConfigError(f"texts holds {odd[0]!r:.60}: give strings")
         prompt, length = ("", None) if task is None else (self.prompts[task], self.lengths.get(task))
         starts = range(0, len(given), AT_ONCE)
         parts = [
-            self([prompt + text for text in given[start : start + AT_ONCE]], length)
+            self([prompt + text for text in given[start : start + AT_ONCE]], length, task=task)
             for start in (track(starts, "encode") if progress else starts)
         ]
-        vectors_TD = torch.cat(parts) if parts else torch.empty(0, self.dim)
+        vectors_TD = torch.cat(parts) if parts else torch.empty(0, self.dim_of(task))
         if dim is not None:
             vectors_TD = F.normalize(vectors_TD[:, :dim], dim=1)
         vectors = vectors_TD[0] if isinstance(texts, str) else vectors_TD
         return vectors.numpy() if output == "numpy" else vectors
 
-    def __call__(self, texts: Sequence[str], max_length: int | None = None) -> Tensor:
-        """(T, D) float32 unit vectors on the CPU. No prompts are added."""
+    def __call__(self, texts: Sequence[str], max_length: int | None = None, *, task: str | None = None) -> Tensor:
+        """(T, D) float32 unit vectors on the CPU, by the head of `task` if it has one. No prompts are added."""
         tokens = self.tokenizer([text[:MAX_CHARACTERS] for text in texts], max_length or self.max_length)
-        return self.model.embed(tokens, tokens_per_chunk=self.tokens_per_chunk)
+        return self.embed(tokens, task=task)
+
+    def embed(self, tokens: Ragged, *, task: str | None = None) -> Tensor:
+        """(T, D) float32 unit vectors on the CPU of tokenised texts, by the head of `task` if it has one."""
+        shared_TD = self.model.embed(tokens, tokens_per_chunk=self.tokens_per_chunk)
+        with torch.no_grad():
+            return through(self.heads.get(task or ""), shared_TD)
 
 
 def best_device() -> str:

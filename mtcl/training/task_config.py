@@ -25,6 +25,7 @@ class TaskConfig:
         loss: The task's loss; if null, the default for its kind of pairs.
         loss_weight: Multiplies the task's loss.
         prompt: Put before every text of the task; the task's own if null.
+        head: Dimensions of a projection of the task's own over the shared vector; null for none.
         hard_negatives: Hard negatives per pair in a step, drawn again in each epoch; no effect if the task has none.
     """
 
@@ -36,6 +37,7 @@ class TaskConfig:
     loss_weight: float = 1.0
     prompt: str | None = None
     hard_negatives: int = 1
+    head: int | None = None
 
     @classmethod
     def of(cls, name: str, given: TaskConfig | Mapping[str, Any] | None) -> TaskConfig:
@@ -50,6 +52,8 @@ class TaskConfig:
         return values | {"loss": None if self.loss is None else self.loss.described()}
 
     def __post_init__(self) -> None:
+        if self.head is not None and self.head < 1:
+            raise ConfigError(f"a task's head is {self.head}: give its dimensions, or null for none")
         if self.hard_negatives < 0:
             raise ConfigError(f"a task's hard_negatives is {self.hard_negatives}: give 0 or more")
         if not 0 <= self.loss_weight < math.inf:
