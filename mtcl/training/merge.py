@@ -72,7 +72,8 @@ def _check_fit(one: Ingredient, other: Ingredient) -> None:
         )
     for name in one.state:
         if name.startswith(ORIGIN) and not torch.equal(one.state[name], other.state.get(name, one.state[name])):
+            parts = "heads" if name.startswith(ORIGIN[1]) else "projections"
             raise ConfigError(
-                f"the {'heads' if name.startswith(ORIGIN[1]) else 'projections'} of {one.name!r} and {other.name!r} started differently (a PCA of other texts), so "
+                f"the {parts} of {one.name!r} and {other.name!r} started differently (a PCA of other texts), so "
                 "their dimensions mean different things: start one run from the other's weights with --init_from"
             )

@@ -89,8 +89,10 @@ def _scores(
     for task, pool in zip(tasks, pools, strict=True):
         prompt = embed.prompt_of(task) if isinstance(embed, TextEncoder) else ""
         texts = [spec.as_sent(text, prompt) for text in pool.store.texts().to_pylist()]
-        is_run = isinstance(embed, TextEncoder)
-        vectors_TD = embed(texts, embed.length_of(task), task=task.name) if is_run else embed(texts)
+        if isinstance(embed, TextEncoder):
+            vectors_TD = embed(texts, embed.length_of(task), task=task.name)
+        else:
+            vectors_TD = embed(texts)
         full = vectors_TD.shape[1]
         for dim in sorted({min(dim, full) for dim in (*dims, full)}):
             found.setdefault(dim, {})[pool.name] = _item_scores(pool, F.normalize(vectors_TD[:, :dim], dim=1))
