@@ -115,6 +115,8 @@ class MtclModule(pl.LightningModule):
         self.starting_heads: list[str] = []
         """Tasks whose heads start as the PCA of their training texts."""
         self._start: SavedRun | None = None
+        self._has_begun = False
+        """Whether projections and heads have their first values, so that a later `trainer.test` leaves them alone."""
         self._pooled_files: dict[Path, Path] = {}
 
     # Start of a run
@@ -181,10 +183,11 @@ class MtclModule(pl.LightningModule):
         for name in self.data.evaluated:
             self.encoder.check_length(name, self.data.length_of(name))
         resume.check_never_trained(self.trained_before, self.data.held_out)
-        if not self._is_restored:
+        if not self._is_restored and not self._has_begun:
             self.base.begin_with(self.encoder)
         if self.reads_training_texts and world()[0] == 0:
             start.start_projections(self)
+        self._has_begun = True
         if stage == "fit":
             trained.check(self)
             if world()[0] == 0:
@@ -200,13 +203,16 @@ class MtclModule(pl.LightningModule):
     @property
     def starts_projection(self) -> bool:
         """Whether the projection starts as the PCA of training texts."""
+        if self._has_begun:
+            return False
         is_new = not self._is_restored or (self.has_new_projection and self.trainer.ckpt_path is None)
         return self.encoder.projection is not None and self.encoder_config.projection == "pca" and is_new
 
     @property
     def reads_training_texts(self) -> bool:
         """Whether a projection or head starts as the PCA of training texts; if so, their stores must be open."""
-        return self.starts_projection or bool(self.starting_heads and self.trainer.ckpt_path is None)
+        starts_heads = bool(self.starting_heads) and self.trainer.ckpt_path is None and not self._has_begun
+        return self.starts_projection or starts_heads
 
     def choose_losses(self, tasks: Mapping[str, TaskConfig], kinds: Mapping[str, Kind]) -> None:
         """Take a run's tasks, and each task's configured loss or the default one for its pairs.

@@ -105,7 +105,7 @@ def start_projections(module: MtclModule) -> None:
             module.base.begin_with(base)
         else:
             module.base.begin_with(encoder)
-    for name in module.starting_heads:
+    for name in module.starting_heads if module.trainer.ckpt_path is None else ():
         head, origin = module.heads[name], module.base_heads[name]
         assert isinstance(head, nn.Linear)
         start_as_pca(head, module.embed(module.data.sample(PCA_TEXTS, [name])))

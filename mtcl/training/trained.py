@@ -24,11 +24,12 @@ def check(module: MtclModule) -> None:
         raise ConfigError(
             "model.encoder.train is head, but the encoder has no head: give model.encoder.dim or tasks.NAME.head"
         )
-    if not _count(module):
-        raise ConfigError(
-            f"model.encoder.train is {train} and no loss has parameters, so nothing trains: give train: head, lora or "
-            "all, or tasks.NAME.head"
-        )
+    for name in module.task_configs if not _count(module.encoder) and not _count(module.weighting) else ():
+        if name not in module.heads and not _count(module.losses[name]):
+            raise ConfigError(
+                f"model.encoder.train is {train}, and nothing trains in task {name!r}: give tasks.{name}.head, "
+                "model.encoder.dim with train: head, train: lora or all, or a loss with parameters"
+            )
     for option, is_set in (
         ("weighting is GradientWeighting", isinstance(module.weighting, GradientWeighting)),
         ("gradient_cosines_every_n_steps is set", module.gradient_cosines_every_n_steps > 0),
