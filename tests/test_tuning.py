@@ -160,27 +160,27 @@ def test_cached_outputs_train_as_the_frozen_backbone_does(
         torch.testing.assert_close(found[1][name], value, atol=2e-5, rtol=1e-4, msg=name)
 
 
-def test_the_cache_belongs_to_the_weights(tiny_model: Path, demo_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_belongs_to_the_weights(
+    tiny_model: Path, demo_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of another backbone, pooling or precision another file; the same one is not computed again."""
-    folder = data_of(demo_root).store("search", "train").folder
-    before = set(folder.glob("pooled-*.npy"))
 
-    def files(**given: Any) -> set[Path]:
-        module = module_of(tiny_model, encoder={"train": "head", "dim": 8, **given.pop("encoder", {})})
-        if given.pop("changed", False):
+    def files(*, is_changed: bool = False, encoder: Any = None, **given: Any) -> int:
+        module = module_of(tiny_model, encoder={"train": "head", "dim": 8} | (encoder or {}))
+        if is_changed:
             with torch.no_grad():
                 next(module.encoder.backbone.parameters()).add_(0.1)
-        fit(module, data_of(demo_root), steps=1, **given)
-        return set(folder.glob("pooled-*.npy")) - before
+        data = data_of(demo_root, tasks={"search": {}}, cache=str(tmp_path / "cache"))
+        fit(module, data, steps=1, **given)
+        return len(list((tmp_path / "cache").glob("search-train-*/pooled-*.npy")))
 
-    one = files(encoder={"dropout": 0.0})
-    monkeypatch.setattr("mtcl.encoder.vector_file._write", lambda *_: pytest.fail("computed again"))
-    assert files() == files(encoder={"dim": 4}) == one
-    monkeypatch.undo()
-    monkeypatch.setenv("MTCL_CACHE", str(folder.parent))
-    assert len(files(encoder={"pooling": "cls"})) == len(one) + 1
-    assert len(files(changed=True)) == len(one) + 2
-    assert len(files(precision="bf16-mixed")) == len(one) + 3
+    assert files() == 1
+    with monkeypatch.context() as patched:
+        patched.setattr("mtcl.encoder.vector_file._write", lambda *_: pytest.fail("computed again"))
+        assert files(encoder={"dim": 4}) == 1
+    assert files(encoder={"pooling": "cls"}) == 2
+    assert files(is_changed=True) == 3
+    assert files(precision="bf16-mixed") == 4
 
 
 def test_validation_reads_the_cache_too(tiny_model: Path, demo_root: Path) -> None:
@@ -495,7 +495,7 @@ def test_commands_take_a_lora_run(tiny_model: Path, demo_root: Path, tmp_path: P
         ["test", "--ckpt", "runs/a", "--run_dir", "tested"],
         ["predict", "--ckpt", "runs/a", "--run_dir", "predicted"],
         ["mine", "search", "--ckpt", "runs/a", "--out", "mined", "--ranks", "0", "20"],
-        ["fit", "--init_from", "runs/a", "--run_dir", "runs/next", "--trainer.max_steps", "1"],
+        ["fit", "--init_from", "runs/a", "--run_dir", "runs/next", "--trainer.max_steps", "3"],
         [
             *("fit", "--init_from", "runs/a", "--run_dir", "runs/all", "--trainer.max_steps", "1"),
             *("--model.encoder.train", "all", "--model.encoder.lora", "null", "--model.encoder.dim", "5"),
@@ -518,7 +518,7 @@ def test_commands_take_a_lora_run(tiny_model: Path, demo_root: Path, tmp_path: P
     assert "heads.search.weight" in mean
     for command in (
         ["test", "--ckpt", "soup", "--run_dir", "tested_soup", *root],
-        ["fit", "--init_from", "soup", "--run_dir", "runs/c", "--trainer.max_steps", "1", *root],
+        ["fit", "--init_from", "soup", "--run_dir", "runs/c", "--trainer.max_steps", "3", *root],
     ):
         done = mtcl_command(*command)
         assert done.returncode == 0, (command, done.stderr)

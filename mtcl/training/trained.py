@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def check(module: MtclModule) -> None:
-    """Raise `ConfigError` if nothing trains, or if a task or option needs more of the encoder to train."""
+    """Raise `ConfigError` if nothing trains in a task, or if a task or option needs more of the encoder to train."""
     train = module.encoder_config.train
     if train == "head" and not _count(module.encoder) and not module.heads:
         raise ConfigError(
@@ -41,7 +41,8 @@ def check(module: MtclModule) -> None:
             )
     for name in module.task_configs if module.encoder.is_frozen else ():
         store = module.data.store(name, "train")
-        if np.any(np.asarray(store.anchors) == np.asarray(store.positives)):
+        is_itself = np.asarray(store.anchors) == np.asarray(store.positives)
+        if store.groups is None and is_itself.any():  # partners in groups are drawn
             raise ConfigError(
                 f"task {name!r} pairs a text with itself under two dropout masks, but model.encoder.train is {train}, "
                 "without dropout: give train: all or lora, or leave the task out"
