@@ -19,6 +19,10 @@ from mtcl.encoder.backbone import digest_of
 from mtcl.encoder.checkpoint import SavedRun
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
+from mtcl.evaluation import Pool
+from mtcl.mining.miner import Miner
+from mtcl.studies.compare.comparison import _scores
+from mtcl.studies.compare.config import EncoderSpec
 from mtcl.training.callbacks import Averaging
 from mtcl.types import Ragged, offsets_of
 from mtcl.weighting import GradientWeighting
@@ -87,7 +91,7 @@ def test_only_the_upper_layer_moves(tiny_model: Path, demo_root: Path) -> None:
     ("encoder", "line"),
     [
         ({}, "training 25,120 of 25,120 parameters (all layers)"),
-        ({"freeze_layers": 1, "dim": 8}, "(the upper 1 layers, projection)"),
+        ({"freeze_layers": 1, "dim": 8}, "(the upper 1 of 2 layers, projection)"),
         ({"train": "lora", "dim": 8}, "(LoRA r 16 on 12 layers, projection)"),
         ({"train": "head", "dim": 8}, "training 264 of "),
     ],
@@ -268,6 +272,11 @@ def test_a_head_is_for_its_task_only(tiny_model: Path, demo_root: Path) -> None:
     trainer.test(bare, data_of(demo_root), verbose=False)
     assert base.metrics["mean_cosine"] == pytest.approx(bare.results["search"].metrics["mean_cosine"])
     assert with_head.metrics["mean_cosine"] != pytest.approx(base.metrics["mean_cosine"])
+    miner = Miner(data.tasks["search"], demo_root, encoder)
+    assert miner.embeddings.dim == 6
+    specs = EncoderSpec(run=str(path))
+    pools = [Pool("search", data.store("search", "test"), data.tasks["search"].metric)]
+    assert set(_scores(specs, [data.tasks["search"]], pools, (), Path("cache"))) == {6}
     again = MtclModule.load_from_checkpoint(path)
     trainer.test(again, data_of(demo_root, tasks=tasks), verbose=False)
     assert again.results["search"].metrics["mrr"] == with_head.metrics["mrr"]
@@ -461,6 +470,17 @@ def test_a_projection_cannot_be_left_out(tiny_model: Path, demo_root: Path) -> N
         module_of(tiny_model).start_from(SavedRun.read(path))
 
 
+def test_a_head_that_is_left_out_is_named(tiny_model: Path, demo_root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = saved(fit(module_of(tiny_model), data_of(demo_root, tasks={"search": {"head": 6}}), steps=1))
+    quiet_trainer().validate(MtclModule.load_from_checkpoint(path), data_of(demo_root), verbose=False)
+    assert "has a head for task 'search', which is left out: give tasks.search.head 6 to use it" in caplog.text
+    content = torch.load(path, weights_only=True)
+    content["state_dict"]["heads.search.weight"] = torch.ones(6, 5)
+    torch.save(content, path)
+    with pytest.raises(ConfigError, match="the head of task 'search' does not fit the encoder's 32 dimensions"):
+        TextEncoder.load(path)
+
+
 def test_a_head_of_another_size_starts_again(tiny_model: Path, demo_root: Path) -> None:
     path = saved(fit(module_of(tiny_model), data_of(demo_root, tasks={"search": {"head": 6}}), steps=2))
     for head, is_taken in ((6, True), (5, False)):
@@ -489,7 +509,7 @@ def test_commands_take_a_lora_run(tiny_model: Path, demo_root: Path, tmp_path: P
     """fit, resume, test, predict, mine, init_from and merge."""
     done = mtcl_command("fit", *options(tiny_model, demo_root, "a", **short(**LORA_KEYS)))
     assert done.returncode == 0, done.stderr
-    assert "parameters (LoRA r 2 on 12 layers, projection, 1 task heads)" in done.stderr
+    assert "parameters (LoRA r 2 on 12 layers, projection, 1 task head)" in done.stderr
     root = ["--data.root", str(demo_root)]
     for command in (
         ["test", "--ckpt", "runs/a", "--run_dir", "tested"],

@@ -61,6 +61,8 @@ class TextEncoder:
         saved = SavedRun.read(path, trust=trust_checkpoint)
         config = saved.encoder_config
         model = saved.encoder().to(device or best_device()).eval()
+        if odd := [name for name, head in saved.heads.items() if head.in_features != model.dim]:
+            raise saved.malformed(f"the head of task {odd[0]!r} does not fit the encoder's {model.dim} dimensions")
         size, length = config.chunk_size, saved.max_length
         return cls(model, tokenizer_of(config), length, size, saved.prompts, saved.lengths, saved.heads)
 

@@ -248,6 +248,7 @@ class MtclModule(pl.LightningModule):
         self.starting_heads = list(self.heads)
         if self._start is not None:
             self._take_weights(self._start)
+            start.warn_of_left_out(self._start, self.heads.keys(), tasks)
 
     def _add_head(self, name: str, dim: int) -> None:
         if dim > self.encoder.dim:

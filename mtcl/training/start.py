@@ -8,6 +8,7 @@ starts from the same vectors. A projection or a task's head of another size star
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
@@ -85,6 +86,18 @@ def starts_new_projection(saved: SavedRun, encoder: Encoder) -> bool:
     return now is not None and (weight is None or len(weight) != now.out_features)
 
 
+def warn_of_left_out(saved: SavedRun, heads: Collection[str], tasks: Collection[str]) -> None:
+    """Log the tasks whose head in the checkpoint is left out, because the run configures none."""
+    for name, head in saved.heads.items():
+        if name in tasks and name not in heads and world()[0] == 0:
+            log.warning(
+                "the checkpoint has a head for task %r, which is left out: give tasks.%s.head %d to use it",
+                name,
+                name,
+                head.out_features,
+            )
+
+
 def start_projections(module: MtclModule) -> None:
     """Start projection and heads that no checkpoint has, as the PCA of vectors of training texts; called by rank 0.
 
@@ -109,4 +122,5 @@ def start_projections(module: MtclModule) -> None:
         head, origin = module.heads[name], module.base_heads[name]
         assert isinstance(head, nn.Linear)
         start_as_pca(head, module.embed(module.data.sample(PCA_TEXTS, [name])))
+        log.info("the head of %s starts as the PCA of its training texts, to %d dimensions", name, head.out_features)
         origin.load_state_dict(head.state_dict())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import nn
 
-from mtcl.encoder.layers import stack_of
+from mtcl.encoder.layers import layers_of
 from mtcl.encoder.lora_state import A
 from mtcl.errors import ConfigError
 from mtcl.weighting import GradientWeighting
@@ -64,12 +64,12 @@ def _parts(module: MtclModule) -> list[str]:
         adapted = sum(name.endswith(A) for name, _ in encoder.backbone.named_parameters())
         found.append(f"LoRA r {config.adapter.r} on {adapted} layers")
     elif config.freeze_layers:
-        stack = stack_of(encoder.backbone)
-        found.append(f"the upper {len(stack[1]) - config.freeze_layers if stack else 0} layers")
+        num_layers = len(layers_of(encoder.backbone).stack)
+        found.append(f"the upper {num_layers - config.freeze_layers} of {num_layers} layers")
     elif not encoder.is_frozen:
         found.append("all layers")
     found += ["projection"] * bool(encoder.projection is not None and _count(encoder.projection))
-    found += [f"{len(module.heads)} task heads"] * bool(module.heads)
+    found += [f"{len(module.heads)} task head{'s' if len(module.heads) > 1 else ''}"] * bool(module.heads)
     found += ["losses"] * bool(_count(module.losses))
     found += ["weighting"] * bool(_count(module.weighting))
     return found
