@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from enum import StrEnum
 from types import UnionType
 from typing import Any, Literal, Self, TypeVar, Union, cast, get_args, get_origin, get_type_hints
@@ -107,7 +107,10 @@ def from_mapping(kind: type[Options], given: Options | Mapping[str, Any] | None,
     for name, value in values.items():
         if name not in known:
             raise ConfigError(f"{where} has an unknown name {name!r}{nearest(str(name), known)}")
-        if not _fits(value, hints[name]):
+        inner = [one for one in (hints[name], *get_args(hints[name])) if isinstance(one, type) and is_dataclass(one)]
+        if inner and isinstance(value, Mapping):
+            values[name] = from_mapping(inner[0], value, where=f"{where}.{name}")
+        elif not _fits(value, hints[name]):
             raise ConfigError(f"{where}.{name} is {value!r:.80}: give {_words(hints[name])}")
     return kind(**values)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,7 @@ def main(command: str, arguments: list[str]) -> int:
     saved = {name: SavedRun.read(name, trust=options.trust_checkpoint) for name in names}
     check_one_base(saved)
     first = next(iter(saved.values()))
-    states = {name: run.state for name, run in saved.items()}
+    states = {name: run.plain_state if run.has_adapters else run.state for name, run in saved.items()}
     if BASE in options.checkpoints:
         states[BASE] = base_state(first)
     merged = merge(
@@ -53,6 +54,18 @@ def check_one_base(saved: dict[str, SavedRun]) -> None:
             raise ConfigError(
                 f"{one!r} and {other!r} started from different base encoders: merge checkpoints of one base encoder"
             )
+
+
+def check_same_heads(configs: Sequence[Mapping[str, Any]]) -> None:
+    """Raise `ConfigError` if a task has a head in one of the runs and none or another one in a second."""
+    heads: dict[str, Any] = {}
+    for config in configs:
+        for name, task in config["tasks"].items():
+            head = (task or {}).get("head")
+            if heads.setdefault(name, head) != head:
+                raise ConfigError(
+                    f"tasks.{name}.head is {heads[name]} in one run and {head} in another: merge runs of equal heads"
+                )
 
 
 def weights_of(options: argparse.Namespace) -> list[float]:
@@ -86,10 +99,12 @@ def base_state(saved: SavedRun) -> State:
     from mtcl.encoder.checkpoint import PREFIX
     from mtcl.encoder.encoder import Encoder
 
-    encoder = Encoder.load(saved.encoder_config)
+    encoder = Encoder.load(saved.encoder_config.plain())
     state = {f"{PREFIX}{name}": value for name, value in encoder.state_dict().items()}
-    began = {k: v for k, v in saved.state.items() if k.startswith("base_projection.")}
-    return state | began | {k.replace("base_projection.", "encoder.projection."): v for k, v in began.items()}
+    for began, now in (("base_projection.", "encoder.projection."), ("base_heads.", "heads.")):
+        initial = {k: v for k, v in saved.state.items() if k.startswith(began)}
+        state |= initial | {k.replace(began, now): v for k, v in initial.items()}
+    return state
 
 
 def checkpoint_of(state: State, sources: list[SavedRun], merged: dict[str, float]) -> dict[str, Any]:
@@ -104,7 +119,11 @@ def checkpoint_of(state: State, sources: list[SavedRun], merged: dict[str, float
     if len(poolings := {source.pooling for source in sources}) > 1:
         raise ConfigError(f"the checkpoints use different poolings ({', '.join(sorted(poolings))}): merge those of one")
     configs = [plain_config(source) for source in sources]
+    check_same_heads(configs)
     config: dict[str, Any] = dict(configs[0])
+    if any(source.has_adapters for source in sources):  # they are part of the merged weights
+        plain = {"train": "all", "lora": None, "freeze_layers": 0, "frozen_dtype": "float32"}
+        config["model"] = {**config["model"], "encoder": {**config["model"]["encoder"], **plain}}
     base: dict[str, float] = {}
     tasks: dict[str, Any] = {}
     for other, source in zip(reversed(configs), reversed(sources), strict=True):

@@ -21,31 +21,27 @@ from mtcl.training.resume import PLAIN_OF_TRAINER
 
 log = logging.getLogger("mtcl")
 ENCODER = (
-    "name",
-    "revision",
-    "pooling",
-    "dense",
-    "dim",
-    "projection",
-    "attention",
-    "dropout",
-    "tokens_per_chunk",
-    "compile",
+    *(
+        "name",
+        "revision",
+        "pooling",
+        "dense",
+        "dim",
+        "projection",
+        "attention",
+        "dropout",
+        "tokens_per_chunk",
+        "compile",
+    ),
+    *("train", "freeze_layers", "lora", "frozen_dtype"),
 )
-OPTIMIZER = ("lr", "head_lr", "weight_decay", "warmup_steps", "decay")
+OPTIMIZER = ("lr", "head_lr", "weight_decay", "warmup_steps", "decay", "layer_decay")
 MODEL = ("gradient_cosines_every_n_steps", "eval_dims", "eval_groups", "activation_checkpointing")
 DATA = (
-    "batch_size",
-    "max_length",
-    "prompt",
-    "tasks_per_step",
-    "alpha",
-    "cap",
-    "pairs_per_task",
-    "held_out",
+    *("batch_size", "max_length", "prompt", "tasks_per_step", "alpha", "cap", "pairs_per_task", "held_out"),
     "allow_leaks",
 )
-TASK = ("weight", "weight_schedule", "batch_size", "max_length", "loss_weight", "prompt", "hard_negatives")
+TASK = ("weight", "weight_schedule", "batch_size", "max_length", "loss_weight", "prompt", "hard_negatives", "head")
 ORDINARY: tuple[Any, ...] = (None, False, 0, 0.0, "auto", [], {})
 """Values that can be left out without any effect."""
 ORDINARY_HERE = {

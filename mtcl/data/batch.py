@@ -5,6 +5,7 @@ Each distinct text of the step is encoded once, across all tasks and roles; the 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,29 +63,38 @@ class SubBatch:
 
 @dataclass(frozen=True)
 class StepBatch:
-    """Everything a rank needs for one step. `num_texts` is the number of texts before equal ones were merged."""
+    """Everything a rank needs for one step. `num_texts` is the number of texts before equal ones were merged.
+
+    If the backbone is frozen, the step has its pooled hidden states (T, H) of the distinct texts, and no tokens.
+    """
 
     step: int
     texts: Packed
     parts: tuple[SubBatch, ...]
     num_texts: int
+    pooled_TH: Tensor | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> StepBatch:
-        parts = tuple(part.map(lambda x: x.to(device, non_blocking=non_blocking)) for part in self.parts)
-        return StepBatch(self.step, self.texts.to(device, non_blocking), parts, self.num_texts)
+        return self._map(self.texts.to(device, non_blocking), lambda x: x.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> StepBatch:
-        parts = tuple(part.map(lambda x: x.pin_memory()) for part in self.parts)
-        return StepBatch(self.step, self.texts.pin_memory(), parts, self.num_texts)
+        return self._map(self.texts.pin_memory(), lambda x: x.pin_memory())
+
+    def _map(self, texts: Packed, apply: Any) -> StepBatch:
+        pooled = None if self.pooled_TH is None else apply(self.pooled_TH)
+        return StepBatch(self.step, texts, tuple(part.map(apply) for part in self.parts), self.num_texts, pooled)
 
 
 @dataclass(frozen=True)
 class TaskData:
-    """A task's training split: its store, number of hard negatives per pair, and file of a teacher's vectors."""
+    """A task's training split: its store, number of hard negatives per pair, file of a teacher's vectors, and file of a
+    frozen backbone's pooled hidden states, which all tasks have or none.
+    """
 
     store: TokenStore
     num_negatives: int = 0
     teacher: Path | None = None
+    pooled: Path | None = None
 
 
 class StepDataset(Dataset[StepBatch]):
@@ -113,6 +123,10 @@ class StepDataset(Dataset[StepBatch]):
         for part, texts in zip(rows, wanted, strict=True):
             parts.append(_sub_batch(part, self.tasks[part.task], merged[start : start + len(texts)]))
             start += len(texts)
+        files = [file for part in rows if (file := self.tasks[part.task].pooled) is not None]
+        if files:
+            no_tokens = Packed((), torch.arange(len(first)), num_tokens=0)
+            return StepBatch(step, no_tokens, tuple(parts), len(identity), _take_rows(files, wanted, first))
         packed = pack(_take(stores, wanted, first), tokens_per_chunk=self.tokens_per_chunk)
         return StepBatch(step, packed, tuple(parts), len(identity))
 
@@ -199,15 +213,30 @@ def _sub_batch(rows: _Rows, task: TaskData, merged: IntArray) -> SubBatch:
 
 def _take(stores: list[TokenStore], wanted: list[IntArray], places: IntArray) -> Ragged:
     """Tokens of the texts at `places` of the concatenated `wanted`, with one vectorised read per store."""
-    bounds = np.cumsum([0, *(len(texts) for texts in wanted)])
-    owner = np.searchsorted(bounds, places, side="right") - 1
     pieces, order = [], []
-    for number, (store, texts) in enumerate(zip(stores, wanted, strict=True)):
-        here = np.flatnonzero(owner == number)
+    for number, (here, texts) in enumerate(_by_owner(wanted, places)):
         order.append(here)
-        pieces.append(store.tokens.take(texts[places[here] - bounds[number]]))
+        pieces.append(stores[number].tokens.take(texts))
     joined = join(pieces)
     return joined.take(np.argsort(np.concatenate(order)))
+
+
+def _take_rows(files: list[Path], wanted: list[IntArray], places: IntArray) -> Tensor:
+    """(T, H) rows of the texts at the T `places` of the concatenated `wanted`, each of which has a file."""
+    arrays = [np.load(file, mmap_mode="r") for file in files]
+    found_TH = np.empty((len(places), arrays[0].shape[1]), dtype=np.float32)
+    for number, (here, texts) in enumerate(_by_owner(wanted, places)):
+        found_TH[here] = arrays[number][texts]
+    return torch.from_numpy(found_TH)
+
+
+def _by_owner(wanted: list[IntArray], places: IntArray) -> Iterator[tuple[IntArray, IntArray]]:
+    """For each of `wanted`: which of the `places` of the concatenated ones are in it, and the texts there."""
+    bounds = np.cumsum([0, *(len(texts) for texts in wanted)])
+    owner = np.searchsorted(bounds, places, side="right") - 1
+    for number, texts in enumerate(wanted):
+        here = np.flatnonzero(owner == number)
+        yield here, texts[places[here] - bounds[number]]
 
 
 def join(pieces: list[Ragged]) -> Ragged:

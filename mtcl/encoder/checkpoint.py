@@ -15,10 +15,12 @@ from typing import Any
 
 import torch
 import yaml
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtcl.encoder.config import ATTENTIONS, TOKENS_PER_CHUNK, EncoderConfig
 from mtcl.encoder.encoder import Encoder
+from mtcl.encoder.heads import heads_in
+from mtcl.encoder.lora_state import has_adapters, merged
 from mtcl.errors import ConfigError, root_cause
 from mtcl.task.prompt import Prompt
 from mtcl.types import BEST, LAST, from_mapping
@@ -244,10 +246,39 @@ class SavedRun:
         found = self.about.get("base_weights") or in_facts
         return found if isinstance(found, str) else None
 
+    @property
+    def has_adapters(self) -> bool:
+        """Whether some of its weights have an adapter, which is saved next to them."""
+        return has_adapters(self.state)
+
+    @property
+    def alpha(self) -> float | None:
+        """The scale of the encoder's adapters; None if it has none."""
+        adapter = self.encoder_config.adapter
+        return None if adapter is None else adapter.alpha
+
+    @property
+    def plain_state(self) -> State:
+        """The weights of a module without adapters: each adapter is added to its weight, and all are float32."""
+        if self.has_adapters != (self.alpha is not None):
+            raise self.malformed(f"model.encoder.train is {self.encoder_config.train}, which its weights do not fit")
+        try:
+            return merged(self.state, alpha=self.alpha or 0.0)
+        except ConfigError as error:
+            raise self.malformed(str(error)) from error
+
+    @property
+    def heads(self) -> dict[str, nn.Linear]:
+        """The tasks' own projections of the shared vector, by task."""
+        try:
+            return heads_in(self.state)
+        except ValueError as error:
+            raise self.malformed(str(error)) from error
+
     def encoder(self) -> Encoder:
-        """The trained encoder, on the CPU."""
-        encoder = Encoder.load(self.encoder_config)
-        state = {k.removeprefix(PREFIX): v for k, v in self.state.items() if k.startswith(PREFIX)}
+        """The trained encoder, on the CPU, without adapters: they are added to its weights."""
+        encoder = Encoder.load(self.encoder_config.plain())
+        state = {k.removeprefix(PREFIX): v for k, v in self.plain_state.items() if k.startswith(PREFIX)}
         shapes = [{name: tuple(value.shape) for name, value in s.items()} for s in (state, encoder.state_dict())]
         for name in dict.fromkeys([*shapes[0], *shapes[1]]):
             if shapes[0].get(name) != shapes[1].get(name):

@@ -24,12 +24,15 @@ from torch.utils.checkpoint import checkpoint
 
 from mtcl.data.packing import Chunk, Packed, pack
 from mtcl.encoder import unpadded
-from mtcl.encoder.backbone import hidden_size, load_backbone, num_positions
+from mtcl.encoder.adapt import adapt
+from mtcl.encoder.backbone import digest_of, hidden_size, load_backbone, num_positions
 from mtcl.encoder.config import EncoderConfig, Pooling
 from mtcl.encoder.declared import Declared
 from mtcl.encoder.dense import Dense, load_layers, size_after
 from mtcl.encoder.kernels import cpu_kernels
+from mtcl.encoder.layers import stack_of
 from mtcl.encoder.malloc_trim import trim_heap
+from mtcl.encoder.pca import start_as_pca
 from mtcl.encoder.pooling import pool_states
 from mtcl.encoder.reading import declared_of, tokenizer_of
 from mtcl.errors import ConfigError
@@ -50,6 +53,12 @@ class Encoder(nn.Module):
 
     is_compiled = False
     """If so, the compiler's kernels are used instead of `kernels.py`."""
+
+    is_frozen = False
+    """Whether nothing of the backbone trains. It is then always in evaluation mode, so a text has one vector."""
+
+    base_digest: str | None = None
+    """The backbone's fingerprint before adapters were injected or its type was changed, if they were."""
 
     first_position: int | None = None
     """Position id of a text's first token if the backbone takes chunks without padding, otherwise None."""
@@ -72,7 +81,9 @@ class Encoder(nn.Module):
         self.backbone = backbone
         self.poolings: tuple[Pooling, ...] = (pooling,) if isinstance(pooling, str) else tuple(pooling)
         self.dense = dense
-        self.own_dim = size_after(dense, hidden_size(backbone) * len(self.poolings))
+        self.pooled_dim = hidden_size(backbone) * len(self.poolings)
+        """Dimensions of the pooled hidden states."""
+        self.own_dim = size_after(dense, self.pooled_dim)
         """Dimensions before the projection."""
         self.num_positions = num_positions(backbone)
         self._takes_words = "inputs_embeds" in inspect.signature(backbone.forward).parameters
@@ -89,6 +100,7 @@ class Encoder(nn.Module):
         encoder.declared, encoder.token_types = declared, _token_types(backbone, declared, config)
         _check_sizes(encoder, config)
         encoder.choose_attention(config.attention)
+        adapt(encoder, config)
         if config.compile:
             encoder.compile_backbone()
         return encoder
@@ -98,7 +110,22 @@ class Encoder(nn.Module):
         bare = Encoder(self.backbone, pooling=self.poolings, dense=self.dense)
         bare.first_position, bare.is_compiled = self.first_position, self.is_compiled
         bare.token_types, bare.declared = self.token_types, self.declared
+        bare.is_frozen = self.is_frozen
         return bare
+
+    def train(self, mode: bool = True) -> Encoder:
+        super().train(mode)
+        if self.is_frozen:
+            self.backbone.eval()
+        return self
+
+    def pooled_by(self) -> tuple[str, ...]:
+        """What determines a text's pooled hidden state besides its tokens and the backbone's weights."""
+        return type(self.backbone).__name__, self.pooling
+
+    def fingerprint(self) -> str:
+        """The fingerprint of the backbone's weights; right after loading, that of the base without adapters."""
+        return self.base_digest or digest_of(self.backbone)
 
     def compile_backbone(self) -> None:
         """Compile in place; parameter names stay the same. Raises `ConfigError` if there is no compiler."""
@@ -137,25 +164,35 @@ class Encoder(nn.Module):
         return self.own_dim if self.projection is None else self.projection.out_features
 
     def last_shared(self) -> list[nn.Parameter]:
-        """Trained parameters of the backbone's last layer and of the projection, used by gradient methods."""
-        stacks = [m for m in self.backbone.modules() if isinstance(m, nn.ModuleList) and len(m)]
-        last = max(stacks, key=len)[-1] if stacks else self.backbone
-        modules = [last] if self.projection is None else [last, self.projection]
-        return [p for module in modules for p in module.parameters() if p.requires_grad]
+        """Trained parameters of the backbone's last layer that has any and of the projection, for gradient methods."""
+        found = stack_of(self.backbone)
+        layers = [self.backbone] if found is None else reversed(found[1])
+        trained = ([p for p in layer.parameters() if p.requires_grad] for layer in layers)
+        last = next((layer for layer in trained if layer), [])
+        head = [] if self.projection is None else [p for p in self.projection.parameters() if p.requires_grad]
+        return [*last, *head]
 
     def forward(self, texts: Packed) -> Tensor:
         """(T, D) unit vectors in the order of the texts."""
-        words = self._look_up(texts.chunks)
-        pooled = [self._pool(n, *each) for n, each in enumerate(zip(texts.chunks, words, strict=True))]
-        return self.finish(torch.cat(pooled)[texts.place_T])
+        return self.finish(self.pooled(texts))
 
     def finish(self, pooled_TH: Tensor) -> Tensor:
-        """(T, D) unit vectors from pooled states (T, H): the model's own layers, the projection, unit length."""
+        """(T, D) unit vectors of pooled hidden states: the part of the encoder that `train: head` trains.
+
+        The model's own layers, the projection, unit length.
+        """
+        found_TD = pooled_TH.float()
         if self.dense is not None:
-            pooled_TH = self.dense(pooled_TH)
+            found_TD = self.dense(found_TD)
         if self.projection is not None:
-            pooled_TH = self.projection(pooled_TH)
-        return F.normalize(pooled_TH.float(), dim=-1)
+            found_TD = self.projection(found_TD)
+        return F.normalize(found_TD.float(), dim=-1)
+
+    def pooled(self, texts: Packed) -> Tensor:
+        """(T, H) pooled hidden states, the input of `finish`."""
+        words = self._look_up(texts.chunks)
+        pooled = [self._pool(n, *each) for n, each in enumerate(zip(texts.chunks, words, strict=True))]
+        return torch.cat(pooled)[texts.place_T]
 
     def _look_up(self, chunks: tuple[Chunk, ...]) -> Sequence[Tensor | None]:
         """Each chunk's word embeddings from one look-up for all chunks; None if a chunk should look up its own.
@@ -210,46 +247,41 @@ class Encoder(nn.Module):
         ends_n1 = chunk.mask.sum(dim=1, keepdim=True) - 1
         return {"token_type_ids": torch.full_like(chunk.ids, of_all).scatter(1, ends_n1, of_last)}
 
-    def embed(self, tokens: Ragged, *, tokens_per_chunk: int, num_at_once: int = 4096) -> Tensor:
+    def embed(
+        self, tokens: Ragged, *, tokens_per_chunk: int, num_at_once: int = 4096, is_pooled: bool = False
+    ) -> Tensor:
         """(T, D) float32 on the CPU, without dropout, in the order of `tokens`; the module's mode is restored.
 
-        There is no gradient to the encoder, but you can train your own layers on the result.
+        There is no gradient to the encoder, but you can train your own layers on the result. With `is_pooled`, (T, H)
+        pooled hidden states instead of vectors.
         """
+        apply = self.pooled if is_pooled else self
         was_training, device = self.training, next(self.parameters()).device
         self.eval()
         try:
             rows = np.arange(len(tokens))
             with torch.inference_mode():
                 parts = [
-                    self(pack(tokens.take(some), tokens_per_chunk=tokens_per_chunk).to(device)).cpu()
+                    apply(pack(tokens.take(some), tokens_per_chunk=tokens_per_chunk).to(device)).float().cpu()
                     for some in np.array_split(rows, max(1, -(-len(rows) // num_at_once)))
                     if len(some)
                 ]
         finally:
             self.train(was_training)
-        return torch.cat(parts) if parts else torch.empty(0, self.dim)  # the copy is not an inference tensor
+        empty = torch.empty(0, self.pooled_dim if is_pooled else self.dim)
+        return torch.cat(parts) if parts else empty  # the copy is not an inference tensor
 
-    @torch.no_grad()
     def init_projection_pca(self, embeddings_TH: Tensor) -> None:
         """Start the projection as the PCA of `embeddings_TH` (float32): centred, components by decreasing variance."""
         assert self.projection is not None
-        dim = self.projection.out_features
-        if len(embeddings_TH) < dim:
-            raise ConfigError(
-                f"PCA to {dim} dimensions needs at least {dim} training texts, found {len(embeddings_TH)}"
-            )
-        mean_H = embeddings_TH.mean(dim=0)
-        _, vectors_HH = torch.linalg.eigh(torch.cov(embeddings_TH.double().T))
-        components_DH = vectors_HH.flip(1)[:, :dim].T.float()
-        self.projection.weight.copy_(components_DH)
-        self.projection.bias.copy_(-components_DH @ mean_H)
+        start_as_pca(self.projection, embeddings_TH)
 
 
 def _check_sizes(encoder: Encoder, config: EncoderConfig) -> None:
     """Raise `ConfigError` for sizes of pooling, layers and projection that do not fit."""
     if config.dim is not None and config.dim > encoder.own_dim:
         raise ConfigError(f"model.encoder.dim is {config.dim}, more than the encoder's {encoder.own_dim}")
-    pooled = hidden_size(encoder.backbone) * len(encoder.poolings)
+    pooled = encoder.pooled_dim
     first = next((m.linear.in_features for m in encoder.dense or () if isinstance(m, Dense)), pooled)
     if first != pooled:
         raise ConfigError(

@@ -8,7 +8,6 @@ processes ask at once, one embeds and the others wait.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,12 +23,11 @@ from mtcl.encoder.checkpoint import is_checkpoint
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
 from mtcl.encoder.text_encoder import TextEncoder
-from mtcl.files import written_whole
+from mtcl.encoder.vector_file import rows_file
 from mtcl.types import IntArray, Ragged
 
 BASE = "base"
 """A teacher's name: the encoder before training, with its initial projection."""
-BLOCK = 4096
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class Teacher:
         if is_checkpoint(Path(name)):
             run = TextEncoder.load(Path(name), device=str(device))
             return cls(run.model, None if run.tokenizer.digest == own_tokenizer else run)
-        config = replace(like, name=name, revision=None, dim=None, pooling=None, dense=True)
+        config = replace(like.plain(), name=name, revision=None, dim=None, pooling=None, dense=True)
         base = TextEncoder.base(config, device=str(device))
         return cls(base.model, base)
 
@@ -76,24 +74,9 @@ def vectors_file(
 
     `precision` is the precision that `embed` computes in. Raises `OSError` if the disk has no room for the file.
     """
-    from filelock import FileLock
-
     name = f"teacher-{digest_of(teacher.encoder)}-{teacher.encoder.pooling}-{teacher.reads}-{precision}.npy"
-    path = store.folder / name
-    with FileLock(f"{path}.lock"):
-        if not path.exists():
-            with written_whole(path, alone=True) as aside:
-                _write_vectors(aside, store, teacher, embed)
-    return path
 
+    def vectors(rows: IntArray) -> Tensor:
+        return embed(teacher.encoder, teacher.tokens(store, rows))
 
-def _write_vectors(path: Path, store: TokenStore, teacher: Teacher, embed: Callable[[Encoder, Ragged], Tensor]) -> None:
-    shape = (len(store.tokens), teacher.encoder.dim)
-    vectors_TE = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
-    if hasattr(os, "posix_fallocate"):  # otherwise a full disk causes a SIGBUS
-        with path.open("rb+") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    for start in range(0, len(vectors_TE), BLOCK):
-        rows = np.arange(start, min(start + BLOCK, len(vectors_TE)))
-        vectors_TE[rows] = embed(teacher.encoder, teacher.tokens(store, rows)).float().numpy()
-    vectors_TE.flush()
+    return rows_file(store.folder / name, (len(store.tokens), teacher.encoder.dim), vectors)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, cast, overload
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtcl.console import track
@@ -18,10 +18,12 @@ from mtcl.data.tokenizer import MAX_CHARACTERS, Tokenizer
 from mtcl.encoder.checkpoint import SavedRun
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
+from mtcl.encoder.heads import through
 from mtcl.encoder.reading import check_pooled, default_length, tokenizer_of
 from mtcl.errors import ConfigError, nearest
 from mtcl.task.contract import Task
 from mtcl.task.prompt import NO_PROMPT, Prompt, Side
+from mtcl.types import Ragged
 
 Role = Literal["query", "document"]
 AT_ONCE = 4096
@@ -32,8 +34,8 @@ AT_ONCE = 4096
 class TextEncoder:
     """An encoder with its tokenizer; texts are cut to `max_length` tokens.
 
-    `prompt` is put before texts of no particular task: the run's, or what the base model declares. `prompts` and
-    `lengths` are those of the run's tasks, by name.
+    `prompt` is put before texts of no particular task: the run's, or what the base model declares. `prompts`, `lengths`
+    and `heads` (projections of the shared vector) are those of the run's tasks, by name.
 
     >>> encoder = TextEncoder.load("runs/demo")                       # doctest: +SKIP
     >>> encoder.encode("We are hiring a data engineer.").shape        # doctest: +SKIP
@@ -47,6 +49,7 @@ class TextEncoder:
     prompt: Prompt = NO_PROMPT
     prompts: dict[str, Prompt] = field(default_factory=dict)
     lengths: dict[str, int] = field(default_factory=dict)
+    heads: Mapping[str, nn.Module] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: str | Path, *, device: str | None = None, trust_checkpoint: bool = False) -> TextEncoder:
@@ -61,14 +64,17 @@ class TextEncoder:
         saved = SavedRun.read(path, trust=trust_checkpoint)
         config = saved.encoder_config
         model = saved.encoder().to(device or best_device()).eval()
+        if odd := [name for name, head in saved.heads.items() if head.in_features != model.dim]:
+            raise saved.malformed(f"the head of task {odd[0]!r} does not fit the encoder's {model.dim} dimensions")
         return cls(
             model,
-            tokenizer_of(config),
+            tokenizer_of(config, model.declared),
             saved.max_length,
             config.chunk_size,
             saved.prompt,
             saved.prompts,
             saved.lengths,
+            saved.heads,
         )
 
     @classmethod
@@ -100,6 +106,11 @@ class TextEncoder:
     def dim(self) -> int:
         """Dimensions of a vector."""
         return self.model.dim
+
+    def dim_of(self, task: str | None) -> int:
+        """Dimensions of the vectors of a task, or of the shared vectors."""
+        head = self.heads.get(task or "")
+        return self.dim if head is None else int(cast("nn.Linear", head).out_features)
 
     @property
     def device(self) -> torch.device:
@@ -152,7 +163,7 @@ class TextEncoder:
 
         Args:
             texts: One text or several. Each is cut to the task's max length, or the run's.
-            task: Encode as for this task in training, with its prompt and max length.
+            task: Encode as for this task in training, with its prompt and max length, and its head if it has one.
             role: Which prompt to put before each text, if queries and documents have different ones.
             dim: Keep this many leading dimensions, normalised to unit length; for encoders trained with `Matryoshka`.
             output: A torch tensor, on which further layers can be trained, or a numpy array.
@@ -162,10 +173,11 @@ class TextEncoder:
         """
         if role not in ("query", "document"):
             raise ConfigError(f"role is {role!r}: give query or document")
-        if dim is not None and not 0 < dim <= self.dim:
-            raise ConfigError(f"dim is {dim}: give 1 to {self.dim}, the dimensions of the encoder")
         if task is not None and task not in self.prompts:
             raise ConfigError(f"the encoder was not trained on a task {task!r}{nearest(task, self.prompts)}")
+        if dim is not None and not 0 < dim <= self.dim_of(task):
+            owner = "the encoder" if task not in self.heads else f"the head of {task}"
+            raise ConfigError(f"dim is {dim}: give 1 to {self.dim_of(task)}, the dimensions of {owner}")
         given = [texts] if isinstance(texts, str) else list(texts)
         if odd := [text for text in given if not isinstance(text, str)]:
             raise ConfigError(f"texts holds {odd[0]!r:.60}: give strings")
@@ -174,19 +186,25 @@ class TextEncoder:
         length = None if task is None else self.lengths.get(task)
         starts = range(0, len(given), AT_ONCE)
         parts = [
-            self([prompt + text for text in given[start : start + AT_ONCE]], length)
+            self([prompt + text for text in given[start : start + AT_ONCE]], length, task=task)
             for start in (track(starts, "encode") if progress else starts)
         ]
-        vectors_TD = torch.cat(parts) if parts else torch.empty(0, self.dim)
+        vectors_TD = torch.cat(parts) if parts else torch.empty(0, self.dim_of(task))
         if dim is not None:
             vectors_TD = F.normalize(vectors_TD[:, :dim], dim=1)
         vectors = vectors_TD[0] if isinstance(texts, str) else vectors_TD
         return vectors.numpy() if output == "numpy" else vectors
 
-    def __call__(self, texts: Sequence[str], max_length: int | None = None) -> Tensor:
-        """(T, D) float32 unit vectors on the CPU. No prompts are added."""
+    def __call__(self, texts: Sequence[str], max_length: int | None = None, *, task: str | None = None) -> Tensor:
+        """(T, D) float32 unit vectors on the CPU, by the head of `task` if it has one. No prompts are added."""
         tokens = self.tokenizer([text[:MAX_CHARACTERS] for text in texts], max_length or self.max_length)
-        return self.model.embed(tokens, tokens_per_chunk=self.tokens_per_chunk)
+        return self.embed(tokens, task=task)
+
+    def embed(self, tokens: Ragged, *, task: str | None = None) -> Tensor:
+        """(T, D) float32 unit vectors on the CPU of tokenised texts, by the head of `task` if it has one."""
+        shared_TD = self.model.embed(tokens, tokens_per_chunk=self.tokens_per_chunk)
+        with torch.no_grad():
+            return through(self.heads.get(task or ""), shared_TD)
 
 
 def best_device() -> str:

@@ -92,7 +92,7 @@ class Miner:
                 prompt=encoder.prompt_of(task),
             )
 
-        self._encoder, self._cache = encoder, cache / "embeddings"
+        self._encoder, self._cache, self._task = encoder, cache / "embeddings", task.name
         self.store = store("train")
         self.texts = self.store.texts()
         self.embeddings = self._embed(self.store, None, "training texts")
@@ -161,11 +161,13 @@ class Miner:
         encoder, precision = self._encoder.model, best_precision()
         device = next(encoder.parameters()).device.type
         facts = [store.folder.name, what, digest_of(encoder), encoder.pooling, precision]
+        head = self._encoder.heads.get(self._task)
+        facts += [] if head is None else [digest_of(head)]
         folder = self._cache / hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
         def embed(tokens: Ragged) -> torch.Tensor:
             with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16-mixed"):
-                return encoder.embed(tokens, tokens_per_chunk=self._encoder.tokens_per_chunk)
+                return self._encoder.embed(tokens, task=self._task)
 
         tokens = store.tokens if texts is None else store.tokens.take(texts)
         log.info("%s %s; embeddings in %s", f"{len(tokens):,}", what, folder)

@@ -8,7 +8,6 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from mtcl.encoder.backbone import digest_of
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
 
@@ -21,7 +20,7 @@ class BaseReference:
     """
 
     def __init__(self, config: EncoderConfig, encoder: Encoder) -> None:
-        self.config, self.weights = config, digest_of(encoder.backbone)
+        self.config, self.weights = config, encoder.fingerprint()
         self.projection: nn.Linear | None = None
         if encoder.projection is not None:
             self.projection = deepcopy(encoder.projection).requires_grad_(False)
@@ -33,8 +32,9 @@ class BaseReference:
             self.projection.load_state_dict(encoder.projection.state_dict())
 
     def encoder(self, device: torch.device) -> Encoder:
-        """Load the base encoder again."""
-        encoder = Encoder.load(replace(self.config, compile=False)).to(device)
+        """Load the base encoder again, without adapters and with nothing that trains."""
+        config = replace(self.config, compile=False, train="none", lora=None, freeze_layers=0)
+        encoder = Encoder.load(config).to(device)
         if encoder.projection is not None and self.projection is not None:
             encoder.projection.load_state_dict(self.projection.state_dict())
         return encoder

@@ -8,7 +8,7 @@ the whole run, so Lightning does not fetch beyond it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -167,7 +167,7 @@ class MtclDataModule(pl.LightningDataModule):
         """Open a stage's stores. Apart from training itself, training splits are needed only for a PCA or for the
         languages seen in training.
         """
-        starts_projection = self.module is not None and self.module.starts_projection
+        starts_projection = self.module is not None and self.module.reads_training_texts
         for name, task in self.tasks.items():
             if stage == "fit" or starts_projection or kind_of(task) is Kind.PARALLEL:
                 self._open("train", [name])
@@ -248,15 +248,18 @@ class MtclDataModule(pl.LightningDataModule):
             self._open(split, [name])
         return self._stores[name, split]
 
-    def sample(self, num_texts: int) -> Ragged:
-        """Tokens of about `num_texts` training texts, the same number per task, chosen by the seed."""
+    def sample(self, num_texts: int, names: Collection[str] | None = None) -> Ragged:
+        """Tokens of about `num_texts` training texts, the same number per task, chosen by the seed; of all tasks, or of
+        those named.
+        """
         generator = np.random.default_rng(self.seed)
-        share = -(-num_texts // len(self.tasks))
+        names = list(self.tasks) if names is None else names
+        share = -(-num_texts // len(names))
 
         def some(tokens: Ragged) -> Ragged:
             return tokens.take(np.sort(generator.choice(len(tokens), min(share, len(tokens)), replace=False)))
 
-        return join([some(self.store(name, "train").tokens) for name in self.tasks])
+        return join([some(self.store(name, "train").tokens) for name in names])
 
     @property
     def plan(self) -> Plan:
@@ -319,6 +322,7 @@ class MtclDataModule(pl.LightningDataModule):
                 self.store(name, "train"),
                 self.task_configs[name].hard_negatives,
                 None if module is None else module.teacher_file(name),
+                None if module is None else module.pooled_file(self.store(name, "train")),
             )
             for name in self.tasks
         ]

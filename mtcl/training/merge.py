@@ -17,7 +17,7 @@ from torch import Tensor
 from mtcl.errors import ConfigError
 
 State = dict[str, Tensor]
-SHARED, ORIGIN = "encoder.", "base_projection."
+SHARED, ORIGIN = "encoder.", ("base_projection.", "base_heads.")
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,8 @@ def _check_fit(one: Ingredient, other: Ingredient) -> None:
         )
     for name in one.state:
         if name.startswith(ORIGIN) and not torch.equal(one.state[name], other.state.get(name, one.state[name])):
+            parts = "heads" if name.startswith(ORIGIN[1]) else "projections"
             raise ConfigError(
-                f"the projections of {one.name!r} and {other.name!r} started differently (a PCA of other texts), so "
+                f"the {parts} of {one.name!r} and {other.name!r} started differently (a PCA of other texts), so "
                 "their dimensions mean different things: start one run from the other's weights with --init_from"
             )

@@ -94,12 +94,10 @@ class Throughput:
     def values(self, seconds: float) -> dict[str, float]:
         """Rates of all ranks together, assuming that all do the same as this one; shares are of this rank only."""
         ranks = world()[1]
-        return {
-            TOKENS_PER_S: self.tokens * ranks / seconds,
-            PAIRS_PER_S: self.pairs * ranks / seconds,
-            PADDING_SHARE: 1 - self.tokens / self.padded,
-            DISTINCT_SHARE: self.distinct / self.texts,
-        }
+        shown = {PAIRS_PER_S: self.pairs * ranks / seconds, DISTINCT_SHARE: self.distinct / self.texts}
+        if self.padded:  # a step on the outputs of a frozen backbone reads no tokens
+            shown |= {TOKENS_PER_S: self.tokens * ranks / seconds, PADDING_SHARE: 1 - self.tokens / self.padded}
+        return shown
 
 
 class RunningMeans:
@@ -119,7 +117,7 @@ class RunningMeans:
 
     def flush(self) -> dict[str, float]:
         """Return the means since the last flush, over all ranks, by tag, and reset. All ranks must call it together."""
-        shown = self.throughput.values(time.perf_counter() - self._since) if self.throughput.padded else {}
+        shown = self.throughput.values(time.perf_counter() - self._since) if self.throughput.texts else {}
         if self._sums:
             means = mean_over_ranks(torch.stack([total / self._counts[name] for name, total in self._sums.items()]))
             for name, row in zip(self._sums, means.tolist(), strict=True):

@@ -11,28 +11,35 @@ import logging
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mtcl.data.batch import StepBatch
 from mtcl.data.plan import stream_key
+from mtcl.data.store import TokenStore
 from mtcl.distributed import of_all_ranks, together, world
+from mtcl.encoder.adapt import freeze_unused
 from mtcl.encoder.checkpoint import SavedRun
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
+from mtcl.encoder.heads import through
 from mtcl.encoder.reading import summary
 from mtcl.encoder.teacher import BASE, Teacher, vectors_file
+from mtcl.encoder.vector_file import pooled_file
 from mtcl.errors import ConfigError, at
 from mtcl.evaluation import Pool, Result, evaluate, primary_of
 from mtcl.evaluation.groups import check_installed
 from mtcl.losses import Loss, default_loss
 from mtcl.losses.gather import gather_views
-from mtcl.training import lightning_private, metrics, resume
+from mtcl.training import lightning_private, metrics, resume, start, trained
 from mtcl.training.base_reference import BaseReference
 from mtcl.training.metric_log import MetricLog
 from mtcl.training.optimizer import OptimizerConfig, build_optimizer, build_schedule
@@ -43,7 +50,6 @@ from mtcl.weighting import Mean, Weighting
 if TYPE_CHECKING:
     from mtcl.training.datamodule import MtclDataModule
 
-PCA_TEXTS = 8192
 log = logging.getLogger("mtcl")
 
 
@@ -92,6 +98,9 @@ class MtclModule(pl.LightningModule):
         self.evaluate_base, self.allow_changes = evaluate_base, allow_changes
         self.base = BaseReference(self.encoder_config, self.encoder)
         self.base_projection = self.base.projection  # saved, so that a checkpoint can be compared with its base
+        freeze_unused(self.encoder)
+        self.heads, self.base_heads = nn.ModuleDict(), nn.ModuleDict()
+        """The tasks' own projections of the shared vector, by task, now and at the start of training."""
         self.losses = nn.ModuleDict()
         self.weighting = weighting or Mean()
         self.task_configs: Mapping[str, TaskConfig] = {}
@@ -102,7 +111,14 @@ class MtclModule(pl.LightningModule):
         """The last evaluation's results, by task."""
         self.trained_before: set[str] = set()
         """Tasks that the weights were trained on before this run."""
+        self.has_new_projection = False
+        """Whether the run starts from a checkpoint whose projection has another size."""
+        self.starting_heads: list[str] = []
+        """Tasks whose heads start as the PCA of their training texts."""
         self._start: SavedRun | None = None
+        self._has_begun = False
+        """Whether projections and heads have their first values, so that a later `trainer.test` leaves them alone."""
+        self._pooled_files: dict[Path, Path] = {}
 
     # Start of a run
 
@@ -127,13 +143,10 @@ class MtclModule(pl.LightningModule):
     def start_from(self, saved: SavedRun) -> None:
         """Start from a checkpoint's weights: take the encoder's now and the tasks' loss parameters in `setup`.
 
+        Adapters that only the checkpoint has are added to its weights; a projection of another size starts again.
         Raises `ConfigError` if the checkpoint has a different encoder.
         """
-        resume.check_dim(saved.state, self.encoder)
-        own = self.state_dict()
-        shapes = [{k: v.shape for k, v in s.items() if k.startswith("encoder.")} for s in (saved.state, own)]
-        if shapes[0] != shapes[1]:
-            raise ConfigError("the checkpoint's encoder differs from model.encoder.name: give the same encoder")
+        self.has_new_projection = start.starts_new_projection(saved, self.encoder)
         if self.evaluate_base and saved.base_weights not in (None, self.base.weights):
             raise ConfigError(
                 f"model.encoder.name is {self.encoder_config.name!r}, but the checkpoint was trained from other "
@@ -143,12 +156,14 @@ class MtclModule(pl.LightningModule):
         self._take_weights(saved)
 
     def _take_weights(self, saved: SavedRun) -> None:
-        """Take the encoder's weights, and the loss parameters of the tasks that both have."""
-        own = self.state_dict()
-        wanted = {k: v for k, v in saved.state.items() if k in own and not k.startswith("weighting.")}
+        """Take the encoder's weights, and the loss parameters and heads of the tasks that both have."""
+        own, adapter = self.state_dict(), self.encoder_config.adapter
+        given = start.weights_for(saved, own, alpha=None if adapter is None else adapter.alpha)
+        wanted = {k: v for k, v in given.items() if k in own and not k.startswith("weighting.")}
         if odd := [name for name, value in wanted.items() if value.shape != own[name].shape]:
             raise saved.malformed(f"{odd[0]} is {tuple(wanted[odd[0]].shape)}, not {tuple(own[odd[0]].shape)}")
         self.load_state_dict(wanted, strict=False)
+        self.starting_heads = [name for name in self.heads if f"heads.{name}.weight" not in wanted]
 
     @property
     def data(self) -> MtclDataModule:
@@ -172,13 +187,16 @@ class MtclModule(pl.LightningModule):
         if world()[0] == 0:
             length, prompt = self.data.default_length, self.data.default_prompt
             log.info("%s", summary(self.encoder, self.encoder_config, max_length=length, prompt=prompt))
-        if self.starts_projection and world()[0] == 0:
-            self.encoder.to(self.trainer.strategy.root_device)  # Lightning moves the module only after `setup`
-            texts = self.data.sample(PCA_TEXTS)
-            self.encoder.init_projection_pca(self.embed(texts, self.encoder.without_projection()))
-        if not self._is_restored:
+        if not self._is_restored and not self._has_begun:
             self.base.begin_with(self.encoder)
-        if any(True for head in (self.losses, self.weighting) for _ in head.parameters()):
+        if self.reads_training_texts and world()[0] == 0:
+            start.start_projections(self)
+        self._has_begun = True
+        if stage == "fit":
+            trained.check(self)
+            if world()[0] == 0:
+                log.info("%s", trained.summary(self))
+        if any(True for head in (self.losses, self.weighting, self.heads) for _ in head.parameters()):
             lightning_private.allow_unused_parameters(self.trainer)
 
     @property
@@ -188,8 +206,17 @@ class MtclModule(pl.LightningModule):
 
     @property
     def starts_projection(self) -> bool:
-        """Whether the projection starts as the PCA of training texts; if so, their stores must be open."""
-        return self.encoder.projection is not None and self.encoder_config.projection == "pca" and not self._is_restored
+        """Whether the projection starts as the PCA of training texts."""
+        if self._has_begun:
+            return False
+        is_new = not self._is_restored or (self.has_new_projection and self.trainer.ckpt_path is None)
+        return self.encoder.projection is not None and self.encoder_config.projection == "pca" and is_new
+
+    @property
+    def reads_training_texts(self) -> bool:
+        """Whether a projection or head starts as the PCA of training texts; if so, their stores must be open."""
+        starts_heads = bool(self.starting_heads) and self.trainer.ckpt_path is None and not self._has_begun
+        return self.starts_projection or starts_heads
 
     def choose_losses(self, tasks: Mapping[str, TaskConfig], kinds: Mapping[str, Kind]) -> None:
         """Take a run's tasks, and each task's configured loss or the default one for its pairs.
@@ -200,6 +227,8 @@ class MtclModule(pl.LightningModule):
         if self.task_configs and list(tasks) == list(self.task_configs):
             if odd := [name for name, loss in given.items() if loss is not self.losses[name]]:
                 raise ConfigError(f"the module has another loss for {odd[0]!r} already: make a new module")
+            if odd := [name for name, task in tasks.items() if task.head != self.task_configs[name].head]:
+                raise ConfigError(f"the module has another head for {odd[0]!r} already: make a new module")
             self.task_configs = tasks
             return
         if self.task_configs:
@@ -213,13 +242,33 @@ class MtclModule(pl.LightningModule):
                     f"tasks.{name}.loss is {type(loss).__name__}, for {' or '.join(sorted(loss.kinds))} pairs, but the "
                     f"task has {kind} pairs: the default there is {type(default_loss(kind)).__name__}"
                 )
-            loss.check(dim=self.encoder.dim)
+            if (dim := tasks[name].head) is not None:
+                self._add_head(name, dim)
+            loss.check(dim=self.dim_of(name))
             self.losses[name] = loss
         self.weighting.start(list(tasks))
         self.task_configs = tasks
         self.metric_log = MetricLog(self, list(tasks))
+        self.starting_heads = list(self.heads)
         if self._start is not None:
             self._take_weights(self._start)
+            start.warn_of_left_out(self._start, self.heads.keys(), tasks)
+
+    def _add_head(self, name: str, dim: int) -> None:
+        if dim > self.encoder.dim:
+            raise ConfigError(f"tasks.{name}.head is {dim}, more than the encoder's {self.encoder.dim}: give fewer")
+        head = nn.Linear(self.encoder.dim, dim).to(self.device)
+        self.heads[name], self.base_heads[name] = head, deepcopy(head).requires_grad_(False)
+
+    def head_of(self, task: str) -> nn.Module | None:
+        """A task's own projection of the shared vector; None if it has none."""
+        head: nn.Module | None = self.heads[task] if task in self.heads else None  # noqa: SIM401  (no `get` in torch 2.6)
+        return head
+
+    def dim_of(self, task: str) -> int:
+        """Dimensions of the vectors that a task's loss and evaluation see."""
+        head = self.head_of(task)
+        return int(head.out_features) if isinstance(head, nn.Linear) else self.encoder.dim
 
     @property
     def lr(self) -> float:
@@ -231,11 +280,12 @@ class MtclModule(pl.LightningModule):
         self.optimizer_config = replace(self.optimizer_config, lr=value)
 
     def configure_optimizers(self) -> Any:
-        learned = [self.losses, self.weighting]
+        learned = [self.losses, self.weighting, self.heads]
         heads = learned if self.encoder.projection is None else [*learned, self.encoder.projection]
         optimizer = build_optimizer(
             self.optimizer_config,
             backbone=self.encoder.backbone,
+            dense=self.encoder.dense,
             heads=heads,
             fused=self.trainer.precision != "16-mixed",
         )
@@ -254,10 +304,12 @@ class MtclModule(pl.LightningModule):
         else:
             own = self.data.tokenizer.digest
             teacher = Teacher.load(loss.teacher, like=self.encoder_config, own_tokenizer=own, device=self.device)
-        if loss.matches_teacher and teacher.encoder.dim != self.encoder.dim:
+        if loss.matches_teacher and teacher.encoder.dim != self.dim_of(task):
+            has_head = task in self.heads
+            advice = f"leave out tasks.{task}.head" if has_head else "set model.encoder.dim"
             raise ConfigError(
-                f"tasks.{task}.loss: the teacher {loss.teacher!r} has {teacher.encoder.dim} dimensions, the encoder "
-                f"{self.encoder.dim}: set model.encoder.dim, or use the teacher {BASE!r}"
+                f"tasks.{task}.loss: the teacher {loss.teacher!r} has {teacher.encoder.dim} dimensions, the "
+                f"{'head' if has_head else 'encoder'} {self.dim_of(task)}: {advice}, or use the teacher {BASE!r}"
             )
         precision = str(self.trainer.precision)
 
@@ -265,6 +317,21 @@ class MtclModule(pl.LightningModule):
             return self.embed(tokens, encoder)
 
         return vectors_file(self.data.store(task, "train"), teacher, embed, precision=precision)
+
+    def pooled_file(self, store: TokenStore) -> Path | None:
+        """The file of the frozen backbone's pooled hidden states of a store's texts, made if missing; None if the
+        backbone trains.
+        """
+        if not self.encoder.is_frozen:
+            return None
+
+        def embed(tokens: Ragged) -> Tensor:
+            return self.embed(tokens, is_pooled=True)
+
+        if store.folder not in self._pooled_files:
+            precision = str(self.trainer.precision)
+            self._pooled_files[store.folder] = pooled_file(store, self.encoder, embed, precision=precision)
+        return self._pooled_files[store.folder]
 
     def on_train_start(self) -> None:
         self.metric_log.begin()
@@ -286,12 +353,15 @@ class MtclModule(pl.LightningModule):
         torch.manual_seed(stream_key(self.data.seed, self.global_rank, batch.step) % (1 << 63))
 
     def training_step(self, batch: StepBatch, batch_idx: int) -> Tensor:
-        embeddings_TD: Tensor = self.encoder(batch.texts)
+        pooled_TH = batch.pooled_TH
+        embeddings_TD: Tensor = self.encoder(batch.texts) if pooled_TH is None else self.encoder.finish(pooled_TH)
         views = gather_views(batch.parts, embeddings_TD)
         names = list(self.task_configs)
         losses: dict[str, Tensor] = {}
         for part, view in zip(batch.parts, views, strict=True):
             name = names[part.task]
+            if (head := self.head_of(name)) is not None:
+                view = view.map_vectors(partial(through, head))
             loss_of = cast("Loss", self.losses[name])
             loss: Tensor = loss_of(view)
             share = self.task_configs[name].loss_weight * loss / len(batch.parts)
@@ -353,32 +423,51 @@ class MtclModule(pl.LightningModule):
 
     def predict_step(self, batch: int, batch_idx: int) -> Tensor:
         """The embeddings (T, D) of all texts of a task's test split, in the order of its store."""
-        return self.embed(self.data.pools("test")[batch].store.tokens)
+        pool = self.data.pools("test")[batch]
+        return self.embed(pool.store.tokens, task=pool.name)
 
     def _evaluate_pool(self, split: str, number: int) -> None:
         pool = self.data.pools(split)[number]
-        self.results[pool.name] = self._evaluate(pool, self.encoder)
+        self.results[pool.name] = self._evaluate(pool, self.encoder, self.head_of(pool.name))
 
-    def _evaluate(self, pool: Pool, encoder: Encoder) -> Result:
+    def _evaluate(self, pool: Pool, encoder: Encoder, head: nn.Module | None = None) -> Result:
+        cached = None
+        if encoder is self.encoder and encoder.is_frozen and self.trainer.state.fn == "fit":
+            with together():
+                cached = self.pooled_file(pool.store)
+
         def embed(texts: IntArray) -> Tensor:
-            return self.embed(pool.store.tokens.take(texts), encoder)
+            if cached is None:
+                return through(head, self.embed(pool.store.tokens.take(texts), encoder))
+            pooled_TH = torch.from_numpy(np.load(cached, mmap_mode="r")[texts]).to(self.device)
+            with self.trainer.precision_plugin.forward_context(), torch.no_grad():
+                return through(head, self.encoder.finish(pooled_TH)).cpu()
 
-        return evaluate(pool, embed, dims=self.eval_dims, groups=self.eval_groups)
+        dim = self.encoder.dim if head is None else self.dim_of(pool.name)
+        return evaluate(pool, embed, dims=[d for d in self.eval_dims if d < dim], groups=self.eval_groups)
 
-    def embed(self, tokens: Ragged, encoder: Encoder | None = None) -> Tensor:
-        """(T, D) unit vectors of tokenised texts, on the CPU, in the Trainer's precision; by `encoder` if given."""
+    def embed(
+        self, tokens: Ragged, encoder: Encoder | None = None, *, task: str | None = None, is_pooled: bool = False
+    ) -> Tensor:
+        """(T, D) unit vectors of tokenised texts, on the CPU, in the Trainer's precision; by `encoder` if given.
+
+        `task` applies the task's head. With `is_pooled`, (T, H) pooled hidden states instead.
+        """
+        size = self.encoder_config.chunk_size
         with self.trainer.precision_plugin.forward_context():
-            return (encoder or self.encoder).embed(tokens, tokens_per_chunk=self.encoder_config.chunk_size)
+            found = (encoder or self.encoder).embed(tokens, tokens_per_chunk=size, is_pooled=is_pooled)
+            with torch.no_grad():
+                return through(None if task is None else self.head_of(task), found)
 
     @contextmanager
     def as_base(self) -> Iterator[None]:
-        """Inside this context, the module has the base encoder; afterwards it has the trained one again."""
-        trained = self.encoder
-        self.encoder = self.base.encoder(self.device)
+        """Inside this context, the module has the base encoder and no heads; afterwards it has its own ones again."""
+        own = self.encoder, self.heads
+        self.encoder, self.heads = self.base.encoder(self.device), nn.ModuleDict()
         try:
             yield
         finally:
-            self.encoder = trained
+            self.encoder, self.heads = own
 
     # Checkpoints
 

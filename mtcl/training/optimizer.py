@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from mtcl.encoder.layers import layers_of
 from mtcl.errors import ConfigError
 
 
@@ -27,6 +28,8 @@ class OptimizerConfig:
         weight_decay: Decay of matrices; vectors (biases, norms, temperatures) have none.
         warmup_steps: Optimizer steps of linear warm-up.
         decay: How the rate falls to zero at trainer.max_steps.
+        layer_decay: Factor of the backbone's learning rate from one layer to the next lower one; the embeddings are
+            below the lowest layer. 1.0 gives all layers the same rate.
     """
 
     lr: float = 2e-5
@@ -34,24 +37,45 @@ class OptimizerConfig:
     weight_decay: float = 0.01
     warmup_steps: int = 0
     decay: Literal["linear", "cosine", "constant"] = "linear"
+    layer_decay: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("lr", "head_lr", "weight_decay", "warmup_steps"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"model.optimizer.{name} is {getattr(self, name)}: give 0 or more")
+        if not 0 < self.layer_decay <= 1:
+            raise ConfigError(f"model.optimizer.layer_decay is {self.layer_decay}: give more than 0 and at most 1")
 
 
 def build_optimizer(
-    config: OptimizerConfig, *, backbone: nn.Module, heads: Iterable[nn.Module], fused: bool = True
+    config: OptimizerConfig,
+    *,
+    backbone: nn.Module,
+    heads: Iterable[nn.Module],
+    dense: nn.Module | None = None,
+    fused: bool = True,
 ) -> torch.optim.AdamW:
-    """AdamW over four groups: backbone and heads, each with and without decay. `fused` rules out an fp16 scaler."""
+    """AdamW over groups with and without decay: backbone, `dense`, heads. `fused` rules out an fp16 scaler.
+
+    `dense` are the model's own layers after its pooling; they have the backbone's rate. With a `layer_decay`, each of
+    the backbone's layers has its own two groups, the top ones first.
+    """
     new = [p for head in heads for p in head.parameters()]
     groups: list[dict[str, Any]] = []
-    for parameters, lr in ((list(backbone.parameters()), config.lr), (new, config.head_lr)):
+    own = [] if dense is None else [(list(dense.parameters()), config.lr)]
+    for parameters, lr in (*own, *_rates(config, backbone), (new, config.head_lr)):
         trained = [p for p in parameters if p.requires_grad]
         groups.append({"params": [p for p in trained if p.ndim >= 2], "lr": lr, "weight_decay": config.weight_decay})
         groups.append({"params": [p for p in trained if p.ndim < 2], "lr": lr, "weight_decay": 0.0})
     return torch.optim.AdamW([group for group in groups if group["params"]], fused=fused)
+
+
+def _rates(config: OptimizerConfig, backbone: nn.Module) -> list[tuple[list[nn.Parameter], float]]:
+    """The backbone's parameters and their learning rates, from the top down."""
+    if config.layer_decay == 1:
+        return [(list(backbone.parameters()), config.lr)]
+    floors = reversed(layers_of(backbone).floors())
+    return [(floor, config.lr * config.layer_decay**distance) for distance, floor in enumerate(floors)]
 
 
 def build_schedule(config: OptimizerConfig, optimizer: torch.optim.Optimizer, *, total_steps: int) -> Any:

@@ -19,7 +19,6 @@ from torch import Tensor
 from mtcl.distributed import together, world
 from mtcl.encoder.checkpoint import SavedRun
 from mtcl.encoder.config import EncoderConfig
-from mtcl.encoder.encoder import Encoder
 from mtcl.errors import ConfigError
 from mtcl.training.lightning_private import set_batches_done
 from mtcl.training.optimizer import OptimizerConfig
@@ -46,7 +45,7 @@ PLAIN_OF_TRAINER = (
 )
 """Options of the Trainer that determine a run's results and are plain numbers or names."""
 ANEW = "--init_from instead of --resume starts a new run from the weights"
-IN_OPTIMIZER_STATE = ("lr", "head_lr", "weight_decay")
+IN_OPTIMIZER_STATE = ("lr", "head_lr", "weight_decay", "layer_decay")
 """Options of the optimizer that a resumed run takes from the checkpoint: other values would be silently ignored."""
 
 
@@ -64,6 +63,7 @@ def facts_of(data: MtclDataModule, encoder: EncoderConfig, *, pooling: str, weig
         task["max_length"] = data.length_of(name)
         task["version"] = data.tasks[name].version
         task |= {"prompt": prompt} if (prompt := data.prompt_of(name).plain()) else {}
+        task |= {"head": head} if (head := data.task_configs[name].head) else {}
         task["data"] = data.store(name, "train").folder.name.rpartition("-")[2]
     return {
         "model.encoder": {
@@ -72,6 +72,7 @@ def facts_of(data: MtclDataModule, encoder: EncoderConfig, *, pooling: str, weig
             "weights": weights,
             "pooling": pooling,
             "dim": encoder.dim,
+            **encoder.tuning,
         },
         "tasks": tasks,
         "order of tasks": list(tasks),
@@ -131,14 +132,13 @@ def check_trained(saved: dict[str, Tensor], now: dict[str, Tensor]) -> None:
             raise ConfigError(f"cannot resume, {name} is {old} in the checkpoint and {new} now: {ANEW}")
 
 
-def check_dim(saved: dict[str, Tensor], encoder: Encoder) -> None:
-    """Raise `ConfigError` if the saved projection's size differs from the configured one."""
-    weight, now = saved.get("encoder.projection.weight"), encoder.projection
-    sizes = [None if weight is None else len(weight), None if now is None else now.out_features]
-    if sizes[0] != sizes[1]:
-        raise ConfigError(
-            f"the checkpoint has model.encoder.dim {sizes[0]}, the configuration {sizes[1]}: give the same"
-        )
+def check_same_parts(saved: Facts, now: Facts) -> None:
+    """Raise `ConfigError` if other parameters of the encoder train, which the optimizer's state would not fit."""
+    sides = [facts.get("model.encoder") or {} for facts in (saved, now)]
+    for name in ("train", "freeze_layers"):
+        old, new = (side.get(name, getattr(EncoderConfig, name)) for side in sides)
+        if old != new:
+            raise ConfigError(f"cannot resume, model.encoder.{name} is {old} in the checkpoint and {new} now: {ANEW}")
 
 
 def check_resumable(saved: SavedRun, optimizer: OptimizerConfig, *, is_averaging: bool) -> None:
@@ -190,6 +190,7 @@ def on_resume(module: MtclModule, saved: SavedRun, checkpoint: dict[str, Any]) -
     with together():
         if saved.facts is None:
             raise ConfigError(f"cannot resume, the checkpoint is of an earlier version of mtcl: {ANEW}")
+        check_same_parts(saved.facts, module.facts())
         changes = check(saved.facts, module.facts(), allow_changes=module.allow_changes)
         check_trained(saved.state, module.state_dict())
         check_never_trained(saved.trained, data.held_out)

@@ -27,6 +27,7 @@ class TaskConfig:
         loss_weight: Multiplies the task's loss.
         prompt: Put before every text of the task: one text, or {query: ..., document: ...}. Null takes the task's own,
             else the run's.
+        head: Dimensions of a projection of the task's own over the shared vector; null for none.
         hard_negatives: Hard negatives per pair in a step, drawn again in each epoch; no effect if the task has none.
     """
 
@@ -38,6 +39,7 @@ class TaskConfig:
     loss_weight: float = 1.0
     prompt: str | dict[str, str] | None = None
     hard_negatives: int = 1
+    head: int | None = None
 
     @classmethod
     def of(cls, name: str, given: TaskConfig | Mapping[str, Any] | None) -> TaskConfig:
@@ -55,6 +57,8 @@ class TaskConfig:
         if self.prompt is not None:
             with at("a task's "):
                 Prompt.of(self.prompt)
+        if self.head is not None and self.head < 1:
+            raise ConfigError(f"a task's head is {self.head}: give its dimensions, or null for none")
         if self.hard_negatives < 0:
             raise ConfigError(f"a task's hard_negatives is {self.hard_negatives}: give 0 or more")
         if not 0 <= self.loss_weight < math.inf:

@@ -87,7 +87,7 @@ def _scores(
     found: dict[int, Scores] = {}
     for task, pool in zip(tasks, pools, strict=True):
         texts = spec.as_sent(pool.store, embed.prompt_of(task))
-        vectors_TD = embed(texts, embed.length_of(task))
+        vectors_TD = embed(texts, embed.length_of(task), task=task.name)
         full = vectors_TD.shape[1]
         for dim in sorted({min(dim, full) for dim in (*dims, full)}):
             found.setdefault(dim, {})[pool.name] = _item_scores(pool, F.normalize(vectors_TD[:, :dim], dim=1))

@@ -24,8 +24,8 @@ from mtcl.task.prompt import NO_PROMPT, Prompt
 class Embedder(Protocol):
     """An encoder as a comparison sees it."""
 
-    def __call__(self, texts: Sequence[str], max_length: int | None = None) -> Tensor:
-        """(T, D) float32 vectors on the CPU, of any length."""
+    def __call__(self, texts: Sequence[str], max_length: int | None = None, *, task: str | None = None) -> Tensor:
+        """(T, D) float32 vectors of a task's texts, on the CPU, of any length."""
 
     def prompt_of(self, task: Task) -> Prompt:
         """The prompts before the task's texts."""
@@ -41,7 +41,7 @@ class Plain:
     embed: Callable[[Sequence[str]], Tensor]
     prompt: Prompt = NO_PROMPT
 
-    def __call__(self, texts: Sequence[str], max_length: int | None = None) -> Tensor:
+    def __call__(self, texts: Sequence[str], max_length: int | None = None, *, task: str | None = None) -> Tensor:
         return self.embed(texts)
 
     def prompt_of(self, task: Task) -> Prompt:

@@ -1,0 +1,37 @@
+"""Heads of tasks: a projection of each task's own over the shared unit vector, again of unit length.
+
+A head is linear with a bias, like the shared projection, because both start as a centred PCA: vectors of an encoder
+have a large common part, and without the bias the first component would be spent on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+PREFIX = "heads."
+"""The prefix of the heads' weights in a module's state."""
+
+
+def through(head: nn.Module | None, vectors_TD: Tensor) -> Tensor:
+    """(T, E) unit vectors of a task, on the device of `vectors_TD`; the shared vectors if the task has no head."""
+    if head is None:
+        return vectors_TD
+    device = next(head.parameters()).device
+    return F.normalize(head(vectors_TD.to(device)).float(), dim=-1).to(vectors_TD.device)
+
+
+def heads_in(state: Mapping[str, Tensor]) -> dict[str, nn.Linear]:
+    """The heads by task in a module's state. Raises `ValueError` for shapes that no head has."""
+    found = {}
+    names = dict.fromkeys(name.removeprefix(PREFIX).rpartition(".")[0] for name in state if name.startswith(PREFIX))
+    for task in names:
+        weight_ED, bias_E = (state.get(f"{PREFIX}{task}.{name}") for name in ("weight", "bias"))
+        if weight_ED is None or bias_E is None or weight_ED.dim() != 2 or bias_E.shape != weight_ED.shape[:1]:
+            raise ValueError(f"the head of task {task!r} is not whole")
+        head = nn.Linear(weight_ED.shape[1], len(weight_ED))
+        head.load_state_dict({"weight": weight_ED, "bias": bias_E})
+        found[task] = head.requires_grad_(False)
+    return found

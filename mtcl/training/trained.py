@@ -1,0 +1,90 @@
+"""What trains in a run: checked and counted before the first step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import nn
+
+from mtcl.encoder.layers import layers_of
+from mtcl.encoder.lora_state import A
+from mtcl.errors import ConfigError
+from mtcl.weighting import GradientWeighting
+
+if TYPE_CHECKING:
+    from mtcl.training.module import MtclModule
+
+
+def check(module: MtclModule) -> None:
+    """Raise `ConfigError` if nothing trains in a task, or if a task or option needs more of the encoder to train."""
+    train = module.encoder_config.train
+    if train == "head" and not _count(module.encoder) and not module.heads:
+        raise ConfigError(
+            "model.encoder.train is head, but the encoder has no head: give model.encoder.dim or tasks.NAME.head"
+        )
+    for name in module.task_configs if not _count(module.encoder) and not _count(module.weighting) else ():
+        if name not in module.heads and not _count(module.losses[name]):
+            raise ConfigError(
+                f"model.encoder.train is {train}, and nothing trains in task {name!r}: give tasks.{name}.head, "
+                "model.encoder.dim with train: head, train: lora or all, or a loss with parameters"
+            )
+    for option, is_set in (
+        ("weighting is GradientWeighting", isinstance(module.weighting, GradientWeighting)),
+        ("gradient_cosines_every_n_steps is set", module.gradient_cosines_every_n_steps > 0),
+    ):
+        if is_set and not module.encoder.last_shared():
+            raise ConfigError(
+                f"model.{option}, but no parameter that the tasks share trains: give model.encoder.train: head, lora "
+                "or all, or leave it out"
+            )
+    for name in module.task_configs if module.encoder.is_frozen else ():
+        store = module.data.store(name, "train")
+        is_itself = np.asarray(store.anchors) == np.asarray(store.positives)
+        if store.groups is None and is_itself.any():  # partners in groups are drawn
+            raise ConfigError(
+                f"task {name!r} pairs a text with itself under two dropout masks, but model.encoder.train is {train}, "
+                "without dropout: give train: all or lora, or leave the task out"
+            )
+
+
+def summary(module: MtclModule) -> str:
+    """One line: `training 0.3 M of 22.7 M parameters (LoRA r 16 on 36 layers, projection)`."""
+    parts = [module.encoder, module.losses, module.weighting, module.heads]
+    own = [p for part in parts for p in part.parameters()]
+    total = sum(p.numel() for p in own)
+    return f"training {_words(sum(map(_count, parts)))} of {_words(total)} parameters ({', '.join(_parts(module))})"
+
+
+def _parts(module: MtclModule) -> list[str]:
+    config, encoder = module.encoder_config, module.encoder
+    found = []
+    if config.adapter is not None:
+        adapted = sum(name.endswith(A) for name, _ in encoder.backbone.named_parameters())
+        found.append(f"LoRA r {config.adapter.r} on {adapted} layers")
+    elif config.freeze_layers:
+        num_layers = len(layers_of(encoder.backbone).stack)
+        found.append(f"the upper {num_layers - config.freeze_layers} of {num_layers} layers")
+    elif not encoder.is_frozen:
+        found.append("all layers")
+    found += ["dense layers"] * bool(encoder.dense is not None and _count(encoder.dense))
+    found += ["projection"] * bool(encoder.projection is not None and _count(encoder.projection))
+    found += [f"{len(module.heads)} task head{'s' if len(module.heads) > 1 else ''}"] * bool(module.heads)
+    found += ["losses"] * bool(_count(module.losses))
+    found += ["weighting"] * bool(_count(module.weighting))
+    return found
+
+
+def _count(module: nn.Module) -> int:
+    """The number of parameters that train."""
+    return sum(p.numel() for p in _trained(module.parameters()))
+
+
+def _trained(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
+    return [p for p in parameters if p.requires_grad]
+
+
+def _words(count: int) -> str:
+    """A number in millions, or below 50,000 in full."""
+    return f"{count / 1e6:.1f} M" if count >= 50_000 else f"{count:,}"
