@@ -21,19 +21,8 @@ from mtcl.training.resume import PLAIN_OF_TRAINER
 
 log = logging.getLogger("mtcl")
 ENCODER = (
-    *(
-        "name",
-        "revision",
-        "pooling",
-        "dense",
-        "dim",
-        "projection",
-        "attention",
-        "dropout",
-        "tokens_per_chunk",
-        "compile",
-    ),
-    *("train", "freeze_layers", "lora", "frozen_dtype"),
+    *("name", "revision", "pooling", "dense", "dim", "projection", "attention", "dropout", "tokens_per_chunk"),
+    *("compile", "train", "freeze_layers", "lora", "frozen_dtype"),
 )
 OPTIMIZER = ("lr", "head_lr", "weight_decay", "warmup_steps", "decay", "layer_decay")
 MODEL = ("gradient_cosines_every_n_steps", "eval_dims", "eval_groups", "activation_checkpointing")
