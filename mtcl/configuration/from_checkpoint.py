@@ -23,8 +23,12 @@ log = logging.getLogger("mtcl")
 ENCODER = ("name", "revision", "pooling", "dim", "projection", "attention", "dropout", "tokens_per_chunk", "compile")
 OPTIMIZER = ("lr", "head_lr", "weight_decay", "warmup_steps", "decay")
 MODEL = ("gradient_cosines_every_n_steps", "eval_dims", "eval_groups", "activation_checkpointing")
-DATA = ("batch_size", "max_length", "tasks_per_step", "alpha", "cap", "pairs_per_task", "held_out", "allow_leaks")
-TASK = ("weight", "weight_schedule", "batch_size", "max_length", "loss_weight", "prompt", "hard_negatives")
+MIXTURE = ("batch_size", "tasks_per_step", "alpha", "cap", "pairs_per_task", "replay")
+DATA = (*MIXTURE, "max_length", "held_out", "allow_leaks")
+TASK = (
+    *("weight", "weight_schedule", "batch_size", "max_length", "loss_weight", "prompt", "hard_negatives"),
+    *("watch", "replay"),
+)
 ORDINARY: tuple[Any, ...] = (None, False, 0, 0.0, "auto", [], {})
 """Values that can be left out without any effect."""
 ORDINARY_HERE = {
@@ -33,6 +37,7 @@ ORDINARY_HERE = {
     "trainer.enable_autolog_hparams": True,
     "data.num_workers": 1,
     "model.evaluate_base": True,
+    "model.evaluate_start": True,
 }
 
 

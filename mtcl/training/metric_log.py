@@ -81,8 +81,8 @@ class MetricLog:
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         self._to_loggers(self.means.flush() | {metrics.GRADIENT_NORM: norm, metrics.LEARNING_RATE: rate})
 
-    def show_base(self, results: Mapping[str, Result]) -> None:
-        """Log the base encoder's results as those of step 0."""
+    def show_at_start(self, results: Mapping[str, Result]) -> None:
+        """Log the results of the weights that the run starts from as those of step 0."""
         self._to_loggers(self._values("val", results))
 
     def show_results(self, split: str, results: Mapping[str, Result]) -> None:
@@ -96,17 +96,19 @@ class MetricLog:
     def _values(self, split: str, results: Mapping[str, Result]) -> dict[str, float]:
         shown = {metrics.eval_tag(split, m, r.name): value for r in results.values() for m, value in r.metrics.items()}
         shown |= self.means_of(split, primary_of(results))
-        if split == "val" and (base := self.base_means(results)):
+        base = self.means_over(results, self.module.base.figures) if split == "val" else {}
+        if metrics.VAL_MEAN in base:
             shown[metrics.VAL_GAIN] = shown[metrics.VAL_MEAN] - base[metrics.VAL_MEAN]
         return shown
 
     def means_of(self, split: str, primary: Mapping[str, float]) -> dict[str, float]:
-        """Macro means of primary metrics by tag, for trained and for held-out tasks."""
-        return metrics.means(split, primary, self.module.data.held_out)
+        """Macro means of primary metrics by tag, for the run's own tasks and for those in each other role."""
+        return metrics.means(split, primary, self.module.data.apart)
 
-    def base_means(self, tasks: Iterable[str]) -> dict[str, float]:
-        """The base encoder's macro means over these tasks; empty if it was not evaluated on all of them."""
-        known = self.module.base.figures
+    def means_over(self, tasks: Iterable[str], known: Mapping[str, float]) -> dict[str, float]:
+        """The macro means of the `known` figures of an encoder over these tasks on validation; empty if it was not
+        evaluated on all of them.
+        """
         return self.means_of("val", {name: known[name] for name in tasks}) if {*tasks} <= known.keys() else {}
 
     def _to_loggers(self, shown: dict[str, float]) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -43,26 +43,27 @@ def eval_tag(split: str, metric: str, task: str) -> str:
 
 
 def mean_tag(split: str) -> str:
-    """The macro mean of the trained tasks' primary metrics."""
+    """The macro mean of the primary metrics of the tasks that the run trains, without replayed ones."""
     return f"{split}/mean"
 
 
-def held_out_mean_tag(split: str) -> str:
-    """The macro mean of the held-out tasks' primary metrics."""
-    return f"{split}/held_out_mean"
+def mean_of_role_tag(split: str, role: str) -> str:
+    """The macro mean of the tasks in another role: `val/held_out_mean`, `val/watch_mean` or `val/replay_mean`."""
+    return f"{split}/{role}_mean"
 
 
-def mean_groups(split: str, tasks: Iterable[str], held_out: Collection[str]) -> dict[str, list[str]]:
-    """The tasks of each macro mean, by its tag."""
+def mean_groups(split: str, tasks: Iterable[str], apart: Mapping[str, str]) -> dict[str, list[str]]:
+    """The tasks of each macro mean, by its tag. `apart` has the role of each task that is not in `val/mean`."""
     groups: dict[str, list[str]] = {}
     for task in tasks:
-        groups.setdefault(held_out_mean_tag(split) if task in held_out else mean_tag(split), []).append(task)
+        tag = mean_of_role_tag(split, apart[task]) if task in apart else mean_tag(split)
+        groups.setdefault(tag, []).append(task)
     return groups
 
 
-def means(split: str, primary: Mapping[str, float], held_out: Collection[str]) -> dict[str, float]:
-    """Macro means of primary metrics by tag: of the trained tasks, and of the held-out tasks if there are any."""
-    groups = mean_groups(split, primary, held_out)
+def means(split: str, primary: Mapping[str, float], apart: Mapping[str, str]) -> dict[str, float]:
+    """Macro means of primary metrics by tag: of the run's own tasks, and of those in each other role."""
+    groups = mean_groups(split, primary, apart)
     return {tag: sum(primary[task] for task in tasks) / len(tasks) for tag, tasks in groups.items()}
 
 

@@ -57,6 +57,8 @@ class MtclModule(pl.LightningModule):
         activation_checkpointing: Keep only one chunk's activations at a time and recompute them in the backward pass:
             memory for activations does not grow with the batch, at the cost of a second forward pass.
         evaluate_base: Evaluate the base encoder before the first step, for comparison.
+        evaluate_start: Evaluate the weights that the run starts from before the first step (with --init_from), to show
+            what it forgets.
         allow_changes: Resume a checkpoint even if its tasks, pairs or encoder differ from the present ones.
     """
 
@@ -70,6 +72,7 @@ class MtclModule(pl.LightningModule):
         eval_groups: bool = False,
         activation_checkpointing: bool = False,
         evaluate_base: bool = True,
+        evaluate_start: bool = True,
         allow_changes: bool = False,
     ) -> None:
         super().__init__()
@@ -86,7 +89,7 @@ class MtclModule(pl.LightningModule):
                 f"model.eval_dims has {odd[0]}: give 1 to {self.encoder.dim - 1}; the encoder has {self.encoder.dim}"
             )
         self.gradient_cosines_every_n_steps = gradient_cosines_every_n_steps
-        self.evaluate_base, self.allow_changes = evaluate_base, allow_changes
+        self.evaluate_base, self.evaluate_start, self.allow_changes = evaluate_base, evaluate_start, allow_changes
         self.base = BaseReference(self.encoder_config, self.encoder)
         self.base_projection = self.base.projection  # saved, so that a checkpoint can be compared with its base
         self.losses = nn.ModuleDict()
@@ -95,6 +98,8 @@ class MtclModule(pl.LightningModule):
         self.metric_log = MetricLog(self, [])
         self.history: dict[int, dict[str, float]] = {}
         """Primary metrics on validation, by optimizer step and task."""
+        self.start_figures: dict[str, float] = {}
+        """Primary metrics on validation of the weights that the run started from, by task; empty for the base."""
         self.results: dict[str, Result] = {}
         """The last evaluation's results, by task."""
         self.trained_before: set[str] = set()
@@ -159,7 +164,7 @@ class MtclModule(pl.LightningModule):
 
     def setup(self, stage: str) -> None:
         lightning_private.keep_samplers(self.trainer)
-        self.choose_losses(self.data.task_configs, self.data.kinds)
+        self.choose_losses(self.data.trained_configs, self.data.kinds)
         if stage == "fit":
             with together():
                 self._check_ranks_agree()
@@ -265,14 +270,19 @@ class MtclModule(pl.LightningModule):
         for logger in self.trainer.loggers:
             if self.global_step == 0:
                 metrics.add_layout(logger, list(self.task_configs))
-        missing = [pool for pool in self.data.pools("validation") if pool.name not in self.base.figures]
+        pools = self.data.pools("validation")
+        is_base = self.global_step == 0 and self._start is None
+        missing = [pool for pool in pools if pool.name not in self.base.figures]
         if missing and self.evaluate_base:
-            is_base = self.global_step == 0 and self._start is None
             encoder = self.encoder if is_base else self.base.encoder(self.device)
             results = {pool.name: self._evaluate(pool, encoder) for pool in missing}
             self.base.figures |= primary_of(results)
             if is_base:
-                self.metric_log.show_base(results)
+                self.metric_log.show_at_start(results)
+        if self.global_step == 0 and self._start is not None and self.evaluate_start:
+            results = {pool.name: self._evaluate(pool, self.encoder) for pool in pools}
+            self.start_figures = primary_of(results)
+            self.metric_log.show_at_start(results)
 
     # Training
 
@@ -400,6 +410,7 @@ class MtclModule(pl.LightningModule):
             "eval_groups": self.eval_groups,
             "activation_checkpointing": self.encoder.activation_checkpointing,
             "evaluate_base": self.evaluate_base,
+            "evaluate_start": self.evaluate_start,
         }
 
     def facts(self) -> resume.Facts:
@@ -409,7 +420,7 @@ class MtclModule(pl.LightningModule):
 
     def _check_ranks_agree(self) -> None:
         """Raise `ConfigError` on every rank if the data, plan or encoder of any rank differs from rank 0."""
-        also = {"trainer.max_steps": self.trainer.max_steps, "data.held_out": self.data.held_out}
+        also = {"trainer.max_steps": self.trainer.max_steps, "evaluated tasks": list(self.data.evaluated)}
         first, *others = of_all_ranks({**self.facts(), **also})
         for rank, facts in enumerate(others, 1):
             if found := resume.differences(first, facts, sides=("on rank 0", f"on rank {rank}")):
