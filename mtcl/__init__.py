@@ -60,6 +60,7 @@ if TYPE_CHECKING:
         TeacherMSE,
         WeightedSum,
     )
+    from mtcl.configuration.replay import replayed
     from mtcl.training.callbacks.averaging import AveragingConfig
     from mtcl.training.datamodule import MtclDataModule
     from mtcl.training.inspection import inspect_batch
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 LAZY = {
+    "mtcl.configuration.replay": ("replayed",),
     "mtcl.encoder.config": ("EncoderConfig",),
     "mtcl.encoder.text_encoder": ("TextEncoder",),
     "mtcl.losses": (
@@ -159,6 +161,7 @@ __all__ = [
     "inspect_batch",
     "label_table",
     "pair_table",
+    "replayed",
     "trainer_options",
     "training_only",
 ]

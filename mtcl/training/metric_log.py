@@ -106,10 +106,12 @@ class MetricLog:
         return metrics.means(split, primary, self.module.data.apart)
 
     def means_over(self, tasks: Iterable[str], known: Mapping[str, float]) -> dict[str, float]:
-        """The macro means of the `known` figures of an encoder over these tasks on validation; empty if it was not
-        evaluated on all of them.
+        """The macro means of the `known` figures of an encoder over these tasks on validation, without the means of
+        which it lacks a task.
         """
-        return self.means_of("val", {name: known[name] for name in tasks}) if {*tasks} <= known.keys() else {}
+        groups = metrics.mean_groups("val", tasks, self.module.data.apart)
+        complete = [group for group in groups.values() if known.keys() >= {*group}]
+        return self.means_of("val", {name: known[name] for group in complete for name in group})
 
     def _to_loggers(self, shown: dict[str, float]) -> None:
         for logger in self.module.trainer.loggers:
