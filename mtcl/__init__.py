@@ -46,6 +46,7 @@ from mtcl.task.sources import Files, Hub, Rows, Source
 from mtcl.types import Kind
 
 if TYPE_CHECKING:
+    from mtcl.configuration.replay import replayed
     from mtcl.encoder.config import EncoderConfig
     from mtcl.encoder.text_encoder import TextEncoder
     from mtcl.losses import (
@@ -60,7 +61,6 @@ if TYPE_CHECKING:
         TeacherMSE,
         WeightedSum,
     )
-    from mtcl.configuration.replay import replayed
     from mtcl.training.callbacks.averaging import AveragingConfig
     from mtcl.training.datamodule import MtclDataModule
     from mtcl.training.inspection import inspect_batch

@@ -25,6 +25,7 @@ from mtcl.data.mixture import replayed_before
 from mtcl.data.plan import Plan, PlanTask
 from mtcl.encoder.checkpoint import SavedRun
 from tests.conftest import Run, quiet_trainer
+from tests.test_distributed import RANKS
 from tests.test_resume import losses, options, weights
 
 SIZES = {"a": 500, "b": 70, "x": 100, "y": 1600}
@@ -403,6 +404,23 @@ def test_a_watched_task_may_be_held_out_later(joint: Path) -> None:
     config["tasks"]["search"]["watch"] = True
     content = {**saved.content, "mtcl": {**saved.content["mtcl"], "config": yaml.safe_dump(config)}}
     assert SavedRun.of(content, "x").trained == {"interest", "storyline"}
+
+
+def test_two_ranks_equal_one(joint: Path, tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_process: Run) -> None:
+    """The same sub-batches, the same start, the same figures; a rank's share of each pool is joined."""
+    tasks = {"hashtag": {}, "search": {"watch": True}}
+    arguments = ["--config", str(team(tmp_path, tasks=tasks)), *given_to(tiny_model, demo_root)]
+    arguments += ["--init_from", str(joint), "--model.encoder.dropout", "0.0"]
+    for name, ranks in (("one", []), ("two", [f"--{key}={value}" for key, value in RANKS.items()])):
+        done = mtcl_process("fit", *arguments, *ranks, "--run_dir", name)
+        assert done.returncode == 0, done.stderr
+    one, two = (losses(tmp_path / name) for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    assert {"val/watch_mean", "val/replay_mean", "train_loss/interest"} <= one.keys()
+    for tag, steps in one.items():
+        if tag.startswith(("train_loss", "val")):
+            assert two[tag] == pytest.approx(steps, rel=1e-3, abs=1e-3), tag
+    assert record(tmp_path / "two")["start"] == pytest.approx(record(tmp_path / "one")["start"], abs=1e-4)
 
 
 def test_from_python(joint: Path, demo_root: Path, cache: Path) -> None:

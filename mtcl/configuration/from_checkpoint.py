@@ -135,7 +135,9 @@ def _plain(saved: SavedRun, left_out: list[str]) -> dict[str, Any]:
 
 
 def without_role(task: Mapping[str, Any], *, is_trained: bool) -> dict[str, Any]:
-    """The options of a task in a merged checkpoint, which is of no run that replays; what a run trained is not watched."""
+    """The options of a task in a merged checkpoint. Merging does not replay, and a task that a run trained is not
+    watched.
+    """
     return {**task, "replay": False, "watch": bool(task.get("watch")) and not is_trained}
 
 

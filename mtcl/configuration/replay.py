@@ -33,7 +33,8 @@ def load_with_replay(paths: list[str], arguments: list[str], saved: SavedRun) ->
     """The merged content of YAML files; if it has `data.replay`, also with the tasks of the checkpoint to replay.
 
     These are the tasks that the checkpoint's run has trained, apart from those that the configuration or the
-    `arguments` name. Null leaves out a task. `data.alpha` and `data.cap` are then the checkpoint's unless they are given.
+    `arguments` name. Null leaves out a task. `data.alpha` and `data.cap` are then the checkpoint's unless they are
+    given, so the tasks have the proportions that they had.
     """
     config = yaml_files.load(paths, below={"tasks": dict.fromkeys(saved.trained, OF_START)})
     tasks = config["tasks"]

@@ -5,8 +5,8 @@ workers, and every rank knows the pairs of the others.
 
 The share of task i is proportional to weight_i * min(pairs_i, cap)^alpha (alpha 0.5 as in GTE, arXiv 2308.03281), where
 weights may change at given steps. A step has `tasks_per_step` slots, each with a sub-batch of one task; `mixture.py`
-gives the task, and the position in the task's own stream of pairs. Replayed tasks, which an earlier run has trained, have
-the share `replay` of the slots together, and divide it among themselves in the same way. A task's epoch is a
+gives the task, and the position in the task's own stream of pairs. Replayed tasks, which an earlier run has trained,
+have the share `replay` of the slots together, and divide it among themselves in the same way. A task's epoch is a
 pseudo-random permutation computed on the fly (a Feistel network with cycle walking, Black and Rogaway 2002), so 100
 million pairs need no shuffled list.
 """
@@ -83,7 +83,7 @@ class Draw:
 
 @dataclass(frozen=True)
 class Plan:
-    """Global batches by step. If `tasks_per_step` is None, a step has as many slots as there are tasks of the run's own.
+    """Global batches by step. If `tasks_per_step` is None, a step has as many slots as the run has tasks of its own.
 
     `replay` is the share of the slots that the replayed tasks have together; without such tasks it has no effect.
     """

@@ -31,6 +31,7 @@ from mtcl.files import cache_folder, data_root
 from mtcl.processes import stay_with_rank
 from mtcl.task.contract import Task, kind_of
 from mtcl.task.registry import discover
+from mtcl.training.callback_checks import check_callbacks
 from mtcl.training.task_config import MixtureConfig, TaskConfig, TaskRole
 from mtcl.types import Kind, Ragged
 
@@ -180,6 +181,7 @@ class MtclDataModule(pl.LightningDataModule):
             )
         if stage == "fit":
             self._check_roles()
+            check_callbacks(module.trainer)
         module.choose_losses(self.trained_configs, self.kinds)
         if stage == "fit":
             _ = self.num_steps
@@ -188,7 +190,9 @@ class MtclDataModule(pl.LightningDataModule):
         """Raise `ConfigError` if nothing would be trained, or if share and tasks of the replay do not fit."""
         replayed, share = self.with_role(TaskRole.REPLAY), self.mixture.replay
         if not self.with_role(TaskRole.TRAIN):
-            raise ConfigError("no task is trained, only evaluated or replayed: give `tasks` one without watch or replay")
+            raise ConfigError(
+                "no task is trained, only evaluated or replayed: give `tasks` one without watch or replay"
+            )
         if share and not replayed:
             raise ConfigError(
                 f"data.replay is {share:g}, but there is no task to replay: start from a run that trained other tasks "
@@ -196,8 +200,8 @@ class MtclDataModule(pl.LightningDataModule):
             )
         if replayed and not share:
             raise ConfigError(
-                f"tasks.{replayed[0]}.replay is true, but data.replay is 0: give a share such as 0.05, or give the task "
-                "`watch: true` to evaluate it only"
+                f"tasks.{replayed[0]}.replay is true, but data.replay is 0: give a share such as 0.05, or give the "
+                "task `watch: true` to evaluate it only"
             )
 
     def _open_all(self, stage: str) -> None:

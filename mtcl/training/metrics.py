@@ -16,6 +16,8 @@ from torch import Tensor
 
 from mtcl.distributed import mean_over_ranks, world
 
+TRAIN_LOSS = "train/loss"
+"""The loss that is minimised: that of all tasks."""
 LEARNING_RATE = "train/learning_rate"
 GRADIENT_NORM = "train/gradient_norm"
 TOKENS_PER_S = "throughput/tokens_per_s"
@@ -70,6 +72,12 @@ def means(split: str, primary: Mapping[str, float], apart: Mapping[str, str]) ->
 VAL_MEAN = mean_tag("val")
 
 
+def training_tags(tasks: Iterable[str]) -> set[str]:
+    """The tags of the values that each log point of the training has."""
+    of_run = {TRAIN_LOSS, LEARNING_RATE, GRADIENT_NORM, TOKENS_PER_S, PAIRS_PER_S, PADDING_SHARE, DISTINCT_SHARE}
+    return of_run | {train_tag(value, task) for task in tasks for value in TASK_TRAIN}
+
+
 def layout(tasks: list[str]) -> dict[str, dict[str, list[object]]]:
     """TensorBoard's custom layout: one chart for each training value, with one line per task."""
     charts: dict[str, list[object]] = {v: ["Multiline", [train_tag(v, t) for t in tasks]] for v in TASK_TRAIN}
@@ -106,6 +114,9 @@ class Throughput:
 class RunningMeans:
     """Running means by task between log points. `latest` has the values logged last, for the progress bar."""
 
+    _total: Tensor
+    _steps: int
+
     def __init__(self, tasks: list[str]) -> None:
         self.tasks = tasks
         self.latest: dict[str, float] = {}
@@ -118,12 +129,22 @@ class RunningMeans:
         self._sums[name] = values if total is None else total + values
         self._counts[name] = self._counts.get(name, 0) + 1
 
+    def observe_total(self, loss: Tensor) -> None:
+        """Add a step's loss of all tasks, without gradient."""
+        self._total = self._total + loss
+        self._steps += 1
+
     def flush(self) -> dict[str, float]:
         """Return the means since the last flush, over all ranks, by tag, and reset. All ranks must call it together."""
         shown = self.throughput.values(time.perf_counter() - self._since) if self.throughput.padded else {}
         if self._sums:
-            means = mean_over_ranks(torch.stack([total / self._counts[name] for name, total in self._sums.items()]))
-            for name, row in zip(self._sums, means.tolist(), strict=True):
+            rows = [total / self._counts[name] for name, total in self._sums.items()]
+            if self._steps:
+                rows.append((self._total / self._steps).expand_as(rows[0]))
+            means = mean_over_ranks(torch.stack(rows)).tolist()
+            if self._steps:
+                shown[TRAIN_LOSS] = means.pop()[0]
+            for name, row in zip(self._sums, means, strict=True):
                 shown |= {
                     train_tag(value, name): mean
                     for value, mean in zip(TASK_TRAIN, row, strict=True)
@@ -144,5 +165,7 @@ class RunningMeans:
     def _clear(self) -> None:
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
+        self._total = torch.zeros(())
+        self._steps = 0
         self.throughput = Throughput()
         self._since = time.perf_counter()

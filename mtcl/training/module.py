@@ -32,6 +32,7 @@ from mtcl.losses import Loss, default_loss
 from mtcl.losses.gather import gather_views
 from mtcl.training import lightning_private, metrics, resume
 from mtcl.training.base_reference import BaseReference
+from mtcl.training.callback_checks import check_before_training
 from mtcl.training.metric_log import MetricLog
 from mtcl.training.optimizer import OptimizerConfig, build_optimizer, build_schedule
 from mtcl.training.task_config import TaskConfig
@@ -272,10 +273,11 @@ class MtclModule(pl.LightningModule):
                 metrics.add_layout(logger, list(self.task_configs))
         pools = self.data.pools("validation")
         is_base = self.global_step == 0 and self._start is None
+        results: dict[str, Result] = {}
         missing = [pool for pool in pools if pool.name not in self.base.figures]
         if missing and self.evaluate_base:
             encoder = self.encoder if is_base else self.base.encoder(self.device)
-            results = {pool.name: self._evaluate(pool, encoder) for pool in missing}
+            results |= {pool.name: self._evaluate(pool, encoder) for pool in missing}
             self.base.figures |= primary_of(results)
             if is_base:
                 self.metric_log.show_at_start(results)
@@ -283,6 +285,8 @@ class MtclModule(pl.LightningModule):
             results = {pool.name: self._evaluate(pool, self.encoder) for pool in pools}
             self.start_figures = primary_of(results)
             self.metric_log.show_at_start(results)
+        known = self.metric_log.names_of(results) if len(results) == len(pools) else set()
+        check_before_training(self, known)
 
     # Training
 
@@ -304,6 +308,7 @@ class MtclModule(pl.LightningModule):
         self.metric_log.count(batch)
         self.metric_log.show_cosines(losses, self.gradient_cosines_every_n_steps)
         total: Tensor = self.weighting(losses, self.encoder.last_shared())
+        self.metric_log.means.observe_total(total.detach().float())
         return total
 
     def configure_gradient_clipping(
@@ -329,7 +334,19 @@ class MtclModule(pl.LightningModule):
         if every and self.global_step % every == 0:
             self.metric_log.show_training()
 
+    def on_train_epoch_end(self) -> None:
+        self._show_training()
+
+    def _show_training(self) -> None:
+        """Log the training values now, so that callbacks that read them next have those of the present step."""
+        if self.trainer.log_every_n_steps and not self.trainer.sanity_checking:  # type: ignore[attr-defined]
+            self.metric_log.show_training()
+
     # Evaluation
+
+    def on_validation_start(self) -> None:
+        if self.trainer.state.fn == "fit":
+            self._show_training()
 
     def on_validation_epoch_start(self) -> None:
         self.results = {}
