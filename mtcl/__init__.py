@@ -46,6 +46,7 @@ from mtcl.task.sources import Files, Hub, Rows, Source
 from mtcl.types import Kind
 
 if TYPE_CHECKING:
+    from mtcl.configuration.replay import replayed
     from mtcl.encoder.config import EncoderConfig
     from mtcl.encoder.text_encoder import TextEncoder
     from mtcl.losses import (
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 LAZY = {
+    "mtcl.configuration.replay": ("replayed",),
     "mtcl.encoder.config": ("EncoderConfig",),
     "mtcl.encoder.text_encoder": ("TextEncoder",),
     "mtcl.losses": (
@@ -159,6 +161,7 @@ __all__ = [
     "inspect_batch",
     "label_table",
     "pair_table",
+    "replayed",
     "trainer_options",
     "training_only",
 ]

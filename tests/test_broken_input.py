@@ -361,6 +361,9 @@ def test_a_misspelt_option_is_told_the_nearest_and_never_taken_for_it(
         (["--model.eval_dims", "8"], "--model.eval_dims is 8: give a list of whole numbers or null, for example [8]"),
         (["--model.eval_dims+", "x"], "model.eval_dims[0] is 'x': give a whole number"),
         (["--data.seed", "3"], "--data.seed is set through seed_everything: give that key"),
+        (["--optimizer", "SGD"], "--optimizer is set through model.optimizer.*, such as model.optimizer.lr"),
+        (["--optimizer.lr", "1"], "optimizer is set through model.optimizer.*, such as model.optimizer.lr"),
+        (["--lr_scheduler=StepLR"], "--lr_scheduler is set through model.optimizer.*, such as model.optimizer.decay"),
         (["--model.encoder", "nope.yaml"], "no configuration file 'nope.yaml'"),
     ],
 )
@@ -379,6 +382,16 @@ def test_a_wrong_option_is_told_as_it_was_given(fails: Fails, good: str, argumen
             "unknown environment variable MTCL_SET_CONFIG: write a key of the configuration after MTCL_SET_",
         ),
         ("DATA__SEED", "1", "MTCL_SET_DATA__SEED is set through seed_everything: give that key"),
+        (
+            "OPTIMIZER",
+            "SGD",
+            "MTCL_SET_OPTIMIZER is set through model.optimizer.*, such as model.optimizer.lr: give that key",
+        ),
+        (
+            "LR_SCHEDULER",
+            "StepLR",
+            "MTCL_SET_LR_SCHEDULER is set through model.optimizer.*, such as model.optimizer.decay: give that key",
+        ),
         ("TASKS", "{topic: {weight: x}}", "tasks.topic.weight is 'x': give a number"),
         ("TASKS", "[", "MTCL_SET_TASKS is '[': give keys with values"),
     ],
@@ -413,7 +426,14 @@ def test_a_wrong_value_of_a_file_is_told_where_the_command_line_gives_another(fa
         ("seed_everything: abc", "seed_everything is 'abc': give true, false, a whole number or null"),
         ("averaging: 0.9", "averaging is 0.9: give keys with values or null"),
         ("averaging: {decay: x}", "averaging.decay is 'x': give a number"),
-        ("optimizer: {lr: 1}", "optimizer is set through model.optimizer: give that key"),
+        (
+            "optimizer: {lr: 1}",
+            "optimizer is set through model.optimizer.*, such as model.optimizer.lr: give that key",
+        ),
+        (
+            "lr_scheduler: {class_path: StepLR, init_args: {step_size: 1}}",
+            "lr_scheduler is set through model.optimizer.*, such as model.optimizer.decay: give that key",
+        ),
         (
             "tasks: {topic: {weight_schedule: {a: 1}}}",
             "tasks.topic.weight_schedule has the key 'a': give a whole number",

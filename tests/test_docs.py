@@ -90,6 +90,8 @@ def test_configurations_are_parsed(block: str, mtcl_command: Run, tmp_path: Path
     assert done.returncode == 2
     if "Matryoshka" in block:
         assert "Matryoshka dims are [128, 50]: give less than the embedding's 32" in message
+    elif "replay:" in block:
+        assert "data.replay is 0.05, but there is no task to replay" in message, "it needs --init_from"
     else:
         assert "DataError" in message, message
 

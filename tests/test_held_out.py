@@ -82,8 +82,8 @@ def test_roles_exclude_each_other() -> None:
 
 def test_means_are_apart() -> None:
     primary = {"a": 0.2, "b": 0.4, "c": 0.9}
-    assert board.means("val", primary, ["c"]) == pytest.approx({"val/mean": 0.3, "val/held_out_mean": 0.9})
-    assert board.means("test", primary, []) == pytest.approx({"test/mean": 0.5})
+    assert board.means("val", primary, {"c": "held_out"}) == pytest.approx({"val/mean": 0.3, "val/held_out_mean": 0.9})
+    assert board.means("test", primary, {}) == pytest.approx({"test/mean": 0.5})
 
 
 def test_a_study_evaluates_held_out_tasks_as_such(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mtcl.training.callbacks.report import comparison
+from mtcl.training.callbacks.report import Values, comparison
 from tests.conftest import ROOT, Run
 
 
@@ -46,7 +46,10 @@ def test_fit_table(tmp_path: Path, tiny_model: Path, demo_root: Path, mtcl_comma
 
 
 def test_means_are_compared_over_the_same_tasks() -> None:
-    values: dict[str, tuple[int, str, float | None, float]] = {"a": (1, "mrr", 0.2, 0.3), "b": (1, "mrr", None, 0.9)}
+    values: Values = {
+        "a": (1, "mrr", {"base": 0.2, "now": 0.3}),
+        "b": (1, "mrr", {"base": None, "now": 0.9}),
+    }
     groups = {"both": ["a", "b"], "one": ["a"]}
     means = {group: comparison(values, title="", groups={"mean": tasks}) for group, tasks in groups.items()}
     cells = {group: [list(column.cells)[-1] for column in table.columns[3:]] for group, table in means.items()}

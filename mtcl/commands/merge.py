@@ -114,7 +114,7 @@ def checkpoint_of(state: State, sources: list[SavedRun], merged: dict[str, float
     """
     import yaml
 
-    from mtcl.configuration.from_checkpoint import plain_config
+    from mtcl.configuration.from_checkpoint import plain_config, without_role
 
     if len(poolings := {source.pooling for source in sources}) > 1:
         raise ConfigError(f"the checkpoints use different poolings ({', '.join(sorted(poolings))}): merge those of one")
@@ -131,8 +131,9 @@ def checkpoint_of(state: State, sources: list[SavedRun], merged: dict[str, float
         base |= source.base_figures
         tasks |= source.tasks_in_effect
     trained = sorted(set[str]().union(*(source.trained for source in sources)))
+    config["tasks"] = {name: without_role(task, is_trained=name in trained) for name, task in config["tasks"].items()}
     held_out = [name for name in config["data"].get("held_out") or () if name not in trained]
-    config["data"] = {**config["data"], "held_out": held_out or None}
+    config["data"] = {**config["data"], "held_out": held_out or None, "replay": 0.0}
     return {
         "state_dict": state,
         "global_step": 0,

@@ -47,14 +47,17 @@ def main(command: str, arguments: list[str]) -> int:
     quiet_libraries()
     allow_open_files()
     from mtcl.configuration.from_checkpoint import plain_config
+    from mtcl.configuration.replay import load_with_replay
     from mtcl.encoder.checkpoint import SavedRun
 
     checkpoint = find_checkpoint(options)
     saved = SavedRun.read(checkpoint, trust=options.trust_checkpoint) if checkpoint else None
-    below = plain_config(saved) if saved and not (options.init_from and options.config) else None
     run_dir = run_folder(options, command, checkpoint)
     try:
-        merged = configuration.load(options.config, below=below)
+        if saved and options.init_from and options.config:
+            merged = load_with_replay(options.config, rest, saved)
+        else:
+            merged = configuration.load(options.config, below=plain_config(saved) if saved else None)
         return carry_out(command, options, rest, config=merged, saved=saved, run_dir=run_dir)
     finally:
         if not options.run_dir:  # a folder that was created and not used

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import os
 import tempfile
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
+from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from mtcl.configuration.parser import MtclParser
@@ -72,6 +75,10 @@ class MtclCLI(LightningCLI):
         parser.link_arguments("model.encoder", "data.encoder")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        super().parse_arguments(parser, args)
+        self.config = _without_enums(self.config)
+
     def instantiate_trainer(self, **options: Any) -> Trainer:
         self._check_trainer()
         given = {name: self._get(self.config, f"trainer.{name}") for name in ("enable_checkpointing", "logger")}
@@ -80,7 +87,7 @@ class MtclCLI(LightningCLI):
             checkpoint_every_n_steps=self._get(self.config, "checkpoint_every_n_steps"),
             averaging=self.averaging,
             checkpointing=given["enable_checkpointing"] is not False,
-            progress_bar=self._get(self.config, "trainer.enable_progress_bar") is not False,
+            progress_bar=self._get(self.config, "trainer.enable_progress_bar") is not False and not self._has_bar(),
             config_text=self.config_text(),
             purge_step=self.resume_step,
         )
@@ -111,6 +118,11 @@ class MtclCLI(LightningCLI):
         if precision in ("16-true", "bf16-true", "64-true"):
             raise ConfigError(f"trainer.precision is {precision}: give bf16-mixed, 16-mixed or 32-true")
 
+    def _has_bar(self) -> bool:
+        """Whether the user chose another progress bar; Lightning accepts only one."""
+        given = _listed(self._get(self.config_init, "trainer.callbacks"))
+        return any(isinstance(callback, ProgressBar) for callback in given)
+
     @property
     def averaging(self) -> AveragingConfig | None:
         """The configured average of the weights."""
@@ -135,6 +147,19 @@ class _Parsed(MtclCLI):
 def check_config(config: dict[str, Any]) -> None:
     """Raise `ConfigError` for keys and values that a run would not accept; nothing is loaded."""
     _Parsed(["--seed_everything", "false"], config=config, run_dir=Path())  # else this process would be seeded
+
+
+def _without_enums(value: Any) -> Any:
+    """The value with plain text instead of text that is an enum, as the default of Timer's interval is: it has no form
+    in YAML, so Lightning could not write the configuration down.
+    """
+    if isinstance(value, Namespace):
+        return type(value)(**{key: _without_enums(inner) for key, inner in vars(value).items()})
+    if isinstance(value, dict):
+        return {key: _without_enums(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_enums(inner) for inner in value]
+    return str(value.value) if isinstance(value, Enum) and isinstance(value, str) else value
 
 
 def _listed(value: Any) -> list[Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -26,11 +27,12 @@ ENCODER = (
 )
 OPTIMIZER = ("lr", "head_lr", "weight_decay", "warmup_steps", "decay", "layer_decay")
 MODEL = ("gradient_cosines_every_n_steps", "eval_dims", "eval_groups", "activation_checkpointing")
-DATA = (
-    *("batch_size", "max_length", "prompt", "tasks_per_step", "alpha", "cap", "pairs_per_task", "held_out"),
-    "allow_leaks",
+MIXTURE = ("batch_size", "tasks_per_step", "alpha", "cap", "pairs_per_task", "replay")
+DATA = (*MIXTURE, "max_length", "prompt", "held_out", "allow_leaks")
+TASK = (
+    *("weight", "weight_schedule", "batch_size", "max_length", "loss_weight", "prompt", "hard_negatives", "head"),
+    *("watch", "replay"),
 )
-TASK = ("weight", "weight_schedule", "batch_size", "max_length", "loss_weight", "prompt", "hard_negatives", "head")
 ORDINARY: tuple[Any, ...] = (None, False, 0, 0.0, "auto", [], {})
 """Values that can be left out without any effect."""
 ORDINARY_HERE = {
@@ -39,6 +41,7 @@ ORDINARY_HERE = {
     "trainer.enable_autolog_hparams": True,
     "data.num_workers": 1,
     "model.evaluate_base": True,
+    "model.evaluate_start": True,
 }
 
 
@@ -61,31 +64,57 @@ def plain_config(saved: SavedRun, *, cache: str | None = None) -> dict[str, Any]
     return kept
 
 
-def _plain(saved: SavedRun, left_out: list[str]) -> dict[str, Any]:
-    def take(section: Mapping[str, Any], names: tuple[str, ...], prefix: str, *, handled: tuple[str, ...] = ()) -> Any:
+@dataclass(frozen=True)
+class _Taker:
+    """Takes plain values from a checkpoint's configuration, and notes in `left_out` what it does not take."""
+
+    saved: SavedRun
+    left_out: list[str]
+
+    def take(
+        self, section: Mapping[str, Any], names: tuple[str, ...], prefix: str, *, handled: tuple[str, ...] = ()
+    ) -> dict[str, Any]:
         for name, value in section.items():
             if name not in (*names, *handled) and not _is_ordinary(f"{prefix}{name}", value):
-                left_out.append(f"{prefix}{name}")
+                self.left_out.append(f"{prefix}{name}")
         taken = {name: section[name] for name in names if name in section}
         if odd := [name for name, value in taken.items() if not _is_plain(value)]:
-            raise saved.malformed(f"{prefix}{odd[0]} is {taken[odd[0]]!r:.60}")
+            raise self.saved.malformed(f"{prefix}{odd[0]} is {taken[odd[0]]!r:.60}")
         return taken
 
-    def own(value: Any, room: Any, name: str) -> Any:
+    def own(self, value: Any, room: Any, name: str) -> Any:
         if value is None or (found := own_class(value, room)) is not None:
             return None if value is None else found
-        left_out.append(name)
+        self.left_out.append(name)
         return None
 
+    def tasks(self) -> dict[str, dict[str, Any]]:
+        found = {}
+        for name in self.saved.section("tasks"):
+            task = self.saved.section("tasks", name)
+            found[name] = self.take(task, TASK, f"tasks.{name}.", handled=("loss",))
+            if loss := self.own(task.get("loss"), losses, f"tasks.{name}.loss"):
+                found[name]["loss"] = loss
+        return found
+
+
+def plain_tasks(saved: SavedRun, left_out: list[str]) -> dict[str, dict[str, Any]]:
+    """The plain options of each task; the names of those that are not taken are added to `left_out`."""
+    return _Taker(saved, left_out).tasks()
+
+
+def plain_mixture(saved: SavedRun, names: tuple[str, ...]) -> dict[str, Any]:
+    """The named keys of `data`, as far as the checkpoint has them."""
+    return _Taker(saved, []).take(saved.section("data"), names, "data.")
+
+
+def _plain(saved: SavedRun, left_out: list[str]) -> dict[str, Any]:
+    taker = _Taker(saved, left_out)
+    take, own = taker.take, taker.own
     config: dict[str, Any] = {}
     if "seed_everything" in saved.config:
         config |= take({"seed_everything": saved.config["seed_everything"]}, ("seed_everything",), "")
-    config["tasks"] = {}
-    for name in saved.section("tasks"):
-        task = saved.section("tasks", name)
-        config["tasks"][name] = take(task, TASK, f"tasks.{name}.", handled=("loss",))
-        if loss := own(task.get("loss"), losses, f"tasks.{name}.loss"):
-            config["tasks"][name]["loss"] = loss
+    config["tasks"] = taker.tasks()
     model = saved.section("model")
     config["model"] = take(model, MODEL, "model.", handled=("encoder", "optimizer", "weighting"))
     encoder = take(saved.section("model", "encoder"), ENCODER, "model.encoder.")
@@ -106,6 +135,13 @@ def _plain(saved: SavedRun, left_out: list[str]) -> dict[str, Any]:
     known = {*config, "averaging", "checkpoint_every_n_steps", "config"}
     left_out += [str(k) for k, v in saved.config.items() if k not in known and not _is_ordinary(str(k), v)]
     return config
+
+
+def without_role(task: Mapping[str, Any], *, is_trained: bool) -> dict[str, Any]:
+    """The options of a task in a merged checkpoint. Merging does not replay, and a task that a run trained is not
+    watched.
+    """
+    return {**task, "replay": False, "watch": bool(task.get("watch")) and not is_trained}
 
 
 def own_class(value: Any, room: Any) -> Any:

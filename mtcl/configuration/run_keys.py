@@ -19,8 +19,8 @@ SET_BY = {
     "data.tasks": "tasks",
     "data.encoder": "model.encoder",
     "data.seed": "seed_everything",
-    "optimizer": "model.optimizer",
-    "lr_scheduler": "model.optimizer",
+    "optimizer": "model.optimizer.*, such as model.optimizer.lr",
+    "lr_scheduler": "model.optimizer.*, such as model.optimizer.decay",
 }
 """Keys of the parser that users do not set: linked keys, and two of Lightning's that mtcl replaces."""
 

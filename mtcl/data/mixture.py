@@ -2,11 +2,16 @@
 
 Slots repeat in a cycle over which each task is spread evenly. So the task of any slot, and how often that task came
 before, are looked up. A schedule of weights divides the run into phases, each with its own cycle.
+
+Replayed tasks have a fixed share of the slots, so they have a line of slots of their own: `replayed_before` says which
+slots of the run belong to it. The other tasks keep their order, whatever the share.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 
 import numpy as np
@@ -76,6 +81,26 @@ def phases_of(cycles: list[tuple[int, Cycle]]) -> list[Phase]:
             before = tuple(int(n) for n in np.array(last.before) + passed)
         found.append(Phase(first_slot, cycle, before))
     return found
+
+
+@dataclass(frozen=True)
+class Line:
+    """The slots that a group of tasks shares, counted from 0; `tasks` are the numbers of the tasks in the plan."""
+
+    tasks: tuple[int, ...]
+    phases: tuple[Phase, ...]
+
+    def at(self, slot: int) -> tuple[int, int]:
+        """The slot's task, as its number in the plan, and how many slots of that task came before."""
+        phase = self.phases[bisect_right(self.phases, slot, key=lambda phase: phase.first_slot) - 1]
+        index, number = phase.cycle.at(slot - phase.first_slot)
+        return self.tasks[index], number + phase.before[index]
+
+
+def replayed_before(slot: int, share: float) -> int:
+    """How many of the first `slot` slots are replayed: the integer nearest to slot * share, as exact fractions."""
+    exact = Fraction(str(share))
+    return (2 * slot * exact.numerator + exact.denominator) // (2 * exact.denominator)
 
 
 def apportion(shares: FloatVector, total: int) -> IntArray:

@@ -5,23 +5,23 @@ workers, and every rank knows the pairs of the others.
 
 The share of task i is proportional to weight_i * min(pairs_i, cap)^alpha (alpha 0.5 as in GTE, arXiv 2308.03281), where
 weights may change at given steps. A step has `tasks_per_step` slots, each with a sub-batch of one task; `mixture.py`
-gives the task, and the position in the task's own stream of pairs. A task's epoch is a pseudo-random permutation
-computed on the fly (a Feistel network with cycle walking, Black and Rogaway 2002), so 100 million pairs need no
-shuffled list.
+gives the task, and the position in the task's own stream of pairs. Replayed tasks, which an earlier run has trained,
+have the share `replay` of the slots together, and divide it among themselves in the same way. A task's epoch is a
+pseudo-random permutation computed on the fly (a Feistel network with cycle walking, Black and Rogaway 2002), so 100
+million pairs need no shuffled list.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from mtcl.data.mixture import Cycle, Phase, phases_of
+from mtcl.data.mixture import Cycle, Line, phases_of, replayed_before
 from mtcl.errors import ConfigError
 from mtcl.types import IntArray, Ragged
 
@@ -43,6 +43,7 @@ class PlanTask:
     limit: int | None = None
     schedule: tuple[tuple[int, float], ...] = ()
     """Steps, and the weight from each step on."""
+    is_replayed: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.weight < math.inf:
@@ -82,16 +83,20 @@ class Draw:
 
 @dataclass(frozen=True)
 class Plan:
-    """Global batches by step. If `tasks_per_step` is None, a step has as many slots as there are tasks."""
+    """Global batches by step. If `tasks_per_step` is None, a step has as many slots as the run has tasks of its own.
+
+    `replay` is the share of the slots that the replayed tasks have together; without such tasks it has no effect.
+    """
 
     tasks: tuple[PlanTask, ...]
     seed: int = 0
     alpha: float = 0.5
     cap: int | None = None
     tasks_per_step: int | None = None
+    replay: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.tasks:
+        if not self.own:
             raise ConfigError("tasks is empty: give at least one task")
         if self.alpha < 0:
             raise ConfigError(f"alpha is {self.alpha}: give 0 (equal shares) to 1 (shares by number of pairs)")
@@ -99,25 +104,59 @@ class Plan:
             raise ConfigError(f"cap is {self.cap}: give a positive number of pairs, or null for no cap")
         if self.tasks_per_step is not None and self.tasks_per_step < 1:
             raise ConfigError(f"tasks_per_step is {self.tasks_per_step}: give at least 1, or null for all tasks")
+        if not 0 <= self.replay < 1:
+            raise ConfigError(f"replay is {self.replay}: give a share of 0 or more and less than 1, such as 0.05")
+
+    @property
+    def own(self) -> tuple[int, ...]:
+        """The numbers of the run's own tasks."""
+        return tuple(number for number, task in enumerate(self.tasks) if not task.is_replayed)
+
+    @property
+    def replayed(self) -> tuple[int, ...]:
+        """The numbers of the replayed tasks."""
+        return tuple(number for number, task in enumerate(self.tasks) if task.is_replayed)
 
     @property
     def num_slots(self) -> int:
         """Sub-batches per step."""
-        return self.tasks_per_step or len(self.tasks)
+        return self.tasks_per_step or len(self.own)
 
     @cached_property
-    def phases(self) -> list[Phase]:
-        """Parts of the run with constant weights; a single one if no task has a schedule."""
-        steps = sorted({0, *(step for task in self.tasks for step, _ in task.schedule)})
-        return phases_of([(step * self.num_slots, Cycle(self.shares(step))) for step in steps])
+    def lines(self) -> tuple[Line, Line]:
+        """The slots of the run's own tasks, in phases of constant weights, and those of the replayed tasks."""
+        steps = sorted({0, *(step for number in self.own for step, _ in self.tasks[number].schedule)})
+        own = [(self._own_before(step * self.num_slots), Cycle(self._within(self.own, step))) for step in steps]
+        replayed = [(0, Cycle(self._within(self.replayed, 0)))] if self.replayed else []
+        return Line(self.own, tuple(phases_of(own))), Line(self.replayed, tuple(phases_of(replayed)))
 
     def shares(self, step: int = 0) -> tuple[float, ...]:
         """Each task's share of the slots at a step; sums to 1."""
-        sizes = np.array([min(t.num_used, self.cap or t.num_used) for t in self.tasks], dtype=np.float64)
-        raw = np.array([t.weight_at(step) for t in self.tasks]) * sizes**self.alpha
+        replay = self.replay if self.replayed else 0.0
+        of_task = dict(zip(self.own, (1 - replay) * np.array(self._within(self.own, step)), strict=True))
+        if self.replayed:
+            of_task |= dict(zip(self.replayed, replay * np.array(self._within(self.replayed, step)), strict=True))
+        return tuple(float(of_task[number]) for number in range(len(self.tasks)))
+
+    def _within(self, numbers: tuple[int, ...], step: int) -> tuple[float, ...]:
+        """The shares of a group of tasks among themselves; they sum to 1."""
+        tasks = [self.tasks[number] for number in numbers]
+        sizes = np.array([min(t.num_used, self.cap or t.num_used) for t in tasks], dtype=np.float64)
+        raw = np.array([t.weight_at(step) for t in tasks]) * sizes**self.alpha
         if not raw.sum():
             raise ConfigError(f"all tasks have weight 0 from step {step} on: give at least one a positive weight")
         return tuple((raw / raw.sum()).tolist())
+
+    def _own_before(self, slot: int) -> int:
+        """How many of the first `slot` slots belong to the run's own tasks."""
+        return slot - (replayed_before(slot, self.replay) if self.replayed else 0)
+
+    def _at(self, slot: int) -> tuple[int, int]:
+        """The slot's task, and how many slots of that task came before."""
+        own, replayed = self.lines
+        before = self._own_before(slot)
+        is_own = self._own_before(slot + 1) > before
+        return own.at(before) if is_own else replayed.at(slot - before)
 
     def draws(self, step: int) -> list[Draw]:
         """The sub-batches of a step, in the order of its slots."""
@@ -126,9 +165,8 @@ class Plan:
         return [self._draw(slot) for slot in range(step * self.num_slots, (step + 1) * self.num_slots)]
 
     def _draw(self, slot: int) -> Draw:
-        phase = self.phases[bisect_right(self.phases, slot, key=lambda phase: phase.first_slot) - 1]
-        index, number = phase.cycle.at(slot - phase.first_slot)
-        task, number = self.tasks[index], number + phase.before[index]
+        index, number = self._at(slot)
+        task = self.tasks[index]
         positions = number * task.batch_size + np.arange(task.batch_size, dtype=np.int64)
         epochs, ranks = np.divmod(positions, task.num_used)
         pairs = np.empty_like(ranks)

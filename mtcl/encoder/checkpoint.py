@@ -202,7 +202,17 @@ class SavedRun:
         before = self.about.get("trained_before") or ()  # earlier versions did not record it
         if not isinstance(before, list | tuple) or not all(isinstance(name, str) for name in before):
             raise self.malformed(f"trained_before is {before!r:.60}")
-        return {*map(str, self.section("tasks")), *before}
+        return {*self.trained_in_run, *before}
+
+    @property
+    def trained_in_run(self) -> list[str]:
+        """The tasks that the run itself trained: those of its configuration that it did not only watch."""
+        return [str(name) for name in self.section("tasks") if self.section("tasks", name).get("watch") is not True]
+
+    @property
+    def start_figures(self) -> dict[str, float]:
+        """Primary metrics on validation of the weights that the run started from, by task; empty if it was the base."""
+        return self._figures(self.about.get("start") or {}, "start")
 
     @property
     def base_figures(self) -> dict[str, float]:

@@ -8,9 +8,9 @@ the whole run, so Lightning does not fetch beyond it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import lightning.pytorch as pl
 import numpy as np
@@ -26,19 +26,21 @@ from mtcl.distributed import together, world
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.declared import Declared
 from mtcl.encoder.reading import check_pooled, declared_of, default_length, tokenizer_of
-from mtcl.errors import ConfigError, at
+from mtcl.errors import ConfigError, MtclError, at
 from mtcl.evaluation import Pool
 from mtcl.files import cache_folder, data_root
 from mtcl.processes import stay_with_rank
 from mtcl.task.contract import Task, kind_of
 from mtcl.task.prompt import Prompt
 from mtcl.task.registry import discover
-from mtcl.training.task_config import MixtureConfig, TaskConfig
+from mtcl.training.callback_checks import check_callbacks
+from mtcl.training.task_config import MixtureConfig, TaskConfig, TaskRole
 from mtcl.types import Kind, Ragged
 
 if TYPE_CHECKING:
     from mtcl.training.module import MtclModule
 
+T = TypeVar("T")
 ENDLESS = 1 << 62
 log = logging.getLogger("mtcl")
 
@@ -54,11 +56,13 @@ class MtclDataModule(pl.LightningDataModule):
         max_length: Tokens a text is cut to, for tasks that give none; what the base encoder declares if null.
         prompt: Put before each text, for tasks that give none: one text, or {query: ..., document: ...}; what the base
             encoder declares if null, and nothing if "".
-        tasks_per_step: Sub-batches per step; the number of tasks if null.
+        tasks_per_step: Sub-batches per step; the number of the run's own tasks if null.
         alpha: A task's share is proportional to pairs^alpha: 0 gives equal shares, 1 proportional ones.
         cap: The most pairs of a task that count for its share.
         pairs_per_task: Train on this many pairs of each task, chosen by the seed; all if null. An anchor of a cluster
             still meets every other member.
+        replay: The share of the sub-batches that come from tasks of the run that --init_from names, to keep what it
+            learned. They are the tasks with `replay: true`.
         held_out: Tasks that are evaluated, but never trained and not part of `val/mean`; they need no training split.
         allow_leaks: Train even if texts of held-out tasks occur among the training texts.
         num_workers: Worker processes that assemble batches.
@@ -81,6 +85,7 @@ class MtclDataModule(pl.LightningDataModule):
         alpha: float = MixtureConfig.alpha,
         cap: int | None = MixtureConfig.cap,
         pairs_per_task: int | None = MixtureConfig.pairs_per_task,
+        replay: float = MixtureConfig.replay,
         held_out: list[str] | None = None,
         allow_leaks: bool = False,
         num_workers: int = 1,
@@ -93,7 +98,7 @@ class MtclDataModule(pl.LightningDataModule):
         self.root, self.cache = data_root(root), cache_folder(cache)
         self.task_configs = {name: TaskConfig.of(name, task) for name, task in (tasks or {}).items()}
         self._own_encoder, self.tasks_dir = encoder and EncoderConfig.of(encoder), tasks_dir
-        self.mixture = MixtureConfig(batch_size, tasks_per_step, alpha, cap, pairs_per_task)
+        self.mixture = MixtureConfig(batch_size, tasks_per_step, alpha, cap, pairs_per_task, replay)
         self.max_length, self.seed = max_length, seed
         with at("data."):
             self.prompt = None if prompt is None else Prompt.of(prompt)
@@ -107,14 +112,37 @@ class MtclDataModule(pl.LightningDataModule):
         self._reader: EncoderConfig | None = None
         """The encoder whose tokenizer read the open stores."""
         self._base: tuple[EncoderConfig, Declared, Tokenizer] | None = None
-        if self.task_configs:  # run the plan's own checks now, before building stores, which may take minutes
-            _ = self.mixture.plan(self.task_configs, dict.fromkeys(self.task_configs, 1), seed=seed).phases
+        for name, task in self.task_configs.items():
+            task.check_role(name)
+        if own := self.with_role(TaskRole.TRAIN):
+            # run the plan's own checks now, before building stores, which may take minutes
+            trained = {name: task for name, task in self.task_configs.items() if not task.watch}
+            _ = self.mixture.plan(trained, dict.fromkeys(trained, 1), seed=seed).lines
         if both := [name for name in self.held_out if name in self.task_configs]:
-            raise ConfigError(f"data.held_out has {both[0]!r}, which `tasks` trains: remove it from one of the two")
+            verb = "watches" if self.task_configs[both[0]].watch else "trains"
+            raise ConfigError(f"data.held_out has {both[0]!r}, which `tasks` {verb}: remove it from one of the two")
         registry = discover(tasks_dir)
-        self.tasks: dict[str, Task] = {name: registry[name] for name in self.task_configs}
-        """The tasks that are trained."""
-        self.evaluated: dict[str, Task] = self.tasks | {name: registry[name] for name in self.held_out}
+        replayed = _each_replayed(self.with_role(TaskRole.REPLAY), registry.__getitem__)
+        self.tasks: dict[str, Task] = {name: registry[name] for name in own} | replayed
+        """The tasks that are trained, with those that are replayed last."""
+        others = (*self.with_role(TaskRole.WATCH), *self.held_out)
+        self.evaluated: dict[str, Task] = self.tasks | {name: registry[name] for name in others}
+
+    def with_role(self, role: TaskRole) -> list[str]:
+        """The names of the configured tasks in a role."""
+        return [name for name, task in self.task_configs.items() if task.role is role]
+
+    @property
+    def trained_configs(self) -> dict[str, TaskConfig]:
+        """The options of the tasks that are trained."""
+        return {name: self.task_configs[name] for name in self.tasks}
+
+    @property
+    def apart(self) -> dict[str, str]:
+        """The role of each task that is not part of `val/mean`."""
+        held_out = dict.fromkeys(self.held_out, TaskRole.HELD_OUT.value)
+        roles = {name: task.role.value for name, task in self.task_configs.items()}
+        return {name: role for name, role in roles.items() if role != TaskRole.TRAIN} | held_out
 
     @property
     def module(self) -> MtclModule | None:
@@ -159,19 +187,50 @@ class MtclDataModule(pl.LightningDataModule):
                 f"the data was given the encoder {self._own_encoder.name!r}, but the module has "
                 f"{module.encoder_config.name!r}: give the encoder to the module only"
             )
-        module.choose_losses(self.task_configs, self.kinds)
+        if stage == "fit":
+            self._check_roles()
+            check_callbacks(module.trainer)
+        module.choose_losses(self.trained_configs, self.kinds)
         if stage == "fit":
             _ = self.num_steps
+
+    def _check_roles(self) -> None:
+        """Raise `ConfigError` if nothing would be trained, or if share and tasks of the replay do not fit."""
+        replayed, share = self.with_role(TaskRole.REPLAY), self.mixture.replay
+        if not self.with_role(TaskRole.TRAIN):
+            raise ConfigError(
+                "no task is trained, only evaluated or replayed: give `tasks` one without watch or replay"
+            )
+        if share and not replayed:
+            raise ConfigError(
+                f"data.replay is {share:g}, but there is no task to replay: start from a run that trained other tasks "
+                "(--init_from), give tasks `replay: true`, or give data.replay 0"
+            )
+        if replayed and not share:
+            raise ConfigError(
+                f"tasks.{replayed[0]}.replay is true, but data.replay is 0: give a share such as 0.05, or give the "
+                "task `watch: true` to evaluate it only"
+            )
 
     def _open_all(self, stage: str) -> None:
         """Open a stage's stores. Apart from training itself, training splits are needed only for a PCA or for the
         languages seen in training.
         """
         starts_projection = self.module is not None and self.module.reads_training_texts
-        for name, task in self.tasks.items():
-            if stage == "fit" or starts_projection or kind_of(task) is Kind.PARALLEL:
+        evaluation = "test" if stage in ("test", "predict") else "validation"
+
+        def open_train(name: str) -> None:
+            if stage == "fit" or starts_projection or kind_of(self.tasks[name]) is Kind.PARALLEL:
                 self._open("train", [name])
-        self._open("test" if stage in ("test", "predict") else "validation", self.evaluated)
+
+        def open_both(name: str) -> None:
+            open_train(name)
+            self._open(evaluation, [name])
+
+        for name in self.with_role(TaskRole.TRAIN):
+            open_train(name)
+        _each_replayed(self.with_role(TaskRole.REPLAY), open_both)
+        self._open(evaluation, self.evaluated)
 
     def _check_leaks(self) -> None:
         self._open("test", self.held_out)
@@ -265,8 +324,8 @@ class MtclDataModule(pl.LightningDataModule):
     def plan(self) -> Plan:
         """The plan of the training tasks, in the order of the configuration."""
         if self._plan is None:
-            num_pairs = {name: len(self.store(name, "train")) for name in self.task_configs}
-            self._plan = self.mixture.plan(self.task_configs, num_pairs, seed=self.seed)
+            num_pairs = {name: len(self.store(name, "train")) for name in self.tasks}
+            self._plan = self.mixture.plan(self.trained_configs, num_pairs, seed=self.seed)
             for task in self._plan.tasks:
                 if task.num_used < task.batch_size:
                     log.warning(
@@ -278,7 +337,7 @@ class MtclDataModule(pl.LightningDataModule):
         return self._plan
 
     def pools(self, split: str) -> list[Pool]:
-        """The evaluation pools of a split, with those of held-out tasks last."""
+        """The evaluation pools of a split: trained tasks, replayed, watched and held-out ones."""
         return [
             Pool(name, self.store(name, split), task.metric, self._languages(name))
             for name, task in self.evaluated.items()
@@ -371,6 +430,26 @@ class MtclDataModule(pl.LightningDataModule):
             **asdict(self.mixture),
             "held_out": list(self.held_out) or None,
         }
+
+
+def _each_replayed(names: Iterable[str], use: Callable[[str], T]) -> dict[str, T]:
+    """What `use` returns for each replayed task. The user may not have named these tasks, so an error names all tasks
+    that fail and says how to leave them out.
+    """
+    found: dict[str, T] = {}
+    failed: dict[str, MtclError] = {}
+    for name in names:
+        try:
+            found[name] = use(name)
+        except MtclError as error:
+            failed[name] = error
+    if failed:
+        first = next(iter(failed.values()))
+        without = ", ".join(f"{name}: null" for name in failed)
+        raise type(first)(
+            f"cannot replay {', '.join(failed)} ({first}): leave out with `tasks: {{{without}}}`, or give data.replay 0"
+        ) from first
+    return found
 
 
 def _reader_of(encoder: EncoderConfig) -> EncoderConfig:

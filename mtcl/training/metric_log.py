@@ -19,6 +19,7 @@ from mtcl.errors import DivergedError
 from mtcl.evaluation import Result, primary_of
 from mtcl.losses import Loss, View
 from mtcl.training import metrics
+from mtcl.training.callback_checks import check_at_validation
 from mtcl.training.metrics import RunningMeans
 from mtcl.training.observation import observe
 from mtcl.weighting import cosines, gramian_of
@@ -70,7 +71,10 @@ class MetricLog:
             )
 
     def show_training(self) -> None:
-        """Log the means since the last log point, once per step. Raises `DivergedError` if gradients are not finite."""
+        """Log the means since the last log point, once per step, and let callbacks monitor them.
+
+        Raises `DivergedError` if gradients are not finite.
+        """
         step, trainer = self.module.global_step, self.module.trainer
         if step == self._shown_at:
             return
@@ -79,11 +83,17 @@ class MetricLog:
         if not math.isfinite(norm) and trainer.precision != "16-mixed":  # with fp16, scaled losses may overflow
             raise DivergedError(f"the gradient's norm is {norm} at step {step}: {DivergedError.advice}")
         rate = trainer.optimizers[0].param_groups[0]["lr"]
-        self._to_loggers(self.means.flush() | {metrics.GRADIENT_NORM: norm, metrics.LEARNING_RATE: rate})
+        shown = self.means.flush() | {metrics.GRADIENT_NORM: norm, metrics.LEARNING_RATE: rate}
+        self._to_loggers(shown)
+        trainer.callback_metrics.update({tag: torch.tensor(value) for tag, value in shown.items()})
 
-    def show_base(self, results: Mapping[str, Result]) -> None:
-        """Log the base encoder's results as those of step 0."""
+    def show_at_start(self, results: Mapping[str, Result]) -> None:
+        """Log the results of the weights that the run starts from as those of step 0."""
         self._to_loggers(self._values("val", results))
+
+    def names_of(self, results: Mapping[str, Result]) -> set[str]:
+        """The names of the values that a validation logs, if it has results like these."""
+        return set(self._values("val", results))
 
     def show_results(self, split: str, results: Mapping[str, Result]) -> None:
         """Log an evaluation's figures, of each task and as macro means. Call it in a hook that ends an evaluation."""
@@ -92,22 +102,28 @@ class MetricLog:
         if in_training:  # by optimizer step; Lightning would add a chart of epochs
             self._to_loggers(shown)
         self.module.log_dict(shown, logger=not in_training, sync_dist=True)
+        if in_training:
+            check_at_validation(self.module.trainer, shown)
 
     def _values(self, split: str, results: Mapping[str, Result]) -> dict[str, float]:
         shown = {metrics.eval_tag(split, m, r.name): value for r in results.values() for m, value in r.metrics.items()}
         shown |= self.means_of(split, primary_of(results))
-        if split == "val" and (base := self.base_means(results)):
+        base = self.means_over(results, self.module.base.figures) if split == "val" else {}
+        if metrics.VAL_MEAN in base:
             shown[metrics.VAL_GAIN] = shown[metrics.VAL_MEAN] - base[metrics.VAL_MEAN]
         return shown
 
     def means_of(self, split: str, primary: Mapping[str, float]) -> dict[str, float]:
-        """Macro means of primary metrics by tag, for trained and for held-out tasks."""
-        return metrics.means(split, primary, self.module.data.held_out)
+        """Macro means of primary metrics by tag, for the run's own tasks and for those in each other role."""
+        return metrics.means(split, primary, self.module.data.apart)
 
-    def base_means(self, tasks: Iterable[str]) -> dict[str, float]:
-        """The base encoder's macro means over these tasks; empty if it was not evaluated on all of them."""
-        known = self.module.base.figures
-        return self.means_of("val", {name: known[name] for name in tasks}) if {*tasks} <= known.keys() else {}
+    def means_over(self, tasks: Iterable[str], known: Mapping[str, float]) -> dict[str, float]:
+        """The macro means of the `known` figures of an encoder over these tasks on validation, without the means of
+        which it lacks a task.
+        """
+        groups = metrics.mean_groups("val", tasks, self.module.data.apart)
+        complete = [group for group in groups.values() if known.keys() >= {*group}]
+        return self.means_of("val", {name: known[name] for group in complete for name in group})
 
     def _to_loggers(self, shown: dict[str, float]) -> None:
         for logger in self.module.trainer.loggers:

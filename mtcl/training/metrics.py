@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,8 @@ from torch import Tensor
 
 from mtcl.distributed import mean_over_ranks, world
 
+TRAIN_LOSS = "train/loss"
+"""The loss that is minimised: that of all tasks."""
 LEARNING_RATE = "train/learning_rate"
 GRADIENT_NORM = "train/gradient_norm"
 TOKENS_PER_S = "throughput/tokens_per_s"
@@ -43,30 +45,37 @@ def eval_tag(split: str, metric: str, task: str) -> str:
 
 
 def mean_tag(split: str) -> str:
-    """The macro mean of the trained tasks' primary metrics."""
+    """The macro mean of the primary metrics of the tasks that the run trains, without replayed ones."""
     return f"{split}/mean"
 
 
-def held_out_mean_tag(split: str) -> str:
-    """The macro mean of the held-out tasks' primary metrics."""
-    return f"{split}/held_out_mean"
+def mean_of_role_tag(split: str, role: str) -> str:
+    """The macro mean of the tasks in another role: `val/held_out_mean`, `val/watch_mean` or `val/replay_mean`."""
+    return f"{split}/{role}_mean"
 
 
-def mean_groups(split: str, tasks: Iterable[str], held_out: Collection[str]) -> dict[str, list[str]]:
-    """The tasks of each macro mean, by its tag."""
+def mean_groups(split: str, tasks: Iterable[str], apart: Mapping[str, str]) -> dict[str, list[str]]:
+    """The tasks of each macro mean, by its tag. `apart` has the role of each task that is not in `val/mean`."""
     groups: dict[str, list[str]] = {}
     for task in tasks:
-        groups.setdefault(held_out_mean_tag(split) if task in held_out else mean_tag(split), []).append(task)
+        tag = mean_of_role_tag(split, apart[task]) if task in apart else mean_tag(split)
+        groups.setdefault(tag, []).append(task)
     return groups
 
 
-def means(split: str, primary: Mapping[str, float], held_out: Collection[str]) -> dict[str, float]:
-    """Macro means of primary metrics by tag: of the trained tasks, and of the held-out tasks if there are any."""
-    groups = mean_groups(split, primary, held_out)
+def means(split: str, primary: Mapping[str, float], apart: Mapping[str, str]) -> dict[str, float]:
+    """Macro means of primary metrics by tag: of the run's own tasks, and of those in each other role."""
+    groups = mean_groups(split, primary, apart)
     return {tag: sum(primary[task] for task in tasks) / len(tasks) for tag, tasks in groups.items()}
 
 
 VAL_MEAN = mean_tag("val")
+
+
+def training_tags(tasks: Iterable[str]) -> set[str]:
+    """The tags of the values that each log point of the training has."""
+    of_run = {TRAIN_LOSS, LEARNING_RATE, GRADIENT_NORM, TOKENS_PER_S, PAIRS_PER_S, PADDING_SHARE, DISTINCT_SHARE}
+    return of_run | {train_tag(value, task) for task in tasks for value in TASK_TRAIN}
 
 
 def layout(tasks: list[str]) -> dict[str, dict[str, list[object]]]:
@@ -103,6 +112,9 @@ class Throughput:
 class RunningMeans:
     """Running means by task between log points. `latest` has the values logged last, for the progress bar."""
 
+    _total: Tensor
+    _steps: int
+
     def __init__(self, tasks: list[str]) -> None:
         self.tasks = tasks
         self.latest: dict[str, float] = {}
@@ -115,12 +127,22 @@ class RunningMeans:
         self._sums[name] = values if total is None else total + values
         self._counts[name] = self._counts.get(name, 0) + 1
 
+    def observe_total(self, loss: Tensor) -> None:
+        """Add a step's loss of all tasks, without gradient."""
+        self._total = self._total + loss
+        self._steps += 1
+
     def flush(self) -> dict[str, float]:
         """Return the means since the last flush, over all ranks, by tag, and reset. All ranks must call it together."""
         shown = self.throughput.values(time.perf_counter() - self._since) if self.throughput.texts else {}
         if self._sums:
-            means = mean_over_ranks(torch.stack([total / self._counts[name] for name, total in self._sums.items()]))
-            for name, row in zip(self._sums, means.tolist(), strict=True):
+            rows = [total / self._counts[name] for name, total in self._sums.items()]
+            if self._steps:
+                rows.append((self._total / self._steps).expand_as(rows[0]))
+            means = mean_over_ranks(torch.stack(rows)).tolist()
+            if self._steps:
+                shown[TRAIN_LOSS] = means.pop()[0]
+            for name, row in zip(self._sums, means, strict=True):
                 shown |= {
                     train_tag(value, name): mean
                     for value, mean in zip(TASK_TRAIN, row, strict=True)
@@ -141,5 +163,7 @@ class RunningMeans:
     def _clear(self) -> None:
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
+        self._total = torch.zeros(())
+        self._steps = 0
         self.throughput = Throughput()
         self._since = time.perf_counter()

@@ -41,6 +41,7 @@ from mtcl.losses import Loss, default_loss
 from mtcl.losses.gather import gather_views
 from mtcl.training import lightning_private, metrics, resume, start, trained
 from mtcl.training.base_reference import BaseReference
+from mtcl.training.callback_checks import check_before_training
 from mtcl.training.metric_log import MetricLog
 from mtcl.training.optimizer import OptimizerConfig, build_optimizer, build_schedule
 from mtcl.training.task_config import TaskConfig
@@ -66,6 +67,8 @@ class MtclModule(pl.LightningModule):
         activation_checkpointing: Keep only one chunk's activations at a time and recompute them in the backward pass:
             memory for activations does not grow with the batch, at the cost of a second forward pass.
         evaluate_base: Evaluate the base encoder before the first step, for comparison.
+        evaluate_start: Evaluate the weights that the run starts from before the first step (with --init_from), to show
+            what it forgets.
         allow_changes: Resume a checkpoint even if its tasks, pairs or encoder differ from the present ones.
     """
 
@@ -79,6 +82,7 @@ class MtclModule(pl.LightningModule):
         eval_groups: bool = False,
         activation_checkpointing: bool = False,
         evaluate_base: bool = True,
+        evaluate_start: bool = True,
         allow_changes: bool = False,
     ) -> None:
         super().__init__()
@@ -95,7 +99,7 @@ class MtclModule(pl.LightningModule):
                 f"model.eval_dims has {odd[0]}: give 1 to {self.encoder.dim - 1}; the encoder has {self.encoder.dim}"
             )
         self.gradient_cosines_every_n_steps = gradient_cosines_every_n_steps
-        self.evaluate_base, self.allow_changes = evaluate_base, allow_changes
+        self.evaluate_base, self.evaluate_start, self.allow_changes = evaluate_base, evaluate_start, allow_changes
         self.base = BaseReference(self.encoder_config, self.encoder)
         self.base_projection = self.base.projection  # saved, so that a checkpoint can be compared with its base
         freeze_unused(self.encoder)
@@ -107,6 +111,8 @@ class MtclModule(pl.LightningModule):
         self.metric_log = MetricLog(self, [])
         self.history: dict[int, dict[str, float]] = {}
         """Primary metrics on validation, by optimizer step and task."""
+        self.start_figures: dict[str, float] = {}
+        """Primary metrics on validation of the weights that the run started from, by task; empty for the base."""
         self.results: dict[str, Result] = {}
         """The last evaluation's results, by task."""
         self.trained_before: set[str] = set()
@@ -177,7 +183,7 @@ class MtclModule(pl.LightningModule):
 
     def setup(self, stage: str) -> None:
         lightning_private.keep_samplers(self.trainer)
-        self.choose_losses(self.data.task_configs, self.data.kinds)
+        self.choose_losses(self.data.trained_configs, self.data.kinds)
         if stage == "fit":
             with together():
                 self._check_ranks_agree()
@@ -338,14 +344,22 @@ class MtclModule(pl.LightningModule):
         for logger in self.trainer.loggers:
             if self.global_step == 0:
                 metrics.add_layout(logger, list(self.task_configs))
-        missing = [pool for pool in self.data.pools("validation") if pool.name not in self.base.figures]
+        pools = self.data.pools("validation")
+        is_base = self.global_step == 0 and self._start is None
+        results: dict[str, Result] = {}
+        missing = [pool for pool in pools if pool.name not in self.base.figures]
         if missing and self.evaluate_base:
-            is_base = self.global_step == 0 and self._start is None
             encoder = self.encoder if is_base else self.base.encoder(self.device)
-            results = {pool.name: self._evaluate(pool, encoder) for pool in missing}
+            results |= {pool.name: self._evaluate(pool, encoder) for pool in missing}
             self.base.figures |= primary_of(results)
             if is_base:
-                self.metric_log.show_base(results)
+                self.metric_log.show_at_start(results)
+        if self.global_step == 0 and self._start is not None and self.evaluate_start:
+            results = {pool.name: self._evaluate(pool, self.encoder) for pool in pools}
+            self.start_figures = primary_of(results)
+            self.metric_log.show_at_start(results)
+        known = self.metric_log.names_of(results) if len(results) == len(pools) else set()
+        check_before_training(self, known)
 
     # Training
 
@@ -370,6 +384,7 @@ class MtclModule(pl.LightningModule):
         self.metric_log.count(batch)
         self.metric_log.show_cosines(losses, self.gradient_cosines_every_n_steps)
         total: Tensor = self.weighting(losses, self.encoder.last_shared())
+        self.metric_log.means.observe_total(total.detach().float())
         return total
 
     def configure_gradient_clipping(
@@ -395,7 +410,19 @@ class MtclModule(pl.LightningModule):
         if every and self.global_step % every == 0:
             self.metric_log.show_training()
 
+    def on_train_epoch_end(self) -> None:
+        self._show_training()
+
+    def _show_training(self) -> None:
+        """Log the training values now, so that callbacks that read them next have those of the present step."""
+        if self.trainer.log_every_n_steps and not self.trainer.sanity_checking:  # type: ignore[attr-defined]
+            self.metric_log.show_training()
+
     # Evaluation
+
+    def on_validation_start(self) -> None:
+        if self.trainer.state.fn == "fit":
+            self._show_training()
 
     def on_validation_epoch_start(self) -> None:
         self.results = {}
@@ -495,6 +522,7 @@ class MtclModule(pl.LightningModule):
             "eval_groups": self.eval_groups,
             "activation_checkpointing": self.encoder.activation_checkpointing,
             "evaluate_base": self.evaluate_base,
+            "evaluate_start": self.evaluate_start,
         }
 
     def facts(self) -> resume.Facts:
@@ -510,7 +538,7 @@ class MtclModule(pl.LightningModule):
 
     def _check_ranks_agree(self) -> None:
         """Raise `ConfigError` on every rank if the data, plan or encoder of any rank differs from rank 0."""
-        also = {"trainer.max_steps": self.trainer.max_steps, "data.held_out": self.data.held_out}
+        also = {"trainer.max_steps": self.trainer.max_steps, "evaluated tasks": list(self.data.evaluated)}
         first, *others = of_all_ranks({**self.facts(), **also})
         for rank, facts in enumerate(others, 1):
             if found := resume.differences(first, facts, sides=("on rank 0", f"on rank {rank}")):

@@ -57,9 +57,13 @@ def facts_of(data: MtclDataModule, encoder: EncoderConfig, *, pooling: str, weig
     """
     mixture = asdict(data.plan)
     del mixture["tasks_per_step"]
+    if not data.plan.replayed:  # a run without these facts is the same as one of a version that had no replay
+        del mixture["replay"]
     tasks = {task.pop("name"): task for task in mixture.pop("tasks")}
     for name, task in tasks.items():
         task["schedule"] = [[step * data.plan.num_slots, weight] for step, weight in task["schedule"]]
+        if not task["is_replayed"]:
+            del task["is_replayed"]
         task["max_length"] = data.length_of(name)
         task["version"] = data.tasks[name].version
         task |= {"prompt": prompt} if (prompt := data.prompt_of(name).plain()) else {}
@@ -169,6 +173,7 @@ def on_save(module: MtclModule) -> dict[str, Any]:
     data = module.data
     return {
         "base": module.base.figures,
+        "start": module.start_figures,
         "history": module.history,
         "facts": module.facts(),
         "tasks": {
@@ -194,7 +199,7 @@ def on_resume(module: MtclModule, saved: SavedRun, checkpoint: dict[str, Any]) -
         changes = check(saved.facts, module.facts(), allow_changes=module.allow_changes)
         check_trained(saved.state, module.state_dict())
         check_never_trained(saved.trained, data.held_out)
-        base, history = saved.base_figures, saved.history
+        base, start, history = saved.base_figures, saved.start_figures, saved.history
     for change in changes if world()[0] == 0 else ():
         log.warning("resuming with a change: %s", change)
 
@@ -202,7 +207,7 @@ def on_resume(module: MtclModule, saved: SavedRun, checkpoint: dict[str, Any]) -
         return {name: value for name, value in primary.items() if name in data.evaluated}
 
     module.trained_before = saved.trained
-    module.base.figures = still_evaluated(base)
+    module.base.figures, module.start_figures = still_evaluated(base), still_evaluated(start)
     module.history = {step: still_evaluated(primary) for step, primary in history.items()}
     if set(saved.facts["tasks"]) != set(data.tasks):  # the means change: choose the best checkpoint again
         module.history, checkpoint["callbacks"] = {}, {}

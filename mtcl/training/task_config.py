@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from enum import StrEnum
 from typing import Any
 
 from mtcl.data.plan import Plan, PlanTask
@@ -12,6 +13,23 @@ from mtcl.errors import ConfigError, at
 from mtcl.losses import Loss, loss_named
 from mtcl.task.prompt import Prompt
 from mtcl.types import from_mapping
+
+
+class TaskRole(StrEnum):
+    """What a run does with a task. All are evaluated; each role has its own mean, and that of `train` is `val/mean`."""
+
+    TRAIN = "train"
+    REPLAY = "replay"
+    WATCH = "watch"
+    HELD_OUT = "held_out"
+
+
+UNUSED: dict[TaskRole, tuple[str, ...]] = {
+    TaskRole.TRAIN: (),
+    TaskRole.REPLAY: ("weight_schedule",),
+    TaskRole.WATCH: ("weight", "weight_schedule", "batch_size", "loss", "loss_weight", "hard_negatives"),
+}
+"""Options that have no effect on a task in a role."""
 
 
 @dataclass
@@ -29,6 +47,9 @@ class TaskConfig:
             else the run's.
         head: Dimensions of a projection of the task's own over the shared vector; null for none.
         hard_negatives: Hard negatives per pair in a step, drawn again in each epoch; no effect if the task has none.
+        watch: Evaluate the task, but never train it; it has no part in `val/mean`. The start may have trained it.
+        replay: Train the task again within the share `data.replay` of the steps; it has no part in `val/mean`. Set by
+            `data.replay` with --init_from for the tasks of that run.
     """
 
     weight: float = 1.0
@@ -40,6 +61,8 @@ class TaskConfig:
     prompt: str | dict[str, str] | None = None
     hard_negatives: int = 1
     head: int | None = None
+    watch: bool = False
+    replay: bool = False
 
     @classmethod
     def of(cls, name: str, given: TaskConfig | Mapping[str, Any] | None) -> TaskConfig:
@@ -52,6 +75,22 @@ class TaskConfig:
         """The options as plain values, as in a configuration."""
         values = {one.name: getattr(self, one.name) for one in fields(self)}
         return values | {"loss": None if self.loss is None else self.loss.described()}
+
+    @property
+    def role(self) -> TaskRole:
+        """What the run does with the task."""
+        return TaskRole.WATCH if self.watch else TaskRole.REPLAY if self.replay else TaskRole.TRAIN
+
+    def check_role(self, name: str) -> None:
+        """Raise `ConfigError` for an option that a task in this role does not use."""
+        if self.watch and self.replay:
+            raise ConfigError(f"tasks.{name} has watch and replay: remove one; a replayed task is evaluated as well")
+        unused = UNUSED[self.role]
+        default = TaskConfig()
+        if given := [option for option in unused if getattr(self, option) != getattr(default, option)]:
+            raise ConfigError(
+                f"tasks.{name}.{given[0]} has no effect on a task with {self.role}: true: remove one of the two"
+            )
 
     def __post_init__(self) -> None:
         if self.prompt is not None:
@@ -74,15 +113,16 @@ class MixtureConfig:
     alpha: float = 0.5
     cap: int | None = None
     pairs_per_task: int | None = None
+    replay: float = 0.0
 
     def plan(self, tasks: Mapping[str, TaskConfig], num_pairs: Mapping[str, int], *, seed: int) -> Plan:
         """The plan of the tasks, in their order. Raises `ConfigError` if the values allow none."""
         planned = tuple(self._planned(name, task, num_pairs[name]) for name, task in tasks.items())
         with at("data.", tasks="tasks"):
-            return Plan(planned, seed, self.alpha, self.cap, self.tasks_per_step)
+            return Plan(planned, seed, self.alpha, self.cap, self.tasks_per_step, self.replay)
 
     def _planned(self, name: str, task: TaskConfig, num_pairs: int) -> PlanTask:
         schedule = tuple(sorted(task.weight_schedule.items()))
         batch_size = self.batch_size if task.batch_size is None else task.batch_size
         with at(f"tasks.{name}.", schedule=f"tasks.{name}.weight_schedule", limit="data.pairs_per_task"):
-            return PlanTask(name, num_pairs, batch_size, task.weight, self.pairs_per_task, schedule)
+            return PlanTask(name, num_pairs, batch_size, task.weight, self.pairs_per_task, schedule, task.replay)

@@ -116,7 +116,8 @@ class Runs:
         if folder.exists():  # stopped before its first checkpoint: nothing to resume from
             shutil.rmtree(folder)
         self._note(run)
-        start = ["--init_from", str(self.folder / "runs" / run.start)] if run.start else []
+        source = str(self.folder / "runs" / str(run.start))
+        start = ["--init_from", source, "--model.evaluate_start", "false"] if run.start else []
         if run.start and not (self.folder / "runs" / run.start / "checkpoints" / BEST).exists():
             raise ConfigError(f"{start[1]} no longer has a checkpoint: remove that folder to run it again")
         return ["fit", "--no_base", "--config", str(self._config(run)), "--run_dir", str(folder), *start]

@@ -19,35 +19,60 @@ if TYPE_CHECKING:
 log = logging.getLogger("mtcl")
 
 
+Values = dict[str, tuple[int, str, dict[str, float | None]]]
+"""By task: the number of rows, the name of the metric, and its value in each column of the table."""
+
+
 class Report(Callback):
-    """Logs a line for the base encoder and for each validation. Needs an `MtclModule`."""
+    """Logs a line for the base encoder, for the start and for each validation. Needs an `MtclModule`."""
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: MtclModule, batch: object, batch_idx: int) -> None:  # type: ignore[override]
-        if trainer.is_global_zero and batch_idx == 0 and trainer.global_step == 0 and pl_module.base.figures:
-            base = pl_module.metric_log.means_of("val", pl_module.base.figures)
-            log.info("step 0: %s (base encoder)", ", ".join(f"{tag} {mean:.4f}" for tag, mean in base.items()))
+        if not trainer.is_global_zero or batch_idx or trainer.global_step:
+            return
+        for figures, of in ((pl_module.base.figures, "base encoder"), (pl_module.start_figures, "start")):
+            if figures:
+                log.info("step 0: %s (%s)", _said(pl_module.metric_log.means_of("val", figures)), of)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: MtclModule) -> None:  # type: ignore[override]
         if trainer.is_global_zero and trainer.state.fn == "fit" and not trainer.sanity_checking:
             now = pl_module.metric_log.means_of("val", primary_of(pl_module.results))
-            base = pl_module.metric_log.base_means(pl_module.results)
-            against = {tag: f" (base {now[tag] - mean:+.4f})" for tag, mean in base.items()}
-            said = ", ".join(f"{tag} {mean:.4f}{against.get(tag, '')}" for tag, mean in now.items())
-            log.info("step %d of %d: %s", trainer.global_step, trainer.max_steps, said)
+            known = {"base": pl_module.base.figures, "start": pl_module.start_figures}
+            means = {of: pl_module.metric_log.means_over(pl_module.results, known[of]) for of in known}
+            log.info("step %d of %d: %s", trainer.global_step, trainer.max_steps, _said(now, means))
+
+
+def _said(now: dict[str, float], means: dict[str, dict[str, float]] | None = None) -> str:
+    """For example `val/mean 0.6123 (base +0.1021, start +0.0173)`."""
+
+    def against(tag: str) -> str:
+        found = [f"{of} {now[tag] - mean[tag]:+.4f}" for of, mean in (means or {}).items() if tag in mean]
+        return f" ({', '.join(found)})" if found else ""
+
+    return ", ".join(f"{tag} {mean:.4f}{against(tag)}" for tag, mean in now.items())
 
 
 def fit_table(module: MtclModule) -> Table:
-    """The best validation, that of the best checkpoint, compared with the base encoder."""
+    """The best validation, that of the best checkpoint, compared with the base encoder.
+
+    If the run started from a checkpoint, it is compared with that start: what the run forgot is a negative number.
+    """
     step = max(module.history, key=lambda s: module.metric_log.means_of("val", module.history[s])[VAL_MEAN])
     primary = module.history[step]
-    rows = {name: len(module.data.store(name, "validation")) for name in primary}
+    columns: dict[str, dict[str, float]] = {"base": module.base.figures}
+    if module.start_figures:
+        columns = ({"base": module.base.figures} if module.base.figures else {}) | {"start": module.start_figures}
+    columns["now"] = primary
     return comparison(
         {
-            name: (rows[name], _metric_name(module, name), module.base.figures.get(name), now)
-            for name, now in primary.items()
+            name: (
+                len(module.data.store(name, "validation")),
+                _metric_name(module, name),
+                {column: figures.get(name) for column, figures in columns.items()},
+            )
+            for name in primary
         },
         title=f"validation, best checkpoint (step {step})",
-        groups=mean_groups("val", primary, module.data.held_out),
+        groups=mean_groups("val", primary, module.data.apart),
     )
 
 
@@ -56,39 +81,47 @@ def results_table(
 ) -> Table:
     """The results of one evaluation, compared with the base encoder's if there are any."""
     values = {
-        name: (result.num_items, _metric_name(module, name), base[name].primary if base else None, result.primary)
+        name: (
+            result.num_items,
+            _metric_name(module, name),
+            {"base": base[name].primary if base else None, "now": result.primary},
+        )
         for name, result in results.items()
     }
-    return comparison(values, title=split, groups=mean_groups(split, results, module.data.held_out))
+    return comparison(values, title=split, groups=mean_groups(split, results, module.data.apart))
 
 
-def comparison(
-    values: dict[str, tuple[int, str, float | None, float]], *, title: str, groups: dict[str, list[str]]
-) -> Table:
-    """A table of `values`, task -> (rows, metric, base, now), with the macro mean of each group of tasks."""
+def comparison(values: Values, *, title: str, groups: dict[str, list[str]]) -> Table:
+    """A table of `values` with the macro mean of each group of tasks. The difference is that of the last two columns;
+    the last one has a value for every task.
+    """
     from rich.table import Table
 
+    columns = list(next(iter(values.values()))[2])
     table = Table(title=title)
     table.add_column("task")
-    for column in ("rows", "metric", "base", "now", "difference"):
+    for column in ("rows", "metric", *columns, "difference"):
         table.add_column(column, justify="right")
     for mean, names in groups.items():
         for name in names:
-            rows, metric, base, now = values[name]
-            table.add_row(name, f"{rows:,}", metric, *_figures(base, now))
-        bases = [base for _, _, base, _ in map(values.__getitem__, names) if base is not None]
-        nows = [now for _, _, _, now in map(values.__getitem__, names)]
-        of_all = sum(bases) / len(bases) if len(bases) == len(nows) else None
+            rows, metric, figures = values[name]
+            table.add_row(name, f"{rows:,}", metric, *_cells([figures[column] for column in columns]))
         table.add_section()
-        table.add_row(mean, "", "", *_figures(of_all, sum(nows) / len(nows)))
+        table.add_row(mean, "", "", *_cells([_mean([values[name][2][column] for name in names]) for column in columns]))
         table.add_section()
     return table
 
 
-def _figures(base: float | None, now: float) -> tuple[str, str, str]:
-    if base is None:
-        return "", f"{now:.4f}", ""
-    return f"{base:.4f}", f"{now:.4f}", f"{now - base:+.4f}"
+def _mean(figures: list[float | None]) -> float | None:
+    """The mean; None if one of them is missing, since means are compared over the same tasks only."""
+    known = [figure for figure in figures if figure is not None]
+    return sum(known) / len(known) if len(known) == len(figures) else None
+
+
+def _cells(figures: list[float | None]) -> list[str]:
+    *_, before, now = figures
+    difference = "" if before is None or now is None else f"{now - before:+.4f}"
+    return [*("" if figure is None else f"{figure:.4f}" for figure in figures), difference]
 
 
 def _metric_name(module: MtclModule, task: str) -> str:

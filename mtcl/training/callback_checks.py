@@ -1,0 +1,89 @@
+"""Checks of the callbacks that a user gives to the Trainer: some of Lightning's cannot work here, and a callback may
+monitor a metric that does not exist. Lightning would report both late, or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import lightning.pytorch as pl
+from lightning.pytorch import callbacks
+
+from mtcl.errors import ConfigError, nearest
+from mtcl.training import metrics
+
+if TYPE_CHECKING:
+    from mtcl.training.module import MtclModule
+
+INSTEAD: dict[type[callbacks.Callback], str] = {
+    callbacks.BackboneFinetuning: "it adds groups to the optimizer that have no learning rate schedule; leave it out",
+    callbacks.BatchSizeFinder: "a loss depends on the batch size; set data.batch_size",
+    callbacks.GradientAccumulationScheduler: "a run has a single epoch; set trainer.accumulate_grad_batches",
+    callbacks.StochasticWeightAveraging: "a run has a single epoch; set averaging, for example {decay: 0.999}",
+}
+"""Lightning's callbacks that cannot work in a run, with what to do instead."""
+OURS = ("mtcl.", "lightning.")
+
+
+def check_callbacks(trainer: pl.Trainer) -> None:
+    """Raise `ConfigError` for a callback that cannot work."""
+    for callback in _callbacks(trainer):
+        for kind, instead in INSTEAD.items():
+            if isinstance(callback, kind):
+                raise ConfigError(f"trainer.callbacks has {kind.__name__}, which mtcl does not support: {instead}")
+
+
+def check_before_training(module: MtclModule, evaluated: set[str]) -> None:
+    """Raise `ConfigError` for a monitored metric that the run will not have.
+
+    `evaluated` has the names of a validation's values if there was one; otherwise any value of one of the tasks is
+    accepted. Nothing is checked if a module or callback of the user's own may log other values.
+    """
+    trainer, data = module.trainer, module.data
+    if not all(type(one).__module__.startswith(OURS) for one in (module, *_callbacks(trainer))):
+        return
+    certain = {metrics.eval_tag("val", task.metric.name, name) for name, task in data.evaluated.items()}
+    known = evaluated | certain | {metrics.VAL_MEAN} | (metrics.training_tags(data.tasks) if _logs(trainer) else set())
+    possible = () if evaluated else (*(f"/{task}" for task in data.evaluated), "_mean")
+    for callback, monitor in _monitors(trainer):
+        is_possible = monitor.startswith("val") and monitor.endswith(possible)
+        if monitor not in known and not is_possible and not monitor.startswith("lr-"):  # of LearningRateMonitor
+            raise _unknown(trainer, callback, monitor, known)
+
+
+def check_at_validation(trainer: pl.Trainer, shown: Iterable[str]) -> None:
+    """Raise `ConfigError` for a monitored metric that is missing when callbacks are about to read it."""
+    known = {*trainer.callback_metrics, *shown}
+    for callback, monitor in _monitors(trainer):
+        if monitor not in known:
+            raise _unknown(trainer, callback, monitor, known)
+
+
+def _callbacks(trainer: pl.Trainer) -> list[callbacks.Callback]:
+    found: list[callbacks.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return found
+
+
+def _logs(trainer: Any) -> bool:
+    """Whether the run computes training values."""
+    return bool(trainer.log_every_n_steps)
+
+
+def _monitors(trainer: pl.Trainer) -> Iterator[tuple[str, str]]:
+    """The name of each callback that needs a metric, and the metric."""
+    for callback in _callbacks(trainer):
+        monitor = getattr(callback, "monitor", None)
+        if isinstance(monitor, str) and getattr(callback, "strict", True):
+            yield type(callback).__name__, monitor
+
+
+def _unknown(trainer: pl.Trainer, callback: str, monitor: str, known: Collection[str]) -> ConfigError:
+    if not _logs(trainer) and monitor in metrics.training_tags([monitor.rpartition("/")[2]]):
+        return ConfigError(
+            f"{callback} monitors {monitor!r}, but trainer.log_every_n_steps is 0: give the number of steps between "
+            "log points, at which it is computed"
+        )
+    alike = [name for name in known if name.startswith(monitor[:3])]
+    hint = nearest(monitor, alike or [name for name in known if name.startswith("val")])
+    return ConfigError(f"{callback} monitors {monitor!r}, which the run does not log{hint}")

@@ -1,0 +1,148 @@
+"""Lightning's callbacks in a run: they monitor what the run logs, or are refused in one line; none ends in a traceback.
+
+python -m pytest tests/test_callbacks.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+
+from mtcl import ConfigError, MtclDataModule, MtclModule
+from mtcl.training import metrics
+from tests.conftest import Run, quiet_trainer
+
+Fit = Callable[..., Any]
+
+
+@pytest.fixture
+def fit(tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_command: Run) -> Fit:
+    """`mtcl fit` with callbacks, given as (name, arguments)."""
+
+    def run(*callbacks: tuple[str, dict[str, Any]], arguments: tuple[str, ...] = ("--no_base",), **trainer: Any) -> Any:
+        given = [{"class_path": f"lightning.pytorch.callbacks.{name}", "init_args": args} for name, args in callbacks]
+        config = {
+            "tasks": {"search": {}},
+            "model": {"encoder": {"name": str(tiny_model)}},
+            "data": {"root": str(demo_root), "max_length": 16, "batch_size": 8, "num_workers": 0},
+            "trainer": {"max_steps": 4, "val_check_interval": 2, "callbacks": given, **trainer},
+        }
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+        return mtcl_command("fit", "--config", "config.yaml", "--run_dir", "run", *arguments)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("EarlyStopping", {"monitor": "val/mean", "mode": "max"}),
+        ("EarlyStopping", {"monitor": "val_mrr/search", "mode": "max"}),
+        ("EarlyStopping", {"monitor": "train/loss"}),
+        ("EarlyStopping", {"monitor": "train_loss/search", "check_on_train_epoch_end": True}),
+        ("ModelCheckpoint", {"monitor": "train/loss", "every_n_train_steps": 1}),
+        ("LearningRateFinder", {"num_training_steps": 3}),
+        ("LearningRateMonitor", {"logging_interval": "step"}),
+        ("DeviceStatsMonitor", {"cpu_stats": False}),
+        ("TQDMProgressBar", {}),
+        ("RichProgressBar", {}),
+        ("Timer", {"duration": "00:01:00:00"}),
+    ],
+)
+def test_it_works(fit: Fit, name: str, arguments: dict[str, Any]) -> None:
+    done = fit((name, arguments))
+    assert done.returncode == 0, done.stderr
+    assert "step 4 of 4" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "told"),
+    [
+        ("EarlyStopping", {"monitor": "val/maen"}, "EarlyStopping monitors 'val/maen', which the run does not log; "),
+        ("EarlyStopping", {"monitor": "val/maen"}, "did you mean 'val/mean'?"),
+        ("EarlyStopping", {"monitor": "val_ndcg@10/serch"}, "did you mean 'val_ndcg@10/search'"),
+        ("EarlyStopping", {"monitor": "train/los"}, "did you mean 'train/loss'"),
+        ("ModelCheckpoint", {"monitor": "val_loss"}, "ModelCheckpoint monitors 'val_loss', which the run does not log"),
+        ("GradientAccumulationScheduler", {"scheduling": {0: 2}}, "set trainer.accumulate_grad_batches"),
+        ("StochasticWeightAveraging", {"swa_lrs": 0.1}, "set averaging, for example"),
+        ("BatchSizeFinder", {}, "set data.batch_size"),
+        ("BackboneFinetuning", {}, "trainer.callbacks has BackboneFinetuning, which mtcl does not support"),
+    ],
+)
+def test_it_is_refused_before_the_first_step(
+    fit: Fit, tmp_path: Path, name: str, arguments: dict[str, Any], told: str
+) -> None:
+    refused = fit((name, arguments))
+    assert refused.returncode == 2, refused.stderr
+    (line,) = [line for line in refused.stderr.splitlines() if line.startswith("mtcl:")]
+    assert told in line
+    assert "Traceback" not in refused.stderr
+    assert not list(tmp_path.glob("run/checkpoints/*"))
+
+
+def test_a_wrong_metric_of_a_right_task_is_found_with_the_base_or_at_the_first_validation(
+    fit: Fit, tmp_path: Path
+) -> None:
+    stop = ("EarlyStopping", {"monitor": "val_mmr/search"})
+    for arguments in ((), ("--no_base",)):
+        refused = fit(stop, arguments=arguments, log_every_n_steps=1)
+        assert refused.returncode == 2, refused.stderr
+        assert "did you mean 'val_mrr/search'" in refused.stderr
+        has_trained = bool(arguments)
+        assert list(tmp_path.glob("run/checkpoints/*")) == []
+        assert any("train/loss" in path.read_bytes().decode("latin-1") for path in tmp_path.glob("run/events*")) is (
+            has_trained
+        )
+
+
+def test_training_values_need_log_points(fit: Fit) -> None:
+    refused = fit(("EarlyStopping", {"monitor": "train/loss"}), log_every_n_steps=0)
+    assert refused.returncode == 2, refused.stderr
+    assert "EarlyStopping monitors 'train/loss', but trainer.log_every_n_steps is 0" in refused.stderr
+
+
+class Own(Callback):
+    """Logs a value of its own."""
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        trainer.callback_metrics["val_own"] = torch.tensor(1.0)
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        trainer.callback_metrics["val_own"] = torch.tensor(1.0)
+
+
+def _data(demo_root: Path, cache: Path) -> MtclDataModule:
+    return MtclDataModule(
+        str(demo_root),
+        {"search": {}},
+        batch_size=8,
+        max_length=16,
+        num_workers=0,
+        cache=str(cache),  # type: ignore[dict-item]
+    )
+
+
+def test_from_python(demo_root: Path, cache: Path, tiny_model: Path, tmp_path: Path) -> None:
+    """train/loss of the last steps is there; a callback of one's own may log what another monitors."""
+    module = MtclModule(encoder={"name": str(tiny_model)}, evaluate_base=False)  # type: ignore[arg-type]
+    stop = EarlyStopping("val_own", mode="max")
+    keep = ModelCheckpoint(tmp_path, monitor="train/loss", save_top_k=1)
+    options = {"max_steps": 6, "val_check_interval": 3, "log_every_n_steps": 4, "enable_checkpointing": True}
+    trainer = quiet_trainer(**options, callbacks=[Own(), stop, keep])
+    trainer.fit(module, _data(demo_root, cache))
+    found = trainer.callback_metrics
+    assert found["train/loss"] == pytest.approx(found["train_loss/search"])
+    assert {tag for tag in found if tag.startswith(("train", "throughput"))} >= {
+        metrics.TRAIN_LOSS,
+        "train_accuracy/search",
+    }
+    assert keep.best_model_score is not None
+    module = MtclModule(encoder={"name": str(tiny_model)}, evaluate_base=False)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="EarlyStopping monitors 'val_own', which the run does not log"):
+        quiet_trainer(**options, callbacks=[EarlyStopping("val_own")]).fit(module, _data(demo_root, cache))
