@@ -118,8 +118,8 @@ def test_a_run_with_prompts_is_compared_with_them_and_not_resumed_without(
     (tmp_path / "sitecustomize.py").write_text(
         "from mtcl.encoder.text_encoder import TextEncoder\n"
         "plain = TextEncoder.__call__\n"
-        "def kept(self, texts, length):\n    assert length == 9\n"
-        f"    open({str(seen)!r}, 'a').write('|'.join(texts))\n    return plain(self, texts, length)\n"
+        "def kept(self, texts, length, **more):\n    assert length == 9\n"
+        f"    open({str(seen)!r}, 'a').write('|'.join(texts))\n    return plain(self, texts, length, **more)\n"
         "TextEncoder.__call__ = kept\n"
     )
     done = mtcl_process("compare", "--config", "compare.yaml", "--out", "out", PYTHONPATH=str(tmp_path))

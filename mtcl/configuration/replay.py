@@ -91,7 +91,7 @@ def tasks_of(saved: SavedRun) -> dict[str, dict[str, Any]]:
         options.setdefault("batch_size", data.get("batch_size"))
         options["max_length"] = saved.lengths.get(name, saved.max_length)
         if name in saved.tasks_in_effect and name in saved.prompts:
-            options["prompt"] = saved.prompts[name]
+            options["prompt"] = saved.prompts[name].plain()
         found[name] = {key: value for key, value in options.items() if value is not None} | {"replay": True}
     if left_out:
         log.warning("not taken from the checkpoint: %s", ", ".join(left_out))
