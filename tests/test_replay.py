@@ -198,6 +198,23 @@ def test_the_options_that_the_start_had(joint: Path) -> None:
     assert type(as_objects["interest"].loss).__name__ == "PairBCE"
 
 
+def test_a_foreign_class_is_not_taken(
+    joint: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint is data here as well: only losses of mtcl with plain arguments."""
+    monkeypatch.setattr(logging.getLogger("mtcl"), "propagate", True)
+    saved = SavedRun.read(joint)
+    config = yaml.safe_load(saved.content["mtcl"]["config"])
+    config["tasks"]["search"]["loss"] = {"class_path": "evil.Evil"}
+    config["tasks"]["interest"]["loss"] = {"class_path": "mtcl.losses.InfoNCE", "init_args": {"margn": 1}}
+    saved.content["mtcl"]["config"] = yaml.safe_dump(config)
+    found = tasks_of(saved)
+    assert "loss" not in found["search"]
+    assert "loss" not in found["interest"]
+    assert "not taken from the checkpoint: tasks.interest.loss, tasks.search.loss" in caplog.text
+    assert set(found) == {"search", "interest", "storyline"}
+
+
 def test_replay_of_the_start_s_tasks(
     joint: Path, tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_command: Run
 ) -> None:
@@ -243,6 +260,12 @@ def test_replay_of_the_start_s_tasks(
     assert tested.returncode == 0, tested.stderr
     assert "test/replay_mean" in tested.stdout
     assert SavedRun.read(tmp_path / "whole").trained == {"hashtag", "search", "interest", "storyline"}
+    merged = mtcl_command("merge", "whole", str(joint), "--out", "merged")
+    assert merged.returncode == 0, merged.stderr
+    tested = mtcl_command("test", "--ckpt", "merged", "--no_base", "--data.root", str(demo_root))
+    assert tested.returncode == 0, tested.stderr
+    assert "replay_mean" not in tested.stdout, "a merged checkpoint is of no run that replays"
+    assert SavedRun.read(tmp_path / "merged").trained == {"hashtag", "search", "interest", "storyline"}
 
 
 def test_no_base_leaves_out_the_base_only(
