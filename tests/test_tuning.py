@@ -150,7 +150,7 @@ def test_cached_outputs_train_as_the_frozen_backbone_does(
     for cached in (True, False):
         module = module_of(tiny_model, encoder={"train": "head", "dim": 8})
         if not cached:
-            monkeypatch.setattr(module, "pooled_file", lambda store: None)
+            monkeypatch.setattr(module.vectors, "pooled_file", lambda store: None)
         data = data_of(demo_root)
         before = digest_of(module.encoder.backbone)
         trainer = fit(module, data, steps=5)
@@ -488,7 +488,7 @@ def test_a_head_of_another_size_starts_again(tiny_model: Path, demo_root: Path) 
         module = module_of(tiny_model, optimizer={"lr": 0.0, "head_lr": 0.0})
         module.start_from(SavedRun.read(path))
         fit(module, data_of(demo_root, tasks={"search": {"head": head}}), steps=1)
-        assert (module.starting_heads == []) == is_taken
+        assert (module.start.new_heads == []) == is_taken
         if is_taken:
             assert torch.equal(module.heads["search"].weight, SavedRun.read(path).state["heads.search.weight"])
         else:

@@ -216,7 +216,7 @@ class MtclDataModule(pl.LightningDataModule):
         """Open a stage's stores. Apart from training itself, training splits are needed only for a PCA or for the
         languages seen in training.
         """
-        starts_projection = self.module is not None and self.module.reads_training_texts
+        starts_projection = self.module is not None and self.module.start.reads_training_texts
         evaluation = "test" if stage in ("test", "predict") else "validation"
 
         def open_train(name: str) -> None:
@@ -380,8 +380,8 @@ class MtclDataModule(pl.LightningDataModule):
             TaskData(
                 self.store(name, "train"),
                 self.task_configs[name].hard_negatives,
-                None if module is None else module.teacher_file(name),
-                None if module is None else module.pooled_file(self.store(name, "train")),
+                None if module is None else module.vectors.teacher_file(name),
+                None if module is None else module.vectors.pooled_file(self.store(name, "train")),
             )
             for name in self.tasks
         ]

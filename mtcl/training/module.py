@@ -18,13 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import lightning.pytorch as pl
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mtcl.data.batch import StepBatch
 from mtcl.data.plan import stream_key
-from mtcl.data.store import TokenStore
 from mtcl.distributed import of_all_ranks, together, world
 from mtcl.encoder.adapt import freeze_unused
 from mtcl.encoder.checkpoint import SavedRun
@@ -32,20 +30,20 @@ from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
 from mtcl.encoder.heads import through
 from mtcl.encoder.reading import summary
-from mtcl.encoder.teacher import BASE, Teacher, vectors_file
-from mtcl.encoder.vector_file import pooled_file
 from mtcl.errors import ConfigError, at
-from mtcl.evaluation import Pool, Result, evaluate, primary_of
+from mtcl.evaluation import Result, primary_of
 from mtcl.evaluation.groups import check_installed
 from mtcl.losses import Loss, default_loss
 from mtcl.losses.gather import gather_views
-from mtcl.training import lightning_private, metrics, resume, start, trained
+from mtcl.training import lightning_private, metrics, resume, trained
 from mtcl.training.base_reference import BaseReference
 from mtcl.training.callback_checks import check_before_training
 from mtcl.training.metric_log import MetricLog
 from mtcl.training.optimizer import OptimizerConfig, build_optimizer, build_schedule
+from mtcl.training.start import Start
 from mtcl.training.task_config import TaskConfig
-from mtcl.types import IntArray, Kind, Ragged, from_mapping
+from mtcl.training.vectors import Vectors
+from mtcl.types import Kind, from_mapping
 from mtcl.weighting import Mean, Weighting
 
 if TYPE_CHECKING:
@@ -117,14 +115,8 @@ class MtclModule(pl.LightningModule):
         """The last evaluation's results, by task."""
         self.trained_before: set[str] = set()
         """Tasks that the weights were trained on before this run."""
-        self.has_new_projection = False
-        """Whether the run starts from a checkpoint whose projection has another size."""
-        self.starting_heads: list[str] = []
-        """Tasks whose heads start as the PCA of their training texts."""
-        self._start: SavedRun | None = None
-        self._has_begun = False
-        """Whether projections and heads have their first values, so that a later `trainer.test` leaves them alone."""
-        self._pooled_files: dict[Path, Path] = {}
+        self.start = Start(self)
+        self.vectors = Vectors(self)
 
     # Start of a run
 
@@ -152,24 +144,13 @@ class MtclModule(pl.LightningModule):
         Adapters that only the checkpoint has are added to its weights; a projection of another size starts again.
         Raises `ConfigError` if the checkpoint has a different encoder.
         """
-        self.has_new_projection = start.starts_new_projection(saved, self.encoder)
         if self.evaluate_base and saved.base_weights not in (None, self.base.weights):
             raise ConfigError(
                 f"model.encoder.name is {self.encoder_config.name!r}, but the checkpoint was trained from other "
                 "weights: give the encoder it was trained from, or --no_base"
             )
-        self._start, self.trained_before = saved, saved.trained
-        self._take_weights(saved)
-
-    def _take_weights(self, saved: SavedRun) -> None:
-        """Take the encoder's weights, and the loss parameters and heads of the tasks that both have."""
-        own, adapter = self.state_dict(), self.encoder_config.adapter
-        given = start.weights_for(saved, own, alpha=None if adapter is None else adapter.alpha)
-        wanted = {k: v for k, v in given.items() if k in own and not k.startswith("weighting.")}
-        if odd := [name for name, value in wanted.items() if value.shape != own[name].shape]:
-            raise saved.malformed(f"{odd[0]} is {tuple(wanted[odd[0]].shape)}, not {tuple(own[odd[0]].shape)}")
-        self.load_state_dict(wanted, strict=False)
-        self.starting_heads = [name for name in self.heads if f"heads.{name}.weight" not in wanted]
+        self.start.load(saved)
+        self.trained_before = saved.trained
 
     @property
     def data(self) -> MtclDataModule:
@@ -193,36 +174,13 @@ class MtclModule(pl.LightningModule):
         if world()[0] == 0:
             length, prompt = self.data.default_length, self.data.default_prompt
             log.info("%s", summary(self.encoder, self.encoder_config, max_length=length, prompt=prompt))
-        if not self._is_restored and not self._has_begun:
-            self.base.begin_with(self.encoder)
-        if self.reads_training_texts and world()[0] == 0:
-            start.start_projections(self)
-        self._has_begun = True
+        self.start.begin()
         if stage == "fit":
             trained.check(self)
             if world()[0] == 0:
                 log.info("%s", trained.summary(self))
         if any(True for head in (self.losses, self.weighting, self.heads) for _ in head.parameters()):
             lightning_private.allow_unused_parameters(self.trainer)
-
-    @property
-    def _is_restored(self) -> bool:
-        """Whether the weights come, or will come, from a checkpoint."""
-        return self._start is not None or self.trainer.ckpt_path is not None
-
-    @property
-    def starts_projection(self) -> bool:
-        """Whether the projection starts as the PCA of training texts."""
-        if self._has_begun:
-            return False
-        is_new = not self._is_restored or (self.has_new_projection and self.trainer.ckpt_path is None)
-        return self.encoder.projection is not None and self.encoder_config.projection == "pca" and is_new
-
-    @property
-    def reads_training_texts(self) -> bool:
-        """Whether a projection or head starts as the PCA of training texts; if so, their stores must be open."""
-        starts_heads = bool(self.starting_heads) and self.trainer.ckpt_path is None and not self._has_begun
-        return self.starts_projection or starts_heads
 
     def choose_losses(self, tasks: Mapping[str, TaskConfig], kinds: Mapping[str, Kind]) -> None:
         """Take a run's tasks, and each task's configured loss or the default one for its pairs.
@@ -255,10 +213,7 @@ class MtclModule(pl.LightningModule):
         self.weighting.start(list(tasks))
         self.task_configs = tasks
         self.metric_log = MetricLog(self, list(tasks))
-        self.starting_heads = list(self.heads)
-        if self._start is not None:
-            self._take_weights(self._start)
-            start.warn_of_left_out(self._start, self.heads.keys(), tasks)
+        self.start.take_weights()
 
     def _add_head(self, name: str, dim: int) -> None:
         if dim > self.encoder.dim:
@@ -298,64 +253,23 @@ class MtclModule(pl.LightningModule):
         schedule = build_schedule(self.optimizer_config, optimizer, total_steps=self.trainer.max_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def teacher_file(self, task: str) -> Path | None:
-        """The file of the teacher's vectors of a task's training texts, made if missing; None if the task's loss has no
-        teacher.
-        """
-        loss = cast("Loss", self.losses[task])
-        if loss.teacher is None:
-            return None
-        if loss.teacher == BASE:
-            teacher = Teacher(self.base.encoder(self.device))
-        else:
-            own = self.data.tokenizer.digest
-            teacher = Teacher.load(loss.teacher, like=self.encoder_config, own_tokenizer=own, device=self.device)
-        if loss.matches_teacher and teacher.encoder.dim != self.dim_of(task):
-            has_head = task in self.heads
-            advice = f"leave out tasks.{task}.head" if has_head else "set model.encoder.dim"
-            raise ConfigError(
-                f"tasks.{task}.loss: the teacher {loss.teacher!r} has {teacher.encoder.dim} dimensions, the "
-                f"{'head' if has_head else 'encoder'} {self.dim_of(task)}: {advice}, or use the teacher {BASE!r}"
-            )
-        precision = str(self.trainer.precision)
-
-        def embed(encoder: Encoder, tokens: Ragged) -> Tensor:
-            return self.embed(tokens, encoder)
-
-        return vectors_file(self.data.store(task, "train"), teacher, embed, precision=precision)
-
-    def pooled_file(self, store: TokenStore) -> Path | None:
-        """The file of the frozen backbone's pooled hidden states of a store's texts, made if missing; None if the
-        backbone trains.
-        """
-        if not self.encoder.is_frozen:
-            return None
-
-        def embed(tokens: Ragged) -> Tensor:
-            return self.embed(tokens, is_pooled=True)
-
-        if store.folder not in self._pooled_files:
-            precision = str(self.trainer.precision)
-            self._pooled_files[store.folder] = pooled_file(store, self.encoder, embed, precision=precision)
-        return self._pooled_files[store.folder]
-
     def on_train_start(self) -> None:
         self.metric_log.begin()
         for logger in self.trainer.loggers:
             if self.global_step == 0:
                 metrics.add_layout(logger, list(self.task_configs))
         pools = self.data.pools("validation")
-        is_base = self.global_step == 0 and self._start is None
+        is_base = self.global_step == 0 and self.start.saved is None
         results: dict[str, Result] = {}
         missing = [pool for pool in pools if pool.name not in self.base.figures]
         if missing and self.evaluate_base:
             encoder = self.encoder if is_base else self.base.encoder(self.device)
-            results |= {pool.name: self._evaluate(pool, encoder) for pool in missing}
+            results |= {pool.name: self.vectors.evaluate(pool, encoder) for pool in missing}
             self.base.figures |= primary_of(results)
             if is_base:
                 self.metric_log.show_at_start(results)
-        if self.global_step == 0 and self._start is not None and self.evaluate_start:
-            results = {pool.name: self._evaluate(pool, self.encoder) for pool in pools}
+        if self.global_step == 0 and self.start.saved is not None and self.evaluate_start:
+            results = {pool.name: self.vectors.evaluate(pool, self.encoder) for pool in pools}
             self.start_figures = primary_of(results)
             self.metric_log.show_at_start(results)
         known = self.metric_log.names_of(results) if len(results) == len(pools) else set()
@@ -451,40 +365,11 @@ class MtclModule(pl.LightningModule):
     def predict_step(self, batch: int, batch_idx: int) -> Tensor:
         """The embeddings (T, D) of all texts of a task's test split, in the order of its store."""
         pool = self.data.pools("test")[batch]
-        return self.embed(pool.store.tokens, task=pool.name)
+        return self.vectors.embed(pool.store.tokens, head=self.head_of(pool.name))
 
     def _evaluate_pool(self, split: str, number: int) -> None:
         pool = self.data.pools(split)[number]
-        self.results[pool.name] = self._evaluate(pool, self.encoder, self.head_of(pool.name))
-
-    def _evaluate(self, pool: Pool, encoder: Encoder, head: nn.Module | None = None) -> Result:
-        cached = None
-        if encoder is self.encoder and encoder.is_frozen and self.trainer.state.fn == "fit":
-            with together():
-                cached = self.pooled_file(pool.store)
-
-        def embed(texts: IntArray) -> Tensor:
-            if cached is None:
-                return through(head, self.embed(pool.store.tokens.take(texts), encoder))
-            pooled_TH = torch.from_numpy(np.load(cached, mmap_mode="r")[texts]).to(self.device)
-            with self.trainer.precision_plugin.forward_context(), torch.no_grad():
-                return through(head, self.encoder.finish(pooled_TH)).cpu()
-
-        dim = self.encoder.dim if head is None else self.dim_of(pool.name)
-        return evaluate(pool, embed, dims=[d for d in self.eval_dims if d < dim], groups=self.eval_groups)
-
-    def embed(
-        self, tokens: Ragged, encoder: Encoder | None = None, *, task: str | None = None, is_pooled: bool = False
-    ) -> Tensor:
-        """(T, D) unit vectors of tokenised texts, on the CPU, in the Trainer's precision; by `encoder` if given.
-
-        `task` applies the task's head. With `is_pooled`, (T, H) pooled hidden states instead.
-        """
-        size = self.encoder_config.chunk_size
-        with self.trainer.precision_plugin.forward_context():
-            found = (encoder or self.encoder).embed(tokens, tokens_per_chunk=size, is_pooled=is_pooled)
-            with torch.no_grad():
-                return through(None if task is None else self.head_of(task), found)
+        self.results[pool.name] = self.vectors.evaluate(pool, self.encoder, self.head_of(pool.name))
 
     @contextmanager
     def as_base(self) -> Iterator[None]:

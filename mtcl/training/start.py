@@ -31,6 +31,97 @@ OF_HEADS = (HEADS, "base_heads.")
 State = dict[str, Tensor]
 
 
+class Start:
+    """The start of a module's run. `saved` is the checkpoint that it starts from, None for the base encoder."""
+
+    def __init__(self, module: MtclModule) -> None:
+        self.module = module
+        self.saved: SavedRun | None = None
+        self.has_new_projection = False
+        """Whether the checkpoint's projection has another size than the module's."""
+        self.new_heads: list[str] = []
+        """Tasks whose heads the checkpoint does not have."""
+        self._has_begun = False
+        """Whether projections and heads have their first values, so that a later `trainer.test` leaves them alone."""
+
+    def load(self, saved: SavedRun) -> None:
+        """Start from a checkpoint. Raises `ConfigError` if it has a different encoder."""
+        self.has_new_projection = starts_new_projection(saved, self.module.encoder)
+        self.saved = saved
+        self.take_weights()
+
+    def take_weights(self) -> None:
+        """Take the checkpoint's encoder, and the loss parameters and heads of the tasks that both have."""
+        module, saved = self.module, self.saved
+        self.new_heads = list(module.heads)
+        if saved is None:
+            return
+        own, adapter = module.state_dict(), module.encoder_config.adapter
+        given = weights_for(saved, own, alpha=None if adapter is None else adapter.alpha)
+        wanted = {k: v for k, v in given.items() if k in own and not k.startswith("weighting.")}
+        if odd := [name for name, value in wanted.items() if value.shape != own[name].shape]:
+            raise saved.malformed(f"{odd[0]} is {tuple(wanted[odd[0]].shape)}, not {tuple(own[odd[0]].shape)}")
+        module.load_state_dict(wanted, strict=False)
+        self.new_heads = [name for name in module.heads if f"{HEADS}{name}.weight" not in wanted]
+        if module.task_configs:
+            warn_of_left_out(saved, module.heads.keys(), module.task_configs)
+
+    def begin(self) -> None:
+        """Give projection and heads their first values; called by all ranks, of which rank 0 computes them."""
+        module = self.module
+        if self.saved is None and module.trainer.ckpt_path is None and not self._has_begun:
+            module.base.begin_with(module.encoder)
+        if self.reads_training_texts and world()[0] == 0:
+            module.encoder.to(module.trainer.strategy.root_device)  # Lightning moves the module only after `setup`
+            if self.starts_projection:
+                self._start_projection()
+            for name in self.new_heads if self.starts_heads else ():
+                self._start_head(name)
+        self._has_begun = True
+
+    @property
+    def starts_projection(self) -> bool:
+        """Whether the projection starts as the PCA of training texts."""
+        module = self.module
+        if self._has_begun or module.encoder.projection is None or module.trainer.ckpt_path is not None:
+            return False
+        return module.encoder_config.projection == "pca" and (self.saved is None or self.has_new_projection)
+
+    @property
+    def starts_heads(self) -> bool:
+        """Whether tasks' heads start as the PCA of their training texts."""
+        return bool(self.new_heads) and self.module.trainer.ckpt_path is None and not self._has_begun
+
+    @property
+    def reads_training_texts(self) -> bool:
+        """Whether a projection or head starts as the PCA of training texts; if so, their stores must be open."""
+        return self.starts_projection or self.starts_heads
+
+    def _start_projection(self) -> None:
+        """After the start from a checkpoint, the base encoder's projection starts as the PCA of its own vectors."""
+        module, encoder = self.module, self.module.encoder
+        texts = module.data.sample(PCA_TEXTS)
+        encoder.init_projection_pca(module.vectors.embed(texts, encoder.without_projection()))
+        base = encoder
+        if self.has_new_projection:
+            log.info(
+                "model.encoder.dim is %d, another than the checkpoint's: the projection starts again, as the PCA of "
+                "its encoder's vectors of training texts",
+                encoder.dim,
+            )
+            base = module.base.encoder(module.trainer.strategy.root_device)
+            base.init_projection_pca(module.vectors.embed(texts, base.without_projection()))
+        module.base.begin_with(base)
+
+    def _start_head(self, name: str) -> None:
+        module = self.module
+        head, origin = module.heads[name], module.base_heads[name]
+        assert isinstance(head, nn.Linear)
+        start_as_pca(head, module.vectors.embed(module.data.sample(PCA_TEXTS, [name])))
+        log.info("the head of %s starts as the PCA of its training texts, to %d dimensions", name, head.out_features)
+        origin.load_state_dict(head.state_dict())
+
+
 def weights_for(saved: SavedRun, own: State, *, alpha: float | None) -> State:
     """A checkpoint's weights under the names of a module's state `own`, without projections and heads of another size.
 
@@ -96,31 +187,3 @@ def warn_of_left_out(saved: SavedRun, heads: Collection[str], tasks: Collection[
                 name,
                 head.out_features,
             )
-
-
-def start_projections(module: MtclModule) -> None:
-    """Start projection and heads that no checkpoint has, as the PCA of vectors of training texts; called by rank 0.
-
-    After the start from a checkpoint, the base encoder's projection also starts as the PCA of its own vectors.
-    """
-    module.encoder.to(module.trainer.strategy.root_device)  # Lightning moves the module only after `setup`
-    if module.starts_projection:
-        texts, encoder = module.data.sample(PCA_TEXTS), module.encoder
-        encoder.init_projection_pca(module.embed(texts, encoder.without_projection()))
-        if module.has_new_projection:
-            log.info(
-                "model.encoder.dim is %d, another than the checkpoint's: the projection starts again, as the PCA of "
-                "its encoder's vectors of training texts",
-                encoder.dim,
-            )
-            base = module.base.encoder(module.trainer.strategy.root_device)
-            base.init_projection_pca(module.embed(texts, base.without_projection()))
-            module.base.begin_with(base)
-        else:
-            module.base.begin_with(encoder)
-    for name in module.starting_heads if module.trainer.ckpt_path is None else ():
-        head, origin = module.heads[name], module.base_heads[name]
-        assert isinstance(head, nn.Linear)
-        start_as_pca(head, module.embed(module.data.sample(PCA_TEXTS, [name])))
-        log.info("the head of %s starts as the PCA of its training texts, to %d dimensions", name, head.out_features)
-        origin.load_state_dict(head.state_dict())

@@ -1,0 +1,111 @@
+"""Vectors of stored texts in a run: for evaluation, for a teacher, and pooled hidden states of a frozen backbone.
+
+All are computed in the Trainer's precision. The files are made once and kept next to the token stores.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mtcl.data.store import TokenStore
+from mtcl.distributed import together
+from mtcl.encoder.encoder import Encoder
+from mtcl.encoder.heads import through
+from mtcl.encoder.teacher import BASE, Teacher, vectors_file
+from mtcl.encoder.vector_file import pooled_file
+from mtcl.errors import ConfigError
+from mtcl.evaluation import Pool, Result, evaluate
+from mtcl.losses import Loss
+from mtcl.types import IntArray, Ragged
+
+if TYPE_CHECKING:
+    from mtcl.training.module import MtclModule
+
+
+class Vectors:
+    """The vectors of a module's run."""
+
+    def __init__(self, module: MtclModule) -> None:
+        self.module = module
+        self._pooled_files: dict[Path, Path] = {}
+
+    def embed(
+        self,
+        tokens: Ragged,
+        encoder: Encoder | None = None,
+        *,
+        head: nn.Module | None = None,
+        is_pooled: bool = False,
+    ) -> Tensor:
+        """(T, D) unit vectors of tokenised texts, on the CPU; by `encoder` if given, through `head` if given.
+
+        With `is_pooled`, (T, H) pooled hidden states instead.
+        """
+        encoder, size = encoder or self.module.encoder, self.module.encoder_config.chunk_size
+        with self.module.trainer.precision_plugin.forward_context(), torch.no_grad():
+            return through(head, encoder.embed(tokens, tokens_per_chunk=size, is_pooled=is_pooled))
+
+    def evaluate(self, pool: Pool, encoder: Encoder, head: nn.Module | None = None) -> Result:
+        """The result of a pool's evaluation. Call it on all ranks."""
+        module, cached = self.module, None
+        if encoder is module.encoder and encoder.is_frozen and module.trainer.state.fn == "fit":
+            with together():
+                cached = self.pooled_file(pool.store)
+
+        def embed(texts: IntArray) -> Tensor:
+            if cached is None:
+                return self.embed(pool.store.tokens.take(texts), encoder, head=head)
+            pooled_TH = torch.from_numpy(np.load(cached, mmap_mode="r")[texts]).to(module.device)
+            with module.trainer.precision_plugin.forward_context(), torch.no_grad():
+                return through(head, encoder.finish(pooled_TH)).cpu()
+
+        dim = module.encoder.dim if head is None else module.dim_of(pool.name)
+        return evaluate(pool, embed, dims=[d for d in module.eval_dims if d < dim], groups=module.eval_groups)
+
+    def teacher_file(self, task: str) -> Path | None:
+        """The file of the teacher's vectors of a task's training texts, made if missing; None if the task's loss has no
+        teacher.
+        """
+        module = self.module
+        loss = cast("Loss", module.losses[task])
+        if loss.teacher is None:
+            return None
+        if loss.teacher == BASE:
+            teacher = Teacher(module.base.encoder(module.device))
+        else:
+            own = module.data.tokenizer.digest
+            teacher = Teacher.load(loss.teacher, like=module.encoder_config, own_tokenizer=own, device=module.device)
+        if loss.matches_teacher and teacher.encoder.dim != module.dim_of(task):
+            has_head = task in module.heads
+            advice = f"leave out tasks.{task}.head" if has_head else "set model.encoder.dim"
+            raise ConfigError(
+                f"tasks.{task}.loss: the teacher {loss.teacher!r} has {teacher.encoder.dim} dimensions, the "
+                f"{'head' if has_head else 'encoder'} {module.dim_of(task)}: {advice}, or use the teacher {BASE!r}"
+            )
+
+        def embed(encoder: Encoder, tokens: Ragged) -> Tensor:
+            return self.embed(tokens, encoder)
+
+        precision = str(module.trainer.precision)
+        return vectors_file(module.data.store(task, "train"), teacher, embed, precision=precision)
+
+    def pooled_file(self, store: TokenStore) -> Path | None:
+        """The file of the frozen backbone's pooled hidden states of a store's texts, made if missing; None if the
+        backbone trains.
+        """
+        encoder = self.module.encoder
+        if not encoder.is_frozen:
+            return None
+
+        def embed(tokens: Ragged) -> Tensor:
+            return self.embed(tokens, is_pooled=True)
+
+        if store.folder not in self._pooled_files:
+            precision = str(self.module.trainer.precision)
+            self._pooled_files[store.folder] = pooled_file(store, encoder, embed, precision=precision)
+        return self._pooled_files[store.folder]
