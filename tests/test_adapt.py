@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from mtcl.data.packing import Packed, pack
-from mtcl.encoder.adapt import adapt, freeze_unused, leaves_of
+from mtcl.encoder.adapt import freeze_unused, leaves_of
 from mtcl.encoder.backbone import digest_of
 from mtcl.encoder.config import EncoderConfig, LoraConfig
 from mtcl.encoder.encoder import Encoder
@@ -61,7 +61,7 @@ def backbone(family: str) -> Any:
 def encoder_of(family: str, *, dim: int | None = None, attention: str = "eager", **options: Any) -> Encoder:
     encoder = Encoder(backbone(family), dim=dim).train()
     encoder.choose_attention(attention)
-    adapt(encoder, EncoderConfig(dim=dim, **options))
+    encoder.adapt(EncoderConfig(dim=dim, **options))
     return encoder
 
 
@@ -239,7 +239,7 @@ def test_a_backbone_that_mixes_types() -> None:
     model = backbone("Bert")
     model.embeddings.register_forward_hook(lambda module, given, found: found.float())
     with pytest.raises(ConfigError, match="frozen_dtype is bfloat16, which BertModel does not support"):
-        adapt(Encoder(model), EncoderConfig(train="none", frozen_dtype="bfloat16"))
+        Encoder(model).adapt(EncoderConfig(train="none", frozen_dtype="bfloat16"))
 
 
 @pytest.mark.parametrize(("train", "expected"), [("head", {"projection.weight", "projection.bias"}), ("none", set())])

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from mtcl import losses, weighting
+import mtcl.losses as losses
+import mtcl.weighting as weighting
 from mtcl.encoder.checkpoint import ANOTHER_MACHINE, SavedRun
 from mtcl.encoder.config import ATTENTIONS
 from mtcl.files import cache_folder, is_known_root

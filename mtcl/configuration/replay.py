@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from mtcl import losses
+import mtcl.losses as losses
 from mtcl.configuration import yaml_files
 from mtcl.configuration.from_checkpoint import TASK, plain_mixture, plain_tasks
 from mtcl.configuration.overrides import from_arguments, from_environment, on_top

@@ -11,35 +11,29 @@ from __future__ import annotations
 import importlib
 import logging
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mtcl.data.packing import pack
-from mtcl.encoder.backbone import digest_of
+from mtcl.data.packing import Packed, pack
 from mtcl.encoder.config import EncoderConfig, LoraConfig
 from mtcl.encoder.layers import Layers, layers_of
 from mtcl.errors import ConfigError
 from mtcl.types import Ragged
-
-if TYPE_CHECKING:
-    from mtcl.encoder.encoder import Encoder
 
 log = logging.getLogger("mtcl")
 EXPERT = "expert"
 """Part of the name of parameters that only some tokens use, in a mixture of experts."""
 
 
-def adapt(encoder: Encoder, config: EncoderConfig) -> None:
+def adapt(backbone: nn.Module, config: EncoderConfig) -> None:
     """Freeze parameters and inject adapters, as configured. Call it before the backbone is compiled.
 
     Raises `ConfigError` if the backbone does not have the layers that the configuration names.
     """
-    backbone = encoder.backbone
-    if config.adapter is not None or config.frozen_dtype != "float32":
-        encoder.base_digest = digest_of(backbone)
     if config.freeze_layers:
         layers = layers_of(backbone)
         _check_number(config.freeze_layers, layers)
@@ -52,12 +46,6 @@ def adapt(encoder: Encoder, config: EncoderConfig) -> None:
             parameter.data = parameter.data.to(getattr(torch, config.frozen_dtype))
     if config.adapter is not None:
         _inject(backbone, config.adapter, above=config.freeze_layers)
-    if config.train == "none":
-        encoder.requires_grad_(False)
-    encoder.is_frozen = config.is_frozen
-    encoder.train(encoder.training)
-    if config.frozen_dtype != "float32":
-        _check_runs(encoder, config.frozen_dtype)
 
 
 def _check_number(freeze_layers: int, layers: Layers) -> None:
@@ -68,14 +56,17 @@ def _check_number(freeze_layers: int, layers: Layers) -> None:
         )
 
 
-def _check_runs(encoder: Encoder, dtype: str) -> None:
-    """Raise `ConfigError` for a backbone whose code mixes types, for example with a table of positions in float32."""
+def check_runs(pooled: Callable[[Packed], Tensor], backbone: nn.Module, dtype: str) -> None:
+    """Raise `ConfigError` for a backbone whose code mixes types, for example with a table of positions in float32.
+
+    `pooled` gives the pooled states of packed texts.
+    """
     try:
         with torch.no_grad():
-            encoder.pooled(_two_texts(encoder))
+            pooled(_two_texts(backbone))
     except RuntimeError as error:
         raise ConfigError(
-            f"model.encoder.frozen_dtype is {dtype}, which {type(encoder.backbone).__name__} does not support "
+            f"model.encoder.frozen_dtype is {dtype}, which {type(backbone).__name__} does not support "
             f"({str(error).splitlines()[0]:.80}): give float32"
         ) from error
 
@@ -124,8 +115,9 @@ def _targets(backbone: nn.Module, lora: LoraConfig, *, above: int) -> list[str]:
     return found
 
 
-def freeze_unused(encoder: Encoder) -> list[str]:
-    """Freeze the backbone's parameters that no vector depends on, such as XLNet's `mask_emb`; returns their names.
+def freeze_unused(encoder: nn.Module) -> list[str]:
+    """Freeze the parameters of an `Encoder`'s backbone that no vector depends on, such as XLNet's `mask_emb`; returns
+    their names.
 
     They would never get a gradient, and a parameter without one silently stops DDP's averaging. The graph of a tiny
     forward pass leads to all parameters in use. Experts are left as they are, since other tokens may use them.
@@ -133,7 +125,7 @@ def freeze_unused(encoder: Encoder) -> list[str]:
     used = _used(encoder)
     if not used:
         return []
-    rows = {name: p for name, p in encoder.backbone.named_parameters() if p.requires_grad and EXPERT not in name}
+    rows = {name: p for name, p in _backbone_of(encoder).named_parameters() if p.requires_grad and EXPERT not in name}
     used_anywhere = {_shape_of_name(name) for name, p in rows.items() if id(p) in used}
     unused = [name for name, p in rows.items() if id(p) not in used and _shape_of_name(name) not in used_anywhere]
     for name in unused:
@@ -148,13 +140,13 @@ def _shape_of_name(name: str) -> str:
     return re.sub(r"\.\d+\.", ".#.", name)
 
 
-def _used(encoder: Encoder) -> set[int]:
+def _used(encoder: nn.Module) -> set[int]:
     """The ids of the parameters that the vectors of two short texts depend on."""
     was_training = encoder.training
     encoder.eval()
     try:
         with torch.enable_grad():
-            vectors_TD = encoder(_two_texts(encoder).to(next(encoder.parameters()).device))
+            vectors_TD = encoder(_two_texts(_backbone_of(encoder)).to(next(encoder.parameters()).device))
     except (TypeError, ValueError, RuntimeError, AttributeError, LookupError) as error:
         log.debug("no forward pass to find unused parameters: %s", error)
         return set()
@@ -163,8 +155,12 @@ def _used(encoder: Encoder) -> set[int]:
     return {id(leaf) for leaf in leaves_of(vectors_TD)}
 
 
-def _two_texts(encoder: Encoder) -> Any:
-    config: Any = encoder.backbone.config
+def _backbone_of(encoder: nn.Module) -> nn.Module:
+    return encoder.get_submodule("backbone")
+
+
+def _two_texts(backbone: nn.Module) -> Packed:
+    config: Any = backbone.config
     vocabulary, padding = int(config.vocab_size), getattr(config, "pad_token_id", None)
     ids = np.array([i for i in range(vocabulary // 2, vocabulary) if i != padding][:9])
     return pack(Ragged(np.array([0, 4, len(ids)]), ids), tokens_per_chunk=1024)

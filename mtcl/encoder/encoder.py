@@ -24,7 +24,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mtcl.data.packing import Chunk, Packed, pack
 from mtcl.encoder import unpadded
-from mtcl.encoder.adapt import adapt
+from mtcl.encoder.adapt import adapt, check_runs
 from mtcl.encoder.backbone import digest_of, hidden_size, load_backbone, num_positions
 from mtcl.encoder.config import EncoderConfig, Pooling
 from mtcl.encoder.declared import Declared
@@ -100,10 +100,22 @@ class Encoder(nn.Module):
         encoder.declared, encoder.token_types = declared, _token_types(backbone, declared, config)
         _check_sizes(encoder, config)
         encoder.choose_attention(config.attention)
-        adapt(encoder, config)
+        encoder.adapt(config)
         if config.compile:
             encoder.compile_backbone()
         return encoder
+
+    def adapt(self, config: EncoderConfig) -> None:
+        """Freeze parameters and inject adapters, as configured. Raises `ConfigError` if the backbone does not fit."""
+        if config.adapter is not None or config.frozen_dtype != "float32":
+            self.base_digest = digest_of(self.backbone)
+        adapt(self.backbone, config)
+        self.is_frozen = config.is_frozen
+        self.train(self.training)
+        if config.train == "none":
+            self.requires_grad_(False)
+        if config.frozen_dtype != "float32":
+            check_runs(self.pooled, self.backbone, config.frozen_dtype)
 
     def without_projection(self) -> Encoder:
         """An encoder with the same backbone, layers and options, but no projection."""

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from mtcl.data.tokenizer import Tokenizer
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.declared import Declared
 from mtcl.encoder.hub import resolve_model
 from mtcl.errors import ConfigError
-from mtcl.task.prompt import NO_PROMPT, Prompt, Side
-
-if TYPE_CHECKING:
-    from mtcl.encoder.encoder import Encoder
+from mtcl.task.prompt import Prompt, Side
 
 UNDECLARED = 512
 """The most tokens of a text for a model that declares no maximum length."""
@@ -50,26 +45,3 @@ def check_pooled(prompt: Prompt, declared: Declared) -> Prompt:
             "give no prompt, or another model"
         )
     return prompt
-
-
-def summary(encoder: Encoder, config: EncoderConfig, *, max_length: int, prompt: Prompt) -> str:
-    """One line: how the encoder is used, and beside each setting that was changed, what the model declares."""
-    declared = encoder.declared
-    has_layers = any(layer.kind != "Normalize" for layer in declared.layers)
-
-    def beside(now: object, before: object) -> str:
-        return "" if before is None or now == before else f" (declared: {before})"
-
-    def words(one: Prompt) -> str:
-        return f"{one.query!r} before queries, {one.document!r} before documents" if one.differs else repr(one.query)
-
-    parts = [
-        f"{encoder.pooling} pooling{beside(encoder.pooling, '+'.join(declared.pooling))}",
-        f"{encoder.dim} dimensions",
-        f"texts of up to {max_length} tokens{beside(max_length, declared.max_length)}",
-    ]
-    if has_layers:
-        parts.insert(1, "its own layers after it" if config.dense else "without its own layers after it")
-    if prompt != NO_PROMPT or declared.prompt != NO_PROMPT:
-        parts.append(f"prompt {words(prompt)}{beside(words(prompt), words(declared.prompt))}")
-    return f"encoder {config.name}: {', '.join(parts)}"

@@ -29,7 +29,6 @@ from mtcl.encoder.checkpoint import SavedRun
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
 from mtcl.encoder.heads import through
-from mtcl.encoder.reading import summary
 from mtcl.errors import ConfigError, at
 from mtcl.evaluation import Result, primary_of
 from mtcl.evaluation.groups import check_installed
@@ -172,8 +171,7 @@ class MtclModule(pl.LightningModule):
             self.encoder.check_length(name, self.data.length_of(name))
         resume.check_never_trained(self.trained_before, self.data.held_out)
         if world()[0] == 0:
-            length, prompt = self.data.default_length, self.data.default_prompt
-            log.info("%s", summary(self.encoder, self.encoder_config, max_length=length, prompt=prompt))
+            log.info("%s", trained.use_of_encoder(self))
         self.start.begin()
         if stage == "fit":
             trained.check(self)

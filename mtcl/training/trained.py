@@ -1,4 +1,4 @@
-"""What trains in a run: checked and counted before the first step."""
+"""What trains in a run, checked and counted before the first step, and how the encoder is used."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import nn
 from mtcl.encoder.layers import layers_of
 from mtcl.encoder.lora_state import A
 from mtcl.errors import ConfigError
+from mtcl.task.prompt import NO_PROMPT, Prompt
 from mtcl.weighting import GradientWeighting
 
 if TYPE_CHECKING:
@@ -55,6 +56,30 @@ def summary(module: MtclModule) -> str:
     own = [p for part in parts for p in part.parameters()]
     total = sum(p.numel() for p in own)
     return f"training {_words(sum(map(_count, parts)))} of {_words(total)} parameters ({', '.join(_parts(module))})"
+
+
+def use_of_encoder(module: MtclModule) -> str:
+    """One line: how the encoder is used, and beside each setting that was changed, what the model declares."""
+    encoder, config = module.encoder, module.encoder_config
+    declared, max_length, prompt = encoder.declared, module.data.default_length, module.data.default_prompt
+    has_layers = any(layer.kind != "Normalize" for layer in declared.layers)
+
+    def beside(now: object, before: object) -> str:
+        return "" if before is None or now == before else f" (declared: {before})"
+
+    def words(one: Prompt) -> str:
+        return f"{one.query!r} before queries, {one.document!r} before documents" if one.differs else repr(one.query)
+
+    parts = [
+        f"{encoder.pooling} pooling{beside(encoder.pooling, '+'.join(declared.pooling))}",
+        f"{encoder.dim} dimensions",
+        f"texts of up to {max_length} tokens{beside(max_length, declared.max_length)}",
+    ]
+    if has_layers:
+        parts.insert(1, "its own layers after it" if config.dense else "without its own layers after it")
+    if prompt != NO_PROMPT or declared.prompt != NO_PROMPT:
+        parts.append(f"prompt {words(prompt)}{beside(words(prompt), words(declared.prompt))}")
+    return f"encoder {config.name}: {', '.join(parts)}"
 
 
 def _parts(module: MtclModule) -> list[str]:
