@@ -261,3 +261,19 @@ def test_help_says_each_thing_once(arguments: list[str], key: str, mtcl_command:
     assert key in done.stdout
     assert done.stdout.count("usage:") == 1
     assert "Lightning Trainer" not in done.stdout
+
+
+def test_null_on_the_command_line_removes_a_task(
+    tmp_path: Path, tiny_model: Path, demo_root: Path, mtcl_command: Run
+) -> None:
+    (tmp_path / "c.yaml").write_text("tasks: {search: {}, interest: {}, hashtag: {}}\ndata: {batch_size: 4}\n")
+    run = ("fit", "--config", "c.yaml", "--data.root", str(demo_root), "--trainer.max_steps", "1")
+    model = ("--model.encoder.name", str(tiny_model), "--data.max_length", "16", "--data.num_workers", "0")
+    done = mtcl_command(
+        *run, *model, "--no_base", "--run_dir", "run", "--tasks.interest", "null", "--tasks.hashtag=null"
+    )
+    assert done.returncode == 0, done.stderr
+    assert list(yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["tasks"]) == ["search"]
+    wrong = mtcl_command(*run, *model, "--tasks.interests", "null")
+    assert wrong.returncode == 2
+    assert "--tasks.interests is null, but there is no such task to leave out; did you mean 'interest'" in wrong.stderr

@@ -47,17 +47,20 @@ def main(command: str, arguments: list[str]) -> int:
     quiet_libraries()
     allow_open_files()
     from mtcl.configuration.from_checkpoint import plain_config
+    from mtcl.configuration.overrides import removed_tasks
     from mtcl.configuration.replay import load_with_replay
     from mtcl.encoder.checkpoint import SavedRun
 
     checkpoint = find_checkpoint(options)
     saved = SavedRun.read(checkpoint, trust=options.trust_checkpoint) if checkpoint else None
+    rest, removed = removed_tasks(rest)
     run_dir = run_folder(options, command, checkpoint)
     try:
         if saved and options.init_from and options.config:
             merged = load_with_replay(options.config, rest, saved)
         else:
             merged = configuration.load(options.config, below=plain_config(saved) if saved else None)
+        merged = configuration.without_tasks(merged, removed)
         return carry_out(command, options, rest, config=merged, saved=saved, run_dir=run_dir)
     finally:
         if not options.run_dir:  # a folder that was created and not used

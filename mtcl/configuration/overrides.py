@@ -56,6 +56,20 @@ def from_arguments(arguments: list[str], keys: Section) -> list[Override]:
     return found
 
 
+def removed_tasks(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """A command line without `--tasks.NAME null`, and the names of the tasks that these options remove."""
+    rest, kept, removed = list(arguments), list[str](), list[str]()
+    while rest:
+        option, is_joined, text = rest[0].partition("=")
+        value = text if is_joined else "".join(rest[1:2])
+        if option.startswith("--tasks.") and option.count(".") == 1 and value == "null":
+            removed.append(option.removeprefix("--tasks."))
+            del rest[: 1 if is_joined else 2]
+        else:
+            kept.append(rest.pop(0))
+    return kept, removed
+
+
 def from_environment(environment: Mapping[str, str], prefix: str, keys: Section) -> list[Override]:
     """Keys set by variables such as `PREFIX_DATA__ROOT`. Raises `ConfigError` for a variable without such a key."""
     variables = {_variable(prefix, key): key for key in (*dict(full_names(keys)), *dict(set_by(keys)))}

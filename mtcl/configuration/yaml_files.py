@@ -6,6 +6,7 @@ task that a later file sets to null is removed.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,16 @@ def merge(below: dict[str, Any], above: dict[str, Any], *, path: tuple[str, ...]
         else:
             merged[key] = value
     return merged
+
+
+def without_tasks(config: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """The configuration without these tasks. Raises `ConfigError` for one that it does not have."""
+    tasks = dict(config.get("tasks") or {})
+    for name in names:
+        if name not in tasks:
+            raise ConfigError(f"--tasks.{name} is null, but there is no such task to leave out{nearest(name, tasks)}")
+        del tasks[name]
+    return {**config, "tasks": tasks} if "tasks" in config else config
 
 
 def _is_another_class(above: dict[str, Any], below: dict[str, Any]) -> bool:
