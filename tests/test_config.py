@@ -269,9 +269,8 @@ def test_null_on_the_command_line_removes_a_task(
     (tmp_path / "c.yaml").write_text("tasks: {search: {}, interest: {}, hashtag: {}}\ndata: {batch_size: 4}\n")
     run = ("fit", "--config", "c.yaml", "--data.root", str(demo_root), "--trainer.max_steps", "1")
     model = ("--model.encoder.name", str(tiny_model), "--data.max_length", "16", "--data.num_workers", "0")
-    done = mtcl_command(
-        *run, *model, "--no_base", "--run_dir", "run", "--tasks.interest", "null", "--tasks.hashtag=null"
-    )
+    left_out = ("--tasks.interest", "null", "--tasks.hashtag=null")
+    done = mtcl_command(*run, *model, "--no_base", "--run_dir", "run", *left_out)
     assert done.returncode == 0, done.stderr
     assert list(yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["tasks"]) == ["search"]
     wrong = mtcl_command(*run, *model, "--tasks.interests", "null")
