@@ -22,7 +22,7 @@ from mtcl.encoder.reading import tokenizer_of
 from mtcl.losses import Embedded, InfoNCE, Side, View
 from tests.benchmarks import encoders, workload
 from tests.benchmarks.encoders import encoder_of
-from tests.benchmarks.gpu_parts import PARTS
+from tests.benchmarks.gpu_parts import PARTS, fitting
 from tests.benchmarks.systems import (
     Setting,
     data_of,
@@ -104,6 +104,16 @@ def test_made_up_words_are_one_token_each(tmp_path: Path, monkeypatch: pytest.Mo
     assert len(words) > 30_000
     tokenizer = tokenizer_of(EncoderConfig(str(folder)))
     assert tokenizer([" ".join(words[:50])], 256).lengths().tolist() == [52]
+
+
+def test_the_batch_is_halved_until_memory_suffices(setting: Setting) -> None:
+    def run(one: Setting) -> dict[str, float]:
+        if one.batch > 2:
+            raise torch.OutOfMemoryError("no memory")
+        return {"pairs": 1.0}
+
+    found, used = fitting(run, setting)
+    assert (found, used.batch) == ({"pairs": 1.0}, 2)
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,8 @@ from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
 
+import torch
+
 from mtcl.encoder.config import DEFAULT_MODEL
 from mtcl.encoder.hub import resolve_model
 from mtcl.errors import ConfigError
@@ -72,7 +74,11 @@ def encoder_of(folder: Path, name: str) -> str:
         written = folder / f"{name}.{os.getpid()}"  # renamed when complete: a time limit may end this process
         _write_tokenizer(written)
         num_words = len((written / "vocab.txt").read_text(encoding="utf-8").split("\n"))
-        SHAPES[name].backbone(num_words).bfloat16().save_pretrained(written)
+        with torch.device("cuda" if torch.cuda.is_available() else "cpu"):  # random numbers for 0.5 billion weights
+            backbone = SHAPES[name].backbone(num_words)
+        if is_decoder(name):  # it is trained through adapters, with its own weights in bfloat16
+            backbone = backbone.bfloat16()
+        backbone.save_pretrained(written)
         written.rename(wanted)
     return str(wanted)
 

@@ -8,10 +8,10 @@
 # to 480 s; the order is by importance. Exit code 1 if a part failed.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
-declare -A limits=([machine]=40 [mfu]=150 [attention]=70 [loader]=45 [syncs]=40 [peer]=65 [ddp]=45 [losses]=25)
+declare -A limits=([machine]=40 [mfu]=145 [attention]=70 [loader]=45 [syncs]=45 [peer]=65 [ddp]=45 [losses]=25)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false PYTHONWARNINGS=ignore
+export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false PYTHONWARNINGS=ignore PYTHONUNBUFFERED=1
 options=(--work "$work" --encoders ${ENCODERS:-minilm base qwen3} --chunks ${CHUNKS:-8192 32768 65536})
 failed=0
 for part in ${PARTS:-machine mfu attention loader syncs peer ddp losses}; do

@@ -17,7 +17,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 import torch.distributed as dist
 from lightning.pytorch.profilers import Profiler
@@ -36,7 +37,7 @@ from mtcl.distributed import _Gather, sum_of_own_rows
 from mtcl.encoder.hub import resolve_model
 from mtcl.encoder.unpadded import has_flash
 from tests.benchmarks import systems, workload
-from tests.benchmarks.encoders import encoder_of, is_decoder
+from tests.benchmarks.encoders import encoder_of, installed_minilm, is_decoder
 from tests.benchmarks.systems import Setting
 from tests.benchmarks.throughput import peak_flops
 
@@ -49,6 +50,8 @@ SYNCS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize
 """Calls of CUDA in which the host waits for the device."""
 READS = ("aten::item", "aten::_local_scalar_dense", "aten::nonzero")
 """Operations that read from the device if their tensor is there; on a CPU tensor they cost nothing."""
+OPERATIONS = ("aten::", "autograd::", "Optimizer")
+"""How the names of operations begin that show where an event belongs."""
 MOST_HALVINGS = 3
 LOSS_TOLERANCE = 1e-2
 
@@ -158,6 +161,7 @@ def machine(part: Part) -> None:
     size = 8192 if is_gpu else 256
     part.row(["device"], _device, is_gpu)
     part.row(["CPU cores"], lambda: [len(os.sched_getaffinity(0))])
+    part.row(["MiniLM's weights"], lambda: ["random" if installed_minilm() is None else "its own"])
     for name in PACKAGES:
         part.row([name], _version, name)
     part.row([f"bf16 product of {size} x {size}, TFLOP/s"], _product_rate, size, part.options.accelerator)
@@ -196,7 +200,7 @@ def mfu(part: Part) -> None:
     for encoder in part.options.encoders:
         if part.without_peft(encoder):
             continue
-        setting = part.setting(encoder)
+        setting = part.setting(encoder, steps=2 * part.options.steps)
         ways = [replace(setting, dropout=0.0), setting]
         if is_decoder(encoder):  # it has no dropout, and activations that fill the memory
             checkpointed = replace(setting, batch=part.options.batch // 2, activation_checkpointing=True)
@@ -239,12 +243,13 @@ def _both_attentions(setting: Setting) -> list[str]:
 def loader(part: Part) -> None:
     """Loader: the share of a step in which the training process waits for the next batch.
 
-    The device is waited for after each step, so this is time in which it has no work.
+    The device is waited for after each step, so this is time in which it has no work. Workers have up to two batches
+    each in store when timing starts, so it takes three times the steps.
     """
     part.head("encoder", "workers", "ms per step", "ms of waiting", "share", "slowest wait, ms", "pairs/s")
     for encoder in part.bidirectional():
         for workers in (1, 4):
-            setting = part.setting(encoder, num_workers=workers)
+            setting = part.setting(encoder, num_workers=workers, steps=3 * part.options.steps)
             part.row([encoder, workers], _waiting, setting)
 
 
@@ -297,15 +302,15 @@ def syncs(part: Part) -> None:
     setting = part.setting(encoder, dropout=0.0, steps=min(5, part.options.steps))
     window = Window(setting)
     systems.fit(setting, window)
-    events = [event for event in window.profiler.events() if event.name in (*SYNCS, *READS)]
+    events = Events(window.profiler)
+    of_name = Counter(events.names)
     part.head(f"event ({encoder})", f"in {setting.steps} steps", "per step")
     for name in (*SYNCS, *READS):
-        number = sum(event.name == name for event in events)
-        print(markdown_row([f"`{name}`", number, f"{number / setting.steps:.1f}"]))
+        print(markdown_row([f"`{name}`", of_name[name], f"{of_name[name] / setting.steps:.1f}"]))
     print()
     wanted = SYNCS if part.options.accelerator == "gpu" else READS[:1]
     part.head("times", "event", "where (innermost first)")
-    where = Counter((event.name, place_of(event)) for event in events if event.name in wanted)
+    where = Counter((name, events.place(n)) for n, name in enumerate(events.names) if name in wanted)
     for (name, place), number in where.most_common(12):
         print(markdown_row([number, f"`{name}`", place]), flush=True)
 
@@ -328,19 +333,28 @@ class Window(pl.Callback):
             self.profiler.stop()
 
 
-def place_of(event: Any) -> str:
-    """The operations above an event, and the innermost lines of Python files; three at most of each."""
-    parents = list(_parents(event))
-    frames: list[str] = next((one.stack for one in (event, *parents) if one.stack), [])
-    lines = [frame.rpartition("/site-packages/")[2] for frame in frames if ".py(" in frame]
-    own = [line.rpartition("/mtcl/")[2] for line in lines if "mtcl/" in line][:2]
-    operations = [one.name for one in parents if one.name.startswith(("aten::", "autograd::", "Optimizer"))]
-    return " < ".join([*operations[:3], *dict.fromkeys([*lines[:3], *own])]) or "no stack"
+class Events:
+    """The raw events of a profile: `profile.events()` takes a minute to make a tree of them."""
 
+    def __init__(self, profiler: Any) -> None:
+        self.raw = profiler.profiler.kineto_results.events()
+        self.names = [event.name() for event in self.raw]
+        self.begins = np.array([event.start_ns() for event in self.raw])
+        self.ends = np.array([event.end_ns() for event in self.raw])
+        self.threads = np.array([event.start_thread_id() % 2**63 for event in self.raw])
 
-def _parents(event: Any) -> Iterator[Any]:
-    while (event := event.cpu_parent) is not None:
-        yield event
+    def place(self, number: int) -> str:
+        """The operations around an event, and the innermost lines of Python files; a few of each."""
+        is_around = (self.begins <= self.begins[number]) & (self.ends >= self.ends[number])
+        around = np.flatnonzero(is_around & (self.threads == self.threads[number]))
+        if len(around) == 1:  # a call of CUDA may have no thread, or another numbering
+            around = np.flatnonzero(is_around)
+        inside_out = [int(n) for n in around[np.argsort((self.ends - self.begins)[around], kind="stable")]]
+        frames: list[str] = next((stack for n in (number, *inside_out) if (stack := self.raw[n].stack())), [])
+        lines = [frame.rpartition("/site-packages/")[2] for frame in frames if ".py(" in frame]
+        own = [line for line in lines if "mtcl/" in line]
+        operations = [self.names[n] for n in inside_out if n != number and self.names[n].startswith(OPERATIONS)]
+        return " < ".join(dict.fromkeys([*operations[:3], *lines[:3], *own[:2]])) or "no stack"
 
 
 def peer(part: Part) -> None:
