@@ -1,16 +1,30 @@
 #!/usr/bin/env bash
-# Model FLOP utilisation on a GPU and the ratio to sentence-transformers, for MiniLM and a BERT of base size, in bf16;
-# `unpadded` takes flash attention's kernels where flash_attn is installed.
-#   tests/benchmarks/gpu.sh                                                       the goals are 45 % and 3
-#   ENCODERS=tiny CHUNKS=256 tests/benchmarks/gpu.sh --accelerator cpu --batch 4 --steps 1 --rounds 1    tries itself out
-set -euo pipefail
+# What a first session on a GPU should find out, as a Markdown report, in at most 8 minutes on an H100.
+#   tests/benchmarks/gpu.sh | tee report.md                         the goals are 45 % of the peak and a ratio of 3
+#   PARTS="mfu loader" tests/benchmarks/gpu.sh --steps 20           some parts; options of gpu_parts.py go to each
+#   ENCODERS="tiny tiny_qwen3" CHUNKS=256 tests/benchmarks/gpu.sh --accelerator cpu --batch 4 --steps 1 --warmup 1 \
+#     --rounds 1                                                    tries itself out on a CPU
+# Each part has its own time limit, in seconds below, so a part that fails or hangs costs no other one. The limits add up
+# to 480 s; the order is by importance. Exit code 1 if a part failed.
+set -uo pipefail
 cd "$(dirname "$0")/../.."
-for encoder in ${ENCODERS:-minilm base}; do
-  for tokens in ${CHUNKS:-8192 32768 65536}; do
-    for attention in ${ATTENTION:-sdpa unpadded}; do
-      echo "encoder $encoder, chunks of $tokens tokens, attention $attention"
-      "${PYTHON:-python}" -m tests.benchmarks.throughput --accelerator gpu --batch 256 --steps 10 --attention "$attention" \
-        --precision bf16-mixed --dropout shipped 0 --encoder "$encoder" --tokens_per_chunk "$tokens" "$@"
-    done
-  done
+declare -A limits=([machine]=40 [mfu]=145 [attention]=70 [loader]=45 [syncs]=45 [peer]=65 [ddp]=45 [losses]=25)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false PYTHONWARNINGS=ignore PYTHONUNBUFFERED=1
+options=(--work "$work" --encoders ${ENCODERS:-minilm base qwen3} --chunks ${CHUNKS:-8192 32768 65536})
+failed=0
+for part in ${PARTS:-machine mfu attention loader syncs peer ddp losses}; do
+  SECONDS=0
+  limit=${limits[$part]:-60}
+  timeout --kill-after=5 "$limit" "${PYTHON:-python}" -m tests.benchmarks.gpu_parts "$part" "${options[@]}" \
+    "$@" 2>"$work/errors"
+  code=$?
+  printf '\n%s: %d s of at most %d\n' "$part" "$SECONDS" "$limit"
+  if [ "$code" -ne 0 ]; then
+    failed=1
+    [ "$code" -eq 124 ] || [ "$code" -eq 137 ] && why="stopped at its time limit" || why="failed with exit code $code"
+    printf '\n**%s %s**; the end of its error output:\n\n```\n%s\n```\n' "$part" "$why" "$(tail -n 25 "$work/errors")"
+  fi
 done
+exit "$failed"

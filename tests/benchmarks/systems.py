@@ -15,9 +15,12 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from mtcl.encoder.config import Pooling
 
 WARMUP = 1
 """Steps of all tasks before timing starts."""
@@ -42,6 +45,23 @@ class Setting:
     tokens_per_chunk: int | None = None
     clock: str = "perf_counter"
     attention: str = "auto"
+    warmup: int = WARMUP
+    num_workers: int = 1
+    strategy: str = "auto"
+    pooling: Pooling | None = None
+    train: Literal["all", "lora"] = "all"
+    frozen_dtype: Literal["float32", "bfloat16"] = "float32"
+    activation_checkpointing: bool = False
+
+    @property
+    def num_steps(self) -> int:
+        """Steps with those before timing starts."""
+        return self.warmup + self.steps
+
+    @property
+    def num_pairs(self) -> int:
+        """Pairs of the timed steps."""
+        return self.steps * self.batch * self.ranks * len(self.tasks)
 
     def now(self) -> float:
         """Seconds on the clock of `time` with this name: on a shared machine process_time, with one thread."""
@@ -76,6 +96,7 @@ def data_of(setting: Setting) -> Any:
         batch_size=setting.batch * setting.ranks,
         max_length=setting.max_length,
         alpha=0.0,
+        num_workers=setting.num_workers,
         cache=f"{setting.folder}/cache",
     )
     data.setup("fit")
@@ -94,7 +115,69 @@ def encoder_config(setting: Setting) -> Any:
     from mtcl.encoder.config import EncoderConfig
 
     size = {} if setting.tokens_per_chunk is None else {"tokens_per_chunk": setting.tokens_per_chunk}
-    return EncoderConfig(name=setting.encoder, dropout=setting.dropout, attention=setting.attention, **size)
+    return EncoderConfig(
+        name=setting.encoder,
+        dropout=setting.dropout,
+        attention=setting.attention,
+        pooling=setting.pooling,
+        train=setting.train,
+        frozen_dtype=setting.frozen_dtype,
+        **size,
+    )
+
+
+class Clock:
+    """Times of the ends of steps, of which `per_step` train all tasks once.
+
+    It waits for the device only at the start and the end of what is timed, because a device that is waited for in each
+    step has no work queued.
+    """
+
+    def __init__(self, setting: Setting, *, per_step: int = 1) -> None:
+        self.setting = setting
+        self.first, self.last = setting.warmup * per_step, setting.num_steps * per_step
+        self.times: list[float] = []
+
+    def step(self, device: Any) -> None:
+        """Call it after each optimizer step."""
+        if len(self.times) + 1 in (self.first, self.last):
+            synchronize(device)
+        self.times.append(self.setting.now())
+
+    @property
+    def seconds(self) -> float:
+        """Of the timed steps."""
+        return self.times[self.last - 1] - self.times[self.first - 1]
+
+
+def fit(setting: Setting, *callbacks: Any, **options: Any) -> tuple[Any, Any]:
+    """The module and the data after training by Lightning; `options` of its Trainer."""
+    import lightning.pytorch as pl
+
+    from mtcl.training.module import MtclModule
+
+    data = data_of(setting)
+    module = MtclModule(
+        encoder=encoder_config(setting),
+        evaluate_base=False,
+        activation_checkpointing=setting.activation_checkpointing,
+    )
+    chosen: dict[str, Any] = {
+        "max_steps": setting.num_steps,
+        "precision": setting.precision,
+        "accelerator": setting.accelerator,
+        "devices": setting.ranks,
+        "strategy": "ddp" if setting.ranks > 1 else setting.strategy,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "gradient_clip_val": 1.0,
+        "use_distributed_sampler": False,
+        "limit_val_batches": 0,
+    }
+    pl.Trainer(**chosen | options, callbacks=list(callbacks)).fit(module, data)
+    return module, data
 
 
 def mtcl(setting: Setting) -> dict[str, float]:
@@ -102,40 +185,21 @@ def mtcl(setting: Setting) -> dict[str, float]:
     import lightning.pytorch as pl
     import torch
 
-    from mtcl.training.module import MtclModule
+    clock = Clock(setting)
 
-    clock: list[float] = []
-
-    class Clock(pl.Callback):
+    class Ends(pl.Callback):
         def on_train_batch_end(self, trainer: pl.Trainer, *arguments: Any) -> None:
-            synchronize(trainer.strategy.root_device)
-            clock.append(setting.now())
+            clock.step(trainer.strategy.root_device)
 
-    data = data_of(setting)
-    module = MtclModule(encoder=encoder_config(setting), evaluate_base=False)
-    trainer = pl.Trainer(
-        max_steps=WARMUP + setting.steps,
-        precision=setting.precision,  # type: ignore[arg-type]
-        accelerator=setting.accelerator,
-        devices=setting.ranks,
-        strategy="ddp" if setting.ranks > 1 else "auto",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        gradient_clip_val=1.0,
-        use_distributed_sampler=False,
-        limit_val_batches=0,
-        callbacks=[Clock()],
-    )
-    trainer.fit(module, data)
-    seconds = clock[-1] - clock[WARMUP - 1]
+    module, data = fit(setting, Ends())
     flops = 0.0
     if setting.ranks == 1:
         steps = steps_of(data)
-        flops = sum(model_flops(module.encoder, steps[WARMUP + i].texts) for i in range(setting.steps)) / seconds
+        per_token = flops_per_token(module.encoder)
+        timed = range(setting.warmup, setting.num_steps)
+        flops = sum(model_flops(module.encoder, steps[n].texts, per_token=per_token) for n in timed) / clock.seconds
     torch.cuda.empty_cache()
-    return {"pairs": setting.steps * setting.batch * setting.ranks * len(setting.tasks) / seconds, "flops": flops}
+    return {"pairs": setting.num_pairs / clock.seconds, "flops": flops}
 
 
 def bare(setting: Setting) -> dict[str, float]:
@@ -147,21 +211,24 @@ def bare(setting: Setting) -> dict[str, float]:
     device = torch.device("cuda" if setting.accelerator == "gpu" else "cpu")
     data = data_of(setting)
     steps = steps_of(data)
-    batches = [steps[number] for number in range(WARMUP + setting.steps)]
+    batches = [steps[number] for number in range(setting.num_steps)]
     encoder = Encoder.load(encoder_config(setting)).to(device)
-    optimizer = torch.optim.AdamW(encoder.parameters(), lr=1e-6, fused=True)
-    clock: list[float] = []
+    encoder.activation_checkpointing = setting.activation_checkpointing
+    trained = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-6, fused=True)
+    clock = Clock(setting)
     for batch in batches:
         texts = batch.texts.to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=setting.precision == "bf16-mixed"):
             loss = encoder(texts)[:, 0].sum()
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
-        synchronize(device)
-        clock.append(setting.now())
-    return {"pairs": setting.steps * setting.batch * len(setting.tasks) / (clock[-1] - clock[WARMUP - 1])}
+        clock.step(device)
+    per_token = flops_per_token(encoder)
+    flops = sum(model_flops(encoder, batch.texts, per_token=per_token) for batch in batches[setting.warmup :])
+    return {"pairs": setting.num_pairs / clock.seconds, "flops": flops / clock.seconds}
 
 
 def sentence_transformers(setting: Setting) -> dict[str, float]:
@@ -175,15 +242,14 @@ def sentence_transformers(setting: Setting) -> dict[str, float]:
     from sentence_transformers.losses import MultipleNegativesRankingLoss
     from transformers import TrainerCallback
 
-    clock: list[float] = []
+    clock = Clock(setting, per_step=len(setting.tasks))
 
-    class Clock(TrainerCallback):  # type: ignore[misc]
+    class Ends(TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, *arguments: Any, **options: Any) -> None:
-            synchronize(model.device)
-            clock.append(setting.now())
+            clock.step(model.device)
 
     model = peer(setting)
-    count = WARMUP + setting.steps
+    count = setting.num_steps
     train = {name: datasets.Dataset.from_dict(texts) for name, texts in pairs_of_steps(setting, count).items()}
     arguments = SentenceTransformerTrainingArguments(
         output_dir=f"{setting.folder}/peer",
@@ -192,7 +258,7 @@ def sentence_transformers(setting: Setting) -> dict[str, float]:
         multi_dataset_batch_sampler="round_robin",
         bf16=setting.precision == "bf16-mixed",
         use_cpu=setting.accelerator == "cpu",
-        dataloader_num_workers=1,
+        dataloader_num_workers=setting.num_workers,
         save_strategy="no",
         logging_strategy="no",
         report_to=[],
@@ -200,10 +266,9 @@ def sentence_transformers(setting: Setting) -> dict[str, float]:
         max_grad_norm=1.0,
     )
     loss = MultipleNegativesRankingLoss(model, scale=20.0)
-    SentenceTransformerTrainer(model, arguments, train_dataset=train, loss=loss, callbacks=[Clock()]).train()
-    seconds = clock[-1] - clock[WARMUP * len(setting.tasks) - 1]
+    SentenceTransformerTrainer(model, arguments, train_dataset=train, loss=loss, callbacks=[Ends()]).train()
     torch.cuda.empty_cache()
-    return {"pairs": setting.steps * setting.batch * len(setting.tasks) / seconds}
+    return {"pairs": setting.num_pairs / clock.seconds}
 
 
 def peer(setting: Setting) -> Any:
@@ -238,16 +303,48 @@ def pairs_of_steps(setting: Setting, count: int) -> dict[str, dict[str, list[str
     return found
 
 
-def model_flops(encoder: Any, texts: Any) -> float:
+def model_flops(encoder: Any, texts: Any, *, per_token: float | None = None) -> float:
     """FLOP of forward and backward for the texts, without padding and recomputation.
 
-    6 per matrix weight and token, and 12 x hidden size per layer and pair of tokens of a text (arXiv 2204.02311).
+    `flops_per_token` for the linear layers, and 12 x width of the heads per layer and pair of tokens of a text
+    (arXiv 2204.02311, which counts all pairs of a decoder's tokens too).
     """
     lengths = np.concatenate([chunk.mask.sum(dim=1).numpy() for chunk in texts.chunks]).astype(float)
     settings = encoder.backbone.config
-    weights = sum(p.numel() for name, p in encoder.named_parameters() if p.dim() == 2 and "embeddings" not in name)
-    attention = 12 * settings.num_hidden_layers * settings.hidden_size
-    return float(6 * weights * lengths.sum() + attention * (lengths**2).sum())
+    heads = settings.num_attention_heads
+    width = heads * (getattr(settings, "head_dim", None) or settings.hidden_size // heads)
+    linear = flops_per_token(encoder) if per_token is None else per_token
+    return float(linear * lengths.sum() + 12 * settings.num_hidden_layers * width * (lengths**2).sum())
+
+
+def flops_per_token(encoder: Any) -> float:
+    """FLOP of forward and backward of the backbone's linear layers for one token, without recomputation.
+
+    2 per weight in the forward pass, 2 for the gradient of the input where anything below trains, 2 for that of the
+    weight where it trains: 6 if all trains, 4 for frozen weights between adapters. A tiny forward pass shows which.
+    """
+    import torch
+
+    from mtcl.data.packing import pack
+    from mtcl.types import Ragged
+
+    found: list[int] = []
+
+    def count(layer: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        found.append(2 * layer.weight.numel() * (1 + inputs[0].requires_grad + layer.weight.requires_grad))
+
+    linear = [module for module in encoder.backbone.modules() if isinstance(module, torch.nn.Linear)]
+    hooks = [layer.register_forward_hook(count) for layer in linear]
+    was_checkpointing, encoder.activation_checkpointing = encoder.activation_checkpointing, False
+    last = encoder.backbone.config.vocab_size
+    some = pack(Ragged(np.array([0, 4]), np.arange(last - 4, last)), tokens_per_chunk=1024)
+    device = next(encoder.parameters()).device
+    with torch.enable_grad(), torch.autocast(device.type, torch.bfloat16):
+        encoder.pooled(some.to(device))
+    encoder.activation_checkpointing = was_checkpointing
+    for hook in hooks:
+        hook.remove()
+    return float(sum(found))
 
 
 def synchronize(device: Any) -> None:

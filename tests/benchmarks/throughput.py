@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import statistics
 import tempfile
 from dataclasses import replace
@@ -21,12 +20,12 @@ from pathlib import Path
 import yaml
 
 from mtcl.console import markdown_head, markdown_row
+from mtcl.encoder.hub import resolve_model
 from tests.benchmarks import workload
+from tests.benchmarks.encoders import encoder_of
 from tests.benchmarks.systems import SYSTEMS, WARMUP, Setting, measure
 
 ROOT = Path(__file__).resolve().parents[2]
-SIZES = {"base": (12, 768), "tiny": (2, 32)}
-"""Layers and dimensions of the encoders with random weights."""
 PEAK_TFLOPS = {"H200": 989.0, "H100": 989.0, "A100": 312.0, "L40S": 362.0, "A10": 125.0, "L4": 121.0}
 """Peak dense bf16 rates from the data sheets (SXM)."""
 HEAD = [
@@ -72,13 +71,7 @@ def peak_flops(accelerator: str) -> float | None:
 
 def prepare(folder: Path, options: argparse.Namespace) -> Setting:
     """The texts and the encoder for `options`."""
-    from mtcl.encoder.config import DEFAULT_MODEL
-    from mtcl.encoder.hub import resolve_model
-
-    minilm = resolve_model(DEFAULT_MODEL)
-    encoder = (
-        DEFAULT_MODEL if options.encoder == "minilm" else random_encoder(folder / "encoder", minilm, options.encoder)
-    )
+    encoder = encoder_of(folder, options.encoder)
     common = {"folder": str(folder), "encoder": encoder, "steps": options.steps, "accelerator": options.accelerator}
     common |= {"batch": options.batch, "tokens_per_chunk": options.tokens_per_chunk, "clock": options.clock}
     common["attention"] = options.attention
@@ -92,21 +85,8 @@ def prepare(folder: Path, options: argparse.Namespace) -> Setting:
             **common,
         )
     pairs = options.batch * (WARMUP + options.steps)
-    workload.write(folder, pairs=pairs, vocabulary=workload.vocabulary_of(minilm))
+    workload.write(folder, pairs=pairs, vocabulary=workload.vocabulary_of(resolve_model(encoder)))
     return Setting(root=str(folder / "data"), tasks_dir=str(folder / "tasks"), tasks=workload.TASKS, **common)
-
-
-def random_encoder(folder: Path, tokenizer: Path, size: str) -> str:
-    """A BERT with random weights and the tokenizer of another folder."""
-    from transformers import BertConfig, BertModel
-
-    layers, hidden = SIZES[size]
-    shape = {"num_hidden_layers": layers, "hidden_size": hidden, "intermediate_size": 4 * hidden}
-    BertModel(BertConfig(num_attention_heads=max(1, hidden // 64), **shape)).save_pretrained(folder)
-    for file in ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
-        if (tokenizer / file).exists():
-            shutil.copy(tokenizer / file, folder)
-    return str(folder)
 
 
 def arguments() -> argparse.Namespace:
@@ -116,7 +96,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--batch", type=int, default=64, help="pairs per task")
     parser.add_argument("--data", choices=("generated", "public"), default="generated")
-    parser.add_argument("--encoder", choices=("minilm", *SIZES), default="minilm")
+    parser.add_argument("--encoder", choices=("minilm", "base", "tiny"), default="minilm")
     parser.add_argument("--precision", nargs="+", default=["bf16-mixed", "32-true"])
     parser.add_argument("--dropout", nargs="+", default=["shipped", "0"])
     parser.add_argument("--accelerator", choices=("cpu", "gpu"), default="cpu")

@@ -27,8 +27,9 @@ class Generated(Task):
 '''
 
 
-def rows_of(task: str, count: int, vocabulary: list[str], generator: np.random.Generator) -> list[dict[str, str]]:
+def rows_of(task: str, count: int, words: list[str], generator: np.random.Generator) -> list[dict[str, str]]:
     """`count` distinct pairs of a task."""
+    vocabulary = np.array(words)
 
     def text(mean: float, sigma: float, least: int, most: int) -> str:
         length = int(np.clip(np.exp(generator.normal(np.log(mean), sigma)), least, most))
