@@ -415,7 +415,11 @@ def test_a_wrong_value_of_a_file_is_told_where_the_command_line_gives_another(fa
         ("data: {batch_size: null}", "data.batch_size is null: give a whole number"),
         ("trainer: {max_steps: 1.5}", "trainer.max_steps is 1.5: give a whole number"),
         ("tasks: {topic: {weight: much}}", "tasks.topic.weight is 'much': give a number"),
-        ("model: {encoder: {pooling: max}}", "model.encoder.pooling is 'max': give mean, cls or last"),
+        (
+            "model: {encoder: {pooling: most}}",
+            "model.encoder.pooling is 'most': give mean, cls, last, max, weighted_mean, sqrt_mean, a list of these or "
+            "null",
+        ),
         (
             "model: {encoder: {revision: 12}}",
             "model.encoder.revision is 12: give a string or null; in quotes if it is text",

@@ -67,6 +67,8 @@ def _of(kind: Any) -> list[str]:
 
 
 def _several(kind: Any) -> str:
+    if typing.get_origin(kind) is Literal:
+        return "these"
     known = WORDS.get(kind) or NOUNS.get(kind)
     return known[1] if known else f"{getattr(kind, '__name__', kind)}s"
 
