@@ -4,17 +4,15 @@ monitor a metric that does not exist. Lightning would report both late, or not a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch import callbacks
 
 from mtcl.errors import ConfigError, nearest
+from mtcl.task.contract import Task
 from mtcl.training import metrics
-
-if TYPE_CHECKING:
-    from mtcl.training.module import MtclModule
 
 INSTEAD: dict[type[callbacks.Callback], str] = {
     callbacks.BackboneFinetuning: "it adds groups to the optimizer that have no learning rate schedule; leave it out",
@@ -34,18 +32,21 @@ def check_callbacks(trainer: pl.Trainer) -> None:
                 raise ConfigError(f"trainer.callbacks has {kind.__name__}, which mtcl does not support: {instead}")
 
 
-def check_before_training(module: MtclModule, evaluated: set[str]) -> None:
+def check_before_training(
+    module: pl.LightningModule, tasks: Mapping[str, Task], trained: Iterable[str], evaluated: set[str]
+) -> None:
     """Raise `ConfigError` for a monitored metric that the run will not have.
 
-    `evaluated` has the names of a validation's values if there was one; otherwise any value of one of the tasks is
-    accepted. Nothing is checked if a module or callback of the user's own may log other values.
+    `tasks` are those that the run evaluates, `trained` the names of those it trains. `evaluated` has the names of a
+    validation's values if there was one; otherwise any value of one of the tasks is accepted. Nothing is checked if a
+    module or callback of the user's own may log other values.
     """
-    trainer, data = module.trainer, module.data
+    trainer = module.trainer
     if not all(type(one).__module__.startswith(OURS) for one in (module, *_callbacks(trainer))):
         return
-    certain = {metrics.eval_tag("val", task.metric.name, name) for name, task in data.evaluated.items()}
-    known = evaluated | certain | {metrics.VAL_MEAN} | (metrics.training_tags(data.tasks) if _logs(trainer) else set())
-    possible = () if evaluated else (*(f"/{task}" for task in data.evaluated), "_mean")
+    certain = {metrics.eval_tag("val", task.metric.name, name) for name, task in tasks.items()}
+    known = evaluated | certain | {metrics.VAL_MEAN} | (metrics.training_tags(trained) if _logs(trainer) else set())
+    possible = () if evaluated else (*(f"/{task}" for task in tasks), "_mean")
     for callback, monitor in _monitors(trainer):
         is_possible = monitor.startswith("val") and monitor.endswith(possible)
         if monitor not in known and not is_possible and not monitor.startswith("lr-"):  # of LearningRateMonitor

@@ -8,9 +8,10 @@ the whole run, so Lightning does not fetch beyond it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 import lightning.pytorch as pl
 import numpy as np
@@ -25,6 +26,7 @@ from mtcl.data.tokenizer import Tokenizer
 from mtcl.distributed import together, world
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.declared import Declared
+from mtcl.encoder.encoder import Encoder
 from mtcl.encoder.reading import check_pooled, declared_of, default_length, tokenizer_of
 from mtcl.errors import ConfigError, MtclError, at
 from mtcl.evaluation import Pool
@@ -37,12 +39,33 @@ from mtcl.training.callback_checks import check_callbacks
 from mtcl.training.task_config import MixtureConfig, TaskConfig, TaskRole
 from mtcl.types import Kind, Ragged
 
-if TYPE_CHECKING:
-    from mtcl.training.module import MtclModule
-
 T = TypeVar("T")
 ENDLESS = 1 << 62
 log = logging.getLogger("mtcl")
+
+
+class TaskReader(pl.LightningModule):
+    """What the data needs of the module that reads it."""
+
+    encoder: Encoder
+    encoder_config: EncoderConfig
+
+    def choose_losses(self, tasks: Mapping[str, TaskConfig], kinds: Mapping[str, Kind]) -> None:
+        """Take a run's tasks; raises `ConfigError` if they do not fit."""
+        raise NotImplementedError
+
+    @property
+    def reads_training_texts(self) -> bool:
+        """Whether the start of a run reads training texts, so that their stores must be open."""
+        raise NotImplementedError
+
+    def teacher_file(self, task: str) -> Path | None:
+        """The file of a teacher's vectors of a task's training texts; None if its loss has no teacher."""
+        raise NotImplementedError
+
+    def pooled_file(self, store: TokenStore) -> Path | None:
+        """The file of pooled hidden states of a store's texts; None if steps read tokens."""
+        raise NotImplementedError
 
 
 class MtclDataModule(pl.LightningDataModule):
@@ -145,12 +168,10 @@ class MtclDataModule(pl.LightningDataModule):
         return {name: role for name, role in roles.items() if role != TaskRole.TRAIN} | held_out
 
     @property
-    def module(self) -> MtclModule | None:
+    def module(self) -> TaskReader | None:
         """The module that the Trainer trains or evaluates; None without a Trainer."""
-        from mtcl.training.module import MtclModule
-
         module = getattr(self.trainer, "lightning_module", None)
-        return module if isinstance(module, MtclModule) else None
+        return module if isinstance(module, TaskReader) else None
 
     @property
     def encoder_config(self) -> EncoderConfig:
@@ -216,7 +237,7 @@ class MtclDataModule(pl.LightningDataModule):
         """Open a stage's stores. Apart from training itself, training splits are needed only for a PCA or for the
         languages seen in training.
         """
-        starts_projection = self.module is not None and self.module.start.reads_training_texts
+        starts_projection = self.module is not None and self.module.reads_training_texts
         evaluation = "test" if stage in ("test", "predict") else "validation"
 
         def open_train(name: str) -> None:
@@ -380,8 +401,8 @@ class MtclDataModule(pl.LightningDataModule):
             TaskData(
                 self.store(name, "train"),
                 self.task_configs[name].hard_negatives,
-                None if module is None else module.vectors.teacher_file(name),
-                None if module is None else module.vectors.pooled_file(self.store(name, "train")),
+                None if module is None else module.teacher_file(name),
+                None if module is None else module.pooled_file(self.store(name, "train")),
             )
             for name in self.tasks
         ]

@@ -25,13 +25,13 @@ from mtcl.training.observation import observe
 from mtcl.weighting import cosines, gramian_of
 
 if TYPE_CHECKING:
-    from mtcl.training.module import MtclModule
+    from mtcl.training.run import Run
 
 
 class MetricLog:
     """Logs a module's metrics. `gradient_norm` is that of the last optimizer step."""
 
-    def __init__(self, module: MtclModule, tasks: list[str]) -> None:
+    def __init__(self, module: Run, tasks: list[str]) -> None:
         self.module, self.tasks = module, tasks
         self.means = RunningMeans(tasks)
         self.gradient_norm = torch.zeros(())

@@ -15,14 +15,14 @@ from copy import deepcopy
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
-import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
 from mtcl.data.batch import StepBatch
 from mtcl.data.plan import stream_key
+from mtcl.data.store import TokenStore
 from mtcl.distributed import of_all_ranks, together, world
 from mtcl.encoder.adapt import freeze_unused
 from mtcl.encoder.checkpoint import SavedRun
@@ -39,19 +39,17 @@ from mtcl.training.base_reference import BaseReference
 from mtcl.training.callback_checks import check_before_training
 from mtcl.training.metric_log import MetricLog
 from mtcl.training.optimizer import OptimizerConfig, build_optimizer, build_schedule
+from mtcl.training.run import Run
 from mtcl.training.start import Start
 from mtcl.training.task_config import TaskConfig
 from mtcl.training.vectors import Vectors
 from mtcl.types import Kind, from_mapping
 from mtcl.weighting import Mean, Weighting
 
-if TYPE_CHECKING:
-    from mtcl.training.datamodule import MtclDataModule
-
 log = logging.getLogger("mtcl")
 
 
-class MtclModule(pl.LightningModule):
+class MtclModule(Run):
     """Multi-task contrastive training of one encoder.
 
     Args:
@@ -114,8 +112,8 @@ class MtclModule(pl.LightningModule):
         """The last evaluation's results, by task."""
         self.trained_before: set[str] = set()
         """Tasks that the weights were trained on before this run."""
-        self.start = Start(self)
         self.vectors = Vectors(self)
+        self.start = Start(self, self.vectors)
 
     # Start of a run
 
@@ -150,16 +148,6 @@ class MtclModule(pl.LightningModule):
             )
         self.start.load(saved)
         self.trained_before = saved.trained
-
-    @property
-    def data(self) -> MtclDataModule:
-        """The Trainer's data."""
-        from mtcl.training.datamodule import MtclDataModule
-
-        data = getattr(self.trainer, "datamodule", None)
-        if not isinstance(data, MtclDataModule):
-            raise ConfigError("MtclModule reads its tasks from an MtclDataModule: trainer.fit(module, datamodule)")
-        return data
 
     def setup(self, stage: str) -> None:
         lightning_private.keep_samplers(self.trainer)
@@ -219,16 +207,6 @@ class MtclModule(pl.LightningModule):
         head = nn.Linear(self.encoder.dim, dim).to(self.device)
         self.heads[name], self.base_heads[name] = head, deepcopy(head).requires_grad_(False)
 
-    def head_of(self, task: str) -> nn.Module | None:
-        """A task's own projection of the shared vector; None if it has none."""
-        head: nn.Module | None = self.heads[task] if task in self.heads else None  # noqa: SIM401  (no `get` in torch 2.6)
-        return head
-
-    def dim_of(self, task: str) -> int:
-        """Dimensions of the vectors that a task's loss and evaluation see."""
-        head = self.head_of(task)
-        return int(head.out_features) if isinstance(head, nn.Linear) else self.encoder.dim
-
     @property
     def lr(self) -> float:
         """The backbone's learning rate; Lightning's LearningRateFinder reads and sets it under this name."""
@@ -251,6 +229,16 @@ class MtclModule(pl.LightningModule):
         schedule = build_schedule(self.optimizer_config, optimizer, total_steps=self.trainer.max_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    @property
+    def reads_training_texts(self) -> bool:
+        return self.start.reads_training_texts
+
+    def teacher_file(self, task: str) -> Path | None:
+        return self.vectors.teacher_file(task)
+
+    def pooled_file(self, store: TokenStore) -> Path | None:
+        return self.vectors.pooled_file(store)
+
     def on_train_start(self) -> None:
         self.metric_log.begin()
         for logger in self.trainer.loggers:
@@ -271,7 +259,7 @@ class MtclModule(pl.LightningModule):
             self.start_figures = primary_of(results)
             self.metric_log.show_at_start(results)
         known = self.metric_log.names_of(results) if len(results) == len(pools) else set()
-        check_before_training(self, known)
+        check_before_training(self, self.data.evaluated, self.data.tasks, known)
 
     # Training
 

@@ -25,7 +25,7 @@ from mtcl.training.optimizer import OptimizerConfig
 
 if TYPE_CHECKING:
     from mtcl.training.datamodule import MtclDataModule
-    from mtcl.training.module import MtclModule
+    from mtcl.training.run import Run
 
 log = logging.getLogger("mtcl")
 
@@ -168,7 +168,7 @@ def check_resumable(saved: SavedRun, optimizer: OptimizerConfig, *, is_averaging
             )
 
 
-def on_save(module: MtclModule) -> dict[str, Any]:
+def on_save(module: Run) -> dict[str, Any]:
     """The run's record for a checkpoint, as plain values; it makes any Trainer's checkpoint complete."""
     data = module.data
     return {
@@ -186,7 +186,7 @@ def on_save(module: MtclModule) -> dict[str, Any]:
     }
 
 
-def on_resume(module: MtclModule, saved: SavedRun, checkpoint: dict[str, Any]) -> None:
+def on_resume(module: Run, saved: SavedRun, checkpoint: dict[str, Any]) -> None:
     """Compare a checkpoint with the run that resumes it, and take over its figures.
 
     Raises `ConfigError` on all ranks if this is a different run, unless its module allows changes.
@@ -215,7 +215,7 @@ def on_resume(module: MtclModule, saved: SavedRun, checkpoint: dict[str, Any]) -
     set_batches_done(checkpoint, saved.step * trainer.accumulate_grad_batches)
 
 
-def config_text(module: MtclModule) -> str:
+def config_text(module: Run) -> str:
     """The configuration of a run without a configuration file (in a notebook), as YAML of plain values."""
     data, trainer = module.data, module.trainer
     config = {

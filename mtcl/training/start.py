@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
-from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
@@ -20,9 +19,8 @@ from mtcl.encoder.heads import PREFIX as HEADS
 from mtcl.encoder.lora_state import as_named, has_adapters, is_adapter
 from mtcl.encoder.pca import start_as_pca
 from mtcl.errors import ConfigError
-
-if TYPE_CHECKING:
-    from mtcl.training.module import MtclModule
+from mtcl.training.run import Run
+from mtcl.training.vectors import Vectors
 
 log = logging.getLogger("mtcl")
 PCA_TEXTS = 8192
@@ -34,8 +32,8 @@ State = dict[str, Tensor]
 class Start:
     """The start of a module's run. `saved` is the checkpoint that it starts from, None for the base encoder."""
 
-    def __init__(self, module: MtclModule) -> None:
-        self.module = module
+    def __init__(self, module: Run, vectors: Vectors) -> None:
+        self.module, self.vectors = module, vectors
         self.saved: SavedRun | None = None
         self.has_new_projection = False
         """Whether the checkpoint's projection has another size than the module's."""
@@ -101,7 +99,7 @@ class Start:
         """After the start from a checkpoint, the base encoder's projection starts as the PCA of its own vectors."""
         module, encoder = self.module, self.module.encoder
         texts = module.data.sample(PCA_TEXTS)
-        encoder.init_projection_pca(module.vectors.embed(texts, encoder.without_projection()))
+        encoder.init_projection_pca(self.vectors.embed(texts, encoder.without_projection()))
         base = encoder
         if self.has_new_projection:
             log.info(
@@ -110,14 +108,14 @@ class Start:
                 encoder.dim,
             )
             base = module.base.encoder(module.trainer.strategy.root_device)
-            base.init_projection_pca(module.vectors.embed(texts, base.without_projection()))
+            base.init_projection_pca(self.vectors.embed(texts, base.without_projection()))
         module.base.begin_with(base)
 
     def _start_head(self, name: str) -> None:
         module = self.module
         head, origin = module.heads[name], module.base_heads[name]
         assert isinstance(head, nn.Linear)
-        start_as_pca(head, module.vectors.embed(module.data.sample(PCA_TEXTS, [name])))
+        start_as_pca(head, self.vectors.embed(module.data.sample(PCA_TEXTS, [name])))
         log.info("the head of %s starts as the PCA of its training texts, to %d dimensions", name, head.out_features)
         origin.load_state_dict(head.state_dict())
 

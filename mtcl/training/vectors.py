@@ -24,13 +24,13 @@ from mtcl.losses import Loss
 from mtcl.types import IntArray, Ragged
 
 if TYPE_CHECKING:
-    from mtcl.training.module import MtclModule
+    from mtcl.training.run import Run
 
 
 class Vectors:
     """The vectors of a module's run."""
 
-    def __init__(self, module: MtclModule) -> None:
+    def __init__(self, module: Run) -> None:
         self.module = module
         self._pooled_files: dict[Path, Path] = {}
 
