@@ -11,17 +11,33 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 import yaml
 
-from mtcl import MRR, Cluster, LabelText, QueryDocument, Rows, Task
+from mtcl import (
+    MRR,
+    Augmented,
+    Cluster,
+    Duplicates,
+    Labelled,
+    LabelText,
+    Pairs,
+    Parallel,
+    QueryDocument,
+    Rows,
+    Scored,
+    Tags,
+    Task,
+)
 from mtcl.data.batch import StepDataset, TaskData
 from mtcl.data.plan import Plan, PlanTask
 from mtcl.data.store import TokenStore, prepare
 from mtcl.data.tokenizer import Tokenizer
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.text_encoder import TextEncoder
+from mtcl.task.pairs.sides import split_sides
 from mtcl.task.prompt import Prompt, Side
 from mtcl.task.registry import discover
 from mtcl.training.datamodule import MtclDataModule
@@ -247,3 +263,45 @@ def test_a_run_keeps_its_prompts_and_lengths(
     alone = TextEncoder.load(tmp_path / "run", device="cpu")
     assert torch.equal(encoder.encode("dog", role="query"), alone(["red dog"])[0])
     assert torch.equal(encoder.encode("dog"), alone(["blue dog"])[0])
+
+
+T = ["red", "blue", "dog", "cat"]
+OF_ONE_KIND: dict[str, tuple[Pairs, dict[str, list[Any]]]] = {
+    "Cluster": (Cluster("text", "c"), {"text": T, "c": ["1", "1", "2", "2"]}),
+    "Duplicates": (Duplicates(), {"anchor": T, "positive": T[1:] + T[:1]}),
+    "Parallel": (Parallel(), {"source": T, "target": T[::-1]}),
+    "Scored": (Scored(), {"first": T, "second": T[::-1], "score": [0.0, 0.3, 0.6, 1.0]}),
+    "Labelled": (Labelled(), {"first": T, "second": T[::-1], "label": [0, 1, 0, 1]}),
+    "Augmented": (Augmented(), {"text": [f"{text} {text} bird job" for text in T]}),
+}
+OF_TWO_KINDS: dict[str, tuple[Pairs, dict[str, list[Any]]]] = {
+    "QueryDocument": (QueryDocument(), {"query": T, "document": T[1:] + T[:1]}),
+    "LabelText": (LabelText(), {"text": T, "label": ["job", "job", "news", "news"]}),
+    "LabelText by both": (LabelText(by="both"), {"text": T, "label": ["job", "job", "news", "news"]}),
+    "Tags": (Tags(), {"text": T, "tags": [["job"], ["job", "news"], ["news"], ["red"]]}),
+}
+
+
+@pytest.mark.parametrize("name", OF_ONE_KIND)
+def test_pairs_of_one_kind_of_text_are_not_split(name: str) -> None:
+    pairs, columns = OF_ONE_KIND[name]
+    table = pairs(pa.table(columns))
+    split, sides = split_sides(table)
+    assert split is table
+    assert set(sides.tolist()) == {Side.EITHER}
+
+
+@pytest.mark.parametrize("name", OF_TWO_KINDS)
+def test_no_text_of_a_split_table_is_on_both_sides(name: str) -> None:
+    pairs, columns = OF_TWO_KINDS[name]
+    table = pairs(pa.table(columns))
+    split, sides = split_sides(table)
+    assert set(sides[split.queries].tolist()) == {Side.QUERY}
+    assert set(sides[split.candidates].tolist()) == {Side.DOCUMENT}
+    if split.groups is None:
+        assert set(sides[split.positives].tolist()) == {Side.DOCUMENT}
+    texts = split.texts.to_pylist()
+    for column in ("queries", "candidates"):
+        now, before = (t.texts.take(pa.array(getattr(t, column))).to_pylist() for t in (split, table))
+        assert now == before
+    assert len(set(zip(texts, sides.tolist(), strict=True))) == len(texts)

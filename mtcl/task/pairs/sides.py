@@ -21,7 +21,7 @@ Sides = npt.NDArray[np.uint8]
 
 def sides_of(table: PairTable) -> Sides:
     """(T,) the `Side` of each text; of a text on both sides, the query's."""
-    if table.symmetric:
+    if table.is_symmetric:
         return np.full(len(table.texts), Side.EITHER, dtype=np.uint8)
     return np.where(_is_query(table), Side.QUERY, Side.DOCUMENT).astype(np.uint8)
 
@@ -34,7 +34,7 @@ def split_sides(table: PairTable) -> tuple[PairTable, Sides]:
     import pyarrow as pa
 
     sides = sides_of(table)
-    if table.symmetric:
+    if table.is_symmetric:
         return table, sides
     both = np.flatnonzero((sides == Side.QUERY) & _is_document(table))
     place = np.arange(len(table.texts))

@@ -28,9 +28,9 @@ class PairTable:
     `positives` holds text indices. With `groups` it holds group indices instead: the positive is then a member of the
     group other than the anchor, drawn again in each epoch. `negatives` has a row of text indices for each pair.
     `scores` (P,) are 0 to 1, `languages` (P,) index `language_names`. In evaluation `queries` search `candidates`; with
-    `exclude_self` a query never finds itself. With `tied`, items that share a key are not independent observations:
-    queries of one document, posts of one story (but not posts of one label). With `symmetric`, both sides of the pairs
-    have the same kind of text. `skipped` counts the rows left out, by reason.
+    `exclude_self` a query never finds itself, so both sides have the same kind of text. With `tied`, items that share a
+    key are not independent observations: queries of one document, posts of one story (but not posts of one label).
+    With `symmetric`, both sides of the pairs have the same kind of text. `skipped` counts the rows left out, by reason.
     """
 
     texts: pa.LargeStringArray
@@ -49,6 +49,11 @@ class PairTable:
     tied: bool = False
     symmetric: bool = False
     skipped: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether both sides of the pairs have the same kind of text."""
+        return self.symmetric or self.exclude_self or self.kind is not Kind.POSITIVE
 
 
 def pair_table(
@@ -71,7 +76,8 @@ def pair_table(
 
     Keys come from each text, from each anchor's positives (unless pairs are scored) and from `links`. `negatives` are
     texts and the number of each one's pair. `queries` are the texts to search with and the text that each should find;
-    by default the anchors and positives. Pairs of other kinds than positives are always `symmetric`.
+    by default the anchors and positives. Pairs of other kinds than positives, and those with `exclude_self`, are
+    always symmetric.
     """
     skipped = dict(skipped or {})
     asked = queries or ()
@@ -104,7 +110,7 @@ def pair_table(
         language_names=() if language_names is None else tuple(language_names.to_pylist()),
         exclude_self=exclude_self,
         tied=tied,
-        symmetric=symmetric or kind is not Kind.POSITIVE,
+        symmetric=symmetric,
         skipped=skipped,
     )
 
@@ -137,7 +143,6 @@ def cluster_table(
         groups=groups,
         exclude_self=True,
         tied=True,
-        symmetric=True,
         skipped=skipped,
     )
 
