@@ -269,6 +269,29 @@ def test_malformed_files_are_named(text: str, family: Callable[[str], Path], tmp
         Encoder.load(EncoderConfig(name=str(tmp_path / "st")))
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("sentence_bert_config.json", {"max_seq_length": "x"}, "declares max_seq_length 'x'"),
+        ("sentence_bert_config.json", {"max_seq_length": 0}, "declares max_seq_length 0"),
+        ("sentence_bert_config.json", {"modality_config": [1]}, "are malformed"),
+        ("sentence_bert_config.json", {"model_args": 3}, "are malformed"),
+        ("config_sentence_transformers.json", {"prompts": ["a"]}, "declares the prompts"),
+        ("config_sentence_transformers.json", {"truncate_dim": -1}, "declares truncate_dim -1"),
+        ("1_Pooling/config.json", {"pooling_mode": []}, "declares the pooling"),
+        ("1_Pooling/config.json", {"pooling_mode": [["cls"]]}, "declares the pooling"),
+        ("1_Pooling/config.json", {"pooling_mode": 3}, "declares the pooling 3"),
+    ],
+)
+def test_malformed_settings_are_named(
+    file: str, content: dict[str, Any], said: str, family: Callable[[str], Path], tmp_path: Path
+) -> None:
+    write_sentence_transformer(tmp_path / "st", family("bert"))
+    (tmp_path / "st" / file).write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match=said):
+        Encoder.load(EncoderConfig(name=str(tmp_path / "st")))
+
+
 def test_weights_that_are_missing_are_no_random_ones(family: Callable[[str], Path], tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 

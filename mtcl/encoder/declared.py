@@ -45,6 +45,8 @@ TRANSFORMER_FILES = tuple(
     f"sentence_{name}_config.json"
     for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
+ARGUMENTS = {"model_kwargs": "model_args", "processor_kwargs": "tokenizer_args", "config_kwargs": "config_args"}
+"""Arguments of transformers' loaders, by their present and their earlier names."""
 OURS = {"dtype", "torch_dtype", "attn_implementation", "add_pooling_layer", "use_safetensors", "device_map"}
 """Arguments for loading a model that mtcl sets itself."""
 
@@ -72,7 +74,6 @@ class Declared:
         lower_case: Whether texts are turned to lower case first.
         truncate_dim: Leading dimensions of the vectors to keep; None for all.
         config_options, tokenizer_options: Options that differ from those in the files of transformers.
-        is_causal: Whether it is a decoder in which a token does not see later ones.
     """
 
     folder: Path
@@ -88,8 +89,15 @@ class Declared:
 
     @classmethod
     def read(cls, folder: Path, name: str = "") -> Declared:
-        """Read a model's folder. Raises `ConfigError`, which calls the model `name`, for what cannot be applied."""
-        return _Reader(folder, name or str(folder)).read()
+        """Read a model's folder.
+
+        Raises `ConfigError`, which calls the model `name`, for what cannot be applied and for malformed files.
+        """
+        name = name or str(folder)
+        try:
+            return _Reader(folder, name).read()
+        except (TypeError, AttributeError, KeyError, ValueError) as error:
+            raise ConfigError(f"model {name!r}: its sentence-transformers files are malformed ({error})") from error
 
 
 @dataclass(frozen=True)
@@ -137,7 +145,7 @@ class _Reader:
             layers=layers,
             prompt=self._prompt(own),
             pools_prompt=pools_prompt,
-            truncate_dim=own.get("truncate_dim"),
+            truncate_dim=self._size(own, "truncate_dim"),
             **self._transformer(folders[0]),
         )
 
@@ -162,7 +170,7 @@ class _Reader:
         if names is None:
             names = [name for key, name in AS_BOOLEANS.items() if found.get(key)] or ["mean"]
         names = [names] if isinstance(names, str) else names
-        if not isinstance(names, list) or not names or (odd := [name for name in names if name not in POOLINGS]):
+        if not isinstance(names, list) or not names or (odd := [name for name in names if str(name) not in POOLINGS]):
             self.refuse(f"declares the pooling {odd[0] if isinstance(names, list) and names else names!r}")
         return tuple(POOLINGS[name] for name in names), bool(found.get("include_prompt", True))
 
@@ -203,11 +211,18 @@ class _Reader:
             self.refuse(f"is loaded with {odd[0]}={options['model_kwargs'][odd[0]]!r:.40}")
         tokenizer = {k: v for k, v in options["processor_kwargs"].items() if k != "trust_remote_code"}
         return {
-            "max_length": own.get("max_seq_length") or tokenizer.get("model_max_length"),
+            "max_length": self._size(own, "max_seq_length") or self._size(tokenizer, "model_max_length"),
             "lower_case": bool(own.get("do_lower_case", False)),
             "config_options": {k: v for k, v in options["config_kwargs"].items() if k != "trust_remote_code"},
             "tokenizer_options": tokenizer,
         }
+
+    def _size(self, among: dict[str, Any], key: str) -> int | None:
+        """A positive number, or None."""
+        found = among.get(key)
+        if found is not None and (not isinstance(found, int) or isinstance(found, bool) or found < 1):
+            raise ConfigError(f"model {self.name!r} declares {key} {found!r:.40}: a positive number is expected")
+        return found
 
     def _check_similarity(self, own: dict[str, Any], layers: tuple[Layer, ...]) -> None:
         similarity = own.get("similarity_fn_name")
@@ -217,7 +232,3 @@ class _Reader:
                 self.name,
                 similarity,
             )
-
-
-ARGUMENTS = {"model_kwargs": "model_args", "processor_kwargs": "tokenizer_args", "config_kwargs": "config_args"}
-"""Arguments of transformers' loaders, by their present and their earlier names."""
