@@ -28,6 +28,7 @@ def quiet_libraries() -> None:
         ".*does not have many workers.*",
         ".*exists and is not empty.*",
         ".*isinstance.treespec.*",
+        ".*in eval mode at the start of training.*",  # a frozen backbone
     ):
         warnings.filterwarnings("ignore", message=message)
 
