@@ -38,6 +38,7 @@ from mtcl.data.tokenizer import Tokenizer
 from mtcl.encoder.config import EncoderConfig
 from mtcl.errors import TaskError
 from mtcl.evaluation import Pool, evaluate
+from mtcl.task.prompt import NO_PROMPT, Prompt
 from mtcl.training.module import MtclModule
 from mtcl.types import FloatArray, IntArray
 
@@ -49,6 +50,7 @@ def store_of(
     cache: Path,
     corpus: list[dict[str, Any]] | None = None,
     metric: Metric | None = None,
+    prompt: Prompt = NO_PROMPT,
 ) -> TokenStore:
     figure = metric or MRR()
 
@@ -61,7 +63,8 @@ def store_of(
         metric = figure
         sample = rows[:2]
 
-    return prepare(Toy(), "validation", root=None, tokenizer=Tokenizer.load(model), max_length=16, cache=cache)
+    tokenizer = Tokenizer.load(model)
+    return prepare(Toy(), "validation", root=None, tokenizer=tokenizer, max_length=16, cache=cache, prompt=prompt)
 
 
 def embed_as(store: TokenStore, vectors: dict[str, list[float]]) -> Any:
@@ -128,13 +131,16 @@ def clusters_of(pairing: Pairs, metric: Metric, rows: list[dict[str, Any]], mode
     return [list(dict.fromkeys(found)).index(cluster) for cluster in found]
 
 
-def test_a_query_that_is_a_document_does_not_find_itself(tiny_model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("prompt", [NO_PROMPT, Prompt("red ", "blue ")])
+def test_a_query_that_is_a_document_does_not_find_itself(prompt: Prompt, tiny_model: Path, tmp_path: Path) -> None:
+    """Not even where it is encoded twice, with the prompt of each side."""
     rows = [{"query": "a", "document": "b"}, {"query": "b", "document": "c"}, {"query": "d", "document": "d"}]
-    store = store_of(QueryDocument(), rows, tiny_model, tmp_path)
+    store = store_of(QueryDocument(), rows, tiny_model, tmp_path, prompt=prompt)
+    assert len(store.tokens) == (6 if prompt.differs else 4)
     vectors = {"a": [1.0, 0.0], "b": [0.0, 1.0], "c": [0.9, 0.4], "d": [0.8, 0.6]}
     result = evaluate(Pool("toy", store, MRR()), embed_as(store, vectors))
     scores = dict(zip(result.items.items.tolist(), result.items.scores[:, 0].tolist(), strict=True))
-    found = {text: scores.get(number) for number, text in enumerate(store.texts().to_pylist())}
+    found = {text: scores.get(number) for number, text in enumerate(store.texts().to_pylist()[:4])}
     # candidates b, c, d; a: c d b; b, without itself: d c; d has nothing else to find: itself first
     assert found == {"a": pytest.approx(1 / 3), "b": 0.5, "d": 1.0, "c": None}
 

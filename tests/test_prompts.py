@@ -286,7 +286,7 @@ OF_TWO_KINDS: dict[str, tuple[Pairs, dict[str, list[Any]]]] = {
 def test_pairs_of_one_kind_of_text_are_not_split(name: str) -> None:
     pairs, columns = OF_ONE_KIND[name]
     table = pairs(pa.table(columns))
-    split, sides = split_sides(table)
+    split, sides, _ = split_sides(table)
     assert split is table
     assert set(sides.tolist()) == {Side.EITHER}
 
@@ -295,7 +295,8 @@ def test_pairs_of_one_kind_of_text_are_not_split(name: str) -> None:
 def test_no_text_of_a_split_table_is_on_both_sides(name: str) -> None:
     pairs, columns = OF_TWO_KINDS[name]
     table = pairs(pa.table(columns))
-    split, sides = split_sides(table)
+    split, sides, originals = split_sides(table)
+    assert split.texts.take(pa.array(originals)) == split.texts
     assert set(sides[split.queries].tolist()) == {Side.QUERY}
     assert set(sides[split.candidates].tolist()) == {Side.DOCUMENT}
     if split.groups is None:

@@ -37,11 +37,11 @@ from mtcl.types import FloatArray, IntArray, Kind, Ragged, offsets_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FORMAT = 6
+FORMAT = 7
 BATCH = 4096
 RAGGED = ("tokens", "keys", "groups", "negatives")
 COLUMNS = ("anchors", "positives", "queries", "candidates", "languages")
-ARRAYS = (*COLUMNS, "identity", "sides", "scores", "log_q_anchor", "log_q_positive")
+ARRAYS = (*COLUMNS, "identity", "sides", "originals", "scores", "log_q_anchor", "log_q_positive")
 log = logging.getLogger("mtcl")
 
 
@@ -49,8 +49,9 @@ log = logging.getLogger("mtcl")
 class TokenStore:
     """One split of one task. Only its folder is pickled, so worker processes map the same pages.
 
-    `tokens`, `keys`, `identity` and `sides` have a row for each distinct text (a text that is both a query and a
-    document counts twice if its prompts differ); texts with equal `identity` have equal tokens.
+    `tokens`, `keys`, `identity`, `sides` and `originals` have a row for each distinct text. A text that is both a query
+    and a document has a second row if its prompts differ; `originals` is then the first. Texts with equal `identity`
+    have equal tokens.
     `log_q_anchor` and `log_q_positive` are the log of the share of an epoch's pairs in which a text has that role.
     The other attributes are as in `PairTable`.
     """
@@ -59,6 +60,7 @@ class TokenStore:
     tokens: Ragged
     identity: IntArray
     sides: IntArray
+    originals: IntArray
     keys: Ragged
     anchors: IntArray
     positives: IntArray
@@ -162,9 +164,11 @@ class Reader:
         prompt = self.prompt.plain()
         return [self.tokenizer.digest, self.max_length] + [prompt] * bool(prompt) + ["apart"] * self.apart
 
-    def arrange(self, table: PairTable) -> tuple[PairTable, IntArray]:
-        """The table with one row for each text and prompt, and the side of each row."""
-        return split_sides(table) if self.apart or self.prompt.differs else (table, sides_of(table))
+    def arrange(self, table: PairTable) -> tuple[PairTable, IntArray, IntArray]:
+        """The table with one row for each text and prompt, the side of each row, and the row of its original."""
+        if self.apart or self.prompt.differs:
+            return split_sides(table)
+        return table, sides_of(table), np.arange(len(table.texts))
 
     def read(self, texts: list[str], sides: IntArray) -> tuple[Ragged, int]:
         """The tokens of texts, and the number of texts that were cut before tokenisation."""
@@ -192,11 +196,12 @@ def _build(folder: Path, table: PairTable, reader: Reader, *, title: str) -> Non
     if folder.exists():
         log.warning("%s: the token store %s is damaged; building it again", title, folder)
         shutil.rmtree(folder)
-    table, sides = reader.arrange(table)
+    table, sides, originals = reader.arrange(table)
     with written_whole(folder, alone=True) as aside:
         aside.mkdir()
         num_cut = _tokenise(aside, table.texts, sides, reader, title=title)
         np.save(aside / "sides.npy", sides)
+        np.save(aside / "originals.npy", originals)
         for name, array in _columns(table).items():
             np.save(aside / f"{name}.npy", array)
         _write_texts(aside / "texts.arrow", table.texts)

@@ -26,8 +26,9 @@ def sides_of(table: PairTable) -> Sides:
     return np.where(_is_query(table), Side.QUERY, Side.DOCUMENT).astype(np.uint8)
 
 
-def split_sides(table: PairTable) -> tuple[PairTable, Sides]:
-    """The table with a copy of each text that is both a query and a document, and the side of each text.
+def split_sides(table: PairTable) -> tuple[PairTable, Sides, IntArray]:
+    """The table with a copy of each text that is both a query and a document; the side of each text, and the row of
+    its original, which is its own row for all but copies.
 
     The copy stands for the document, has the keys of the original and comes after all other texts.
     """
@@ -35,7 +36,7 @@ def split_sides(table: PairTable) -> tuple[PairTable, Sides]:
 
     sides = sides_of(table)
     if table.is_symmetric:
-        return table, sides
+        return table, sides, np.arange(len(table.texts))
     both = np.flatnonzero((sides == Side.QUERY) & _is_document(table))
     place = np.arange(len(table.texts))
     place[both] = len(table.texts) + np.arange(len(both))
@@ -52,7 +53,8 @@ def split_sides(table: PairTable) -> tuple[PairTable, Sides]:
         candidates=place[table.candidates],
         negatives=None if negatives is None else Ragged(negatives.offsets, place[negatives.values]),
     )
-    return split, np.concatenate([sides, np.full(len(both), Side.DOCUMENT, dtype=np.uint8)])
+    sides = np.concatenate([sides, np.full(len(both), Side.DOCUMENT, dtype=np.uint8)])
+    return split, sides, np.concatenate([np.arange(len(table.texts)), both])
 
 
 def as_documents(texts: pa.Array) -> IntArray:
