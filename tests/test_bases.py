@@ -134,10 +134,15 @@ def test_sentence_transformers_and_mtcl_agree(tiny: tuple[Path, dict[str, NDArra
     sentence_transformers = pytest.importorskip("sentence_transformers", reason="needs the extra `bench`")
     peer = sentence_transformers.SentenceTransformer(str(tiny[0]), device="cpu")
     texts = ["a b", "", "é" * 30]
-    ours = TextEncoder.base(EncoderConfig(name=str(tiny[0])), max_length=POSITIONS, device="cpu").encode(texts)
+    ours = TextEncoder.base(EncoderConfig(name=str(tiny[0])), max_length=POSITIONS, device="cpu")
     assert peer.prompts == {"query": "query: ", "document": "passage: "}
     assert peer.max_seq_length == POSITIONS
-    torch.testing.assert_close(ours, torch.from_numpy(peer.encode(texts)), atol=1e-5, rtol=0)
+    for found, expected in (
+        (ours.encode(texts), peer.encode_document(texts)),
+        (ours.encode(texts, role="query"), peer.encode_query(texts)),
+        (ours(texts), peer.encode(texts)),
+    ):
+        torch.testing.assert_close(found, torch.from_numpy(expected), atol=1e-5, rtol=0)
 
 
 def test_tokens(tiny: tuple[Path, dict[str, NDArray[np.float32]]]) -> None:

@@ -109,7 +109,7 @@ def test_a_run_that_diverges_is_stopped(tiny_model: Path, demo_root: Path, tmp_p
     assert ended.returncode == 2
     (line,) = lines_of(ended)
     assert "DivergedError: the gradient's norm is nan at step" in line
-    late = {**changed, "trainer.log_every_n_steps": 1000, "checkpoint_every_n_steps": 1000}
+    late = {**changed, "trainer.log_every_n_steps": 0, "checkpoint_every_n_steps": 1000}
     ended = mtcl_command("fit", *options(tiny_model, demo_root, "late", **late))
     assert ended.returncode == 2
     assert lines_of(ended) == [f"mtcl: DivergedError: embeddings are not finite: {DivergedError.advice}"]
