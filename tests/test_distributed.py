@@ -89,6 +89,7 @@ def test_whole_runs_on_any_number_of_ranks(
     assert_equal_losses(one_rank, tmp_path / "runs" / "several")
 
 
+@pytest.mark.nightly
 def test_ranks_come_and_go(
     one_rank: Path, tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_process: Run
 ) -> None:

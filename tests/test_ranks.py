@@ -174,7 +174,7 @@ def expected(tiny_model: Path, stores: list[TokenStore], teachers: list[Path]) -
 
 
 @pytest.mark.usefixtures("starts_processes")
-@pytest.mark.parametrize("world", [2, 4])
+@pytest.mark.parametrize("world", [2, pytest.param(4, marks=pytest.mark.nightly)])
 def test_equal_to_one_process(
     world: int, tiny_model: Path, stores: list[TokenStore], teachers: list[Path], expected: Found, tmp_path: Path
 ) -> None:
