@@ -37,8 +37,10 @@ from mtcl.data.store import TokenStore, prepare
 from mtcl.data.tokenizer import Tokenizer
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.text_encoder import TextEncoder
+from mtcl.studies.compare.config import EncoderSpec
+from mtcl.studies.compare.encoders import Plain
 from mtcl.task.pairs.sides import split_sides
-from mtcl.task.prompt import Prompt, Side
+from mtcl.task.prompt import NO_PROMPT, Prompt, Side
 from mtcl.task.registry import discover
 from mtcl.training.datamodule import MtclDataModule
 from mtcl.training.task_config import TaskConfig
@@ -295,8 +297,9 @@ def test_pairs_of_one_kind_of_text_are_not_split(name: str) -> None:
 def test_no_text_of_a_split_table_is_on_both_sides(name: str) -> None:
     pairs, columns = OF_TWO_KINDS[name]
     table = pairs(pa.table(columns))
-    split, sides, originals = split_sides(table)
-    assert split.texts.take(pa.array(originals)) == split.texts
+    split, sides, copied = split_sides(table)
+    copies = split.texts.slice(len(table.texts))
+    assert table.texts.take(pa.array(copied)) == copies
     assert set(sides[split.queries].tolist()) == {Side.QUERY}
     assert set(sides[split.candidates].tolist()) == {Side.DOCUMENT}
     if split.groups is None:
@@ -306,3 +309,15 @@ def test_no_text_of_a_split_table_is_on_both_sides(name: str) -> None:
         now, before = (t.texts.take(pa.array(getattr(t, column))).to_pylist() for t in (split, table))
         assert now == before
     assert len(set(zip(texts, sides.tolist(), strict=True))) == len(texts)
+
+
+def test_a_comparison_sends_the_encoder_s_own_prompts(tiny_model: Path, tmp_path: Path) -> None:
+    """And cuts what it sends. A task's own prompt is for encoders that were trained with it."""
+    store = searched(Tokenizer.load(tiny_model), tmp_path, NO_PROMPT, apart=True)
+    bare, both = EncoderSpec(endpoint="m"), ["red", "blue", "the first", "blue"]
+    assert bare.as_sent(store) == both
+    assert bare.as_sent(store, ASYMMETRIC) == ["red red", "red blue", "blue the first", "blue blue"]
+    spec = EncoderSpec(endpoint="m", prompt={"query": "query: "}, max_characters=8)
+    assert spec.as_sent(store, ASYMMETRIC) == ["query: r", "query: b", "the firs", "blue"]
+    plain = Plain(lambda texts: torch.zeros(len(texts), 1), ASYMMETRIC)
+    assert plain.prompt_of(Toy()) == ASYMMETRIC

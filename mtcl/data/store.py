@@ -29,7 +29,7 @@ from mtcl.files import written_whole
 from mtcl.task.contract import Task, errors_of
 from mtcl.task.pairs import PairTable
 from mtcl.task.pairs.log_q import log_shares
-from mtcl.task.pairs.sides import sides_of, split_sides
+from mtcl.task.pairs.sides import NO_COPIES, sides_of, split_sides
 from mtcl.task.prompt import Prompt, Side
 from mtcl.task.rows import pairs_fingerprint, pairs_of
 from mtcl.types import FloatArray, IntArray, Kind, Ragged, offsets_of
@@ -37,11 +37,11 @@ from mtcl.types import FloatArray, IntArray, Kind, Ragged, offsets_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FORMAT = 7
+FORMAT = 8
 BATCH = 4096
 RAGGED = ("tokens", "keys", "groups", "negatives")
 COLUMNS = ("anchors", "positives", "queries", "candidates", "languages")
-ARRAYS = (*COLUMNS, "identity", "sides", "originals", "scores", "log_q_anchor", "log_q_positive")
+ARRAYS = (*COLUMNS, "identity", "sides", "copied", "scores", "log_q_anchor", "log_q_positive")
 log = logging.getLogger("mtcl")
 
 
@@ -49,9 +49,9 @@ log = logging.getLogger("mtcl")
 class TokenStore:
     """One split of one task. Only its folder is pickled, so worker processes map the same pages.
 
-    `tokens`, `keys`, `identity`, `sides` and `originals` have a row for each distinct text. A text that is both a query
-    and a document has a second row if its prompts differ; `originals` is then the first. Texts with equal `identity`
-    have equal tokens.
+    `tokens`, `keys`, `identity` and `sides` have a row for each distinct text. A text that is both a query and a
+    document has a second row if its prompts differ; these copies come last, and `copied` has the rows of their
+    originals. Texts with equal `identity` have equal tokens.
     `log_q_anchor` and `log_q_positive` are the log of the share of an epoch's pairs in which a text has that role.
     The other attributes are as in `PairTable`.
     """
@@ -60,7 +60,7 @@ class TokenStore:
     tokens: Ragged
     identity: IntArray
     sides: IntArray
-    originals: IntArray
+    copied: IntArray | None
     keys: Ragged
     anchors: IntArray
     positives: IntArray
@@ -104,6 +104,13 @@ class TokenStore:
 
     def __len__(self) -> int:
         return len(self.anchors)
+
+    def originals(self, rows: IntArray) -> IntArray:
+        """The rows of the originals of texts: for all but copies, their own rows."""
+        if self.copied is None:
+            return rows
+        first = len(self.tokens) - len(self.copied)
+        return np.where(rows < first, rows, self.copied[np.maximum(rows - first, 0)])
 
     def texts(self) -> pa.LargeStringArray:
         """The distinct texts, memory-mapped, for people, teachers and searches; training steps read only tokens."""
@@ -165,10 +172,8 @@ class Reader:
         return [self.tokenizer.digest, self.max_length] + [prompt] * bool(prompt) + ["apart"] * self.apart
 
     def arrange(self, table: PairTable) -> tuple[PairTable, IntArray, IntArray]:
-        """The table with one row for each text and prompt, the side of each row, and the row of its original."""
-        if self.apart or self.prompt.differs:
-            return split_sides(table)
-        return table, sides_of(table), np.arange(len(table.texts))
+        """The table with one row for each text and prompt, the side of each row, and the rows that were copied."""
+        return split_sides(table) if self.apart or self.prompt.differs else (table, sides_of(table), NO_COPIES)
 
     def read(self, texts: list[str], sides: IntArray) -> tuple[Ragged, int]:
         """The tokens of texts, and the number of texts that were cut before tokenisation."""
@@ -196,12 +201,13 @@ def _build(folder: Path, table: PairTable, reader: Reader, *, title: str) -> Non
     if folder.exists():
         log.warning("%s: the token store %s is damaged; building it again", title, folder)
         shutil.rmtree(folder)
-    table, sides, originals = reader.arrange(table)
+    table, sides, copied = reader.arrange(table)
     with written_whole(folder, alone=True) as aside:
         aside.mkdir()
         num_cut = _tokenise(aside, table.texts, sides, reader, title=title)
         np.save(aside / "sides.npy", sides)
-        np.save(aside / "originals.npy", originals)
+        if len(copied):  # an empty file cannot be mapped
+            np.save(aside / "copied.npy", copied)
         for name, array in _columns(table).items():
             np.save(aside / f"{name}.npy", array)
         _write_texts(aside / "texts.arrow", table.texts)

@@ -63,15 +63,14 @@ def _scores(
     """(queries, metrics); a row of NaN for a query without a relevant candidate."""
     candidates = np.asarray(store.candidates)
     candidates_CD = vectors.of(candidates)
-    carriers = carriers_of(store.keys.take(candidates))
-    originals = np.asarray(store.originals)
+    carriers, originals = carriers_of(store.keys.take(candidates)), store.originals(candidates)
     depth = _depth(metrics, len(candidates))
     found: list[npt.NDArray[Any]] = [np.empty((0, len(metrics)))]
     size = max(1, min(BLOCK, SCORES // len(candidates)))
     for block in np.array_split(queries, max(1, -(-len(queries) // size))):
         relevant_NC = shares_key(store.keys.take(block), carriers)
         cosine_NC = vectors.of(block) @ candidates_CD.T
-        itself_NC = originals[block][:, None] == originals[candidates]
+        itself_NC = store.originals(block)[:, None] == originals
         if not store.exclude_self:
             itself_NC &= (relevant_NC & ~itself_NC).any(axis=1, keepdims=True)
         relevant_NC &= ~itself_NC

@@ -36,7 +36,7 @@ class Embedder(Protocol):
 
 @dataclass(frozen=True)
 class Plain:
-    """An encoder that treats all tasks alike."""
+    """An encoder that treats all tasks alike: their own prompts are for encoders that were trained with them."""
 
     embed: Callable[[Sequence[str]], Tensor]
     prompt: Prompt = NO_PROMPT
@@ -45,7 +45,7 @@ class Plain:
         return self.embed(texts)
 
     def prompt_of(self, task: Task) -> Prompt:
-        return self.prompt if task.prompt is None else Prompt.of(task.prompt)
+        return self.prompt
 
     def length_of(self, task: Task) -> None:
         return None

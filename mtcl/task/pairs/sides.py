@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Sides = npt.NDArray[np.uint8]
+NO_COPIES: IntArray = np.empty(0, dtype=np.int64)
 
 
 def sides_of(table: PairTable) -> Sides:
@@ -27,16 +28,16 @@ def sides_of(table: PairTable) -> Sides:
 
 
 def split_sides(table: PairTable) -> tuple[PairTable, Sides, IntArray]:
-    """The table with a copy of each text that is both a query and a document; the side of each text, and the row of
-    its original, which is its own row for all but copies.
+    """The table with a copy of each text that is both a query and a document, the side of each text, and the rows of
+    the texts that were copied.
 
-    The copy stands for the document, has the keys of the original and comes after all other texts.
+    A copy stands for the document, has the keys of the original and comes after all other texts, in their order.
     """
     import pyarrow as pa
 
     sides = sides_of(table)
     if table.is_symmetric:
-        return table, sides, np.arange(len(table.texts))
+        return table, sides, NO_COPIES
     both = np.flatnonzero((sides == Side.QUERY) & _is_document(table))
     place = np.arange(len(table.texts))
     place[both] = len(table.texts) + np.arange(len(both))
@@ -54,7 +55,7 @@ def split_sides(table: PairTable) -> tuple[PairTable, Sides, IntArray]:
         negatives=None if negatives is None else Ragged(negatives.offsets, place[negatives.values]),
     )
     sides = np.concatenate([sides, np.full(len(both), Side.DOCUMENT, dtype=np.uint8)])
-    return split, sides, np.concatenate([np.arange(len(table.texts)), both])
+    return split, sides, both
 
 
 def as_documents(texts: pa.Array) -> IntArray:
