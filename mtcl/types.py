@@ -109,10 +109,16 @@ def from_mapping(kind: type[Options], given: Options | Mapping[str, Any] | None,
             raise ConfigError(f"{where} has an unknown name {name!r}{nearest(str(name), known)}")
         inner = [one for one in (hints[name], *get_args(hints[name])) if isinstance(one, type) and is_dataclass(one)]
         if inner and isinstance(value, Mapping):
-            values[name] = from_mapping(inner[0], value, where=f"{where}.{name}")
+            of = from_each_mapping if get_origin(hints[name]) is dict else from_mapping
+            values[name] = of(inner[0], value, where=f"{where}.{name}")
         elif not _fits(value, hints[name]):
             raise ConfigError(f"{where}.{name} is {value!r:.80}: give {_words(hints[name])}")
     return kind(**values)
+
+
+def from_each_mapping(kind: type[Options], given: Mapping[str, Any], *, where: str) -> dict[str, Options]:
+    """`from_mapping` for each value of a mapping."""
+    return {str(name): from_mapping(kind, value, where=f"{where}.{name}") for name, value in given.items()}
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -172,3 +178,17 @@ class Described:
             "class_path": f"{path}.{type(self).__name__}",
             "init_args": {name: plain(value) for name, value in self.init_args.items()},
         }
+
+    @property
+    def words(self) -> str:
+        """The class and its arguments that are not the defaults, for people: `Matryoshka(InfoNCE(), dims=[50])`."""
+        defaults = {name: one.default for name, one in inspect.signature(type(self).__init__).parameters.items()}
+
+        def word(value: Any) -> str:
+            if isinstance(value, list | tuple):
+                return f"[{', '.join(map(word, value))}]"
+            return value.words if isinstance(value, Described) else str(value)
+
+        changed = {name: value for name, value in self.init_args.items() if value != defaults.get(name)}
+        given = [word(v) if isinstance(v, Described) else f"{k}={word(v)}" for k, v in changed.items()]
+        return f"{type(self).__name__}({', '.join(given)})"

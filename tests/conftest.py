@@ -126,6 +126,36 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+@pytest.fixture(scope="session")
+def trained_run(tiny_model: Path, demo_root: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of 4 steps: 16 dimensions of 32, also trained at 8; a prompt on each side of `search`, a head
+    of 4 dimensions for `interest`; `storyline` is only watched. Read it, and copy it to change it.
+    """
+    from mtcl.__main__ import main
+
+    folder = tmp_path_factory.mktemp("trained_run") / "run"
+    loss = "{class_path: Matryoshka, init_args: {loss: {class_path: InfoNCE}, dims: [8]}}"
+    arguments = {
+        "run_dir": folder,
+        "model.encoder.name": tiny_model,
+        "model.encoder.dim": 16,
+        "data.root": demo_root,
+        "data.cache": cache,
+        "data.batch_size": 8,
+        "data.max_length": 32,
+        "data.num_workers": 0,
+        "tasks.search": f'{{prompt: {{query: "query: ", document: "post: "}}, max_length: 24, loss: {loss}}}',
+        "tasks.interest": "{head: 4}",
+        "tasks.storyline": "{watch: true}",
+        "trainer.max_steps": 4,
+        "trainer.val_check_interval": 4,
+        "trainer.enable_progress_bar": False,
+    }
+    with _as_it_was():
+        assert main(["fit", *(part for key, value in arguments.items() for part in (f"--{key}", str(value)))]) == 0
+    return folder
+
+
 @pytest.fixture
 def mtcl_command(tmp_path: Path, cache: Path) -> Run:
     """`mtcl` in this process, in `tmp_path`: nothing of it is left afterwards but files."""

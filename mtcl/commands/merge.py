@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mtcl import __version__
 from mtcl.commands.arguments import Parser
 from mtcl.commands.process import quiet_libraries
 from mtcl.configuration import yaml_files as configuration
@@ -148,6 +149,7 @@ def checkpoint_of(state: State, sources: list[SavedRun], merged: dict[str, float
             "merged": merged,
             "trained_before": trained,
             "base_weights": sources[0].base_weights,
+            "version": __version__,
         },
     }
 

@@ -128,3 +128,14 @@ def digest_of(module: nn.Module) -> str:
         digest.update(name.encode())
         digest.update(value.cpu().contiguous().view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+@torch.no_grad()
+def values_digest(module: nn.Module, *also: str) -> str:
+    """A fingerprint of the values and shapes of all parameters in their order, whatever their names, and of `also`."""
+    digest = xxhash.xxh3_64("|".join(also).encode())
+    values: Any = list(module.parameters())
+    for value in values:
+        digest.update(repr(tuple(value.shape)).encode())
+        digest.update(value.cpu().contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()

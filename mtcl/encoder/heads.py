@@ -7,12 +7,17 @@ have a large common part, and without the bias the first component would be spen
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mtcl.errors import ConfigError, root_cause
+
 PREFIX = "heads."
 """The prefix of the heads' weights in a module's state."""
+FILE = "heads.safetensors"
+"""The heads of an exported folder, under the same names."""
 
 
 def through(head: nn.Module | None, vectors_TD: Tensor) -> Tensor:
@@ -35,3 +40,23 @@ def heads_in(state: Mapping[str, Tensor]) -> dict[str, nn.Linear]:
         head.load_state_dict({"weight": weight_ED, "bias": bias_E})
         found[task] = head.requires_grad_(False)
     return found
+
+
+def read_heads(folder: Path) -> dict[str, nn.Linear]:
+    """The heads by task of an exported folder. Raises `ConfigError` for a malformed file."""
+    from safetensors.torch import load_file
+
+    file = folder / FILE
+    try:
+        return heads_in(load_file(file)) if file.is_file() else {}
+    except Exception as error:  # safetensors has error types of its own
+        raise ConfigError(f"{file} is malformed ({root_cause(error)}): export the run again") from error
+
+
+def write_heads(folder: Path, heads: Mapping[str, nn.Module]) -> None:
+    """Write a folder's heads, if there are any."""
+    from safetensors.torch import save_file
+
+    state = {f"{PREFIX}{task}.{name}": v for task, head in heads.items() for name, v in head.state_dict().items()}
+    if state:
+        save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, folder / FILE)

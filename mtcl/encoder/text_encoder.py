@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast, overload
 
@@ -15,10 +15,12 @@ from torch.nn import functional as F
 
 from mtcl.console import track
 from mtcl.data.tokenizer import MAX_CHARACTERS, Tokenizer
-from mtcl.encoder.checkpoint import SavedRun
+from mtcl.encoder.backbone import values_digest
+from mtcl.encoder.checkpoint import SavedRun, is_checkpoint
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
-from mtcl.encoder.heads import through
+from mtcl.encoder.facts import Facts
+from mtcl.encoder.heads import read_heads, through
 from mtcl.encoder.reading import check_pooled, default_length, tokenizer_of
 from mtcl.errors import ConfigError, nearest
 from mtcl.task.contract import Task
@@ -35,7 +37,8 @@ class TextEncoder:
     """An encoder with its tokenizer; texts are cut to `max_length` tokens.
 
     `prompt` is put before texts of no particular task: the run's, or what the base model declares. `prompts`, `lengths`
-    and `heads` (projections of the shared vector) are those of the run's tasks, by name.
+    and `heads` (projections of the shared vector) are those of the run's tasks, by name. `facts` is what is known about
+    the run.
 
     >>> encoder = TextEncoder.load("runs/demo")                       # doctest: +SKIP
     >>> encoder.encode("We are hiring a data engineer.").shape        # doctest: +SKIP
@@ -50,17 +53,23 @@ class TextEncoder:
     prompts: dict[str, Prompt] = field(default_factory=dict)
     lengths: dict[str, int] = field(default_factory=dict)
     heads: Mapping[str, nn.Module] = field(default_factory=dict)
+    facts: Facts = field(default_factory=Facts)
 
     @classmethod
     def load(cls, path: str | Path, *, device: str | None = None, trust_checkpoint: bool = False) -> TextEncoder:
         """Load a trained encoder.
 
         Args:
-            path: A run folder (its best checkpoint), or a .ckpt file of any Lightning Trainer.
+            path: A run folder (its best checkpoint), a .ckpt file of any Lightning Trainer, a folder that
+                `mtcl export` wrote, or any other folder of a model in the layout of sentence-transformers or Hugging
+                Face.
             device: The device to compute on; by default a GPU if there is one.
             trust_checkpoint: Run code from the base model's repository if the run did. If false, no code that a
                 checkpoint names is executed.
         """
+        folder = Path(path).expanduser()
+        if not is_checkpoint(folder) and any((folder / name).is_file() for name in ("modules.json", "config.json")):
+            return cls._of_folder(folder, device=device)
         saved = SavedRun.read(path, trust=trust_checkpoint)
         config = saved.encoder_config
         model = saved.encoder().to(device or best_device()).eval()
@@ -75,7 +84,22 @@ class TextEncoder:
             saved.prompts,
             saved.lengths,
             saved.heads,
+            Facts.of_run(saved),
         )
+
+    @classmethod
+    def _of_folder(cls, folder: Path, *, device: str | None) -> TextEncoder:
+        """An encoder from a model's folder, with the facts and heads that an export has beside it."""
+        encoder = cls.base(EncoderConfig(name=str(folder)), device=device)
+        facts = Facts.of_folder(folder)
+        if facts is None:
+            return replace(encoder, facts=Facts(base=str(folder)))
+        heads = read_heads(folder)
+        if odd := [name for name, head in heads.items() if head.in_features != encoder.dim]:
+            raise ConfigError(
+                f"{folder}: the head of task {odd[0]!r} does not fit the encoder's {encoder.dim} dimensions"
+            )
+        return replace(encoder, prompts=facts.prompts, lengths=facts.lengths, heads=heads, facts=facts)
 
     @classmethod
     def base(
@@ -100,7 +124,8 @@ class TextEncoder:
         tokenizer = tokenizer_of(config, model.declared)
         length = max_length or default_length(model.declared, tokenizer, model.num_positions)
         given = model.declared.prompt if prompt is None else Prompt.of(prompt)
-        return cls(model, tokenizer, length, config.chunk_size, check_pooled(given, model.declared))
+        own = check_pooled(given, model.declared)
+        return cls(model, tokenizer, length, config.chunk_size, own, facts=Facts(base=config.name))
 
     @property
     def dim(self) -> int:
@@ -115,6 +140,24 @@ class TextEncoder:
     @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
+
+    def dims_of(self, task: str | None) -> list[int]:
+        """The numbers of leading dimensions that vectors of a task, or the shared ones, are trained at, falling."""
+        trained = [] if task in self.heads else [dim for dim in self.facts.trained_dims if dim < self.dim]
+        return [self.dim_of(task), *trained]
+
+    def fingerprint(self) -> str:
+        """A fingerprint of the weights and the pooling, 16 hexadecimal digits.
+
+        Encoders of equal fingerprints give equal vectors for equal tokens: a checkpoint and the folder exported from
+        it, for example. Heads of tasks are not included: see `head_fingerprint`.
+        """
+        return values_digest(self.model, self.model.pooling)
+
+    def head_fingerprint(self, task: str | None) -> str | None:
+        """The same of a task's head; None if it has none."""
+        head = self.heads.get(task or "")
+        return None if head is None else values_digest(head)
 
     def prompt_of(self, task: Task) -> Prompt:
         """The prompt before the task's texts in training; for another task, its own or `prompt`."""

@@ -8,14 +8,16 @@ continues after the pairs that were handed out, or at the same step if its tasks
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Iterable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import yaml
 from torch import Tensor
 
+from mtcl import __version__
 from mtcl.distributed import together, world
 from mtcl.encoder.checkpoint import SavedRun
 from mtcl.encoder.config import EncoderConfig
@@ -24,6 +26,7 @@ from mtcl.training.lightning_private import set_batches_done
 from mtcl.training.optimizer import OptimizerConfig
 
 if TYPE_CHECKING:
+    from mtcl.losses import Loss
     from mtcl.training.datamodule import MtclDataModule
     from mtcl.training.run import Run
 
@@ -176,13 +179,26 @@ def on_save(module: Run) -> dict[str, Any]:
         "start": module.start_figures,
         "history": module.history,
         "facts": module.facts(),
-        "tasks": {
-            name: {"prompt": data.prompt_of(name).plain(), "max_length": data.length_of(name)}
-            for name in data.evaluated
-        },
+        "tasks": {name: _about(module, name) for name in data.evaluated},
         "prompt": data.default_prompt.plain(),
         "max_length": data.default_length,
         "trained_before": sorted(module.trained_before),
+        "version": __version__,
+    }
+
+
+def _about(module: Run, name: str) -> dict[str, Any]:
+    """How a task's texts are read, and what a model card says about the task."""
+    data = module.data
+    task, loss = data.evaluated[name], cast("Loss", module.losses[name]) if name in module.losses else None
+    return {
+        "prompt": data.prompt_of(name).plain(),
+        "max_length": data.length_of(name),
+        "about": " ".join((inspect.getdoc(type(task)) or "").split()),
+        "owner": task.owner,
+        "license": task.license,
+        "loss": loss.words if loss is not None else "",
+        "metric": task.metric.name,
     }
 
 
