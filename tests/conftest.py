@@ -159,13 +159,18 @@ def trained_run(tiny_model: Path, demo_root: Path, cache: Path, tmp_path_factory
 @pytest.fixture
 def mtcl_command(tmp_path: Path, cache: Path) -> Run:
     """`mtcl` in this process, in `tmp_path`: nothing of it is left afterwards but files."""
+    return command_in(tmp_path, cache)
+
+
+def command_in(folder: Path, cache: Path) -> Run:
+    """`mtcl` in this process, in `folder`; several seconds faster than in a process of its own."""
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         from mtcl.__main__ import main
 
         out, err = io.StringIO(), io.StringIO()
         with _as_it_was(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            os.chdir(tmp_path)
+            os.chdir(folder)
             for name in [name for name in os.environ if name.startswith(("MTCL_", "PL_"))]:
                 del os.environ[name]
             os.environ |= {"MTCL_CACHE": str(cache), "COLUMNS": "200"}

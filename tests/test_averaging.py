@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from mtcl.errors import ConfigError
 from mtcl.training.callbacks import Averaging, AveragingConfig
-from tests.conftest import Run
+from tests.conftest import Run, command_in
 from tests.test_interruption import wait_for
 from tests.test_resume import assert_equal_runs, options, start
 
@@ -89,10 +89,12 @@ def test_values_out_of_range(decay: float, start_step: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def averaged(tiny_model: Path, demo_root: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def averaged(
+    starts_processes: None, tiny_model: Path, demo_root: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """A whole run with averaging from step 20 on."""
     folder = tmp_path_factory.mktemp("averaged")
-    assert start(arguments(tiny_model, demo_root, "whole"), folder, cache).wait(180) == 0
+    assert command_in(folder, cache)("fit", *arguments(tiny_model, demo_root, "whole")).returncode == 0
     return folder / "runs" / "whole"
 
 

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import Run
-from tests.test_resume import losses, options, start, weights
+from tests.conftest import Run, command_in
+from tests.test_resume import losses, options, weights
 
 RANKS = {"trainer.devices": 2, "trainer.strategy": "ddp", "trainer.accelerator": "cpu"}
 
 
-@pytest.mark.parametrize("directions", ["one", "both"])
+@pytest.mark.parametrize("directions", [pytest.param("one", marks=pytest.mark.nightly), "both"])
 def test_two_ranks_equal_one(
-    tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_process: Run, directions: str
+    tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_process: Run, mtcl_command: Run, directions: str
 ) -> None:
     loss = f"{{class_path: InfoNCE, init_args: {{learn_temperature: true, directions: {directions}}}}}"
     common = {
@@ -30,8 +30,8 @@ def test_two_ranks_equal_one(
         "checkpoint_every_n_steps": 20,
         "data.num_workers": 0,
     }
-    for name, changed in (("one", {}), ("two", RANKS)):
-        done = mtcl_process("fit", *options(tiny_model, demo_root, name, **common, **changed))
+    for run, name, changed in ((mtcl_command, "one", {}), (mtcl_process, "two", RANKS)):
+        done = run("fit", *options(tiny_model, demo_root, name, **common, **changed))
         assert done.returncode == 0, done.stderr
         assert done.stderr.count("run folder") == 1
     one, two = tmp_path / "runs" / "one", tmp_path / "runs" / "two"
@@ -66,7 +66,7 @@ FIFTY = {
 @pytest.fixture(scope="module")
 def one_rank(tiny_model: Path, demo_root: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("one")
-    assert start(options(tiny_model, demo_root, "one", **FIFTY), folder, cache).wait(120) == 0
+    assert command_in(folder, cache)("fit", *options(tiny_model, demo_root, "one", **FIFTY)).returncode == 0
     return folder / "runs" / "one"
 
 
@@ -79,7 +79,7 @@ def assert_equal_losses(one: Path, other: Path) -> None:
         assert found[tag] == pytest.approx(expected[tag], abs=1e-5), tag
 
 
-@pytest.mark.parametrize("ranks", [2, 4])
+@pytest.mark.parametrize("ranks", [2, pytest.param(4, marks=pytest.mark.nightly)])
 def test_whole_runs_on_any_number_of_ranks(
     one_rank: Path, tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_process: Run, ranks: int
 ) -> None:

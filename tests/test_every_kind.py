@@ -86,10 +86,12 @@ def with_ranks(arguments: list[str]) -> list[str]:
     return [*arguments, *(x for key, value in RANKS.items() for x in (f"--{key}", str(value)))]
 
 
-def test_two_ranks_equal_one_process(tmp_path: Path, mtcl_process: Run, arguments: list[str]) -> None:
+def test_two_ranks_equal_one_process(
+    tmp_path: Path, mtcl_process: Run, mtcl_command: Run, arguments: list[str]
+) -> None:
     """Losses and weights of two ranks are those of one."""
-    for name, more in (("one", arguments), ("two", with_ranks(arguments))):
-        done = mtcl_process("fit", *more, "--run_dir", f"runs/{name}")
+    for run, name, more in ((mtcl_command, "one", arguments), (mtcl_process, "two", with_ranks(arguments))):
+        done = run("fit", *more, "--run_dir", f"runs/{name}")
         assert done.returncode == 0, done.stderr
     folders = [tmp_path / "runs" / name for name in ("one", "two")]
     found = [losses(folder) for folder in folders]

@@ -19,7 +19,7 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 from mtcl import DataError
 from mtcl.errors import DivergedError
 from mtcl.training.checkpoint_file import WholeFile
-from tests.conftest import INTEREST, ROOT, Run
+from tests.conftest import INTEREST, ROOT, Run, command_in
 from tests.test_distributed import RANKS
 from tests.test_resume import options, weights
 
@@ -76,16 +76,14 @@ def assert_equal_weights(one: Path, other: Path) -> None:
 
 @pytest.fixture(scope="module")
 def whole(tiny_model: Path, demo_root: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tests.test_resume import start
-
     folder = tmp_path_factory.mktemp("whole")
-    assert start(options(tiny_model, demo_root, "whole", **COMMON), folder, cache).wait(120) == 0
+    assert command_in(folder, cache)("fit", *options(tiny_model, demo_root, "whole", **COMMON)).returncode == 0
     return folder / "runs" / "whole"
 
 
-@pytest.mark.parametrize(("ranks", "on"), [(1, "0"), (2, "all"), (2, "1")])
+@pytest.mark.parametrize(("ranks", "on"), [(1, "0"), (2, "1"), pytest.param(2, "all", marks=pytest.mark.nightly)])
 def test_a_metric_that_raises(
-    tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_process: Run, ranks: int, on: str
+    tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_process: Run, mtcl_command: Run, ranks: int, on: str
 ) -> None:
     (tmp_path / "tasks").mkdir()
     (tmp_path / "tasks" / "brittle.py").write_text(BRITTLE)
@@ -97,7 +95,8 @@ def test_a_metric_that_raises(
     assert lines_of(ended) == [f"mtcl: TaskError: {who}task 'brittle', metric mrr: {tmp_path / place}"]
     last = tmp_path / "runs" / "run" / "checkpoints" / "last.ckpt"
     assert torch.load(last, weights_only=True)["global_step"] == STEPS // 2 - 10
-    done = mtcl_process("fit", "--resume", "runs/run")
+    again = mtcl_process if ranks > 1 else mtcl_command
+    done = again("fit", "--resume", "runs/run")
     assert done.returncode == 0, done.stderr
     assert f"step {STEPS} of {STEPS}" in done.stderr
 
@@ -127,7 +126,7 @@ def test_ranks_end_in_order(tiny_model: Path, demo_root: Path, tmp_path: Path, m
     assert len(lines_of(ended)) == 1
 
 
-@pytest.mark.parametrize("accumulate", [1, 3])
+@pytest.mark.parametrize("accumulate", [pytest.param(1, marks=pytest.mark.nightly), 3])
 def test_max_time_ends_a_run_that_goes_on_exactly(
     tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_command: Run, accumulate: int
 ) -> None:
@@ -147,11 +146,12 @@ def test_max_time_ends_a_run_that_goes_on_exactly(
     assert_equal_weights(tmp_path / "runs" / "whole", tmp_path / "runs" / "timed")
 
 
+@pytest.mark.usefixtures("starts_processes")
 def test_no_space_for_a_checkpoint(
-    whole: Path, tiny_model: Path, demo_root: Path, cache: Path, tmp_path: Path, mtcl_process: Run
+    whole: Path, tiny_model: Path, demo_root: Path, cache: Path, tmp_path: Path, mtcl_command: Run
 ) -> None:
     """A limit on the size of files stands for a full disk: the system refuses the same write."""
-    half = mtcl_process("fit", *options(tiny_model, demo_root, "full", **{**COMMON, "trainer.max_steps": STEPS // 2}))
+    half = mtcl_command("fit", *options(tiny_model, demo_root, "full", **{**COMMON, "trainer.max_steps": STEPS // 2}))
     last = tmp_path / "runs" / "full" / "checkpoints" / "last.ckpt"
     assert half.returncode == 0, half.stderr
     before = last.read_bytes()
@@ -179,7 +179,7 @@ def test_no_space_for_a_checkpoint(
     )
     assert last.read_bytes() == before
     assert sorted(path.name for path in last.parent.iterdir()) == ["best.ckpt", "last.ckpt"]
-    done = mtcl_process("fit", "--resume", "runs/full", "--trainer.max_steps", str(STEPS))
+    done = mtcl_command("fit", "--resume", "runs/full", "--trainer.max_steps", str(STEPS))
     assert done.returncode == 0, done.stderr
     assert_equal_weights(whole, tmp_path / "runs" / "full")
 

@@ -64,9 +64,9 @@ def children(pid: int) -> list[int]:
 @pytest.mark.parametrize(
     ("number", "ranks", "to"),
     [
-        (signal.SIGTERM, 1, "first"),
+        pytest.param(signal.SIGTERM, 1, "first", marks=pytest.mark.nightly),
         (signal.SIGINT, 1, "first"),
-        (signal.SIGTERM, 2, "all"),
+        pytest.param(signal.SIGTERM, 2, "all", marks=pytest.mark.nightly),
         (signal.SIGTERM, 2, "last"),
         (signal.SIGTERM, 1, "group"),
         (signal.SIGUSR1, 1, "group"),
@@ -99,7 +99,7 @@ def test_stops_saved(
     assert events.Scalars("train/learning_rate")[-1].step == step, "the values up to the stop are shown"
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.nightly), 2])
 def test_a_validation_that_is_due_is_not_lost(
     tiny_model: Path, demo_root: Path, cache: Path, tmp_path: Path, ranks: int
 ) -> None:
@@ -137,7 +137,7 @@ class Slow(MRR):
 SLOW += INTEREST.format(name="slow", metric="Slow")
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.nightly), 2])
 def test_an_evaluation_that_is_stopped_is_no_success(
     tiny_model: Path, demo_root: Path, cache: Path, tmp_path: Path, ranks: int
 ) -> None:
@@ -165,7 +165,7 @@ def test_killed_rank_ends_the_run(tiny_model: Path, demo_root: Path, cache: Path
 
 
 def test_two_ranks_go_on_as_one(
-    tiny_model: Path, demo_root: Path, cache: Path, tmp_path: Path, mtcl_process: Run
+    tiny_model: Path, demo_root: Path, cache: Path, tmp_path: Path, mtcl_command: Run
 ) -> None:
     """A part of a run on two ranks and the rest on one ends where a run on one rank does (dropout off)."""
     common = {
@@ -177,7 +177,7 @@ def test_two_ranks_go_on_as_one(
         "checkpoint_every_n_steps": 10,
         "data.num_workers": 0,
     }
-    whole = mtcl_process("fit", *options(tiny_model, demo_root, "whole", **common))
+    whole = mtcl_command("fit", *options(tiny_model, demo_root, "whole", **common))
     assert whole.returncode == 0, whole.stderr
     first = start(options(tiny_model, demo_root, "moved", **common, **RANKS), tmp_path, cache)
     last = tmp_path / "runs" / "moved" / "checkpoints" / "last.ckpt"
@@ -185,7 +185,7 @@ def test_two_ranks_go_on_as_one(
     os.kill(first.pid, signal.SIGTERM)
     first.communicate(timeout=60)
     assert 0 < torch.load(last, weights_only=True)["global_step"] < 150
-    done = mtcl_process("fit", "--resume", "runs/moved", "--trainer.devices", "1", "--trainer.strategy", "auto")
+    done = mtcl_command("fit", "--resume", "runs/moved", "--trainer.devices", "1", "--trainer.strategy", "auto")
     assert done.returncode == 0, done.stderr
     for name, value in weights(tmp_path / "runs" / "whole").items():
         torch.testing.assert_close(weights(tmp_path / "runs" / "moved")[name], value, atol=1e-5, rtol=1e-3, msg=name)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -168,20 +169,18 @@ else:
 
 
 @pytest.mark.usefixtures("starts_processes")
-def test_two_ranks_with_the_defaults_of_lightning(data: MtclDataModule, tiny_model: Path, demo_root: Path) -> None:
+def test_two_ranks_with_the_defaults_of_lightning(
+    data: MtclDataModule, tiny_model: Path, demo_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Lightning replaces samplers there unless told not to: the weights are those of one process all the same."""
     Path("script.py").write_text(SCRIPT)
+    command = ["script.py", str(demo_root), str(tiny_model)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    for ranks in ("1", "2"):
-        done = subprocess.run(
-            [sys.executable, "script.py", str(demo_root), str(tiny_model), ranks],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        assert "VALUE" in done.stdout
+    done = subprocess.run([sys.executable, *command, "2"], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "VALUE" in done.stdout
+    monkeypatch.setattr(sys, "argv", [*command, "1"])
+    runpy.run_path("script.py", run_name="__main__")
     one, two = (torch.load(f"ranks{n}.ckpt", weights_only=True)["state_dict"] for n in (1, 2))
     assert one.keys() == two.keys()
     for name in one:

@@ -106,7 +106,7 @@ def test_the_runs_prompt_wins_over_the_tasks(tmp_path: Path) -> None:
 
 
 def test_a_run_with_prompts_is_compared_with_them_and_not_resumed_without(
-    tmp_path: Path, tiny_model: Path, mtcl_process: Run
+    tmp_path: Path, tiny_model: Path, mtcl_command: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "tasks").mkdir()
     (tmp_path / "tasks" / "asked.py").write_text(FILE.format(title="Asked", name="asked", prompt="own: ", rows=ROWS))
@@ -120,29 +120,31 @@ def test_a_run_with_prompts_is_compared_with_them_and_not_resumed_without(
         "--model.encoder.name",
         str(tiny_model),
     ]
-    fitted = mtcl_process("fit", "--run_dir", "run", *common, "--trainer.max_steps", "1")
+    common += ["--data.num_workers", "0", "--trainer.max_steps"]
+    fitted = mtcl_command("fit", "--run_dir", "run", *common, "1")
     assert fitted.returncode == 0, fitted.stderr
     encoder = TextEncoder.load(tmp_path / "run")
     assert (encoder.prompts, encoder.lengths) == ({"asked": Prompt("asked: ", "asked: ")}, {"asked": 9})
     asked = discover(tmp_path / "tasks")["asked"]
     assert (encoder.length_of(asked), encoder.prompt_of(asked)) == (9, Prompt("asked: ", "asked: "))
-    changed = mtcl_process("fit", "--resume", "run", "--tasks.asked.prompt", "", "--trainer.max_steps", "2")
+    changed = mtcl_command("fit", "--resume", "run", "--tasks.asked.prompt", "", "--trainer.max_steps", "2")
     assert changed.returncode == 2
     assert "tasks.asked.prompt: only in the checkpoint" in changed.stderr
     encoders = {"run": {"run": "run"}}
     compared = {"tasks": ["asked"], "encoders": encoders, "split": "validation", "tokenizer": str(tiny_model)}
     (tmp_path / "compare.yaml").write_text(yaml.safe_dump(compared))
-    seen = tmp_path / "seen.txt"
-    (tmp_path / "sitecustomize.py").write_text(
-        "from mtcl.encoder.text_encoder import TextEncoder\n"
-        "plain = TextEncoder.__call__\n"
-        "def kept(self, texts, length, **more):\n    assert length == 9\n"
-        f"    open({str(seen)!r}, 'a').write('|'.join(texts))\n    return plain(self, texts, length, **more)\n"
-        "TextEncoder.__call__ = kept\n"
-    )
-    done = mtcl_process("compare", "--config", "compare.yaml", "--out", "out", PYTHONPATH=str(tmp_path))
+    seen: list[str] = []
+    plain = TextEncoder.__call__
+
+    def kept(self: TextEncoder, texts: list[str], length: int, **more: Any) -> Any:
+        assert length == 9
+        seen.extend(texts)
+        return plain(self, texts, length, **more)
+
+    monkeypatch.setattr(TextEncoder, "__call__", kept)
+    done = mtcl_command("compare", "--config", "compare.yaml", "--out", "out")
     assert done.returncode == 0, done.stderr
-    assert sorted(seen.read_text().split("|")) == ["asked: blue", "asked: red", "asked: the first", "asked: the second"]
+    assert sorted(seen) == ["asked: blue", "asked: red", "asked: the first", "asked: the second"]
 
 
 class Search(Task):

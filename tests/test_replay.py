@@ -429,13 +429,16 @@ def test_a_watched_task_may_be_held_out_later(joint: Path) -> None:
     assert SavedRun.of(content, "x").trained == {"interest", "storyline"}
 
 
-def test_two_ranks_equal_one(joint: Path, tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_process: Run) -> None:
+def test_two_ranks_equal_one(
+    joint: Path, tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_process: Run, mtcl_command: Run
+) -> None:
     """The same sub-batches, the same start, the same figures; a rank's share of each pool is joined."""
     tasks = {"hashtag": {}, "search": {"watch": True}}
     arguments = ["--config", str(team(tmp_path, tasks=tasks)), *given_to(tiny_model, demo_root)]
     arguments += ["--init_from", str(joint), "--model.encoder.dropout", "0.0"]
-    for name, ranks in (("one", []), ("two", [f"--{key}={value}" for key, value in RANKS.items()])):
-        done = mtcl_process("fit", *arguments, *ranks, "--run_dir", name)
+    two_ranks = [f"--{key}={value}" for key, value in RANKS.items()]
+    for run, name, ranks in ((mtcl_command, "one", []), (mtcl_process, "two", two_ranks)):
+        done = run("fit", *arguments, *ranks, "--run_dir", name)
         assert done.returncode == 0, done.stderr
     one, two = (losses(tmp_path / name) for name in ("one", "two"))
     assert one.keys() == two.keys()

@@ -20,7 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from mtcl.__main__ import main
 from mtcl.training.checkpoint_file import WholeFile
-from tests.conftest import ROOT, Run
+from tests.conftest import ROOT, Run, command_in
 
 STEPS = 240
 Losses = dict[str, dict[int, float]]
@@ -84,14 +84,16 @@ def start(arguments: list[str], folder: Path, cache: Path) -> subprocess.Popen[b
 
 
 @pytest.fixture(scope="module")
-def unbroken(tiny_model: Path, demo_root: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def unbroken(
+    starts_processes: None, tiny_model: Path, demo_root: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     folder = tmp_path_factory.mktemp("unbroken")
-    assert start(options(tiny_model, demo_root, "whole"), folder, cache).wait(180) == 0
+    assert command_in(folder, cache)("fit", *options(tiny_model, demo_root, "whole")).returncode == 0
     return folder / "runs" / "whole"
 
 
 @pytest.mark.usefixtures("starts_processes")
-@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("num_workers", [pytest.param(0, marks=pytest.mark.nightly), 2])
 def test_sigkill_and_resume(
     unbroken: Path, tiny_model: Path, demo_root: Path, cache: Path, tmp_path: Path, mtcl_command: Run, num_workers: int
 ) -> None:

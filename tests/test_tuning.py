@@ -626,11 +626,13 @@ RANKS = {"trainer.devices": 2, "trainer.strategy": "ddp", "trainer.accelerator":
 
 
 @pytest.mark.parametrize("kind", ["lora", "head"])
-def test_two_ranks_equal_one(tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_process: Run, kind: str) -> None:
+def test_two_ranks_equal_one(
+    tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_process: Run, mtcl_command: Run, kind: str
+) -> None:
     parts: dict[str, object] = {"model.encoder.train": kind, "model.encoder.dim": 8, "tasks.search.head": 4}
     common = short(**parts, **{"model.encoder.dropout": 0.0, "data.tasks_per_step": 2})
-    for name, changed in (("one", {}), ("two", RANKS)):
-        done = mtcl_process("fit", *options(tiny_model, demo_root, name, **{**common, **changed}))
+    for run, name, changed in ((mtcl_command, "one", {}), (mtcl_process, "two", RANKS)):
+        done = run("fit", *options(tiny_model, demo_root, name, **{**common, **changed}))
         assert done.returncode == 0, done.stderr
         assert done.stderr.count(" parameters (") == 1
     one, two = (SavedRun.read(tmp_path / "runs" / name, "last.ckpt").state for name in ("one", "two"))
