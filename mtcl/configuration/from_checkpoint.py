@@ -117,7 +117,9 @@ def _plain(saved: SavedRun, left_out: list[str]) -> dict[str, Any]:
         config |= take({"seed_everything": saved.config["seed_everything"]}, ("seed_everything",), "")
     config["tasks"] = taker.tasks()
     model = saved.section("model")
-    config["model"] = take(model, MODEL, "model.", handled=("encoder", "optimizer", "weighting"))
+    config["model"] = take(model, MODEL, "model.", handled=("encoder", "optimizer", "weighting", "keep"))
+    if keep := saved.section("model", "keep"):
+        config["model"]["keep"] = take(keep, ("strength", "share"), "model.keep.")
     encoder = take(saved.section("model", "encoder"), ENCODER, "model.encoder.")
     if encoder.get("tokens_per_chunk") in ANOTHER_MACHINE:
         encoder.pop("tokens_per_chunk", None)

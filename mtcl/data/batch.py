@@ -5,7 +5,7 @@ Each distinct text of the step is encoded once, across all tasks and roles; the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ SECOND_VIEW = np.int64(0x5851F42D4C957F2D)
 """Added to the identity of a positive that is its own anchor, so that it is encoded again with another dropout mask."""
 AS_KEY = np.int64(0x2545F4914F6CDD1D)
 """Added to a text's identity to make it a key that differs from the keys of texts and ids."""
+NO_TEXTS = Packed((), torch.arange(0), num_tokens=0)
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,22 @@ class SubBatch:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """The K texts of a step whose distance from the start of training is measured (`mtcl.training.keep`).
+
+    `places_K` are their places among the step's distinct texts. `weights_K` make the weighted sum of their values an
+    unbiased estimate of the mean over the rows of all sub-batches.
+    """
+
+    texts: Packed
+    places_K: Tensor
+    weights_K: Tensor
+
+    def map(self, texts: Packed, apply: Any) -> Kept:
+        return Kept(texts, apply(self.places_K), apply(self.weights_K))
+
+
+@dataclass(frozen=True)
 class StepBatch:
     """Everything a rank needs for one step. `num_texts` is the number of texts before equal ones were merged.
 
@@ -73,16 +90,19 @@ class StepBatch:
     parts: tuple[SubBatch, ...]
     num_texts: int
     pooled_TH: Tensor | None = None
+    kept: Kept | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> StepBatch:
-        return self._map(self.texts.to(device, non_blocking), lambda x: x.to(device, non_blocking=non_blocking))
+        return self._map(lambda x: x.to(device, non_blocking), lambda x: x.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> StepBatch:
-        return self._map(self.texts.pin_memory(), lambda x: x.pin_memory())
+        return self._map(lambda x: x.pin_memory(), lambda x: x.pin_memory())
 
-    def _map(self, texts: Packed, apply: Any) -> StepBatch:
+    def _map(self, of_texts: Callable[[Packed], Packed], apply: Any) -> StepBatch:
         pooled = None if self.pooled_TH is None else apply(self.pooled_TH)
-        return StepBatch(self.step, texts, tuple(part.map(apply) for part in self.parts), self.num_texts, pooled)
+        kept = None if self.kept is None else self.kept.map(of_texts(self.kept.texts), apply)
+        parts = tuple(part.map(apply) for part in self.parts)
+        return StepBatch(self.step, of_texts(self.texts), parts, self.num_texts, pooled, kept)
 
 
 @dataclass(frozen=True)
@@ -98,10 +118,20 @@ class TaskData:
 
 
 class StepDataset(Dataset[StepBatch]):
-    """Step number -> `StepBatch` of one rank. It has only integers and folders, so it can be pickled for spawn."""
+    """Step number -> `StepBatch` of one rank. It has only integers and folders, so it can be pickled for spawn.
+
+    Each batch has `Kept` texts, drawn with the probability `keep_share`, if it is not 0.
+    """
 
     def __init__(
-        self, plan: Plan, tasks: list[TaskData], *, rank: int = 0, world: int = 1, tokens_per_chunk: int = 2048
+        self,
+        plan: Plan,
+        tasks: list[TaskData],
+        *,
+        rank: int = 0,
+        world: int = 1,
+        tokens_per_chunk: int = 2048,
+        keep_share: float = 0.0,
     ) -> None:
         for task in plan.tasks:
             if task.batch_size % world:
@@ -111,24 +141,44 @@ class StepDataset(Dataset[StepBatch]):
                     f"give {' or '.join(map(str, fits))}"
                 )
         self.plan, self.tasks = plan, tasks
-        self.rank, self.world, self.tokens_per_chunk = rank, world, tokens_per_chunk
+        self.rank, self.world, self.tokens_per_chunk, self.keep_share = rank, world, tokens_per_chunk, keep_share
 
     def __getitem__(self, step: int) -> StepBatch:
         rows = [self.rows(draw) for draw in self.plan.draws(step)]
         stores = [self.tasks[part.task].store for part in rows]
         wanted = [np.concatenate(part.texts) for part in rows]
         identity = np.concatenate([part.identity(store) for part, store in zip(rows, stores, strict=True)])
-        _, first, merged = np.unique(identity, return_index=True, return_inverse=True)
+        distinct, first, merged = np.unique(identity, return_index=True, return_inverse=True)
         parts, start = [], 0
         for part, texts in zip(rows, wanted, strict=True):
             parts.append(_sub_batch(part, self.tasks[part.task], merged[start : start + len(texts)]))
             start += len(texts)
         files = [file for part in rows if (file := self.tasks[part.task].pooled) is not None]
         if files:
+            pooled = _take_rows(files, wanted, first)
             no_tokens = Packed((), torch.arange(len(first)), num_tokens=0)
-            return StepBatch(step, no_tokens, tuple(parts), len(identity), _take_rows(files, wanted, first))
-        packed = pack(_take(stores, wanted, first), tokens_per_chunk=self.tokens_per_chunk)
-        return StepBatch(step, packed, tuple(parts), len(identity))
+            return StepBatch(step, no_tokens, tuple(parts), len(identity), pooled, self._kept(step, distinct, merged))
+        tokens = _take(stores, wanted, first)
+        packed = pack(tokens, tokens_per_chunk=self.tokens_per_chunk)
+        return StepBatch(step, packed, tuple(parts), len(identity), kept=self._kept(step, distinct, merged, tokens))
+
+    def _kept(
+        self, step: int, distinct: npt.NDArray[np.int64], merged: IntArray, tokens: Ragged | None = None
+    ) -> Kept | None:
+        """The texts to keep near the start, of the step's `distinct` identities; None if there is nothing to keep.
+
+        `merged` has the distinct text of each row. A text is drawn on every rank that has it or on none.
+        """
+        if not self.keep_share:
+            return None
+        seed = np.uint64(stream_key(self.plan.seed, step, "keep"))
+        shares = mix(distinct.view(np.uint64) ^ seed) / 2.0**64
+        places = np.flatnonzero(shares < self.keep_share)
+        weights = np.bincount(merged)[places] / (self.keep_share * len(merged))
+        texts = NO_TEXTS
+        if tokens is not None and len(places):
+            texts = pack(tokens.take(places), tokens_per_chunk=self.tokens_per_chunk)
+        return Kept(texts, torch.from_numpy(places), torch.from_numpy(weights).float())
 
     def rows(self, draw: Draw) -> _Rows:
         """This rank's rows of a draw. The texts of all ranks are needed to find out which keys are shared."""

@@ -45,7 +45,9 @@ def check_before_training(
     if not all(type(one).__module__.startswith(OURS) for one in (module, *_callbacks(trainer))):
         return
     certain = {metrics.eval_tag("val", task.metric.name, name) for name, task in tasks.items()}
-    known = evaluated | certain | {metrics.VAL_MEAN} | (metrics.training_tags(trained) if _logs(trainer) else set())
+    known = evaluated | certain | {metrics.VAL_MEAN}
+    if _logs(trainer):
+        known |= metrics.training_tags(trained) | ({metrics.DISTANCE} if getattr(module, "keep", None) else set())
     possible = () if evaluated else (*(f"/{task}" for task in tasks), "_mean")
     for callback, monitor in _monitors(trainer):
         is_possible = monitor.startswith("val") and monitor.endswith(possible)

@@ -49,6 +49,8 @@ class TaskReader(pl.LightningModule):
 
     encoder: Encoder
     encoder_config: EncoderConfig
+    keep_share: float
+    """The share of a step's texts that is kept near the start of the training."""
 
     def choose_losses(self, tasks: Mapping[str, TaskConfig], kinds: Mapping[str, Kind]) -> None:
         """Take a run's tasks; raises `ConfigError` if they do not fit."""
@@ -409,7 +411,8 @@ class MtclDataModule(pl.LightningDataModule):
         with together():
             plan, size = self.plan, self.encoder_config.chunk_size
             with at("tasks."):
-                dataset = StepDataset(plan, tasks, rank=rank, world=ranks, tokens_per_chunk=size)
+                share = 0.0 if module is None else module.keep_share
+                dataset = StepDataset(plan, tasks, rank=rank, world=ranks, tokens_per_chunk=size, keep_share=share)
         return StepLoader(
             dataset,
             Looking() if num_steps is None else self,

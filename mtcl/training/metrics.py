@@ -20,6 +20,8 @@ TRAIN_LOSS = "train/loss"
 """The loss that is minimised: that of all tasks."""
 LEARNING_RATE = "train/learning_rate"
 GRADIENT_NORM = "train/gradient_norm"
+DISTANCE = "train/distance_from_start"
+"""The mean squared distance of texts' vectors from those of the starting weights, if the run keeps them near."""
 TOKENS_PER_S = "throughput/tokens_per_s"
 PAIRS_PER_S = "throughput/pairs_per_s"
 PADDING_SHARE = "throughput/padding_share"
@@ -74,7 +76,15 @@ VAL_MEAN = mean_tag("val")
 
 def training_tags(tasks: Iterable[str]) -> set[str]:
     """The tags of the values that each log point of the training has."""
-    of_run = {TRAIN_LOSS, LEARNING_RATE, GRADIENT_NORM, TOKENS_PER_S, PAIRS_PER_S, PADDING_SHARE, DISTINCT_SHARE}
+    of_run = {
+        TRAIN_LOSS,
+        LEARNING_RATE,
+        GRADIENT_NORM,
+        TOKENS_PER_S,
+        PAIRS_PER_S,
+        PADDING_SHARE,
+        DISTINCT_SHARE,
+    }
     return of_run | {train_tag(value, task) for task in tasks for value in TASK_TRAIN}
 
 
@@ -114,6 +124,8 @@ class RunningMeans:
 
     _total: Tensor
     _steps: int
+    _distance: Tensor
+    _distances: int
 
     def __init__(self, tasks: list[str]) -> None:
         self.tasks = tasks
@@ -132,6 +144,11 @@ class RunningMeans:
         self._total = self._total + loss
         self._steps += 1
 
+    def observe_distance(self, distance: Tensor) -> None:
+        """Add a step's distance from the starting weights, without gradient."""
+        self._distance = self._distance + distance
+        self._distances += 1
+
     def flush(self) -> dict[str, float]:
         """Return the means since the last flush, over all ranks, by tag, and reset. All ranks must call it together."""
         shown = self.throughput.values(time.perf_counter() - self._since) if self.throughput.texts else {}
@@ -139,7 +156,11 @@ class RunningMeans:
             rows = [total / self._counts[name] for name, total in self._sums.items()]
             if self._steps:
                 rows.append((self._total / self._steps).expand_as(rows[0]))
+            if self._distances:
+                rows.append((self._distance / self._distances).expand_as(rows[0]))
             means = mean_over_ranks(torch.stack(rows)).tolist()
+            if self._distances:
+                shown[DISTANCE] = means.pop()[0]
             if self._steps:
                 shown[TRAIN_LOSS] = means.pop()[0]
             for name, row in zip(self._sums, means, strict=True):
@@ -165,5 +186,7 @@ class RunningMeans:
         self._counts: dict[str, int] = {}
         self._total = torch.zeros(())
         self._steps = 0
+        self._distance = torch.zeros(())
+        self._distances = 0
         self.throughput = Throughput()
         self._since = time.perf_counter()

@@ -37,6 +37,7 @@ from mtcl.losses.gather import gather_views
 from mtcl.training import lightning_private, metrics, resume, trained
 from mtcl.training.base_reference import BaseReference
 from mtcl.training.callback_checks import check_before_training
+from mtcl.training.keep import Keep, KeepConfig
 from mtcl.training.metric_log import MetricLog
 from mtcl.training.optimizer import OptimizerConfig, build_optimizer, build_schedule
 from mtcl.training.run import Run
@@ -64,6 +65,8 @@ class MtclModule(Run):
         evaluate_base: Evaluate the base encoder before the first step, for comparison.
         evaluate_start: Evaluate the weights that the run starts from before the first step (with --init_from), to show
             what it forgets.
+        keep: Keep the encoder near the weights that the run starts from, so that other tasks lose less; null for no
+            such limit.
         allow_changes: Resume a checkpoint even if its tasks, pairs or encoder differ from the present ones.
     """
 
@@ -78,6 +81,7 @@ class MtclModule(Run):
         activation_checkpointing: bool = False,
         evaluate_base: bool = True,
         evaluate_start: bool = True,
+        keep: KeepConfig | None = None,
         allow_changes: bool = False,
     ) -> None:
         super().__init__()
@@ -112,6 +116,8 @@ class MtclModule(Run):
         """The last evaluation's results, by task."""
         self.trained_before: set[str] = set()
         """Tasks that the weights were trained on before this run."""
+        self.keep = None if keep is None else Keep(self, from_mapping(KeepConfig, keep, where="keep"))
+        self.keep_share = 0.0 if self.keep is None else self.keep.config.share
         self.vectors = Vectors(self)
         self.start = Start(self, self.vectors)
 
@@ -241,6 +247,8 @@ class MtclModule(Run):
 
     def on_train_start(self) -> None:
         self.metric_log.begin()
+        if self.keep is not None:
+            self.keep.begin(from_checkpoint=self.start.saved is not None)
         for logger in self.trainer.loggers:
             if self.global_step == 0:
                 metrics.add_layout(logger, list(self.task_configs))
@@ -284,6 +292,10 @@ class MtclModule(Run):
         self.metric_log.count(batch)
         self.metric_log.show_cosines(losses, self.gradient_cosines_every_n_steps)
         total: Tensor = self.weighting(losses, self.encoder.last_shared())
+        if self.keep is not None:
+            distance = self.keep.distance(batch, embeddings_TD)
+            self.metric_log.means.observe_distance(distance.detach())
+            total = total + self.keep.config.strength * distance
         self.metric_log.means.observe_total(total.detach().float())
         return total
 
@@ -372,6 +384,8 @@ class MtclModule(Run):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         about = checkpoint.setdefault("mtcl", {})
         about |= resume.on_save(self)
+        if self.keep is not None:
+            self.keep.on_save(checkpoint)
         about.setdefault("config", resume.config_text(self))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -379,6 +393,8 @@ class MtclModule(Run):
         saved = SavedRun.of(checkpoint, str(self.trainer.ckpt_path))
         if self.trainer.state.fn == "fit":
             resume.on_resume(self, saved, checkpoint)
+            if self.keep is not None:
+                self.keep.on_resume(checkpoint)
         else:
             self.base.figures = saved.base_figures
 
@@ -394,6 +410,7 @@ class MtclModule(Run):
             "activation_checkpointing": self.encoder.activation_checkpointing,
             "evaluate_base": self.evaluate_base,
             "evaluate_start": self.evaluate_start,
+            "keep": None if self.keep is None else asdict(self.keep.config),
         }
 
     def facts(self) -> resume.Facts:

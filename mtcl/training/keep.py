@@ -1,0 +1,104 @@
+"""Keeps the encoder near its start: each text's vector is drawn to the one that the starting weights give it.
+
+Fine-tuning on a few tasks moves the vectors of all texts, and tasks that the run does not train lose by it. The squared
+distance between a text's vector now and at the start, as an addition to the loss, limits the movement to what the
+trained tasks gain by (learning without forgetting, Li and Hoiem 2016, arXiv 1606.09282, on embeddings). It needs no
+data of other tasks. Each of these texts costs a forward pass of the starting weights, without gradient, so only a
+random share of a step's texts is taken. docs/results.md has the effect of strength and share.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from mtcl.data.batch import StepBatch
+from mtcl.encoder.checkpoint import PREFIX, State
+from mtcl.encoder.encoder import Encoder
+from mtcl.encoder.lora_state import merged
+from mtcl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mtcl.training.run import Run
+
+SAVED = "kept"
+"""The starting weights' place in a checkpoint."""
+
+
+@dataclass(frozen=True)
+class KeepConfig:
+    """Keep the encoder near the weights that the run starts from.
+
+    Attributes:
+        strength: Multiplies the mean squared distance between texts' vectors now and at the start, which is added to
+            the training loss.
+        share: Share of a step's texts whose distance is measured, drawn at random; above 0 and at most 1.
+    """
+
+    strength: float = 1.0
+    share: float = 0.125
+
+    def __post_init__(self) -> None:
+        if self.strength < 0:
+            raise ConfigError(f"model.keep.strength is {self.strength}: give 0 or more, or model.keep null")
+        if not 0 < self.share <= 1:
+            raise ConfigError(f"model.keep.share is {self.share}: give more than 0 and at most 1")
+
+
+class Keep:
+    """The starting weights of a module's run, and the distance from them."""
+
+    def __init__(self, module: Run, config: KeepConfig) -> None:
+        self.module, self.config = module, config
+        self._start: Encoder | None = None
+        self._is_base = True
+        self._saved: State | None = None
+        """The starting weights in the checkpoint that the run is resumed from, if they are not the base encoder's."""
+
+    def begin(self, *, from_checkpoint: bool) -> None:
+        """Take the starting weights before the first step, or load them again in a resumed run.
+
+        `from_checkpoint` says whether the run starts from a checkpoint's weights rather than from the base encoder.
+        """
+        module = self.module
+        self._start = module.base.encoder(module.device).requires_grad_(False).eval()
+        if module.trainer.ckpt_path is None:
+            self._is_base = not from_checkpoint
+            adapter = module.encoder_config.adapter
+            self._start.load_state_dict(_plain(module.state_dict(), alpha=0.0 if adapter is None else adapter.alpha))
+        elif self._saved is not None:
+            self._is_base = False
+            self._start.load_state_dict(self._saved)
+
+    def distance(self, batch: StepBatch, vectors_TD: Tensor) -> Tensor:
+        """The mean squared distance (scalar) between the vectors (T, D) of a step's texts now and at the start.
+
+        It is a mean over the rows of all sub-batches, estimated without bias from the texts that the batch has drawn;
+        the mean over ranks is that of one process with all rows.
+        """
+        kept, start, pooled_TH = batch.kept, self._start, batch.pooled_TH
+        assert kept is not None
+        assert start is not None
+        if not len(kept.places_K):
+            return vectors_TD.sum() * 0
+        with torch.no_grad():
+            start_KD = start(kept.texts) if pooled_TH is None else start.finish(pooled_TH[kept.places_K])
+        squared_K = (vectors_TD[kept.places_K].float() - start_KD).square().sum(dim=1)
+        return (squared_K * kept.weights_K).sum()
+
+    def on_save(self, checkpoint: dict[str, Any]) -> None:
+        """Add the starting weights, if the base encoder does not have them."""
+        if self._start is not None and not self._is_base:
+            checkpoint[SAVED] = self._start.state_dict()
+
+    def on_resume(self, checkpoint: dict[str, Any]) -> None:
+        self._saved = checkpoint.get(SAVED)
+
+
+def _plain(state: State, *, alpha: float) -> State:
+    """A module's state -> that of its encoder without adapters, each of which is added to its weight."""
+    plain = merged(state, alpha=alpha)
+    return {name.removeprefix(PREFIX): value for name, value in plain.items() if name.startswith(PREFIX)}
