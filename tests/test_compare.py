@@ -16,13 +16,18 @@ import pytest
 import torch
 import yaml
 
+from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import ConfigError
-from mtcl.studies.compare.comparison import rows_of
+from mtcl.studies.compare.comparison import Scores, report_of
 from mtcl.studies.compare.config import CompareConfig, EncoderSpec
+from mtcl.studies.compare.encoders import Local
 from mtcl.studies.compare.endpoint import Endpoint, EndpointError, model_key
-from mtcl.studies.compare.report import table
+from mtcl.studies.compare.report import plot_groups, table, write_report
+from mtcl.studies.compare.sample import first_rows
 from mtcl.studies.compare.vectors import VectorCache
 from mtcl.studies.item_scores import ItemScores
+from mtcl.task.registry import discover
+from mtcl.task.rows import pairs_fingerprint, pairs_of
 from tests.conftest import Run
 from tests.embedding_server import EmbeddingServer, Fault
 
@@ -158,23 +163,105 @@ def test_wrong_encoders(values: dict[str, Any]) -> None:
         EncoderSpec(**values)
 
 
+def scored(*seeds: np.ndarray, tasks: tuple[str, ...] = ("t",)) -> Scores:
+    """An encoder with the same item scores on each task."""
+    items = {task: [ItemScores(np.arange(len(one)), None, one) for one in seeds] for task in tasks}
+    return Scores(items, {task: [{"mrr": float(one.mean())} for one in seeds] for task in tasks})
+
+
+def config_of(*encoders: str, tasks: tuple[str, ...] = ("t",), **changed: Any) -> CompareConfig:
+    return CompareConfig(list(tasks), {name: EncoderSpec(model="m") for name in encoders}, **changed)
+
+
 def test_rows_are_paired_with_the_first_encoder() -> None:
     items = np.random.default_rng(0).random(300)
-
-    def scored(scores: np.ndarray) -> dict[str, ItemScores]:
-        return {"t": ItemScores(np.arange(300), None, scores)}
-
-    rows = rows_of({("a", 8): scored(items), ("a", 4): scored(items - 0.1), ("b", 8): scored(items + 0.01)})
-    assert [row.macro_gain.mean for row in rows] == pytest.approx([0.0, -0.1, 0.01])
-    assert rows[2].macro_gain.low > 0, "paired item by item, a small difference is certain"
-    assert rows[2].macro.low < rows[0].macro.high
-    assert rows[0].num_bytes == 32
-    shown = table(rows, {"t": "mrr"})
+    scores = {("a", 8): scored(items), ("a", 4): scored(items - 0.1), ("b", 8): scored(items + 0.01)}
+    report = report_of(scores, {"t": "mrr"}, config_of("a", "b"))
+    assert [row.macro.mean for row in report.gains] == pytest.approx([-0.1, 0.01])
+    assert report.gains[1].macro.low > 0, "paired item by item, a small difference is certain"
+    assert report.levels[2].macro.low < report.levels[0].macro.high
+    assert report.levels[0].num_bytes == 32
+    shown = table(report)
     assert "| b | 8 | 32 |" in shown
     figures, gains = shown.split("\nMinus a at 8 dimensions, item by item:\n\n")
     assert figures.count("\n") == 2 + 3
     assert "| b | 8 | +0.0100 [+0.0100, +0.0100] | +0.0100 [+0.0100, +0.0100] |" in gains
     assert "| a | 8 |" not in gains
+    assert f"| t | mrr | {items.mean():.4f} | {items.mean() + 0.01:.4f} |" in gains
+
+
+def test_several_runs_are_seeds_of_one_recipe() -> None:
+    """The interval covers the seeds, and runs are compared seed by seed, or each with an encoder of one."""
+    random = np.random.default_rng(0)
+    base = random.random(200)
+    seeds = [base + shift for shift in (0.01, 0.03, 0.05)]
+    scores = {("base", 8): scored(base), ("a", 8): scored(*seeds), ("b", 8): scored(*(s + 0.001 for s in seeds))}
+    report = report_of(scores, {"t": "mrr"}, config_of("base", "a", "b", differences=[["b", "a"], ["a", "base"]]))
+    gain = report.gains[0].macro
+    assert (gain.num_seeds, gain.mean) == (3, pytest.approx(0.03))
+    assert gain.low < 0.0 < 0.06 < gain.high, "three seeds that differ"
+    assert report.pairs[0].macro.low == pytest.approx(0.001)
+    assert report.pairs[1].macro == gain
+    assert "| b minus a at 8 dimensions | +0.0010" in table(report)
+    scores["b", 8] = scored(*seeds[:2])
+    with pytest.raises(ConfigError, match="of 2 runs is compared with one of 3: give as many runs"):
+        report_of(scores, {"t": "mrr"}, config_of("base", "a", "b", differences=[["b", "a"]]))
+
+
+def test_groups_have_means_of_their_own(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    random = np.random.default_rng(0)
+    base, tasks = random.random(100), ("own", "far", "farther")
+    better = scored(base, tasks=tasks)
+    better.items["own"] = [ItemScores(np.arange(100), None, base + 0.2)]
+    better.items["far"] = [ItemScores(np.arange(100), None, base - 0.1)]
+    config = config_of("a", "b", tasks=tasks, groups={"trained": ["own"], "unseen": ["far", "farther"]})
+    report = report_of({("a", 8): scored(base, tasks=tasks), ("b", 8): better}, dict.fromkeys(tasks, "mrr"), config)
+    assert {name: one.mean for name, one in report.gains[0].by_group.items()} == pytest.approx(
+        {"trained": 0.2, "unseen": -0.05}
+    )
+    path = write_report(report, tmp_path)
+    assert "| trained | unseen | macro mean |" in path.read_text()
+    assert (tmp_path / "groups.png").read_bytes().startswith(b"\x89PNG")
+    (axes,) = plot_groups(report.gains).axes
+    assert "unseen" not in axes.get_xlabel()
+    assert axes.get_xlabel().startswith("trained: mean minus a at 8 dimensions")
+
+
+def test_the_first_rows_of_a_split_and_the_whole_corpus(demo_root: Path) -> None:
+    search = discover(None)["search"]
+    cut = first_rows(search, "test", 5)
+    assert len(pairs_of(cut, "test", demo_root).anchors) == 5
+    documents = [
+        {table.texts[int(row)].as_py() for row in np.asarray(table.candidates)}
+        for table in (pairs_of(search, "test", demo_root), pairs_of(cut, "test", demo_root))
+    ]
+    assert documents[0] == documents[1]
+    assert len(pairs_of(cut, "validation", demo_root).anchors) == len(pairs_of(search, "validation", demo_root).anchors)
+    names = {pairs_fingerprint(one, "test", demo_root) for one in (search, cut, first_rows(search, "test", 6))}
+    assert len(names) == 3
+
+
+def test_vectors_of_runs_and_models_are_kept(tiny_model: Path, tmp_path: Path) -> None:
+    """By what they depend on: a second comparison embeds nothing again, another length or precision does."""
+    encoder = TextEncoder.load(tiny_model)
+    calls: list[int] = []
+
+    class Counted(TextEncoder):
+        def __call__(self, texts: Any, max_length: int | None = None, *, task: str | None = None) -> torch.Tensor:
+            calls.append(len(texts))
+            return super().__call__(texts, max_length, task=task)
+
+    counted = Counted(encoder.model, encoder.tokenizer, encoder.max_length, encoder.tokens_per_chunk)
+    local = Local(counted, tmp_path, "32-true", "m")
+    found = local(TEXTS, 16)
+    torch.testing.assert_close(found, encoder(TEXTS, 16))
+    assert calls == [5], "a text that occurs twice is embedded once"
+    torch.testing.assert_close(Local(counted, tmp_path, "32-true", "again")(TEXTS[::-1], 16), found.flip(0))
+    assert calls == [5]
+    local(TEXTS, 3)
+    Local(counted, tmp_path, "bf16-mixed", "m")(TEXTS, 16)
+    assert calls == [5, 5, 5]
 
 
 def test_every_kind_of_encoder_in_one_table(
@@ -199,6 +286,7 @@ def test_every_kind_of_encoder_in_one_table(
                 "served": {"endpoint": "tiny", "base_url": server.url},
             },
             "dims": [8],
+            "precision": "32-true",
             "root": str(demo_root),
             "tokenizer": str(tiny_model),
         }
@@ -214,7 +302,7 @@ def test_every_kind_of_encoder_in_one_table(
         again = mtcl_command("compare", "--config", "compare.yaml", "--out", "again")
         assert "served: sends 0 of" in again.stderr
         assert len(server.requests) == num_requests
-    rows = json.loads((tmp_path / "compare" / "compare.json").read_text())
+    rows = json.loads((tmp_path / "compare" / "compare.json").read_text())["levels"]
     assert [(row["encoder"], row["dim"]) for row in rows] == [(e, d) for e in content["encoders"] for d in (8, 32)]
     for own, other in zip(rows[:2] * 2, rows[2:], strict=True):
         for task in ("search", "storyline"):
@@ -226,8 +314,17 @@ def test_every_kind_of_encoder_in_one_table(
 def test_wrong_comparisons() -> None:
     with pytest.raises(ConfigError, match="at least one of each"):
         CompareConfig([], {})
-    with pytest.raises(ConfigError, match="dims has 0"):
-        CompareConfig(["a"], {"b": EncoderSpec(model="c")}, dims=[0])
+    for changed, words in (
+        ({"dims": [0]}, "dims has 0"),
+        ({"rows": 1}, "rows is 1: give at least 2"),
+        ({"precision": "16"}, "precision is '16': give bf16-mixed or 32-true"),
+        ({"groups": {"g": ["tt"]}}, "groups.g has 'tt', which is not in tasks; did you mean 't'"),
+        ({"groups": {"g": []}}, "groups.g is empty"),
+        ({"differences": [["b", "c"]]}, r"differences has \['b', 'c'\]: give pairs of names of encoders"),
+        ({"differences": [["b"]]}, "give pairs of names"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            config_of("b", **changed)
 
 
 def test_vectors_survive_the_process(tmp_path: Path) -> None:

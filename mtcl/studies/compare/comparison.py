@@ -1,13 +1,14 @@
 """Run a comparison: from its configuration to the scores of every encoder.
 
 Every encoder sees the same texts and is scored on the same items, so differences are paired item by item. Intervals
-cover the choice of items.
+cover the choice of items, and the seeds of an encoder that is given as several runs.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,21 +19,33 @@ from torch.nn import functional as F
 from mtcl.data.store import prepare
 from mtcl.data.tokenizer import Tokenizer
 from mtcl.encoder.hub import resolve_model
+from mtcl.encoder.precision import best_precision
 from mtcl.errors import ConfigError
-from mtcl.evaluation import Pool, evaluate
+from mtcl.evaluation import Pool, Result, evaluate
 from mtcl.files import cache_folder, data_root
 from mtcl.studies.compare.config import CompareConfig, EncoderSpec
-from mtcl.studies.compare.encoders import encoder_of, endpoint_of
-from mtcl.studies.compare.report import BYTES_PER_VALUE, Row, write_report
+from mtcl.studies.compare.encoders import Embedder, encoders_of, endpoint_of
+from mtcl.studies.compare.report import BYTES_PER_VALUE, Report, Row, write_report
+from mtcl.studies.compare.sample import first_rows
 from mtcl.studies.item_scores import ItemScores, scores_of
 from mtcl.studies.statistics import Differences, bootstrap, macro_bootstrap
 from mtcl.task.contract import Task
 from mtcl.task.registry import discover
 
 log = logging.getLogger("mtcl")
-Scores = dict[str, ItemScores]
-"""Scores of the primary metric by task."""
 MAX_LENGTH = 128
+Key = tuple[str, int]
+"""An encoder's name and the number of dimensions."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Of one encoder at one number of dimensions: the primary metric's item scores by task, one for each seed, and the
+    values of all metrics, also one for each seed.
+    """
+
+    items: dict[str, list[ItemScores]] = field(default_factory=dict)
+    metrics: dict[str, list[dict[str, float]]] = field(default_factory=dict)
 
 
 def run_comparison(config: CompareConfig, folder: Path) -> Path:
@@ -41,62 +54,104 @@ def run_comparison(config: CompareConfig, folder: Path) -> Path:
     tokenizer = Tokenizer.load(resolve_model(config.tokenizer))
     registry = discover(config.tasks_dir)
     tasks = [registry[name] for name in config.tasks]
+    if config.rows is not None:
+        tasks = [first_rows(task, config.split, config.rows) for task in tasks]
     pools = _pools(config, tasks, tokenizer, cache)
     _announce(config, pools, tokenizer, cache)
-    scores: dict[tuple[str, int], Scores] = {}
+    scores: dict[Key, Scores] = {}
     for name, spec in config.encoders.items():
-        scores |= {(name, dim): found for dim, found in _scores(spec, tasks, pools, config.dims, cache).items()}
+        for embed in encoders_of(name, spec, cache, config.precision or best_precision()):
+            _score(name, spec, embed, tasks, pools, config.dims, scores)
         log.info("%s: done", name)
-    return write_report(rows_of(scores), {pool.name: pool.metric.name for pool in pools}, folder)
+    return write_report(report_of(scores, {pool.name: pool.metric.name for pool in pools}, config), folder)
 
 
-def rows_of(scores: dict[tuple[str, int], Scores]) -> list[Row]:
-    """A row per encoder and dimension; all are compared with the first encoder at its full size."""
-    first = scores[max(key for key in scores if key[0] == next(iter(scores))[0])]
-    rows = []
-    for (name, dim), found in scores.items():
-        against = {task: _differences(own, first[task]) for task, own in found.items()}
-        rows.append(
-            Row(
-                encoder=name,
-                dim=dim,
-                num_bytes=dim * BYTES_PER_VALUE,
-                by_task={task: bootstrap(_differences(own)) for task, own in found.items()},
-                macro=macro_bootstrap([_differences(own) for own in found.values()]),
-                gains={task: bootstrap(differences) for task, differences in against.items()},
-                macro_gain=macro_bootstrap(list(against.values())),
+def report_of(scores: Mapping[Key, Scores], metrics: dict[str, str], config: CompareConfig) -> Report:
+    """A row per encoder and dimension; all are compared with the first encoder at its full size, and the configured
+    pairs of encoders with each other, each at its full size.
+    """
+    full = {name: max(dim for other, dim in scores if other == name) for name, _ in scores}
+    first = next(iter(full))
+    pairs = [((one, full[one]), (other, full[other])) for one, other in config.differences]
+    return Report(
+        [_row(key, scores[key], config.groups) for key in scores],
+        [
+            _row(key, scores[key], config.groups, minus=((first, full[first]), scores[first, full[first]]))
+            for key in scores
+            if key != (first, full[first])
+        ],
+        [_row(one, scores[one], config.groups, minus=(other, scores[other])) for one, other in pairs],
+        metrics,
+        {name: _means(scores[name, dim]) for name, dim in full.items()},
+    )
+
+
+def _row(
+    key: Key, found: Scores, groups: Mapping[str, Sequence[str]], *, minus: tuple[Key, Scores] | None = None
+) -> Row:
+    """The levels of an encoder, or its differences from another one."""
+    theirs = None if minus is None else minus[1].items
+    of_task = {t: _differences(own, None if theirs is None else theirs[t]) for t, own in found.items.items()}
+    return Row(
+        encoder=key[0],
+        dim=key[1],
+        num_bytes=key[1] * BYTES_PER_VALUE,
+        by_task={task: bootstrap(differences) for task, differences in of_task.items()},
+        by_group={group: macro_bootstrap([of_task[t] for t in tasks]) for group, tasks in groups.items()},
+        macro=macro_bootstrap(list(of_task.values())),
+        minus="" if minus is None else f"{minus[0][0]} at {minus[0][1]:,} dimensions",
+    )
+
+
+def _differences(ours: Sequence[ItemScores], theirs: Sequence[ItemScores] | None = None) -> Differences:
+    """Differences by seed, or the scores themselves without `theirs`. An encoder of one seed is compared with each seed
+    of the other.
+    """
+    scores_SI = np.stack([one.scores_I for one in ours])
+    if theirs is not None:
+        others_SI = np.stack([one.scores_I for one in theirs])
+        if 1 not in (len(scores_SI), len(others_SI)) and len(scores_SI) != len(others_SI):
+            raise ConfigError(
+                f"an encoder of {len(scores_SI)} runs is compared with one of {len(others_SI)}: give as many runs"
             )
-        )
-    return rows
+        scores_SI = scores_SI - others_SI
+    return Differences(scores_SI, ours[0].clusters_I)
 
 
-def _differences(ours: ItemScores, theirs: ItemScores | None = None) -> Differences:
-    """Differences with a single "seed", the encoder as it is; without `theirs`, the scores themselves."""
-    scores_I = ours.scores_I if theirs is None else ours.scores_I - theirs.scores_I
-    return Differences(scores_I[None], ours.clusters_I)
+def _means(found: Scores) -> dict[str, dict[str, float]]:
+    """Each metric of each task, as the mean over seeds."""
+    return {
+        task: {name: float(np.mean([one[name] for one in of_seeds])) for name in of_seeds[0]}
+        for task, of_seeds in found.metrics.items()
+    }
 
 
-def _scores(
-    spec: EncoderSpec, tasks: Sequence[Task], pools: Sequence[Pool], dims: Sequence[int], cache: Path
-) -> dict[int, Scores]:
-    """Scores by dimension: each text is embedded once; longer vectors are cut and normalised again.
+def _score(
+    name: str,
+    spec: EncoderSpec,
+    embed: Embedder,
+    tasks: Sequence[Task],
+    pools: Sequence[Pool],
+    dims: Sequence[int],
+    scores: dict[Key, Scores],
+) -> None:
+    """Add an encoder's scores by dimension: each text is embedded once; longer vectors are cut and normalised again.
 
     An mtcl run gets the prompts and the maximum text length that it was trained with, a model those it declares.
     """
-    embed = encoder_of(spec, cache)
-    found: dict[int, Scores] = {}
     for task, pool in zip(tasks, pools, strict=True):
         texts = spec.as_sent(pool.store, embed.prompt_of(task))
         vectors_TD = embed(texts, embed.length_of(task), task=task.name)
         full = vectors_TD.shape[1]
         for dim in sorted({min(dim, full) for dim in (*dims, full)}):
-            found.setdefault(dim, {})[pool.name] = _item_scores(pool, F.normalize(vectors_TD[:, :dim], dim=1))
-    return found
+            result = _result(pool, F.normalize(vectors_TD[:, :dim], dim=1))
+            found = scores.setdefault((name, dim), Scores())
+            found.items.setdefault(task.name, []).append(scores_of(result.items, pool.metric, where=pool.name))
+            found.metrics.setdefault(task.name, []).append(result.metrics)
 
 
-def _item_scores(pool: Pool, vectors_TD: Tensor) -> ItemScores:
-    result = evaluate(pool, lambda texts: vectors_TD[torch.from_numpy(np.asarray(texts))])
-    return scores_of(result.items, pool.metric, where=pool.name)
+def _result(pool: Pool, vectors_TD: Tensor) -> Result:
+    return evaluate(pool, lambda texts: vectors_TD[torch.from_numpy(np.asarray(texts))])
 
 
 def _pools(config: CompareConfig, tasks: Sequence[Task], tokenizer: Tokenizer, cache: Path) -> list[Pool]:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import importlib.util
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from mtcl.console import track
+from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.declared import Declared
 from mtcl.encoder.hub import resolve_model
 from mtcl.encoder.text_encoder import TextEncoder
@@ -19,6 +25,9 @@ from mtcl.studies.compare.endpoint import Endpoint, model_key
 from mtcl.studies.compare.vectors import VectorCache
 from mtcl.task.contract import Task
 from mtcl.task.prompt import NO_PROMPT, Prompt
+
+log = logging.getLogger("mtcl")
+BLOCK = 1024
 
 
 class Embedder(Protocol):
@@ -51,14 +60,64 @@ class Plain:
         return None
 
 
-def encoder_of(spec: EncoderSpec, cache: Path) -> Embedder:
-    """Load, or connect to, an encoder."""
-    if spec.run:
-        return TextEncoder.load(Path(spec.run), device=_device())
+@dataclass(frozen=True)
+class Local:
+    """An mtcl run or a model on this machine. Each text's vector is kept on the disk, in steps of `BLOCK` texts."""
+
+    encoder: TextEncoder
+    cache: Path
+    precision: str
+    label: str
+    is_run: bool = True
+
+    def __call__(self, texts: Sequence[str], max_length: int | None = None, *, task: str | None = None) -> Tensor:
+        length = max_length or self.encoder.max_length
+        head = task if task in self.encoder.heads else None
+        facts = (self.encoder.fingerprint(), self.encoder.head_fingerprint(head), length, self.precision, _device())
+        cache = VectorCache(self.cache / "encoder_vectors.sqlite", repr(facts))
+        known = cache.get(texts)
+        missing = sorted({*texts} - known.keys(), key=len)
+        for start in track(range(0, len(missing), BLOCK), f"{self.label}: {task}"):
+            some = missing[start : start + BLOCK]
+            with self._in_precision():
+                found = dict(zip(some, self.encoder(some, length, task=head).numpy(), strict=True))
+            cache.put(found)
+            known |= found
+        return torch.from_numpy(np.stack([known[text] for text in texts]))
+
+    def _in_precision(self) -> AbstractContextManager[Any]:
+        if self.precision != "bf16-mixed":
+            return nullcontext()
+        return torch.autocast(self.encoder.device.type, torch.bfloat16)
+
+    def prompt_of(self, task: Task) -> Prompt:
+        return self.encoder.prompt_of(task) if self.is_run else self.encoder.prompt
+
+    def length_of(self, task: Task) -> int | None:
+        return self.encoder.length_of(task) if self.is_run else None
+
+
+def encoders_of(name: str, spec: EncoderSpec, cache: Path, precision: str) -> Iterator[Embedder]:
+    """Load, or connect to, an encoder; one per seed, if it is given as several runs."""
+    for run in spec.runs:
+        yield Local(TextEncoder.load(Path(run), device=_device()), cache, precision, name)
     if spec.endpoint:
         endpoint = endpoint_of(spec, cache)
-        return Plain(lambda texts: torch.from_numpy(endpoint.embed(texts).copy()))
-    return _sentence_transformer(spec)
+        yield Plain(lambda texts: torch.from_numpy(endpoint.embed(texts).copy()))
+    if spec.model:
+        yield _model(name, spec, cache, precision)
+
+
+def _model(name: str, spec: EncoderSpec, cache: Path, precision: str) -> Embedder:
+    """A model as it declares itself; by sentence-transformers, if it declares what mtcl cannot apply."""
+    try:
+        encoder = TextEncoder.base(EncoderConfig(name=str(spec.model)), device=_device())
+    except ConfigError as error:
+        if importlib.util.find_spec("sentence_transformers") is None:
+            raise
+        log.info("%s: read by sentence-transformers (%s)", name, error)
+        return _sentence_transformer(spec)
+    return Local(encoder, cache, precision, name, is_run=False)
 
 
 def endpoint_of(spec: EncoderSpec, cache: Path) -> Endpoint:

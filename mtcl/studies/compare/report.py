@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,26 +24,48 @@ log = logging.getLogger("mtcl")
 
 @dataclass(frozen=True)
 class Row:
-    """An encoder at one number of dimensions; `gains` and `macro_gain` are over the first encoder at full size."""
+    """An encoder at one number of dimensions: its levels, or its differences from the encoder `minus`."""
 
     encoder: str
     dim: int
     num_bytes: int
     by_task: dict[str, Interval]
+    by_group: dict[str, Interval]
     macro: Interval
-    gains: dict[str, Interval]
-    macro_gain: Interval
+    minus: str = ""
 
 
-def write_report(rows: Sequence[Row], metrics: dict[str, str], folder: Path) -> Path:
-    """Write compare.md, compare.json and, if matplotlib is installed, compare.png; return the path of compare.md."""
-    write_text(folder / "compare.json", json.dumps([asdict(row) for row in rows], indent=1))
-    text = table(rows, metrics)
+@dataclass(frozen=True)
+class Report:
+    """A comparison's results.
+
+    Attributes:
+        levels: Every encoder at every number of dimensions.
+        gains: The same, but for the first one at its full size, minus that one.
+        pairs: The configured pairs of encoders.
+        primary: The primary metric's name by task.
+        metrics: The values of all metrics by encoder and task, at full size.
+    """
+
+    levels: Sequence[Row]
+    gains: Sequence[Row]
+    pairs: Sequence[Row]
+    primary: dict[str, str]
+    metrics: dict[str, dict[str, dict[str, float]]]
+
+
+def write_report(report: Report, folder: Path) -> Path:
+    """Write compare.md, compare.json and, if matplotlib is installed, plots; return the path of compare.md."""
+    write_text(folder / "compare.json", json.dumps(asdict(report), indent=1))
+    text = table(report)
     try:
-        figure = plot(rows)
-        with written_whole(folder / "compare.png") as aside:
-            figure.savefig(aside, format="png", dpi=120)
-        text += "\n![quality against size](compare.png)\n"
+        figures = {"compare.png": ("quality against size", plot(report.levels))}
+        if report.gains and len(report.gains[0].by_group) == 2:
+            figures["groups.png"] = (" against ".join(reversed(report.gains[0].by_group)), plot_groups(report.gains))
+        for name, (title, figure) in figures.items():
+            with written_whole(folder / name) as aside:
+                figure.savefig(aside, format="png", dpi=120)
+            text += f"\n![{title}]({name})\n"
     except ImportError:
         log.warning("no plot: matplotlib is not installed (pip install 'mtcl[study]')")
     path = folder / "compare.md"
@@ -51,21 +73,32 @@ def write_report(rows: Sequence[Row], metrics: dict[str, str], folder: Path) -> 
     return path
 
 
-def table(rows: Sequence[Row], metrics: dict[str, str]) -> str:
-    """Markdown: the scores, then the differences to the first encoder, with 95 % intervals over items in brackets."""
-    tasks = [f"{task} ({metric})" for task, metric in metrics.items()]
-    figures, gains = [], []
-    first = max((row for row in rows if row.encoder == rows[0].encoder), key=lambda row: row.dim)
-    for row in rows:
-        levels = [_level(row.by_task[task]) for task in metrics]
-        figures.append([row.encoder, f"{row.dim:,}", f"{row.num_bytes:,}", *levels, _level(row.macro)])
-        if row is not first:
-            gains.append([row.encoder, f"{row.dim:,}", *(str(row.gains[t]) for t in metrics), str(row.macro_gain)])
-    text = markdown_table(["encoder", "dimensions", "bytes", *tasks, "macro mean"], figures)
-    if gains:
-        differences = markdown_table(["encoder", "dimensions", *tasks, "macro mean"], gains)
-        text += f"\nMinus {first.encoder} at {first.dim:,} dimensions, item by item:\n\n{differences}"
-    return text
+def table(report: Report) -> str:
+    """Markdown: the scores, the differences from the first encoder and between the configured pairs, with 95 %
+    intervals in brackets, and all metrics.
+    """
+    groups = list(report.levels[0].by_group)
+    head = [*(f"{task} ({metric})" for task, metric in report.primary.items()), *groups, "macro mean"]
+
+    def cells(row: Row, shown: Callable[[Interval], str]) -> list[str]:
+        return [shown(row.by_task[t]) for t in report.primary] + [*map(shown, row.by_group.values()), shown(row.macro)]
+
+    levels = [[row.encoder, f"{row.dim:,}", f"{row.num_bytes:,}", *cells(row, _level)] for row in report.levels]
+    text = markdown_table(["encoder", "dimensions", "bytes", *head], levels)
+    if report.gains:
+        gains = [[row.encoder, f"{row.dim:,}", *cells(row, str)] for row in report.gains]
+        differences = markdown_table(["encoder", "dimensions", *head], gains)
+        text += f"\nMinus {report.gains[0].minus}, item by item:\n\n{differences}"
+    if report.pairs:
+        pairs = [[f"{row.encoder} minus {row.minus}", *cells(row, str)] for row in report.pairs]
+        text += f"\nPairs, item by item:\n\n{markdown_table(['encoders', *head], pairs)}"
+    encoders = list(report.metrics)
+    rows = [
+        [task, name, *(f"{report.metrics[encoder][task][name]:.4f}" for encoder in encoders)]
+        for task in report.primary
+        for name in report.metrics[encoders[0]][task]
+    ]
+    return text + f"\nAll metrics, at full size:\n\n{markdown_table(['task', 'metric', *encoders], rows)}"
 
 
 def plot(rows: Sequence[Row]) -> Figure:
@@ -84,6 +117,32 @@ def plot(rows: Sequence[Row]) -> Figure:
     panel.set_ylabel("macro mean, with 95 % interval")
     above = panel.secondary_xaxis("top", functions=(_bytes_of, _dims_of))
     above.set_xlabel("bytes per vector (float32)")
+    panel.legend(fontsize=8)
+    return figure
+
+
+def plot_groups(gains: Sequence[Row]) -> Figure:
+    """The gain of the second group against that of the first, with intervals: up and to the right is better."""
+    from matplotlib.figure import Figure
+
+    across, up = gains[0].by_group
+    figure = Figure(figsize=(6, 5), layout="constrained")
+    panel = figure.subplots()
+    panel.axhline(0, color="grey", linewidth=0.8)
+    panel.axvline(0, color="grey", linewidth=0.8)
+    for row in gains:
+        x, y = row.by_group[across], row.by_group[up]
+        panel.errorbar(
+            [x.mean],
+            [y.mean],
+            xerr=[[x.mean - x.low], [x.high - x.mean]],
+            yerr=[[y.mean - y.low], [y.high - y.mean]],
+            marker="o",
+            capsize=3,
+            label=f"{row.encoder}, {row.dim:,}",
+        )
+    panel.set_xlabel(f"{across}: mean minus {gains[0].minus}, 95 % interval")
+    panel.set_ylabel(f"{up}: the same")
     panel.legend(fontsize=8)
     return figure
 
