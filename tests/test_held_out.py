@@ -181,3 +181,29 @@ def test_a_leak_is_refused_before_the_first_step(
     accepted = run("fit", *arguments, "--data.allow_leaks", "true", "--trainer.val_check_interval", "4")
     assert accepted.returncode == 0, accepted.stderr
     assert "their scores are not for unseen texts" in accepted.stderr
+
+
+def test_a_test_split_is_enough(root: Path, tiny_model: Path, tmp_path: Path, mtcl_command: Run) -> None:
+    """For held-out and watched tasks: training leaves them out, `mtcl test` evaluates them, leaks are found."""
+    data = tmp_path / "data"
+    shutil.copytree(root, data)
+    for task in ("hashtag", "storyline"):
+        for path in [*data.glob(f"{task}/train.*"), *data.glob(f"{task}/validation.*")]:
+            path.unlink()
+    changed = {**COMMON, **HELD_OUT, "trainer.max_steps": 4, "trainer.val_check_interval": 4}
+    arguments = [*options(tiny_model, data, "run", **changed), "--tasks.storyline", "{watch: true}"]
+    done = mtcl_command("fit", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "without a validation split, so only `mtcl test` evaluates them: storyline, hashtag" in done.stderr
+    assert "hashtag" not in done.stdout
+    tested = mtcl_command("test", "--ckpt", "runs/run", "--data.root", str(data))
+    assert tested.returncode == 0, tested.stderr
+    assert {"hashtag", "storyline"} <= set(json.loads((tmp_path / "runs" / "run" / "test.json").read_text()))
+    checked = mtcl_command("tasks", "check", "hashtag", "--data.root", str(data))
+    assert checked.returncode == 0, checked.stderr
+    assert "no train and no validation split: the task can be held out or watched" in checked.stdout
+    (tested_rows,) = data.glob("hashtag/test.*")
+    tested_rows.rename(tested_rows.with_stem("train"))
+    refused = mtcl_command("fit", *arguments, "--run_dir", "other")
+    assert refused.returncode == 2
+    assert "no split 'validation'" in refused.stderr

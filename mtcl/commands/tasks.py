@@ -18,6 +18,7 @@ from mtcl.task.registry import Registry, discover, reference_folder
 if TYPE_CHECKING:
     from mtcl.task.pairs import PairTable
 
+SPLITS = ("train", "validation", "test")
 TEMPLATE = '''"""One line: what goes in and what it should be near to."""
 
 from mtcl import NDCG, Files, QueryDocument, Task
@@ -139,7 +140,7 @@ def check(task: Task, root: Path | None) -> int:
     """Make pairs from the sample and the real rows and print a summary. Raises an error if that fails."""
     from mtcl.task.pairs import PairTable
     from mtcl.task.rows import pairs_of
-    from mtcl.task.sources import as_table
+    from mtcl.task.sources import Source, as_table
 
     with errors_of(task, "sample"):
         table = task.pairs(as_table(task.sample))
@@ -147,13 +148,17 @@ def check(task: Task, root: Path | None) -> int:
             raise TaskError(f"pairs must give a PairTable, not {type(table).__name__}: use mtcl.pair_table")
         print(f"sample: {describe(table)}")
     tables = {}
-    for split in ("train", "validation", "test"):
+    source = task.data
+    missing = [split for split in SPLITS if isinstance(source, Source) and not source.has(split, root)]
+    if missing and "test" not in missing:
+        print(f"no {' and no '.join(missing)} split: the task can be held out or watched, and `mtcl test` evaluates it")
+    for split in SPLITS if "test" in missing else [split for split in SPLITS if split not in missing]:
         with errors_of(task, split):
             tables[split] = table = pairs_of(task, split, root)
         print(f"{split}: {describe(table)}")
         if split == "train":
             print("\n".join(f"    {line}" for line in examples(table)))
-        elif seen := num_seen(table, tables["train"]):
+        elif "train" in tables and (seen := num_seen(table, tables["train"])):
             print(f"    {seen:,} of {len(table.queries):,} queries are training texts too, so they test nothing new")
     print(f"task {task.name!r} is ready: add it to a configuration under `tasks:`")
     return 0

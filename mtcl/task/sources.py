@@ -35,6 +35,10 @@ class Source(ABC):
     def fingerprint(self, split: str, root: Path | None) -> str:
         """Changes whenever the rows may have changed; part of the token store's address."""
 
+    def has(self, split: str, root: Path | None) -> bool:
+        """Whether there are rows of a split. True if that is not known before they are read."""
+        return True
+
     def select(self, split: str, root: Path | None, roles: Mapping[str, Role], *, rest: bool = False) -> pa.Table:
         """The rows with the named columns, each in a type that fits its role; with `rest`, all other columns too.
 
@@ -74,6 +78,11 @@ class Files(Source):
         given = {name: list(values) for name, values in self.where.items()}
         where = json.dumps(given, default=str) if given else ""
         return digest_files(self.paths(split, root)) + where
+
+    def has(self, split: str, root: Path | None) -> bool:
+        folder = Path(root or "") / self.folder
+        there = any((folder / f"{split}{suffix}").is_file() for suffix in FORMATS)
+        return there or any((folder / split).glob("*.parquet"))
 
     def paths(self, split: str, root: Path | None) -> list[Path]:
         """The files of a split, sorted. Raises a `DataError` that names similar files if there are none."""
@@ -142,6 +151,9 @@ class Rows(Source):
             given = [s for s in ("train", "validation", "test", "corpus") if getattr(self, s)]
             raise DataError(f"Rows has no split {split!r}{nearest(split, given)}")
         return as_table(rows)
+
+    def has(self, split: str, root: Path | None) -> bool:
+        return bool(getattr(self, split, None))
 
     def fingerprint(self, split: str, root: Path | None) -> str:
         return hashlib.sha256(json.dumps(getattr(self, split, None), sort_keys=True, default=str).encode()).hexdigest()

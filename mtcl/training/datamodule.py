@@ -8,9 +8,8 @@ the whole run, so Lightning does not fetch beyond it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import lightning.pytorch as pl
@@ -21,13 +20,11 @@ from mtcl.data.batch import StepBatch, StepDataset, TaskData, join
 from mtcl.data.leaks import check_leaks
 from mtcl.data.loader import Looking, StepLoader, check_validation_interval, pool_numbers
 from mtcl.data.plan import Plan
-from mtcl.data.store import TokenStore, prepare
+from mtcl.data.store import TokenStore
 from mtcl.data.tokenizer import Tokenizer
 from mtcl.distributed import together, world
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.declared import Declared
-from mtcl.encoder.encoder import Encoder
-from mtcl.encoder.reading import check_pooled, declared_of, default_length, tokenizer_of
 from mtcl.errors import ConfigError, MtclError, at
 from mtcl.evaluation import Pool
 from mtcl.files import cache_folder, data_root
@@ -36,38 +33,14 @@ from mtcl.task.contract import Task, kind_of
 from mtcl.task.prompt import Prompt
 from mtcl.task.registry import discover
 from mtcl.training.callback_checks import check_callbacks
+from mtcl.training.stores import Stores, same_tokens
 from mtcl.training.task_config import MixtureConfig, TaskConfig, TaskRole
+from mtcl.training.task_reader import TaskReader
 from mtcl.types import Kind, Ragged
 
 T = TypeVar("T")
 ENDLESS = 1 << 62
 log = logging.getLogger("mtcl")
-
-
-class TaskReader(pl.LightningModule):
-    """What the data needs of the module that reads it."""
-
-    encoder: Encoder
-    encoder_config: EncoderConfig
-    keep_share: float
-    """The share of a step's texts that is kept near the start of the training."""
-
-    def choose_losses(self, tasks: Mapping[str, TaskConfig], kinds: Mapping[str, Kind]) -> None:
-        """Take a run's tasks; raises `ConfigError` if they do not fit."""
-        raise NotImplementedError
-
-    @property
-    def reads_training_texts(self) -> bool:
-        """Whether the start of a run reads training texts, so that their stores must be open."""
-        raise NotImplementedError
-
-    def teacher_file(self, task: str) -> Path | None:
-        """The file of a teacher's vectors of a task's training texts; None if its loss has no teacher."""
-        raise NotImplementedError
-
-    def pooled_file(self, store: TokenStore) -> Path | None:
-        """The file of pooled hidden states of a store's texts; None if steps read tokens."""
-        raise NotImplementedError
 
 
 class MtclDataModule(pl.LightningDataModule):
@@ -88,7 +61,8 @@ class MtclDataModule(pl.LightningDataModule):
             still meets every other member.
         replay: The share of the sub-batches that come from tasks of the run that --init_from names, to keep what it
             learned. They are the tasks with `replay: true`.
-        held_out: Tasks that are evaluated, but never trained and not part of `val/mean`; they need no training split.
+        held_out: Tasks that are evaluated, but never trained and not part of `val/mean`. They need no training split,
+            and no validation split if they have a test split.
         allow_leaks: Train even if texts of held-out tasks occur among the training texts.
         num_workers: Worker processes that assemble batches.
         start_method: How workers start; the platform's default if null.
@@ -133,10 +107,6 @@ class MtclDataModule(pl.LightningDataModule):
         self.num_workers, self.start_method = num_workers, start_method
         self.position = 0
         self._plan: Plan | None = None
-        self._stores: dict[tuple[str, str], TokenStore] = {}
-        self._reader: EncoderConfig | None = None
-        """The encoder whose tokenizer read the open stores."""
-        self._base: tuple[EncoderConfig, Declared, Tokenizer] | None = None
         for name, task in self.task_configs.items():
             task.check_role(name)
         if own := self.with_role(TaskRole.TRAIN):
@@ -152,6 +122,9 @@ class MtclDataModule(pl.LightningDataModule):
         """The tasks that are trained, with those that are replayed last."""
         others = (*self.with_role(TaskRole.WATCH), *self.held_out)
         self.evaluated: dict[str, Task] = self.tasks | {name: registry[name] for name in others}
+        self._stores = Stores(
+            self.evaluated, self.task_configs, self.root, self.cache, max_length=max_length, prompt=self.prompt
+        )
 
     def with_role(self, role: TaskRole) -> list[str]:
         """The names of the configured tasks in a role."""
@@ -205,7 +178,7 @@ class MtclDataModule(pl.LightningDataModule):
         module = self.module
         if module is None:
             return
-        if self._own_encoder and _reader_of(self._own_encoder) != _reader_of(module.encoder_config):
+        if self._own_encoder and not same_tokens(self._own_encoder, module.encoder_config):
             raise ConfigError(
                 f"the data was given the encoder {self._own_encoder.name!r}, but the module has "
                 f"{module.encoder_config.name!r}: give the encoder to the module only"
@@ -241,94 +214,85 @@ class MtclDataModule(pl.LightningDataModule):
         """
         starts_projection = self.module is not None and self.module.reads_training_texts
         evaluation = "test" if stage in ("test", "predict") else "validation"
+        stores = self.stores
 
         def open_train(name: str) -> None:
             if stage == "fit" or starts_projection or kind_of(self.tasks[name]) is Kind.PARALLEL:
-                self._open("train", [name])
+                stores.store(name, "train")
 
         def open_both(name: str) -> None:
             open_train(name)
-            self._open(evaluation, [name])
+            stores.store(name, evaluation)
 
         for name in self.with_role(TaskRole.TRAIN):
             open_train(name)
         _each_replayed(self.with_role(TaskRole.REPLAY), open_both)
-        self._open(evaluation, self.evaluated)
+        stores.open(evaluation, self.evaluated_in(evaluation))
+        if stage == "fit" and (
+            without := [name for name in self.evaluated if name not in self.evaluated_in(evaluation)]
+        ):
+            log.info("without a validation split, so only `mtcl test` evaluates them: %s", ", ".join(without))
+
+    def evaluated_in(self, split: str) -> dict[str, Task]:
+        """The tasks that are evaluated on a split. Watched and held-out tasks may have a test split alone."""
+        if split == "test":
+            return self.evaluated
+        stores = self.stores
+        return {
+            name: task
+            for name, task in self.evaluated.items()
+            if name in self.tasks or stores.has(name, split) or not stores.has(name, "test")
+        }
 
     def _check_leaks(self) -> None:
-        self._open("test", self.held_out)
+        stores = self.stores
+        splits = {n: [split for split in ("validation", "test") if stores.has(n, split)] for n in self.held_out}
         check_leaks(
-            {n: [self.store(n, split).texts() for split in ("validation", "test")] for n in self.held_out},
+            {name: [stores.store(name, split).texts() for split in of_task] for name, of_task in splits.items()},
             {n: self.store(n, "train").keys.values for n in self.tasks},
             allow_leaks=self.allow_leaks,
         )
 
-    def _open(self, split: str, names: Iterable[str]) -> None:
-        if self._reader != (reader := _reader_of(self.encoder_config)):
-            self._reader, self._stores, self._plan = reader, {}, None
-        for name in names:
-            if (name, split) not in self._stores:
-                tokenizer, length = self.tokenizer, self.length_of(name)
-                tokenizer.check_length(name, length)
-                store = prepare(
-                    self.evaluated[name],
-                    split,
-                    root=self.root,
-                    tokenizer=tokenizer,
-                    max_length=length,
-                    cache=self.cache,
-                    prompt=self.prompt_of(name),
-                )
-                self._stores[name, split] = store
-                if world()[0] == 0:
-                    log.info("%s/%s: %s", name, split, store.summary())
+    @property
+    def stores(self) -> Stores:
+        """The tasks' stores, as the present encoder reads them."""
+        module = self.module
+        positions = None if module is None else module.encoder.num_positions
+        if self._stores.read_for(self.encoder_config, num_positions=positions):
+            self._plan = None
+        return self._stores
+
+    def store(self, name: str, split: str) -> TokenStore:
+        """A task's store of a split, which is opened (and built) if necessary."""
+        return self.stores.store(name, split)
 
     def length_of(self, name: str) -> int:
         """Tokens a task's texts are cut to."""
-        own = self.task_configs[name].max_length if name in self.task_configs else None
-        return self.default_length if own is None else own
+        return self.stores.length_of(name)
 
     @property
     def default_length(self) -> int:
         """Tokens that texts are cut to if their task gives no number."""
-        if self.max_length is not None:
-            return self.max_length
-        module = self.module
-        return default_length(self.declared, self.tokenizer, None if module is None else module.encoder.num_positions)
+        return self.stores.default_length
 
     def prompt_of(self, name: str) -> Prompt:
         """The prompts before a task's texts."""
-        own = self.task_configs[name].prompt if name in self.task_configs else None
-        given = self.evaluated[name].prompt if own is None else own
-        return self.default_prompt if given is None else check_pooled(Prompt.of(given), self.declared)
+        return self.stores.prompt_of(name)
 
     @property
     def default_prompt(self) -> Prompt:
         """The prompts before texts whose task gives none."""
-        return check_pooled(self.declared.prompt if self.prompt is None else self.prompt, self.declared)
+        return self.stores.default_prompt
 
     @property
     def declared(self) -> Declared:
         """What the base encoder declares."""
-        return self._read_base()[0]
+        return self.stores.declared
 
     @property
     def tokenizer(self) -> Tokenizer:
         """The encoder's tokenizer."""
-        return self._read_base()[1]
-
-    def _read_base(self) -> tuple[Declared, Tokenizer]:
-        config = _reader_of(self.encoder_config)
-        if self._base is None or self._base[0] != config:
-            declared = declared_of(config)
-            self._base = (config, declared, tokenizer_of(config, declared))
-        return self._base[1:]
-
-    def store(self, name: str, split: str) -> TokenStore:
-        """A task's store of a split, which is opened (and built) if necessary."""
-        if (name, split) not in self._stores or self._reader != _reader_of(self.encoder_config):
-            self._open(split, [name])
-        return self._stores[name, split]
+        return self.stores.tokenizer
 
     def sample(self, num_texts: int, names: Collection[str] | None = None) -> Ragged:
         """Tokens of about `num_texts` training texts, the same number per task, chosen by the seed; of all tasks, or of
@@ -363,12 +327,12 @@ class MtclDataModule(pl.LightningDataModule):
         """The evaluation pools of a split: trained tasks, replayed, watched and held-out ones."""
         return [
             Pool(name, self.store(name, split), task.metric, self._languages(name))
-            for name, task in self.evaluated.items()
+            for name, task in self.evaluated_in(split).items()
         ]
 
     def _languages(self, name: str) -> frozenset[str] | None:
         """The languages of a task's training split; None if it has none."""
-        languages = self.store(name, "train").language_names if (name, "train") in self._stores else ()
+        languages = self.store(name, "train").language_names if self.stores.is_open(name, "train") else ()
         return frozenset(languages) or None
 
     @property
@@ -425,9 +389,12 @@ class MtclDataModule(pl.LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader[int]:
-        return pool_numbers(len(self.evaluated))
+        return pool_numbers(len(self.evaluated_in("validation")))
 
-    test_dataloader = predict_dataloader = val_dataloader
+    def test_dataloader(self) -> DataLoader[int]:
+        return pool_numbers(len(self.evaluated_in("test")))
+
+    predict_dataloader = test_dataloader
 
     def state_dict(self) -> dict[str, Any]:
         """Micro-steps of an unfinished optimizer step are repeated, because their gradient is not in a checkpoint."""
@@ -474,8 +441,3 @@ def _each_replayed(names: Iterable[str], use: Callable[[str], T]) -> dict[str, T
             f"cannot replay {', '.join(failed)} ({first}): leave out with `tasks: {{{without}}}`, or give data.replay 0"
         ) from first
     return found
-
-
-def _reader_of(encoder: EncoderConfig) -> EncoderConfig:
-    """The options of an encoder that determine a text's tokens."""
-    return EncoderConfig(encoder.name, encoder.revision, trust_remote_code=encoder.trust_remote_code)

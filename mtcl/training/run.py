@@ -15,8 +15,9 @@ from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
 from mtcl.errors import ConfigError
 from mtcl.training.base_reference import BaseReference
-from mtcl.training.datamodule import MtclDataModule, TaskReader
+from mtcl.training.datamodule import MtclDataModule
 from mtcl.training.task_config import TaskConfig
+from mtcl.training.task_reader import TaskReader
 from mtcl.weighting import Weighting
 
 
