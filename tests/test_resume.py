@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -178,7 +179,11 @@ def test_test_and_predict_from_a_run_folder(unbroken: Path, tmp_path: Path, mtcl
     done = mtcl_command("test", "--ckpt", str(unbroken), "--run_dir", "out")
     assert done.returncode == 0, done.stderr
     assert "difference" in done.stdout
-    assert set(json.loads((tmp_path / "out" / "test.json").read_text())) == {"search", "interest", "storyline"}
+    for name in ("test", "test_base"):
+        found = json.loads((tmp_path / "out" / f"{name}.json").read_text())
+        assert set(found) == {"search", "interest", "storyline"}
+        scores = pq.read_table(tmp_path / "out" / "scores" / name / "search.parquet")
+        assert np.mean(scores["ndcg@10"].to_numpy()) == pytest.approx(found["search"]["ndcg@10"], abs=1e-6)
     done = mtcl_command("predict", "--ckpt", str(unbroken), "--run_dir", "out")
     assert done.returncode == 0, done.stderr
     table = pq.read_table(tmp_path / "out" / "embeddings" / "search.parquet")

@@ -142,7 +142,7 @@ def fit(cli: MtclCLI, *, resume: Path | None) -> int:
 
 
 def evaluate(cli: MtclCLI, command: str, *, with_base: bool) -> int:
-    """Evaluate, also with the base encoder if asked; write metrics and per-item scores to the run folder."""
+    """Evaluate, also with the base encoder if asked; write metrics and per-item scores of both to the run folder."""
     from rich.console import Console
 
     from mtcl.training.callbacks.report import results_table
@@ -158,9 +158,12 @@ def evaluate(cli: MtclCLI, command: str, *, with_base: bool) -> int:
         split = "val" if command == "validate" else "test"
         Console().print(results_table(now, base, module=cli.model, split=split))
         cli.run_dir.mkdir(parents=True, exist_ok=True)
-        for name, result in now.items():
-            result.items.write(cli.run_dir / "scores" / split / f"{name}.parquet")
-        (cli.run_dir / f"{split}.json").write_text(json.dumps({name: r.metrics for name, r in now.items()}, indent=1))
+        for of, results in ((split, now), (f"{split}_base", base or {})):
+            for name, result in results.items():
+                result.items.write(cli.run_dir / "scores" / of / f"{name}.parquet")
+            if results:
+                metrics = {name: result.metrics for name, result in results.items()}
+                (cli.run_dir / f"{of}.json").write_text(json.dumps(metrics, indent=1))
     return 0
 
 
