@@ -6,12 +6,12 @@
 
 Files, for an input `posts.jsonl`:
 
-    posts.parquet              columns `id`, the kept ones and `embedding` (a list of fixed size); or, of the format npy,
-    posts.npy, posts.rows.parquet    the vectors, and the other columns
-    _manifest.json             the settings, which are those of all files (`mtcl.deploy.embed.settings`)
-    _shards/posts.json         the record of a finished file (`ShardRecord`)
-    _bad/posts.jsonl           rows without a vector, with the reason
-    _parts/posts/              parts of an unfinished file
+    posts.parquet         the columns `id` and `embedding` (a list of fixed size), and the kept columns
+    posts.npy             in the format npy: the vectors; the other columns are in posts.rows.parquet
+    _manifest.json        the settings, which are those of all files (`mtcl.deploy.embed.settings`)
+    _shards/posts.json    the record of a finished file (`ShardRecord`)
+    _bad/posts.jsonl      rows without a vector, with the reason
+    _parts/posts/         parts of an unfinished file
 
 Names that begin with `_` are those that Parquet readers skip, so `pyarrow.parquet.read_table(folder)` works too.
 """
@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtcl.deploy.embed.numbers import Numbers, Stored
-from mtcl.deploy.embed.settings import Settings, read_settings
+from mtcl.deploy.embed.settings import EMBEDDING, ID, PARTS, RECORDS, Settings, read_settings
 from mtcl.errors import ConfigError, DataError, root_cause
 from mtcl.types import from_mapping
 
@@ -37,9 +37,6 @@ if TYPE_CHECKING:
 
     from mtcl.encoder.text_encoder import TextEncoder
 
-RECORDS, PARTS, BAD = "_shards", "_parts", "_bad"
-ID, EMBEDDING = "id", "embedding"
-"""Names of columns in the files."""
 BLOCK = 65_536
 
 
@@ -70,7 +67,8 @@ class ShardRecord:
         """None if the file is not finished. Raises `DataError` for a malformed record."""
         file = record_file(folder, name)
         try:
-            return from_mapping(cls, json.loads(file.read_text(encoding="utf-8")), where=str(file))
+            content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            return from_mapping(cls, content, where=str(file))
         except FileNotFoundError:
             return None
         except (ValueError, TypeError, ConfigError) as error:

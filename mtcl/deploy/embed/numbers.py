@@ -1,7 +1,7 @@
 """The types of numbers that vectors are stored as: float32, float16, int8 with ranges, or one bit per dimension.
 
 int8 is that of sentence-transformers' `quantize_embeddings`, with rounding to the nearest level: dimension d has 256
-levels from `low_D[d]` to `high_D[d]`, and values outside are cut. Binary is its `ubinary`: bit 1 for a value above 0,
+levels from `lowest[d]` to `high_D[d]`, and values outside are cut. Binary is its `ubinary`: bit 1 for a value above 0,
 eight dimensions per byte, the first one in the highest bit.
 
 Letters: n rows, D dimensions, B bytes of a row, ceil(D / 8).
@@ -42,9 +42,9 @@ class Ranges:
     @classmethod
     def of(cls, sample_nD: FloatArray) -> Ranges:
         """The ranges of a sample's values."""
-        low_D = sample_nD.min(axis=0).astype(np.float32)
-        high_D = np.maximum(sample_nD.max(axis=0), low_D + LEAST_RANGE).astype(np.float32)
-        return cls(tuple(map(float, low_D)), tuple(map(float, high_D)))
+        lowest = sample_nD.min(axis=0).astype(np.float32)
+        high_D = np.maximum(sample_nD.max(axis=0), lowest + LEAST_RANGE).astype(np.float32)
+        return cls(tuple(map(float, lowest)), tuple(map(float, high_D)))
 
     @classmethod
     def of_plain(cls, given: Any, *, dim: int) -> Ranges:
@@ -59,12 +59,13 @@ class Ranges:
         return [list(self.low), list(self.high)]
 
     @property
-    def low_D(self) -> Float32:
+    def lowest(self) -> Float32:
         return np.array(self.low, dtype=np.float32)
 
     @property
-    def step_D(self) -> Float32:
-        return ((np.array(self.high) - np.array(self.low)) / LEVELS).astype(np.float32)
+    def step(self) -> Float32:
+        found_D: Float32 = ((np.array(self.high) - np.array(self.low)) / LEVELS).astype(np.float32)
+        return found_D
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,8 @@ class Numbers:
         match self.kind:
             case "int8":
                 assert self.ranges is not None
-                levels_nD = np.rint((vectors_nD - self.ranges.low_D) / self.ranges.step_D)
-                return (np.clip(levels_nD, 0, LEVELS) - 128).astype(np.int8)
+                levels_nD: Float32 = np.rint((vectors_nD - self.ranges.lowest) / self.ranges.step)
+                return (levels_nD.clip(0, LEVELS) - 128).astype(np.int8)
             case "binary":
                 return np.packbits(vectors_nD > 0, axis=1)
         return vectors_nD.astype(self.dtype)
@@ -106,7 +107,7 @@ class Numbers:
         match self.kind:
             case "int8":
                 assert self.ranges is not None
-                return (stored.astype(np.float32) + 128) * self.ranges.step_D + self.ranges.low_D
+                return (stored.astype(np.float32) + 128) * self.ranges.step + self.ranges.lowest
             case "binary":
                 bits_nD = np.unpackbits(stored, axis=1, count=self.dim)
                 return bits_nD.astype(np.float32) * 2 - 1

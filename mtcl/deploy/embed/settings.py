@@ -22,6 +22,10 @@ from mtcl.types import from_mapping
 MANIFEST = "_manifest.json"
 LAYOUT = 1
 """Number of this layout of a folder; it changes with it."""
+RECORDS, PARTS, BAD = "_shards", "_parts", "_bad"
+"""Folders below that of the vectors (`mtcl.deploy.vectors`)."""
+ID, EMBEDDING = "id", "embedding"
+"""Names of columns in the files."""
 FileFormat = Literal["parquet", "npy"]
 
 
