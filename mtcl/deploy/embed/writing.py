@@ -21,7 +21,7 @@ import numpy as np
 
 from mtcl import __version__
 from mtcl.deploy.embed.numbers import Stored
-from mtcl.deploy.embed.reading import Bad, Window
+from mtcl.deploy.embed.rows import Bad, Window, no_rows
 from mtcl.deploy.embed.settings import BAD, EMBEDDING, PARTS, Settings
 from mtcl.deploy.embed.shards import Identity, Shard
 from mtcl.deploy.vectors import ShardRecord, record_file
@@ -158,8 +158,6 @@ class ShardFiles:
         import pyarrow as pa
 
         if not schemas:
-            from mtcl.deploy.embed.reading import no_rows
-
             empty = np.empty((0, self.settings.numbers.width), dtype=self.settings.numbers.dtype)
             return no_rows(self.settings.keep).append_column(EMBEDDING, self.settings.numbers.column(empty)).schema
         vectors = schemas[0].field(EMBEDDING)
