@@ -342,6 +342,49 @@ def test_options_that_are_refused(embed: Any, tmp_path: Path, options: dict[str,
     assert message in embed("a.jsonl", code=2, **options).stderr
 
 
+def test_inputs_are_never_replaced(embed: Any, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["dog"]}), tmp_path / "a.parquet")
+    before = (tmp_path / "a.parquet").read_bytes()
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "b.parquet").write_bytes(before)
+    assert "a.parquet is in ., where the vectors are written" in embed("a.parquet", out=".", code=2).stderr
+    assert "is in in" in embed("in", out="in", code=2).stderr
+    embed("in", out="in/out")
+    assert "out/b.parquet is in in/out" in embed("in", out="in/out", code=2).stderr
+    assert (tmp_path / "a.parquet").read_bytes() == before
+
+
+def test_an_input_that_changes_while_it_is_read(embed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mtcl.deploy.embed import shard_run
+
+    path = write_jsonl(tmp_path / "a.jsonl", [{"text": "dog"}])
+    opened = shard_run.opened
+
+    def changing(*given: Any) -> Any:
+        write_jsonl(path, [{"text": "dog"}, {"text": "cat"}])
+        return opened(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shard_run, "opened", changing)
+        assert "has changed while it was read" in embed("a.jsonl", code=2).stderr
+    embed("a.jsonl")
+    assert len(VectorFolder.open(tmp_path / "out")) == 2
+
+
+def test_the_time_left() -> None:
+    from mtcl.deploy.embed.progress import Pace
+
+    now = [10.0]
+    pace = Pace(1000, clock=lambda: now[0])
+    now[0] = 20.0
+    pace.add(5000, 250)
+    assert pace.text() == "5,000 rows, 500 rows/s, 25%, 0:00:30 left"
+    stream = Pace(0, clock=lambda: now[0])
+    now[0] = 21.0
+    stream.add(7, 0)
+    assert stream.text() == "7 rows, 7 rows/s", "of a stream, the end is not known"
+
+
 def test_any_dim(embed: Any, encoder: TextEncoder, tmp_path: Path) -> None:
     write_jsonl(tmp_path / "a.jsonl", [{"text": "dog cat"}])
     embed("a.jsonl", dim=9, any_dim=True)

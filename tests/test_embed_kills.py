@@ -81,7 +81,7 @@ def test_a_crash_at_every_write(
         left[:] = [1_000]
         embed_once(encoder, tmp_path / "in", out, file_format)
         assert content(out) == content(tmp_path / "whole")
-    assert num_crashes == (9 if file_format == "parquet" else 11)
+    assert num_crashes == (10 if file_format == "parquet" else 12)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

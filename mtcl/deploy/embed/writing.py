@@ -25,6 +25,7 @@ from mtcl.deploy.embed.rows import Bad, Window, no_rows
 from mtcl.deploy.embed.settings import BAD, EMBEDDING, PARTS, Settings
 from mtcl.deploy.embed.shards import Identity, Shard
 from mtcl.deploy.vectors import ShardRecord, record_file
+from mtcl.errors import DataError
 from mtcl.files import write_text, written_whole
 from mtcl.task.reading.joined import as_text, joined
 
@@ -107,9 +108,14 @@ class ShardFiles:
         return Part(path, window.start, window.stop, len(table), window.bad)
 
     def finish(self, parts: list[Part], last: tuple[Window, Stored] | None) -> ShardRecord:
-        """Write the file of vectors from the parts and the last window, which is no part; then the rest."""
+        """Write the file of vectors from the parts and the last window, which is no part; then the rest.
+
+        Raises `DataError` if the input has changed since it was opened.
+        """
         import pyarrow.parquet as pq
 
+        if self.shard.path is not None and not self.identity.still_holds(self.shard):
+            raise DataError(f"{self.shard} has changed while it was read: run the same command again")
         table = None if last is None else self._table(*last)
         schemas = [pq.read_schema(part.path) for part in parts] + ([] if table is None else [table.schema])
         schema = self._joined(schemas)
