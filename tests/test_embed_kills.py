@@ -59,11 +59,12 @@ def test_a_crash_at_every_write(
     @contextmanager
     def crashing(path: Path, *, alone: bool = False) -> Iterator[Path]:
         left[0] -= 1
+        crashes = not left[0]
         with written_whole(path, alone=alone) as aside:
             yield aside
-            if not left[0] and not is_renamed:
+            if crashes and not is_renamed:
                 raise _CrashError
-        if not left[0]:
+        if crashes:
             raise _CrashError
 
     written_whole = writing.written_whole

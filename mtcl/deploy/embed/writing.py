@@ -149,12 +149,7 @@ class ShardFiles:
         return record
 
     def remove_parts(self) -> None:
-        shutil.rmtree(self.parts, ignore_errors=True)
-        for folder in (self.parts.parent, *self.parts.parent.parents):
-            if folder == self.folder:
-                break
-            with suppress(OSError):  # another input's parts are in it
-                folder.rmdir()
+        remove_parts(self.folder, self.shard)
 
     def _table(self, window: Window, stored: Stored) -> pa.Table:
         return window.rows.append_column(EMBEDDING, self.settings.numbers.column(stored))
@@ -205,12 +200,22 @@ class ShardFiles:
             path.unlink(missing_ok=True)
 
 
+def remove_parts(folder: Path, shard: Shard) -> None:
+    """Remove an input's parts, which a killed command may have left although the input is done."""
+    parts = folder / PARTS / shard.name
+    shutil.rmtree(parts, ignore_errors=True)
+    for above in parts.relative_to(folder).parents:
+        with suppress(OSError):  # another input's parts are in it
+            if above != Path():
+                (folder / above).rmdir()
+
+
 @contextmanager
 def claimed(folder: Path, shard: Shard) -> Iterator[bool]:
     """Whether this process may work on the input; no other one on this machine does so at the same time."""
     from filelock import FileLock, Timeout
 
-    path = folder / PARTS / f".{shard.name.replace('/', '%')}.lock"
+    path = _lock_file(folder, shard)
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:
@@ -225,6 +230,16 @@ def claimed(folder: Path, shard: Shard) -> Iterator[bool]:
         lock.release()
         with suppress(OSError):
             path.parent.rmdir()
+
+
+def tidy(folder: Path, shard: Shard) -> None:
+    """Remove what a killed command has left of an input that is done."""
+    _lock_file(folder, shard).unlink(missing_ok=True)
+    remove_parts(folder, shard)
+
+
+def _lock_file(folder: Path, shard: Shard) -> Path:
+    return folder / PARTS / f".{shard.name.replace('/', '%')}.lock"
 
 
 def _write(path: Path, tables: Iterator[pa.Table], schema: pa.Schema) -> None:
