@@ -156,16 +156,16 @@ def _in_session(session: int) -> list[int]:
     return found
 
 
-def check_kills(mtcl_process: Run, trained_run: Path, tmp_path: Path, *, moments: list[int], num_rows: int) -> None:
+def check_kills(run: Run, trained_run: Path, tmp_path: Path, *, moments: list[int], num_rows: int) -> None:
     for name in ("a", "b"):
         rows = [{"id": f"{name}{n}", "text": text} for n, text in enumerate(words(num_rows, seed=len(name)))]
         write_jsonl(tmp_path / "in" / f"{name}.jsonl", [*rows, "{damaged"])
     command = ["embed", str(trained_run), "in", "--id", "id", "--window", "32", "--out"]
-    whole = mtcl_process(*command, "whole")
+    whole = run(*command, "whole")
     assert whole.returncode == 0, whole.stderr
     for moment in moments:
         killed([*command, "out"], tmp_path, moment)
-    done = mtcl_process(*command, "out")
+    done = run(*command, "out")
     assert done.returncode == 0, done.stderr
     assert content(tmp_path / "out") == content(tmp_path / "whole")
     found = VectorFolder.open(tmp_path / "out")
@@ -174,15 +174,17 @@ def check_kills(mtcl_process: Run, trained_run: Path, tmp_path: Path, *, moments
     assert records[0] == records[1]
 
 
-def test_killed_twice(mtcl_process: Run, trained_run: Path, tmp_path: Path) -> None:
-    check_kills(mtcl_process, trained_run, tmp_path, moments=[2, 3], num_rows=2000)
+@pytest.mark.usefixtures("starts_processes")
+def test_killed_twice(mtcl_command: Run, trained_run: Path, tmp_path: Path) -> None:
+    """The unbroken run and the last one are in this process."""
+    check_kills(mtcl_command, trained_run, tmp_path, moments=[2, 3], num_rows=640)
 
 
 @pytest.mark.nightly
 def test_killed_again_and_again(mtcl_process: Run, trained_run: Path, tmp_path: Path) -> None:
     chosen = random.Random(0)
     moments = [chosen.randint(1, 20) for _ in range(KILLS)]
-    check_kills(mtcl_process, trained_run, tmp_path, moments=moments, num_rows=1500 * KILLS)
+    check_kills(mtcl_process, trained_run, tmp_path, moments=moments, num_rows=600 * KILLS)
 
 
 @pytest.mark.nightly

@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,16 +49,26 @@ class Part:
     start: int
     stop: int
     num_good: int
-    bad: list[Bad]
 
     @classmethod
     def read(cls, path: Path) -> Part:
         import pyarrow.parquet as pq
 
         with pq.ParquetFile(path) as file:
-            about = json.loads(file.schema_arrow.metadata[ABOUT_PART])
-            bad = [Bad(**one) for one in about["bad"]]
-            return cls(path, about["start"], about["stop"], file.metadata.num_rows, bad)
+            about = _about(file)
+            return cls(path, about["start"], about["stop"], file.metadata.num_rows)
+
+    def bad(self) -> list[Bad]:
+        """Its rows without a vector, which are not kept in memory: there may be many."""
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(self.path) as file:
+            return [Bad(**one) for one in _about(file)["bad"]]
+
+
+def _about(file: Any) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(file.schema_arrow.metadata[ABOUT_PART])
+    return found
 
 
 @dataclass(frozen=True)
@@ -105,7 +116,7 @@ class ShardFiles:
         table = self._table(window, stored).replace_schema_metadata({ABOUT_PART: json.dumps(about)})
         with written_whole(path, alone=True) as aside:
             pq.write_table(table, aside, **_layout(table.schema))
-        return Part(path, window.start, window.stop, len(table), window.bad)
+        return Part(path, window.start, window.stop, len(table))
 
     def finish(self, parts: list[Part], last: tuple[Window, Stored] | None) -> ShardRecord:
         """Write the file of vectors from the parts and the last window, which is no part; then the rest.
@@ -126,18 +137,18 @@ class ShardFiles:
             if table is not None:
                 yield _cast(table, schema)
 
-        bad = [one for part in parts for one in part.bad] + ([] if last is None else last[0].bad)
+        windows = [part.bad for part in parts] + ([] if last is None else [lambda: last[0].bad])
         num_rows = sum(part.num_good for part in parts) + (0 if table is None else len(table))
         files = (
             [self._write_parquet(tables(), schema)]
             if self.settings.format == "parquet"
             else self._write_npy(tables(), schema, num_rows)
         )
-        self._write_bad(bad)
+        num_bad = self._write_bad(one for bad_of in windows for one in bad_of())
         record = ShardRecord(
             name=self.shard.name,
             rows=num_rows,
-            bad=len(bad),
+            bad=num_bad,
             files={path.relative_to(self.folder).as_posix(): _sha256(path) for path in files},
             source=self.shard.path.name if self.shard.path else str(self.shard),
             size=self.identity.size,
@@ -167,7 +178,7 @@ class ShardFiles:
 
     def _write_parquet(self, tables: Iterator[pa.Table], schema: pa.Schema) -> Path:
         path = self.folder / f"{self.shard.name}.parquet"
-        _write(path, tables, schema.with_metadata(self._about()))
+        _write(path, tables, schema.with_metadata(self._metadata()))
         return path
 
     def _write_npy(self, tables: Iterator[pa.Table], schema: pa.Schema, num_rows: int) -> list[Path]:
@@ -185,19 +196,25 @@ class ShardFiles:
                     file.write(np.ascontiguousarray(numbers.from_column(table[EMBEDDING])).tobytes())
                     yield table.drop_columns([EMBEDDING])
 
-            _write(rows, others(), schema.remove(schema.get_field_index(EMBEDDING)).with_metadata(self._about()))
+            _write(rows, others(), schema.remove(schema.get_field_index(EMBEDDING)).with_metadata(self._metadata()))
             file.flush()
         return [vectors, rows]
 
-    def _about(self) -> dict[bytes, bytes]:
+    def _metadata(self) -> dict[bytes, bytes]:
         return {ABOUT: json.dumps({**self.settings.plain(), "mtcl_version": __version__}, ensure_ascii=False).encode()}
 
-    def _write_bad(self, bad: list[Bad]) -> None:
-        path = self.folder / BAD / f"{self.shard.name}.jsonl"
-        if bad:
-            write_text(path, "".join(json.dumps(one.plain(), ensure_ascii=False) + "\n" for one in bad), alone=True)
-        else:
+    def _write_bad(self, bad: Iterator[Bad]) -> int:
+        """Write the side file if there are bad rows, and return their number."""
+        path, count = self.folder / BAD / f"{self.shard.name}.jsonl", 0
+        first = next(bad, None)
+        if first is None:
             path.unlink(missing_ok=True)
+            return 0
+        with written_whole(path, alone=True) as aside, aside.open("w", encoding="utf-8") as file:
+            for one in chain([first], bad):
+                file.write(json.dumps(one.plain(), ensure_ascii=False) + "\n")
+                count += 1
+        return count
 
 
 def remove_parts(folder: Path, shard: Shard) -> None:
