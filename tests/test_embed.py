@@ -10,6 +10,7 @@ import io
 import json
 import os
 import random
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ import pytest
 from mtcl.deploy.vectors import VectorFolder
 from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import ConfigError, DataError
-from tests.conftest import WORDS, Run
+from tests.conftest import ROOT, WORDS, Run
 
 
 def words(count: int, seed: int = 0) -> list[str]:
@@ -196,6 +197,12 @@ def test_row_numbers_count_bad_rows(embed: Any, tmp_path: Path) -> None:
     assert VectorFolder.open(tmp_path / "out").ids().to_pylist() == [0, 2]
 
 
+def test_plain_lines_are_texts_whatever_their_column_is_called(embed: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"dog\n\xff\ncat")
+    embed("a.txt", text="body")
+    assert VectorFolder.open(tmp_path / "out").ids().to_pylist() == [0, 2]
+
+
 def test_damaged_csv_rows(embed: Any, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b'id,text\n007,dog\n8,cat,more\n9\n\n10,"two\nlines"\n11,\xff\n,bird\n12,"open')
     embed("a.csv", id="id")
@@ -290,6 +297,7 @@ def test_standard_input(embed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     np.testing.assert_array_equal(found[0].vectors(), found[1].vectors())
     assert [shard.name for shard in found[0].shards] == ["stdin"]
     stdin("\n".join(texts))
+    assert "int8 takes its ranges from a sample" in embed("-", out="int8", lines=True, dtype="int8", code=2).stderr
     assert "already has vectors of a standard input" in embed("-", out="lines", lines=True, window=5, code=2).stderr
 
 
@@ -427,3 +435,11 @@ def test_a_reader_refuses_other_folders(tmp_path: Path, embed: Any, tiny_model: 
     (tmp_path / "out" / "_manifest.json").write_text("{}")
     with pytest.raises(DataError, match="malformed"):
         VectorFolder.open(tmp_path / "out")
+
+
+def test_the_page_names_every_option() -> None:
+    from mtcl.commands.embed import _parser
+
+    page = (ROOT / "docs" / "embed.md").read_text(encoding="utf-8").split("## Measured")[0]
+    options = {name for action in _parser("embed")._actions for name in action.option_strings if name.startswith("--")}
+    assert set(re.findall(r"--[a-z_]+", page)) == options - {"--help"}

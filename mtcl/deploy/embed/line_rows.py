@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Any
 
@@ -36,8 +37,10 @@ def opened_lines(shard: Shard, columns: Columns) -> Iterator[LineRows]:
         kind = shard.suffix.removesuffix(".gz")
         if kind == ".csv":
             records = _csv_records(shard, lines, columns)
+        elif kind == ".jsonl":
+            records = map(_jsonl_record, _numbered(lines))
         else:
-            records = map(_jsonl_record if kind == ".jsonl" else _text_record, _numbered(lines))
+            records = map(partial(_text_record, columns.text), _numbered(lines))
         yield LineRows(shard, columns, records, position)
 
 
@@ -99,10 +102,10 @@ def _jsonl_record(numbered: tuple[int, bytes]) -> _Record:
     return _Record(number, row)
 
 
-def _text_record(numbered: tuple[int, bytes]) -> _Record:
+def _text_record(column: str, numbered: tuple[int, bytes]) -> _Record:
     number, line = numbered
     try:
-        return _Record(number, {"text": line.decode("utf-8").rstrip("\r\n")})
+        return _Record(number, {column: line.decode("utf-8").rstrip("\r\n")})
     except UnicodeDecodeError:
         return _Record(number, None, "not UTF-8")
 
