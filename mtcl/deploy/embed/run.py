@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from mtcl.deploy.embed.computing import Computer
-from mtcl.deploy.embed.numbers import Numbers, Ranges
+from mtcl.deploy.embed.numbers import Ranges
 from mtcl.deploy.embed.progress import Report
 from mtcl.deploy.embed.settings import PARTS, Settings, agree, check_same, read_settings, with_ranges
 from mtcl.deploy.embed.shard_run import embed_shard, sample_texts
@@ -123,13 +121,6 @@ def ranges_of(shards: Sequence[Shard], computer: Computer, columns: Columns) -> 
         raise DataError("dtype int8 takes its ranges from the first texts, and the inputs have none")
     log.info("taking the ranges of int8 from %s texts", f"{len(texts):,}")
     return Ranges.of(computer.encode(texts))
-
-
-def check_dtype(computer: Computer) -> None:
-    """Raise `ConfigError` for an unknown type of numbers."""
-    kind = computer.choice.dtype
-    ranges = Ranges.of(np.eye(2, computer.dim, dtype=np.float32)) if kind == "int8" else None
-    Numbers(kind, computer.dim, ranges)
 
 
 def _tell(record: ShardRecord, shard: Shard) -> None:
