@@ -5,6 +5,7 @@ python -m pytest tests/test_embedder.py
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +63,15 @@ def test_ray_gives_the_vectors_of_the_command(trained_run: Path, tmp_path: Path,
     try:
         options: dict[str, Any] = {"fn_constructor_kwargs": {"checkpoint": str(trained_run)}, "batch_size": 64}
         data = ray.data.read_parquet(str(tmp_path / "in"))
-        made = data.map_batches(Embedder, compute=ray.data.ActorPoolStrategy(size=1), **options).take_all()
+        made = data.map_batches(Embedder, compute=ray.data.ActorPoolStrategy(size=1), **options)
+        made.write_parquet(str(tmp_path / "ray"))
+        del data, made
+        gc.collect()  # Ray's executors would start Ray again if they were collected after it has ended
     finally:
         ray.shutdown()
-    by_id = {row["id"]: row["embedding"] for row in made}
+    rows = pq.read_table(tmp_path / "ray")
+    by_id = dict(zip(rows["id"].to_pylist(), rows["embedding"].to_pylist(), strict=True))
     found = VectorFolder.open(tmp_path / "out")
-    assert len(made) == len(by_id) == 300
+    assert len(rows) == len(by_id) == 300
     of_ray = np.stack([by_id[one] for one in found.ids().to_pylist()])
     np.testing.assert_allclose(of_ray, found.vectors(), atol=1e-5)
