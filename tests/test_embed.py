@@ -432,7 +432,11 @@ def test_a_reader_refuses_other_folders(tmp_path: Path, embed: Any, tiny_model: 
         VectorFolder.open(tmp_path / "out")
     embed("a.jsonl")
     assert len(VectorFolder.open(tmp_path / "out")) == 1, "a missing file is written again"
-    (tmp_path / "out" / "_manifest.json").write_text("{}")
+    manifest = tmp_path / "out" / "_manifest.json"
+    manifest.write_text(manifest.read_text().replace('"layout": 1', '"layout": 2'))
+    with pytest.raises(DataError, match="has layout 2"):
+        VectorFolder.open(tmp_path / "out")
+    manifest.write_text("{}")
     with pytest.raises(DataError, match="malformed"):
         VectorFolder.open(tmp_path / "out")
 
