@@ -1,0 +1,171 @@
+"""`mtcl embed CKPT IN... --out DIR`: embed the texts of many files, with a trained encoder.
+
+Each input file gives one file of vectors of the same name. The command can be stopped or killed at any moment and run
+again: what is finished is not computed again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, get_args
+
+from mtcl.commands.arguments import Parser
+from mtcl.commands.process import allow_open_files, quiet_libraries
+from mtcl.errors import ConfigError, at
+
+if TYPE_CHECKING:
+    from mtcl.deploy.embed.run import Done, Job
+    from mtcl.deploy.embed.settings import Settings
+
+log = logging.getLogger("mtcl")
+OPTIONS = {name: f"--{name}" for name in ("task", "role", "dim", "dtype", "precision", "keep")}
+
+
+class _StoppedError(KeyboardInterrupt):
+    """A SIGTERM."""
+
+
+def main(command: str, arguments: list[str]) -> int:
+    options = _parser(command).parse_args(arguments)
+    part = shard_of(options.shard)
+    quiet_libraries()
+    allow_open_files()
+    try:
+        with _stoppable():
+            return _embed(options, part)
+    except KeyboardInterrupt as stop:
+        print(f"mtcl: stopped; the same command continues with what is in {options.out}", file=sys.stderr)
+        return 143 if isinstance(stop, _StoppedError) else 130
+
+
+def _embed(options: argparse.Namespace, part: tuple[int, int]) -> int:
+    from mtcl.deploy.embed.computing import WINDOW, Choice
+    from mtcl.deploy.embed.progress import shown
+    from mtcl.deploy.embed.run import Done, Job
+    from mtcl.deploy.embed.shards import Columns, check_apart, every, find_shards
+    from mtcl.deploy.embed.workers import Source, embed_in_processes, num_devices
+
+    with at(**OPTIONS):
+        columns = Columns(options.text, options.id, tuple(options.keep))
+    shards = tuple(find_shards(options.inputs, stdin="txt" if options.lines else "jsonl"))
+    out = Path(options.out).expanduser()
+    check_apart(shards, out)
+    job = Job(out, shards, columns, options.replace_changed, options.tokenize != "here")
+    mine = every(shards, part)
+    choice = Choice(options.task, options.role, options.dim, options.any_dim, options.dtype, options.precision)
+    source = Source(options.encoder, choice, options.trust_checkpoint)
+    if options.processes is not None and options.processes < 1:
+        raise ConfigError(f"--processes is {options.processes}: give 1 or more")
+    with at(**OPTIONS):
+        computer = source.load()
+    window = WINDOW if options.window is None else options.window
+    if window < 1:
+        raise ConfigError(f"--window is {window}: give 1 or more")
+    settings = job.agree(computer, computer.settings(columns, file_format=options.format, window=window))
+    left = job.left(mine)
+    num_processes = min(options.processes or num_devices(), max(1, len(left)))
+    before = Done(before=len(mine) - len(left))
+    with shown(sum(shard.size for shard in left)) as report:
+        if num_processes == 1:
+            done = job.embed(left, computer, settings, report)
+        else:
+            del computer
+            done = embed_in_processes(job, source, settings, left, num_processes=num_processes, report=report)
+            done = replace(done, elsewhere=len(left) - done.shards)
+    print(summary(before + done, job, settings))
+    return 0
+
+
+def summary(done: Done, job: Job, settings: Settings) -> str:
+    """What the command did, in one line."""
+    told = [f"{done.shards:,} files with {done.rows:,} vectors of {settings.dim} dimensions ({settings.dtype})"]
+    if done.bad:
+        told.append(f"{done.bad:,} bad rows left out, see {job.folder / '_bad'}")
+    if done.before:
+        told.append(f"{done.before:,} files were done before")
+    if done.elsewhere:
+        told.append(f"{done.elsewhere:,} are left to other processes")
+    return f"written {job.folder}: {'; '.join(told)}"
+
+
+def shard_of(given: str | None) -> tuple[int, int]:
+    """`i/n` as numbers; the whole is 0/1. Raises `ConfigError` for anything else."""
+    if given is None:
+        return 0, 1
+    index, slash, count = given.partition("/")
+    if not slash or not index.isdecimal() or not count.isdecimal() or not int(index) < int(count):
+        raise ConfigError(f"--shard is {given!r}: give i/n with i from 0 to n - 1, for example 0/8")
+    return int(index), int(count)
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """A SIGTERM ends the block as Ctrl-C does."""
+
+    def stop(_: int, __: FrameType | None) -> None:
+        raise _StoppedError
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _parser(command: str) -> argparse.ArgumentParser:
+    from mtcl.deploy.embed.numbers import NUMBER_TYPES
+    from mtcl.deploy.embed.settings import FileFormat
+
+    parser = Parser(prog=f"mtcl {command}", description=__doc__)
+    parser.add_argument("encoder", metavar="CKPT", help="run folder (its best checkpoint), .ckpt, or a model's folder")
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="IN",
+        help=".parquet, .jsonl, .csv, .txt (one text per line; these three also .gz), a folder of such files, or - "
+        "for JSONL on standard input",
+    )
+    parser.add_argument("--out", required=True, help="folder to write; what is finished in it is kept")
+    columns = parser.add_argument_group("columns")
+    columns.add_argument("--text", default="text", metavar="COLUMN", help="the texts (default: %(default)s)")
+    columns.add_argument("--id", metavar="COLUMN", help="text or whole numbers (default: the row number in its file)")
+    columns.add_argument("--keep", nargs="+", default=[], metavar="COLUMN", help="columns to copy")
+    columns.add_argument("--lines", action="store_true", help="standard input has one text per line instead of JSONL")
+    vectors = parser.add_argument_group("vectors")
+    vectors.add_argument("--task", help="prompt, max length and head of this task (default: no task)")
+    vectors.add_argument(
+        "--role", choices=["query", "document"], default="document", help="whose prompt (default: %(default)s)"
+    )
+    vectors.add_argument("--dim", type=int, help="leading dimensions, a number that was trained (default: all)")
+    vectors.add_argument("--any_dim", action="store_true", help="accept a --dim that was not trained")
+    vectors.add_argument(
+        "--dtype", choices=NUMBER_TYPES, default="float32", help="type of the stored numbers (default: %(default)s)"
+    )
+    vectors.add_argument(
+        "--precision", choices=["float32", "bf16"], default="float32", help="to compute in (default: %(default)s)"
+    )
+    vectors.add_argument(
+        "--format", choices=get_args(FileFormat), default="parquet", help="of the files (default: %(default)s)"
+    )
+    work = parser.add_argument_group("work")
+    work.add_argument("--shard", metavar="I/N", help="only every N-th file, from the I-th on, counted from 0")
+    work.add_argument("--processes", type=int, help="on this machine (default: one per GPU, or one)")
+    work.add_argument(
+        "--replace_changed", action="store_true", help="embed files again that have changed since they were embedded"
+    )
+    work.add_argument("--window", type=int, help="rows that are encoded and written together (default: 16384)")
+    work.add_argument(
+        "--tokenize", choices=["here", "apart"], default="apart", help="in this process or in another one (default)"
+    )
+    work.add_argument(
+        "--trust_checkpoint", action="store_true", help="let a base model run code from its repository if the run did"
+    )
+    return parser

@@ -1,0 +1,153 @@
+"""The vectors of a window: each distinct text once, sorted by length, in chunks of few tokens.
+
+A text's vector can differ in its last bits with the texts it shares a chunk with, so what is encoded together is a
+function of the window only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from mtcl.deploy.embed.numbers import NumberType
+from mtcl.deploy.embed.settings import FileFormat, Settings
+from mtcl.deploy.embed.shards import Columns
+from mtcl.encoder.text_encoder import Role, TextEncoder
+from mtcl.errors import ConfigError, nearest
+from mtcl.task.prompt import Side
+from mtcl.types import IntArray, Ragged
+
+Precision = Literal["float32", "bf16"]
+WINDOW = 16_384
+"""Rows that are encoded and written together: enough texts of each length to leave little padding."""
+PROBES = ["Hello, World!", "naïve CAFÉ", "日本語 텍스트", "🙂 #hash_tag @user", "ﬁ  x\u200by\u0301"]
+"""Texts on which tokenizers differ: case, accents, scripts, emoji, spaces."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a user chooses about the vectors.
+
+    Attributes:
+        task: With its prompt, max length and head as in training; None for the shared vectors and the run's prompt.
+        role: query or document.
+        dim: A number of leading dimensions that the encoder was trained at; None for all.
+        any_dim: Accept any `dim`.
+        dtype: The type of the stored numbers.
+        precision: What the encoder computes in: float32, or matrix products in bf16.
+    """
+
+    task: str | None = None
+    role: Role = "document"
+    dim: int | None = None
+    any_dim: bool = False
+    dtype: NumberType = "float32"
+    precision: Precision = "float32"
+
+
+@dataclass(frozen=True)
+class Computer:
+    """An encoder, used for one task and role at one number of dimensions."""
+
+    encoder: TextEncoder
+    choice: Choice
+    prompt: str
+    max_length: int
+    dim: int
+
+    @classmethod
+    def of(cls, encoder: TextEncoder, choice: Choice) -> Computer:
+        """Raises `ConfigError` for a task, role, dimension or precision that the encoder does not have."""
+        task = choice.task
+        if choice.role not in ("query", "document"):
+            raise ConfigError(f"role is {choice.role!r}: give query or document")
+        if task is not None and task not in encoder.prompts:
+            raise ConfigError(f"task is {task!r}, which the encoder was not trained on{nearest(task, encoder.prompts)}")
+        if choice.precision not in ("float32", "bf16"):
+            raise ConfigError(f"precision is {choice.precision!r}: give float32 or bf16")
+        side = Side.QUERY if choice.role == "query" else Side.DOCUMENT
+        prompt = (encoder.prompt if task is None else encoder.prompts[task])[side]
+        length = encoder.max_length if task is None else encoder.lengths.get(task, encoder.max_length)
+        return cls(encoder, choice, prompt, length, _dim(encoder, choice))
+
+    def settings(self, columns: Columns, *, file_format: FileFormat, window: int) -> Settings:
+        """The settings of a folder of these vectors, without the ranges of int8."""
+        probes = self.encoder.tokenizer(PROBES, self.max_length)
+        return Settings(
+            fingerprint=self.encoder.fingerprint(),
+            tokens=_digest(probes),
+            head=self.encoder.head_fingerprint(self.choice.task),
+            task=self.choice.task,
+            role=self.choice.role,
+            prompt=self.prompt,
+            max_length=self.max_length,
+            dim=self.dim,
+            dtype=self.choice.dtype,
+            precision=self.choice.precision,
+            format=file_format,
+            text=columns.text,
+            id=columns.id,
+            keep=list(columns.copied),
+            window=window,
+        )
+
+    def distinct(self, texts: list[str]) -> Distinct:
+        """The distinct texts, with the prompt before each."""
+        places: dict[str, int] = {}
+        of_row = np.fromiter((places.setdefault(text, len(places)) for text in texts), np.int64, len(texts))
+        return Distinct([self.prompt + text for text in places], of_row)
+
+    def vectors(self, tokens: Ragged) -> npt.NDArray[np.float32]:
+        """(T, D) unit vectors of tokenised texts."""
+        order = np.argsort(-tokens.lengths(), kind="stable")
+        with _computing_in(self.choice.precision, self.encoder.device):
+            sorted_TD = self.encoder.embed(tokens.take(order), task=self.choice.task)
+        if self.dim < sorted_TD.shape[1]:
+            sorted_TD = torch.nn.functional.normalize(sorted_TD[:, : self.dim], dim=1)
+        found_TD = np.empty(tuple(sorted_TD.shape), dtype=np.float32)
+        found_TD[order] = sorted_TD.numpy()
+        return found_TD
+
+    def encode(self, texts: list[str]) -> npt.NDArray[np.float32]:
+        """(n, D) unit vectors of one window's texts, tokenised in this process."""
+        distinct = self.distinct(texts)
+        return self.vectors(self.encoder.tokenizer(distinct.texts, self.max_length))[distinct.of_row]
+
+
+@dataclass(frozen=True)
+class Distinct:
+    """A window's distinct texts, and for each row the number of its text."""
+
+    texts: list[str]
+    of_row: IntArray
+
+
+def _dim(encoder: TextEncoder, choice: Choice) -> int:
+    trained, dim = encoder.dims_of(choice.task), choice.dim
+    if dim is None:
+        return trained[0]
+    if dim in trained or (choice.any_dim and 0 < dim <= trained[0]):
+        return dim
+    if not 0 < dim <= trained[0]:
+        raise ConfigError(f"dim is {dim}: give 1 to {trained[0]}, the dimensions of the vectors")
+    known = ", ".join(map(str, trained))
+    raise ConfigError(f"dim is {dim}, and the encoder was trained at {known}: give one of these, or --any_dim too")
+
+
+def _digest(tokens: Ragged) -> str:
+    import hashlib
+
+    content = tokens.offsets.astype(np.int64).tobytes() + tokens.values.astype(np.int64).tobytes()
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+@contextmanager
+def _computing_in(precision: Precision, device: torch.device) -> Iterator[None]:
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        yield

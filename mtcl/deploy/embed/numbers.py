@@ -1,0 +1,128 @@
+"""The types of numbers that vectors are stored as: float32, float16, int8 with ranges, or one bit per dimension.
+
+int8 is that of sentence-transformers' `quantize_embeddings`, with rounding to the nearest level: dimension d has 256
+levels from `lowest[d]` to `high_D[d]`, and values outside are cut. Binary is its `ubinary`: bit 1 for a value above 0,
+eight dimensions per byte, the first one in the highest bit.
+
+Letters: n rows, D dimensions, B bytes of a row, ceil(D / 8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from mtcl.errors import ConfigError
+from mtcl.types import FloatArray
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+NumberType = Literal["float32", "float16", "int8", "binary"]
+NUMBER_TYPES: tuple[NumberType, ...] = get_args(NumberType)
+LEVELS = 255
+"""Steps between the lowest and the highest level of int8."""
+LEAST_RANGE = 1e-6
+"""A dimension that is constant in the sample still gets a range of this width."""
+Stored = npt.NDArray[Any]
+Float32 = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """The lowest and the highest value of each dimension that int8 can hold."""
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    @classmethod
+    def of(cls, sample_nD: FloatArray) -> Ranges:
+        """The ranges of a sample's values."""
+        lowest = sample_nD.min(axis=0).astype(np.float32)
+        high_D = np.maximum(sample_nD.max(axis=0), lowest + LEAST_RANGE).astype(np.float32)
+        return cls(tuple(map(float, lowest)), tuple(map(float, high_D)))
+
+    @classmethod
+    def of_plain(cls, given: Any, *, dim: int) -> Ranges:
+        """From `plain`. Raises `ValueError` for anything else."""
+        found = np.asarray(given, dtype=np.float64)
+        if found.shape != (2, dim) or not np.isfinite(found).all() or (found[1] <= found[0]).any():
+            raise ValueError(f"ranges are not two rows of {dim} rising numbers")
+        return cls(tuple(found[0].tolist()), tuple(found[1].tolist()))
+
+    def plain(self) -> list[list[float]]:
+        """Two rows, as sentence-transformers takes them."""
+        return [list(self.low), list(self.high)]
+
+    @property
+    def lowest(self) -> Float32:
+        return np.array(self.low, dtype=np.float32)
+
+    @property
+    def step(self) -> Float32:
+        found_D: Float32 = ((np.array(self.high) - np.array(self.low)) / LEVELS).astype(np.float32)
+        return found_D
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Vectors of `dim` dimensions in one of the types; `ranges` are those of int8."""
+
+    kind: NumberType
+    dim: int
+    ranges: Ranges | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in NUMBER_TYPES:
+            raise ConfigError(f"dtype is {self.kind!r}: give {', '.join(NUMBER_TYPES[:-1])} or {NUMBER_TYPES[-1]}")
+        assert (self.ranges is not None) == (self.kind == "int8")
+
+    @property
+    def width(self) -> int:
+        """Numbers of a stored row: its dimensions, or the bytes of its bits."""
+        return -(-self.dim // 8) if self.kind == "binary" else self.dim
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the stored arrays."""
+        return np.dtype({"float32": np.float32, "float16": np.float16, "int8": np.int8, "binary": np.uint8}[self.kind])
+
+    def encode(self, vectors_nD: FloatArray) -> Stored:
+        """(n, width) in the stored type."""
+        match self.kind:
+            case "int8":
+                assert self.ranges is not None
+                levels_nD: Float32 = np.rint((vectors_nD - self.ranges.lowest) / self.ranges.step)
+                return (levels_nD.clip(0, LEVELS) - 128).astype(np.int8)
+            case "binary":
+                return np.packbits(vectors_nD > 0, axis=1)
+        return vectors_nD.astype(self.dtype)
+
+    def decode(self, stored: Stored) -> Float32:
+        """(n, D) float32: int8 to the middle of its level, a bit to 1 or -1."""
+        match self.kind:
+            case "int8":
+                assert self.ranges is not None
+                return (stored.astype(np.float32) + 128) * self.ranges.step + self.ranges.lowest
+            case "binary":
+                bits_nD = np.unpackbits(stored, axis=1, count=self.dim)
+                return bits_nD.astype(np.float32) * 2 - 1
+        return stored.astype(np.float32)
+
+    def column(self, stored: Stored) -> pa.Array:
+        """A fixed-size list column."""
+        import pyarrow as pa
+
+        return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(stored).reshape(-1)), self.width)
+
+    def from_column(self, column: pa.ChunkedArray | pa.Array) -> Stored:
+        """(n, width) of a column of `column`."""
+        import pyarrow as pa
+
+        chunks: Sequence[Any] = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+        parts = [chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, self.width) for chunk in chunks]
+        return np.concatenate(parts) if parts else np.empty((0, self.width), dtype=self.dtype)

@@ -1,0 +1,128 @@
+"""All inputs of a run: which are done, which are left, and the settings that they share."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mtcl.deploy.embed.computing import Computer
+from mtcl.deploy.embed.numbers import Ranges
+from mtcl.deploy.embed.progress import Report
+from mtcl.deploy.embed.settings import PARTS, Settings, agree, check_same, read_settings, with_ranges
+from mtcl.deploy.embed.shard_run import embed_shard, sample_texts
+from mtcl.deploy.embed.shards import Columns, Identity, Shard
+from mtcl.deploy.embed.tokens import TokenProcess
+from mtcl.deploy.embed.writing import ShardFiles, claimed, tidy
+from mtcl.deploy.vectors import ShardRecord, record_file
+from mtcl.errors import ConfigError, DataError
+
+SAMPLE, SAMPLED_SHARDS = 4096, 16
+"""Texts that the ranges of int8 are taken from, and the most inputs that they come from."""
+log = logging.getLogger("mtcl")
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a run did: inputs and rows it wrote, and inputs that were done before or that other processes work on."""
+
+    shards: int = 0
+    rows: int = 0
+    bad: int = 0
+    before: int = 0
+    elsewhere: int = 0
+
+    def __add__(self, other: Done) -> Done:
+        return Done(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
+
+
+@dataclass(frozen=True)
+class Job:
+    """Inputs to embed into a folder.
+
+    Attributes:
+        folder: Where vectors are written.
+        shards: All inputs; ranges of int8 are taken from them, whichever part of them this process embeds.
+        columns: Those that are read.
+        replace_changed: Embed inputs again that have changed since they were embedded, instead of refusing.
+        tokenize_apart: Tokenise in a process of its own.
+    """
+
+    folder: Path
+    shards: tuple[Shard, ...]
+    columns: Columns
+    replace_changed: bool = False
+    tokenize_apart: bool = True
+
+    def agree(self, computer: Computer, settings: Settings) -> Settings:
+        """The folder's settings, which are these or, for int8, these with ranges. Raises `ConfigError` for others."""
+        there = read_settings(self.folder)
+        if there is not None:
+            check_same(self.folder, there, settings)
+            return there
+        if settings.dtype == "int8":
+            settings = with_ranges(settings, ranges_of(self.shards, computer, self.columns))
+        return agree(self.folder, settings)
+
+    def left(self, mine: Sequence[Shard]) -> list[Shard]:
+        """The inputs of `mine` that are not done. Raises `DataError` for one that was and has changed since."""
+        found = [shard for shard in mine if not self._is_done(shard)]
+        if (self.folder / PARTS).is_dir():
+            for shard in set(mine) - set(found):
+                tidy(self.folder, shard)
+        return found
+
+    def embed(self, left: Sequence[Shard], computer: Computer, settings: Settings, report: Report) -> Done:
+        """Embed inputs one by one, but those that another process on this machine works on."""
+        total = Done()
+        with TokenProcess(computer.encoder.tokenizer, settings.max_length, is_apart=self.tokenize_apart) as tokenizing:
+            for shard in left:
+                with claimed(self.folder, shard) as is_mine:
+                    if not is_mine or self._is_done(shard):
+                        total += Done(elsewhere=1)
+                        continue
+                    files = ShardFiles(self.folder, shard, settings, Identity.of(shard))
+                    record = embed_shard(files, computer, self.columns, tokenizing, report)
+                    total += Done(1, record.rows, record.bad)
+                    _tell(record, shard)
+        return total
+
+    def _is_done(self, shard: Shard) -> bool:
+        record = ShardRecord.read(self.folder, shard.name)
+        if record is None or not all((self.folder / name).is_file() for name in record.files):
+            return False
+        if shard.path is None:
+            raise ConfigError(f"{self.folder} already has vectors of a standard input: give another --out")
+        if Identity(record.size, record.digest, record.modified_ns).still_holds(shard):
+            return True
+        if self.replace_changed:
+            record_file(self.folder, shard.name).unlink(missing_ok=True)
+            return False
+        raise DataError(
+            f"{shard} is not the file that {self.folder} has vectors of (then {record.source}, {record.size:,} bytes; "
+            f"now {shard.size:,}): --replace_changed embeds it again, or give another --out"
+        )
+
+
+def ranges_of(shards: Sequence[Shard], computer: Computer, columns: Columns) -> Ranges:
+    """The ranges of int8, from the first rows of inputs spread over all of them.
+
+    They depend on the inputs only, so processes that embed different inputs find the same. Raises `DataError` if the
+    inputs have no text.
+    """
+    files = [shard for shard in shards if shard.path is not None]
+    if len(files) < len(shards):
+        raise ConfigError("dtype int8 takes its ranges from a sample, which standard input cannot give: give files")
+    num = min(len(files), SAMPLED_SHARDS)
+    chosen = [files[number * len(files) // num] for number in range(num)]
+    texts = [text for shard in chosen for text in sample_texts(shard, columns, -(-SAMPLE // num))]
+    if not texts:
+        raise DataError("dtype int8 takes its ranges from the first texts, and the inputs have none")
+    log.info("taking the ranges of int8 from %s texts", f"{len(texts):,}")
+    return Ranges.of(computer.encode(texts))
+
+
+def _tell(record: ShardRecord, shard: Shard) -> None:
+    bad = f", {record.bad:,} bad rows in _bad/{record.name}.jsonl" if record.bad else ""
+    log.info("%s: %s rows%s", shard, f"{record.rows:,}", bad)

@@ -1,0 +1,160 @@
+"""What the vectors of a folder are made with, in its `_manifest.json`. A folder has vectors of one kind only.
+
+The file is written once, by the first process; every other one, at the same time or later, compares its own settings
+with it. So vectors of another encoder, another prompt or another type are never mixed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from mtcl import __version__
+from mtcl.deploy.embed.numbers import Numbers, NumberType, Ranges
+from mtcl.errors import ConfigError, DataError
+from mtcl.types import from_mapping
+
+MANIFEST = "_manifest.json"
+LAYOUT = 1
+"""Number of this layout of a folder; it changes with it."""
+RECORDS, PARTS, BAD = "_shards", "_parts", "_bad"
+"""Folders below that of the vectors (`mtcl.deploy.vectors`)."""
+ID, EMBEDDING = "id", "embedding"
+"""Names of columns in the files."""
+FileFormat = Literal["parquet", "npy"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that a row's vector and the layout of the files depend on, apart from the row.
+
+    Attributes:
+        fingerprint: Of the encoder's weights and pooling.
+        tokens: Of what the tokenizer makes of a few texts.
+        head: The fingerprint of the task's head; None if it has none.
+        task, role, prompt: Which prompt and head; `prompt` is the text before each of the rows' texts.
+        max_length: Tokens that a text is cut to.
+        dim, dtype: Of the vectors.
+        precision: The precision that the encoder computed in.
+        format: Of the files.
+        id: The id's column in the inputs; None if ids are row numbers.
+        text, keep: The text's column, and those that are copied.
+        window: Rows that are encoded together.
+        ranges: Of int8: the lowest and the highest value of each dimension; otherwise None.
+    """
+
+    fingerprint: str
+    tokens: str
+    head: str | None
+    task: str | None
+    role: str
+    prompt: str
+    max_length: int
+    dim: int
+    dtype: NumberType
+    precision: str
+    format: FileFormat
+    text: str
+    id: str | None
+    keep: list[str]
+    window: int
+    ranges: list[list[float]] | None = None
+    layout: int = LAYOUT
+
+    @property
+    def numbers(self) -> Numbers:
+        ranges = None if self.ranges is None else Ranges.of_plain(self.ranges, dim=self.dim)
+        return Numbers(self.dtype, self.dim, ranges)
+
+    def differences(self, other: Settings) -> Iterator[tuple[str, Any, Any]]:
+        """Names, own and other values of what differs. Ranges that were not determined yet differ from none."""
+        for field in fields(self):
+            own, others = getattr(self, field.name), getattr(other, field.name)
+            if own != others and not (field.name == "ranges" and None in (own, others)):
+                yield field.name, own, others
+
+    def plain(self) -> dict[str, Any]:
+        """As plain values, for JSON."""
+        return asdict(self)
+
+
+def read_settings(folder: Path) -> Settings | None:
+    """The settings of a folder; None if it has no manifest. Raises `DataError` for a malformed one."""
+    file = folder / MANIFEST
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise DataError(f"{file} is not readable as JSON ({error}): embed into another folder") from error
+    try:
+        found = from_mapping(Settings, {k: v for k, v in content.items() if k not in ABOUT}, where=str(file))
+        _ = found.numbers
+    except (ConfigError, ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"{file} is malformed ({error}): it is of another version of mtcl, or damaged") from error
+    if found.layout != LAYOUT:
+        raise DataError(
+            f"{file} has layout {found.layout}, this version of mtcl reads {LAYOUT}: embed into another folder"
+        )
+    return found
+
+
+ABOUT = ("mtcl_version",)
+"""Entries of the manifest that no vector depends on."""
+
+
+def agree(folder: Path, wanted: Settings) -> Settings:
+    """Make the folder one of these settings, or raise `ConfigError` if it is one of others; returns those in effect.
+
+    Safe if several processes, on several machines, do this at the same time: exactly one writes the file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    there = read_settings(folder)
+    if there is None:
+        aside = folder / f".{MANIFEST}.{uuid.uuid4().hex}.part"
+        content = {**wanted.plain(), "mtcl_version": __version__}
+        try:
+            with aside.open("w", encoding="utf-8") as file:
+                file.write(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            _publish(aside, folder / MANIFEST)
+        finally:
+            aside.unlink(missing_ok=True)
+        there = read_settings(folder)
+        assert there is not None
+    check_same(folder, there, wanted)
+    return there
+
+
+def check_same(folder: Path, there: Settings, wanted: Settings) -> None:
+    """Raise a `ConfigError` that names the differences."""
+    if found := list(wanted.differences(there)):
+        told = ", ".join(f"{name} {_short(other)} there and {_short(own)} now" for name, own, other in found)
+        raise ConfigError(f"{folder} has vectors of other settings ({told}): give another --out")
+
+
+def with_ranges(settings: Settings, ranges: Ranges) -> Settings:
+    """The settings with the ranges of int8."""
+    return replace(settings, ranges=ranges.plain())
+
+
+def _publish(aside: Path, path: Path) -> None:
+    """Give the file its name, unless it is taken."""
+    try:
+        os.link(aside, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        if not path.exists():
+            aside.replace(path)
+
+
+def _short(value: Any) -> str:
+    text = "none" if value is None else repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

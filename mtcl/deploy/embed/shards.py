@@ -1,0 +1,170 @@
+"""The inputs of `mtcl embed` and their names: each input file gives one file of vectors of the same name.
+
+Paths are literal, never patterns. A folder stands for all its data files, also those in its subfolders, sorted; their
+names keep the path below the folder. Names that begin with `.` or `_` are skipped, as Parquet readers do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from mtcl.deploy.embed.settings import EMBEDDING, ID
+from mtcl.errors import ConfigError, DataError
+
+STDIN = "-"
+FORMATS = (".parquet", ".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".txt", ".txt.gz")
+"""The suffixes of input files. A .txt has one text per line."""
+log = logging.getLogger("mtcl")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """An input file; `name` is that of its vectors without suffix. Without a path it is standard input."""
+
+    name: str
+    path: Path | None
+    suffix: str
+
+    def __str__(self) -> str:
+        return "standard input" if self.path is None else str(self.path)
+
+    @property
+    def size(self) -> int:
+        """Bytes; 0 for standard input."""
+        return 0 if self.path is None else self.path.stat().st_size
+
+
+@dataclass(frozen=True)
+class Identity:
+    """An input's content, to notice a change."""
+
+    size: int
+    digest: str
+    modified_ns: int
+
+    @classmethod
+    def of(cls, shard: Shard) -> Identity:
+        """Reads the whole file. Standard input has none and gets zeros."""
+        if shard.path is None:
+            return cls(0, "", 0)
+        stat = shard.path.stat()
+        with shard.path.open("rb") as file:
+            return cls(stat.st_size, hashlib.file_digest(file, "sha256").hexdigest(), stat.st_mtime_ns)
+
+    def still_holds(self, shard: Shard) -> bool:
+        """Whether the file is the same; it is only read again if its time of change is another one."""
+        assert shard.path is not None
+        stat = shard.path.stat()
+        if stat.st_size != self.size:
+            return False
+        return stat.st_mtime_ns == self.modified_ns or Identity.of(shard).digest == self.digest
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns that are read: the text's, the id's (None: row numbers are ids) and those that are copied."""
+
+    text: str = "text"
+    id: str | None = None
+    keep: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        taken = [name for name in self.keep if name in (ID, EMBEDDING) and name != self.id]
+        if taken:
+            raise ConfigError(f"keep has {taken[0]!r}, which is the name of a column of the output: rename it")
+        if len(set(self.keep)) < len(self.keep):
+            raise ConfigError(f"keep names a column twice: {', '.join(self.keep)}")
+
+    @property
+    def names(self) -> list[str]:
+        """All, once each."""
+        return list(dict.fromkeys([self.text, *([self.id] if self.id else []), *self.copied]))
+
+    @property
+    def copied(self) -> tuple[str, ...]:
+        """The copied columns, without the id's."""
+        return tuple(name for name in self.keep if name != self.id)
+
+
+def find_shards(inputs: Sequence[str], *, stdin: str = "jsonl") -> list[Shard]:
+    """The shards of all inputs, sorted within a folder. `stdin` is jsonl or txt.
+
+    Raises `DataError` for an input that does not exist or cannot be read as data, and `ConfigError` if two inputs would
+    have the same name.
+    """
+    found: list[Shard] = []
+    for given in inputs:
+        path = Path(given).expanduser()
+        if given == STDIN:
+            found.append(Shard("stdin", None, f".{stdin}"))
+        elif path.is_dir():
+            found += _in_folder(path)
+        elif path.is_file():
+            found.append(_shard(path, path.name))
+        else:
+            raise DataError(f"there is no file or folder {given}: paths are taken literally, without patterns")
+    _check_names(found)
+    return found
+
+
+def check_apart(shards: Iterable[Shard], out: Path) -> None:
+    """Raise `ConfigError` for an input below the output folder, where vectors might replace it or become an input."""
+    for shard in shards:
+        if shard.path is not None and shard.path.resolve().is_relative_to(out.resolve()):
+            raise ConfigError(f"{shard} is in {out}, where the vectors are written: give another --out")
+
+
+def every(shards: Iterable[Shard], part: tuple[int, int]) -> list[Shard]:
+    """Every n-th of the shards, from the i-th on, for `--shard i/n` (i from 0)."""
+    index, count = part
+    return [shard for number, shard in enumerate(shards) if number % count == index]
+
+
+def _in_folder(folder: Path) -> list[Shard]:
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and not _is_hidden(p.relative_to(folder)))
+    data = [p for p in files if _suffix(p.name)]
+    if not data:
+        raise DataError(f"{folder} has no data files ({', '.join(FORMATS)})")
+    if others := [p.name for p in files if not _suffix(p.name)]:
+        log.info("%s: skipping %d files of other types, such as %s", folder, len(others), others[0])
+    return [_shard(p, p.relative_to(folder).as_posix()) for p in data]
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith((".", "_")) for part in path.parts)
+
+
+def _suffix(name: str) -> str | None:
+    return next(
+        (s for s in sorted(FORMATS, key=len, reverse=True) if name.lower().endswith(s) and len(name) > len(s)), None
+    )
+
+
+def _shard(path: Path, relative: str) -> Shard:
+    suffix = _suffix(path.name)
+    if suffix is None:
+        raise DataError(
+            f"{path} is not a data file: give {', '.join(FORMATS)}, a folder of them, or - for standard input"
+        )
+    name = relative[: -len(suffix)]
+    if PurePosixPath(name).parts[0].startswith("_"):
+        raise DataError(f"{path}: names that begin with `_` are those of mtcl's own files in the output: rename it")
+    return Shard(name, path, suffix)
+
+
+def _check_names(shards: Sequence[Shard]) -> None:
+    first: dict[str, Shard] = {}
+    for shard in shards:
+        key = shard.name.casefold()  # for file systems that do not tell a.parquet from A.parquet
+        if key in first:
+            raise ConfigError(
+                f"{first[key]} and {shard} would both give the vectors {shard.name!r}: rename one, or embed them into "
+                "two folders"
+            )
+        first[key] = shard
+        if f"{key}.rows" in first or (key.endswith(".rows") and key.removesuffix(".rows") in first):
+            raise ConfigError(f"{shard}: the name {shard.name!r} is taken by another input's other columns: rename it")

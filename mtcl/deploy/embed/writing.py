@@ -1,0 +1,310 @@
+"""The files of one input: its windows as parts, then one file of vectors, its side file and its record.
+
+Every file is written aside, flushed and renamed. The record comes last, so an input whose record exists is done, and
+one without is not; parts of windows that were finished before a kill are used again. An input of a single window is
+written without parts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mtcl import __version__
+from mtcl.deploy.embed.numbers import Stored
+from mtcl.deploy.embed.rows import Bad, Window, no_rows
+from mtcl.deploy.embed.settings import BAD, EMBEDDING, PARTS, Settings
+from mtcl.deploy.embed.shards import Identity, Shard
+from mtcl.deploy.vectors import ShardRecord, record_file
+from mtcl.errors import DataError
+from mtcl.files import write_text, written_whole
+from mtcl.task.reading.joined import as_text, joined
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+INPUT = "input.json"
+"""In the folder of the parts: which input they are of."""
+ABOUT = b"mtcl"
+"""Key of the settings in a Parquet file's metadata."""
+ABOUT_PART = b"mtcl_part"
+log = logging.getLogger("mtcl")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A finished window: rows `start` to `stop` of the input, `num_good` of them with a vector."""
+
+    path: Path
+    start: int
+    stop: int
+    num_good: int
+
+    @classmethod
+    def read(cls, path: Path) -> Part:
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(path) as file:
+            about = _about(file)
+            return cls(path, about["start"], about["stop"], file.metadata.num_rows)
+
+    def bad(self) -> list[Bad]:
+        """Its rows without a vector, which are not kept in memory: there may be many."""
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(self.path) as file:
+            return [Bad(**one) for one in _about(file)["bad"]]
+
+
+def _about(file: Any) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(file.schema_arrow.metadata[ABOUT_PART])
+    return found
+
+
+@dataclass(frozen=True)
+class ShardFiles:
+    """The files of one input in a folder of vectors."""
+
+    folder: Path
+    shard: Shard
+    settings: Settings
+    identity: Identity
+
+    @property
+    def parts(self) -> Path:
+        return self.folder / PARTS / self.shard.name
+
+    def finished_parts(self) -> list[Part]:
+        """The windows that are done, from the first one on without a gap. Parts of a changed input are removed."""
+        known = self.parts / INPUT
+        if (
+            not known.is_file()
+            or self.shard.path is None
+            or json.loads(known.read_text())["digest"] != self.identity.digest
+        ):
+            if known.is_file():
+                log.info(
+                    "%s: starting again, %s", self.shard, "it has changed" if self.shard.path else "it is a stream"
+                )
+            self.remove_parts()
+            return []
+        found: list[Part] = []
+        for path in sorted(self.parts.glob("*.parquet")):
+            part = Part.read(path)
+            if part.start == (found[-1].stop if found else 0):
+                found.append(part)
+        return found
+
+    def write_part(self, window: Window, stored: Stored) -> Part:
+        """Write a window aside from the others."""
+        import pyarrow.parquet as pq
+
+        if not (self.parts / INPUT).is_file():
+            write_text(self.parts / INPUT, json.dumps(asdict(self.identity)), alone=True)
+        path = self.parts / f"{window.start:012d}.parquet"
+        about = {"start": window.start, "stop": window.stop, "bad": [bad.plain() for bad in window.bad]}
+        table = self._table(window, stored).replace_schema_metadata({ABOUT_PART: json.dumps(about)})
+        with written_whole(path, alone=True) as aside:
+            pq.write_table(table, aside, **_layout(table.schema))
+        return Part(path, window.start, window.stop, len(table))
+
+    def finish(self, parts: list[Part], last: tuple[Window, Stored] | None) -> ShardRecord:
+        """Write the file of vectors from the parts and the last window, which is no part; then the rest.
+
+        Raises `DataError` if the input has changed since it was opened.
+        """
+        import pyarrow.parquet as pq
+
+        if self.shard.path is not None and not self.identity.still_holds(self.shard):
+            raise DataError(f"{self.shard} has changed while it was read: run the same command again")
+        table = None if last is None else self._table(*last)
+        schemas = [pq.read_schema(part.path) for part in parts] + ([] if table is None else [table.schema])
+        schema = self._joined(schemas)
+
+        def tables() -> Iterator[pa.Table]:
+            for part in parts:
+                yield _cast(pq.read_table(part.path), schema)
+            if table is not None:
+                yield _cast(table, schema)
+
+        windows = [part.bad for part in parts] + ([] if last is None else [lambda: last[0].bad])
+        num_rows = sum(part.num_good for part in parts) + (0 if table is None else len(table))
+        files = (
+            [self._write_parquet(tables(), schema)]
+            if self.settings.format == "parquet"
+            else self._write_npy(tables(), schema, num_rows)
+        )
+        num_bad = self._write_bad(one for bad_of in windows for one in bad_of())
+        record = ShardRecord(
+            name=self.shard.name,
+            rows=num_rows,
+            bad=num_bad,
+            files={path.relative_to(self.folder).as_posix(): _sha256(path) for path in files},
+            source=self.shard.path.name if self.shard.path else str(self.shard),
+            size=self.identity.size,
+            digest=self.identity.digest,
+            modified_ns=self.identity.modified_ns,
+        )
+        write_text(record_file(self.folder, self.shard.name), record.text(), alone=True)
+        self.remove_parts()
+        return record
+
+    def remove_parts(self) -> None:
+        remove_parts(self.folder, self.shard)
+
+    def _table(self, window: Window, stored: Stored) -> pa.Table:
+        return window.rows.append_column(EMBEDDING, self.settings.numbers.column(stored))
+
+    def _joined(self, schemas: list[pa.Schema]) -> pa.Schema:
+        """The columns in types that all windows have, or that all can be turned to."""
+        import pyarrow as pa
+
+        if not schemas:
+            empty = np.empty((0, self.settings.numbers.width), dtype=self.settings.numbers.dtype)
+            return no_rows(self.settings.keep).append_column(EMBEDDING, self.settings.numbers.column(empty)).schema
+        vectors = schemas[0].field(EMBEDDING)
+        others = [schema.remove(schema.get_field_index(EMBEDDING)).remove_metadata() for schema in schemas]
+        return pa.schema([*joined([schema.empty_table() for schema in others]).schema, vectors])
+
+    def _write_parquet(self, tables: Iterator[pa.Table], schema: pa.Schema) -> Path:
+        path = self.folder / f"{self.shard.name}.parquet"
+        _write(path, tables, schema.with_metadata(self._metadata()))
+        return path
+
+    def _write_npy(self, tables: Iterator[pa.Table], schema: pa.Schema, num_rows: int) -> list[Path]:
+        """Both files in one pass over the windows."""
+        numbers = self.settings.numbers
+        vectors, rows = (self.folder / f"{self.shard.name}{suffix}" for suffix in (".npy", ".rows.parquet"))
+        shape = (num_rows, numbers.width)
+        header = {"descr": np.lib.format.dtype_to_descr(numbers.dtype), "fortran_order": False, "shape": shape}
+
+        with written_whole(vectors, alone=True) as aside, aside.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+
+            def others() -> Iterator[pa.Table]:
+                for table in tables:
+                    file.write(np.ascontiguousarray(numbers.from_column(table[EMBEDDING])).tobytes())
+                    yield table.drop_columns([EMBEDDING])
+
+            _write(rows, others(), schema.remove(schema.get_field_index(EMBEDDING)).with_metadata(self._metadata()))
+            file.flush()
+        return [vectors, rows]
+
+    def _metadata(self) -> dict[bytes, bytes]:
+        return {ABOUT: json.dumps({**self.settings.plain(), "mtcl_version": __version__}, ensure_ascii=False).encode()}
+
+    def _write_bad(self, bad: Iterator[Bad]) -> int:
+        """Write the side file if there are bad rows, and return their number."""
+        path, count = self.folder / BAD / f"{self.shard.name}.jsonl", 0
+        first = next(bad, None)
+        if first is None:
+            path.unlink(missing_ok=True)
+            return 0
+        with written_whole(path, alone=True) as aside, aside.open("w", encoding="utf-8") as file:
+            for one in chain([first], bad):
+                file.write(json.dumps(one.plain(), ensure_ascii=False) + "\n")
+                count += 1
+        return count
+
+
+def remove_parts(folder: Path, shard: Shard) -> None:
+    """Remove an input's parts, which a killed command may have left although the input is done."""
+    parts = folder / PARTS / shard.name
+    shutil.rmtree(parts, ignore_errors=True)
+    for above in parts.relative_to(folder).parents:
+        with suppress(OSError):  # another input's parts are in it
+            if above != Path():
+                (folder / above).rmdir()
+
+
+@contextmanager
+def claimed(folder: Path, shard: Shard) -> Iterator[bool]:
+    """Whether this process may work on the input; no other one on this machine does so at the same time."""
+    from filelock import FileLock, Timeout
+
+    path = _lock_file(folder, shard)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        path.unlink(missing_ok=True)  # whoever waits for it looks at the record afterwards
+        lock.release()
+        with suppress(OSError):
+            path.parent.rmdir()
+
+
+def tidy(folder: Path, shard: Shard) -> None:
+    """Remove what a killed command has left of an input that is done."""
+    _lock_file(folder, shard).unlink(missing_ok=True)
+    remove_parts(folder, shard)
+
+
+def _lock_file(folder: Path, shard: Shard) -> Path:
+    return folder / PARTS / f".{shard.name.replace('/', '%')}.lock"
+
+
+def _write(path: Path, tables: Iterator[pa.Table], schema: pa.Schema) -> None:
+    """A Parquet file of one row group per table."""
+    import pyarrow.parquet as pq
+
+    with (
+        written_whole(path, alone=True) as aside,
+        pq.ParquetWriter(aside, schema, **_layout(schema)) as writer,
+    ):
+        for table in tables:
+            writer.write_table(table.replace_schema_metadata(schema.metadata), row_group_size=max(1, len(table)))
+
+
+def _layout(schema: pa.Schema) -> dict[str, Any]:
+    """Vectors plain, because they hardly compress and have few equal values; other columns compressed."""
+    others = [name for name in schema.names if name != EMBEDDING]
+    compression = {**dict.fromkeys(others, "zstd"), EMBEDDING: "none"}
+    return {
+        "compression": {_leaf(schema, name): compression[name] for name in schema.names},
+        "use_dictionary": [name for name in others if _leaf(schema, name) == name],
+        "write_statistics": [name for name in others if _leaf(schema, name) == name],
+    }
+
+
+def _leaf(schema: pa.Schema, name: str) -> str:
+    """The path of a column's values in a Parquet file."""
+    import pyarrow as pa
+
+    return f"{name}.list.element" if pa.types.is_fixed_size_list(schema.field(name).type) else name
+
+
+def _cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table in the types of the schema; what cannot be cast to text becomes JSON."""
+    import pyarrow as pa
+
+    columns = []
+    for field in schema:
+        column = table[field.name]
+        if column.type != field.type:
+            try:
+                column = column.cast(field.type)
+            except pa.ArrowException:
+                column = pa.chunked_array([pa.array(map(as_text, column.to_pylist()), type=field.type)])
+        columns.append(column)
+    return pa.table(columns, schema=schema)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

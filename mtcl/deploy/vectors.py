@@ -1,0 +1,225 @@
+"""A folder of vectors that `mtcl embed` wrote, read block by block.
+
+    folder = VectorFolder.open("vectors")
+    for block in folder.blocks():
+        index.add_with_ids(block.vectors, np.asarray(block.ids))
+
+Files, for an input `posts.jsonl`:
+
+    posts.parquet         the columns `id` and `embedding` (a list of fixed size), and the kept columns
+    posts.npy             in the format npy: the vectors; the other columns are in posts.rows.parquet
+    _manifest.json        the settings, which are those of all files (`mtcl.deploy.embed.settings`)
+    _shards/posts.json    the record of a finished file (`ShardRecord`)
+    _bad/posts.jsonl      rows without a vector, with the reason
+    _parts/posts/         parts of an unfinished file
+
+Names that begin with `_` are those that Parquet readers skip, so `pyarrow.parquet.read_table(folder)` works too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mtcl.deploy.embed.numbers import Numbers, Stored
+from mtcl.deploy.embed.settings import EMBEDDING, ID, PARTS, RECORDS, Settings, read_settings
+from mtcl.errors import ConfigError, DataError, root_cause
+from mtcl.types import from_mapping
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from mtcl.encoder.text_encoder import TextEncoder
+
+BLOCK = 65_536
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """A finished file of vectors.
+
+    Attributes:
+        name: Of the input without its suffix, with its folder below the given one.
+        rows: Vectors in the file.
+        bad: Rows of the input without a vector; they are in the side file.
+        files: SHA-256 of each file by name.
+        source: Name of the input file.
+        size, digest, modified_ns: Its bytes, their SHA-256, and its time of change.
+    """
+
+    name: str
+    rows: int
+    bad: int
+    files: dict[str, str]
+    source: str
+    size: int
+    digest: str
+    modified_ns: int
+
+    @classmethod
+    def read(cls, folder: Path, name: str) -> ShardRecord | None:
+        """None if the file is not finished. Raises `DataError` for a malformed record."""
+        file = record_file(folder, name)
+        try:
+            content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            return from_mapping(cls, content, where=str(file))
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, ConfigError) as error:
+            raise DataError(f"{file} is malformed ({root_cause(error)}): delete it and embed again") from error
+
+    def text(self) -> str:
+        """The content of its file."""
+        return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows of one file: `rows` has the column `id` and the kept ones, `vectors` is (n, D) float32."""
+
+    rows: pa.Table
+    vectors: npt.NDArray[np.float32]
+
+    @property
+    def ids(self) -> pa.ChunkedArray:
+        """Integers or text, as in the input."""
+        return self.rows[ID]
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+
+@dataclass(frozen=True)
+class VectorFolder:
+    """The finished files of a folder, sorted by name."""
+
+    path: Path
+    settings: Settings
+    shards: tuple[ShardRecord, ...]
+
+    @classmethod
+    def open(cls, folder: str | Path) -> VectorFolder:
+        """Raises `DataError` if it is not a folder of vectors, or if a file is missing."""
+        path = Path(folder).expanduser()
+        settings = read_settings(path)
+        if settings is None:
+            raise DataError(f"{path} is not a folder of vectors: `mtcl embed` writes one")
+        found = []
+        for file in sorted((path / RECORDS).rglob("*.json")):
+            name = file.relative_to(path / RECORDS).as_posix().removesuffix(".json")
+            record = ShardRecord.read(path, name)
+            assert record is not None
+            if missing := [one for one in record.files if not (path / one).is_file()]:
+                raise DataError(f"{path / missing[0]} is missing: delete {file} and embed again")
+            found.append(record)
+        return cls(path, settings, tuple(found))
+
+    def __len__(self) -> int:
+        return sum(shard.rows for shard in self.shards)
+
+    @property
+    def num_rows(self) -> int:
+        return len(self)
+
+    @property
+    def dim(self) -> int:
+        return self.settings.dim
+
+    @property
+    def dtype(self) -> str:
+        """float32, float16, int8 or binary."""
+        return self.settings.dtype
+
+    @property
+    def numbers(self) -> Numbers:
+        """How stored numbers are turned to float32 and back."""
+        return self.settings.numbers
+
+    @property
+    def unfinished(self) -> list[str]:
+        """Names of files that `mtcl embed` began and did not finish."""
+        parts = self.path / PARTS
+        return sorted({p.parent.relative_to(parts).as_posix() for p in parts.rglob("*.parquet")})
+
+    def blocks(self, num_rows: int = BLOCK) -> Iterator[Block]:
+        """All rows in the order of the files, at most `num_rows` at a time, with vectors as float32.
+
+        int8 becomes the middle of its level, binary 1 and -1; vectors of these two are not of unit length.
+        """
+        numbers = self.numbers
+        for rows, stored in self.stored_blocks(num_rows):
+            yield Block(rows, numbers.decode(stored))
+
+    def stored_blocks(self, num_rows: int = BLOCK) -> Iterator[tuple[pa.Table, Stored]]:
+        """The same with the numbers as they are stored: int8 (n, D) or, of binary, uint8 (n, D / 8) for example."""
+        import pyarrow as pa
+
+        for shard in self.shards:
+            try:
+                yield from self._of_shard(shard, num_rows)
+            except (pa.ArrowException, OSError, ValueError) as error:
+                raise DataError(f"cannot read vectors of {shard.name!r} in {self.path}: {root_cause(error)}") from error
+
+    def ids(self) -> pa.ChunkedArray:
+        """All ids in the order of `vectors`. If some files have integers and others text, all are text."""
+        from mtcl.task.reading.joined import joined
+
+        return joined([rows.select([ID]) for rows, _ in self.stored_blocks()] or [_no_ids()])[ID]
+
+    def vectors(self) -> npt.NDArray[np.float32]:
+        """(N, D) float32, all in memory."""
+        found_ND = np.empty((len(self), self.dim), dtype=np.float32)
+        at = 0
+        for block in self.blocks():
+            found_ND[at : at + len(block)] = block.vectors
+            at += len(block)
+        return found_ND
+
+    def check_encoder(self, encoder: TextEncoder) -> None:
+        """Raise `ConfigError` if the folder's vectors are not those of this encoder."""
+        own, there = encoder.fingerprint(), self.settings.fingerprint
+        head = encoder.head_fingerprint(self.settings.task)
+        if own != there or head != self.settings.head:
+            what = "encoder" if own != there else f"head of {self.settings.task!r}"
+            pair = (there, own) if own != there else (self.settings.head, head)
+            raise ConfigError(
+                f"{self.path} has vectors of another {what} (fingerprint {pair[0]} there, {pair[1]} given): "
+                "give the encoder that it was embedded with"
+            )
+
+    def _of_shard(self, shard: ShardRecord, num_rows: int) -> Iterator[tuple[pa.Table, Stored]]:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        main = self.path / f"{shard.name}.parquet"
+        beside = None
+        if self.settings.format == "npy":
+            main = self.path / f"{shard.name}.rows.parquet"
+            beside = np.load(self.path / f"{shard.name}.npy", mmap_mode="r")
+        at = 0
+        with pq.ParquetFile(main) as file:
+            for batch in file.iter_batches(batch_size=num_rows):
+                rows = pa.Table.from_batches([batch])
+                if beside is not None:
+                    yield rows, np.array(beside[at : at + len(rows)])
+                else:
+                    stored = self.numbers.from_column(rows[EMBEDDING])
+                    yield rows.drop_columns([EMBEDDING]), stored
+                at += len(rows)
+
+
+def record_file(folder: Path, name: str) -> Path:
+    """Where the record of a finished file is."""
+    return folder / RECORDS / f"{name}.json"
+
+
+def _no_ids() -> Any:
+    import pyarrow as pa
+
+    return pa.table({ID: pa.array([], type=pa.int64())})
