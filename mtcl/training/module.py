@@ -34,7 +34,7 @@ from mtcl.evaluation import Result, primary_of
 from mtcl.evaluation.groups import check_installed
 from mtcl.losses import Loss, default_loss
 from mtcl.losses.gather import gather_views
-from mtcl.training import lightning_private, metrics, resume, trained
+from mtcl.training import learnable, lightning_private, metrics, resume, trained
 from mtcl.training.base_reference import BaseReference
 from mtcl.training.callback_checks import check_before_training
 from mtcl.training.keep import Keep, KeepConfig
@@ -168,7 +168,9 @@ class MtclModule(Run):
             log.info("%s", trained.use_of_encoder(self))
         self.start.begin()
         if stage == "fit":
-            trained.check(self)
+            with together():
+                trained.check(self)
+                learnable.check(self)
             if world()[0] == 0:
                 log.info("%s", trained.summary(self))
         if any(True for head in (self.losses, self.weighting, self.heads) for _ in head.parameters()):
