@@ -130,6 +130,9 @@ class App:
         except RefusedError as error:
             self.metrics.request_failure.labels(error.reason.value).inc()
             raise
+        except ClientDisconnect as error:
+            self.metrics.request_failure.labels(Reason.LEFT.value).inc()
+            raise RefusedError(Reason.LEFT, "the client closed the connection") from error
         self.metrics.request_success.labels(method).inc()
         self.metrics.request_duration.observe(time.perf_counter() - started)
         return response
@@ -178,7 +181,7 @@ class App:
                 f'Model "{self.name}" only supports [{known}] matryoshka dimensions, use other output dimensions will '
                 "lead to poor results"
             )
-        raise RefusedError(Reason.DIMENSIONS, f"{what}; dimensions is {asked}", field="dimensions")
+        raise RefusedError(Reason.DIMENSIONS, f"{what}; dimensions is {asked!r:.40}", field="dimensions")
 
 
 async def body_of(request: Request, max_bytes: int) -> bytes:

@@ -253,6 +253,7 @@ OPENAI_ERRORS: dict[Reason, tuple[int, str, str | int | None]] = {
     Reason.TOO_MANY_BYTES: (413, INVALID, "request_too_large"),
     Reason.TOO_MANY_ITEMS: (413, INVALID, "request_too_large"),
     Reason.ENCODED: (415, INVALID, "unsupported_content_encoding"),
+    Reason.LEFT: (499, INVALID, "client_closed_request"),
     Reason.OVERLOADED: (429, "rate_limit_error", "rate_limit_exceeded"),
     Reason.BACKEND: (500, "server_error", "internal_error"),
     Reason.UNHEALTHY: (503, "server_error", "unavailable"),
@@ -271,11 +272,13 @@ TEI_ERRORS: dict[Reason, tuple[int, str]] = {
     Reason.TOO_MANY_BYTES: (413, "Validation"),
     Reason.TOO_MANY_ITEMS: (413, "Validation"),
     Reason.ENCODED: (415, "Validation"),
+    Reason.LEFT: (499, "Validation"),
     Reason.OVERLOADED: (429, "Overloaded"),
     Reason.BACKEND: (424, "Backend"),
     Reason.UNHEALTHY: (503, "Unhealthy"),
 }
-"""Status and type; TEI itself has no type for a missing key, route or method."""
+"""Status and type; TEI itself has no type for a missing key, route or method. Nobody receives the answer to a client
+that has left."""
 
 
 def refuse_openai(error: RefusedError) -> tuple[int, dict[str, Any]]:

@@ -20,6 +20,7 @@ class Reason(Enum):
     ENCODED = "encoding"
     TOO_MANY_BYTES = "bytes"
     TOO_MANY_ITEMS = "batch_size"
+    LEFT = "disconnected"
     OVERLOADED = "overloaded"
     UNHEALTHY = "unhealthy"
     BACKEND = "backend"

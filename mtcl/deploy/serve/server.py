@@ -1,8 +1,9 @@
 """One worker: loads the model, serves it on a bound socket, and ends cleanly.
 
-On SIGTERM or SIGINT the worker still answers all that it has taken: for `LINGER_S` it reads what clients have sent, and
-tells them to close their connections; then it accepts no new ones and waits for the requests that it works on, up to
-`grace_s`, after which those still in the queue are refused with 503.
+On SIGTERM or SIGINT the worker accepts no further connections, but still answers all that it has taken. For `LINGER_S`
+it reads what clients have already sent, and asks them in each answer to close the connection (one that is closed at
+once may have a request in its buffer). Then it closes idle connections and waits for the requests that it works on, up
+to `grace_s`, after which those still in the queue are refused with 503.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from mtcl.deploy.serve.limits import Limits
 from mtcl.errors import ConfigError
 
 log = logging.getLogger("mtcl")
+LAST_CONNECTIONS_S = 0.02
+"""For connections that the kernel has accepted and the event loop has not yet seen."""
 LINGER_S = 0.25
 BACKLOG = 2048
 SWITCH_INTERVAL_S = 0.001
@@ -73,13 +76,15 @@ def check_exists(path: str) -> None:
 
 def bound(host: str, port: int) -> socket.socket:
     """A socket bound to an address, not yet listening. Raises `ConfigError` if the address is not free."""
+    if not 0 <= port <= 65_535:
+        raise ConfigError(f"--port is {port}: give 0 to 65535")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         found = socket.socket(family, kind, protocol)
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind(address)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+    except OSError as error:
+        reason = error.strerror or str(error)
         raise ConfigError(f"cannot serve on {host}:{port} ({reason}): give another --host or --port") from error
     return found
 
@@ -128,8 +133,13 @@ def serve(config: ServeConfig, bound_socket: socket.socket, tell: Callable[[str]
             loop.call_soon_threadsafe(self.drain)
 
         def drain(self) -> None:
+            loop.call_later(LAST_CONNECTIONS_S, self.close)
             loop.call_later(LINGER_S, setattr, self, "should_exit", True)
             loop.call_later(config.grace_s, app.batcher.abandon)
+
+        def close(self) -> None:
+            for listener in self.servers:
+                listener.close()
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)

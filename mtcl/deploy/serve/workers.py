@@ -23,17 +23,17 @@ from multiprocessing.context import SpawnProcess
 from types import FrameType
 from typing import Any
 
-from mtcl.deploy.serve.server import LINGER_S, STOPPING, ServeConfig, serve
-from mtcl.errors import MtclError
+from mtcl.deploy.serve.metrics import FOLDER
+from mtcl.deploy.serve.server import STOPPING, ServeConfig, serve
+from mtcl.errors import ConfigError, MtclError
 
-FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 AFTER_GRACE_S = 10.0
 """How much longer than its grace a worker may take to end before it is killed."""
 
 
 @dataclass
 class Worker:
-    """A worker process; `pipe` brings its line when it is ready."""
+    """A worker process; `pipe` brings its line when it is ready, or what the user can mend."""
 
     process: SpawnProcess
     pipe: Connection
@@ -58,6 +58,7 @@ class _Supervisor:
         self.config, self.socket, self.num_workers, self.tell = config, bound_socket, num_workers, tell
         self.workers: list[Worker] = []
         self.stopped_at: float | None = None
+        self.failure: str | None = None
         self.is_told = False
 
     def run(self) -> int:
@@ -72,6 +73,8 @@ class _Supervisor:
             if self.stopped_at and time.monotonic() > self.stopped_at + self.config.grace_s + AFTER_GRACE_S:
                 for worker in self.workers:
                     worker.process.kill()
+        if self.failure is not None:
+            raise ConfigError(self.failure)
         return code
 
     def start(self) -> Worker:
@@ -85,6 +88,7 @@ class _Supervisor:
     def stop(self, _: int, frame: FrameType | None) -> None:
         if self.stopped_at is None:
             self.stopped_at = time.monotonic()
+            self.socket.close()  # otherwise the kernel would go on accepting connections
         for worker in self.workers:
             worker.process.terminate()
 
@@ -93,8 +97,12 @@ class _Supervisor:
         for worker in self.workers:
             if not worker.is_ready and worker.pipe.poll():
                 try:
-                    line = worker.pipe.recv()
+                    line, failure = worker.pipe.recv()
                 except EOFError:  # it ended before
+                    continue
+                if failure is not None:
+                    self.failure = failure
+                    self.stop(signal.SIGTERM, None)
                     continue
                 worker.is_ready = True
                 if not self.is_told and all(w.is_ready for w in self.workers):
@@ -123,9 +131,9 @@ def run_worker(config: ServeConfig, bound_socket: socket.socket, ready: Any) -> 
     """The life of a worker process."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        serve(config, bound_socket, ready.send)
-    except MtclError as error:
-        print(f"mtcl: {type(error).__name__}: {error}", file=sys.stderr)
+        serve(config, bound_socket, lambda line: ready.send((line, None)))
+    except MtclError as error:  # of all workers, which the parent reports once
+        ready.send(("", str(error)))
         sys.exit(2)
 
 
@@ -134,4 +142,3 @@ def _end_with_parent() -> None:
     assert parent is not None
     parent.join()
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(LINGER_S)
