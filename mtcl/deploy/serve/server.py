@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 
 from mtcl.deploy.serve.limits import Limits
-from mtcl.errors import ConfigError
+from mtcl.errors import ConfigError, root_cause
 
 log = logging.getLogger("mtcl")
 LAST_CONNECTIONS_S = 0.02
@@ -74,6 +74,18 @@ def check_exists(path: str) -> None:
         raise ConfigError(f"{path} does not exist: give a run folder, a .ckpt file or a model's folder")
 
 
+def check_device(device: str | None) -> None:
+    """Raise `ConfigError` for a device that this machine does not have."""
+    import torch
+
+    if device is None:
+        return
+    try:
+        torch.empty(1, device=device)
+    except Exception as error:  # a RuntimeError or an AssertionError, by device
+        raise ConfigError(f"--device is {device!r}: {root_cause(error)}") from error
+
+
 def bound(host: str, port: int) -> socket.socket:
     """A socket bound to an address, not yet listening. Raises `ConfigError` if the address is not free."""
     if not 0 <= port <= 65_535:
@@ -103,6 +115,7 @@ def serve(config: ServeConfig, bound_socket: socket.socket, tell: Callable[[str]
     from mtcl.deploy.serve.app import App
     from mtcl.encoder.text_encoder import TextEncoder
 
+    check_device(config.device)
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
     encoder = TextEncoder.load(config.path, device=config.device, trust_checkpoint=config.trust_checkpoint)
