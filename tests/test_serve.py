@@ -489,6 +489,38 @@ def test_a_compressed_body(client: TestClient) -> None:
     assert (answer.status_code, answer.json()["error"]) == (415, "the body is encoded as 'gzip': send it as it is")
 
 
+def test_bodies_that_are_sent_slowly_do_not_fill_the_memory(encoder: TextEncoder) -> None:
+    """200 clients that each send a body of nearly full size, and then no end: those beyond 64 such bodies get 429."""
+    app = App(encoder, name="tiny", limits=LIMITS)
+    statuses: list[int] = []
+
+    async def client(end: asyncio.Event) -> None:
+        parts = [{"type": "http.request", "body": b" " * 3900, "more_body": True}]
+
+        async def receive() -> dict[str, Any]:
+            if parts:
+                return parts.pop()
+            await end.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            statuses.extend([message["status"]] if "status" in message else [])
+
+        scope = {"type": "http", "method": "POST", "path": TEI, "headers": [], "query_string": b"", "root_path": ""}
+        await app.starlette({**scope, "http_version": "1.1", "scheme": "http"}, receive, send)
+
+    async def run() -> None:
+        end = asyncio.Event()
+        clients = [asyncio.ensure_future(client(end)) for _ in range(200)]
+        await until(lambda: len(statuses) >= 200 - 66)
+        assert set(statuses) == {429}
+        end.set()
+        await asyncio.gather(*clients)
+        assert (await ask(app, TEI, {"inputs": ""})).status_code == 400, "the space is free again"
+
+    asyncio.run(run())
+
+
 def test_every_reason_has_a_status_in_each_dialect() -> None:
     assert set(OPENAI_ERRORS) == set(TEI_ERRORS) == set(Reason)
 
@@ -519,6 +551,7 @@ def test_api_key(encoder: TextEncoder) -> None:
         assert client.post(TEI, json={"inputs": "dog"}, headers=good).status_code == 200
         assert client.get("/info", headers=good).status_code == 200
         assert {client.get(path).status_code for path in ("/health", "/metrics")} == {200}
+        assert 'te_request_failure{err="unauthorized"} 20.0' in client.get("/metrics").text
 
 
 @pytest.mark.parametrize(
@@ -550,6 +583,8 @@ def test_info(client: TestClient, encoder: TextEncoder) -> None:
     assert not info["tasks"]["storyline"]["is_trained"]
     assert set(info["prompt_names"]) >= {"query", "document", "search", "search_query", "search_document"}
     assert [model["id"] for model in client.get("/v1/models").json()["data"]] == ["tiny"]
+    assert client.get("/v1/models/tiny").json()["id"] == "tiny"
+    assert client.get("/v1/models/a/b").json()["error"]["code"] == "model_not_found"
     assert client.get("/health").json() == {"status": "ok"}
 
 

@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from mtcl.deploy.serve.batching import Batcher
 from mtcl.deploy.serve.dialects import OPENAI, TEI, Dialect, EmbedRequest, dialect_of
-from mtcl.deploy.serve.facts import info_of, models_of
+from mtcl.deploy.serve.facts import info_of, model_of
 from mtcl.deploy.serve.limits import Limits
 from mtcl.deploy.serve.metrics import Metrics
 from mtcl.deploy.serve.prompts import Prompts
@@ -34,6 +34,8 @@ NUM_FLOATS_AT_ONCE = 8192
 DRAIN_FACTOR = 8
 """A body of up to so many times the limit is read to its end before it is refused: a client that is still sending does
 not look at an answer."""
+BODIES_AT_ONCE = 64
+"""As many bodies of full size may be in memory while they are being read."""
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -56,6 +58,7 @@ class App:
         self.info = info_of(encoder, name, self.prompts, self.limits)
         self.is_draining = False
         """Whether the server is about to end: clients are told to close their connections."""
+        self._num_bytes = 0
         self._api_key = None if api_key is None else api_key.encode()
         heads = {task: f".{encoder.head_fingerprint(task)}" for task in encoder.heads}
         fingerprint: str = self.info["fingerprint"]
@@ -65,12 +68,13 @@ class App:
             routes=[
                 Route("/v1/embeddings", self._guarded(self.embed_openai), methods=["POST"]),
                 Route("/v1/models", self._guarded(self.models)),
+                Route("/v1/models/{name:path}", self._guarded(self.model)),
                 Route("/embed", self._guarded(self.embed_tei), methods=["POST"]),
                 Route("/info", self._guarded(self.show_info)),
                 Route("/health", self.health),
                 Route("/metrics", self.show_metrics),
             ],
-            exception_handlers={RefusedError: refused, HTTPException: not_routed, Exception: failed},
+            exception_handlers={HTTPException: not_routed, Exception: failed},
             lifespan=self._lifespan,
         )
 
@@ -80,11 +84,20 @@ class App:
             yield
 
     def _guarded(self, handler: Handler) -> Handler:
-        """A handler that asks for the API key, if there is one, and closes the connection when the server ends."""
+        """A handler that asks for the API key, if there is one, counts what fails, and closes the connection when the
+        server ends.
+        """
 
         async def guarded(request: Request) -> Response:
-            self._check_key(request)
-            response = await handler(request)
+            try:
+                self._check_key(request)
+                response = await handler(request)
+            except RefusedError as error:
+                self.metrics.request_failure.labels(error.reason.value).inc()
+                response = await refused(request, error)
+            except Exception:
+                self.metrics.request_failure.labels(Reason.BACKEND.value).inc()
+                raise
             if self.is_draining:
                 response.headers["connection"] = "close"
             return response
@@ -106,7 +119,11 @@ class App:
         return await self._answer(request, TEI)
 
     async def models(self, _: Request) -> Response:
-        return JSONResponse(models_of(self.name, self._created))
+        return JSONResponse({"object": "list", "data": [model_of(self.name, self._created)]})
+
+    async def model(self, request: Request) -> Response:
+        self._check_model(request.path_params["name"])
+        return JSONResponse(model_of(self.name, self._created))
 
     async def show_info(self, _: Request) -> Response:
         return JSONResponse(self.info)
@@ -121,21 +138,43 @@ class App:
 
     async def _answer(self, request: Request, dialect: Dialect) -> Response:
         started = time.perf_counter()
+        self.batcher.check_space(1)
         try:
-            self.batcher.check_space(1)
-            given = dialect.read(await body_of(request, self.limits.max_bytes), self.limits.max_items)
+            body = await self._body(request)
+            given = dialect.read(body, self.limits.max_items)
             method = "single" if given.is_single else "batch"
             self.metrics.request_count.labels(method).inc()
             response = await self._while_connected(request, self._embedded(given, dialect))
-        except RefusedError as error:
-            self.metrics.request_failure.labels(error.reason.value).inc()
-            raise
         except ClientDisconnect as error:
-            self.metrics.request_failure.labels(Reason.LEFT.value).inc()
             raise RefusedError(Reason.LEFT, "the client closed the connection") from error
         self.metrics.request_success.labels(method).inc()
         self.metrics.request_duration.observe(time.perf_counter() - started)
         return response
+
+    async def _body(self, request: Request) -> bytes:
+        """A request's body. Raises `RefusedError` if it is too large or compressed, or if too many are being read."""
+        most = self.limits.max_bytes
+        encoding = request.headers.get("content-encoding", "identity")
+        if encoding != "identity":
+            raise RefusedError(Reason.ENCODED, f"the body is encoded as {encoding!r:.60}: send it as it is")
+        parts, size = list[bytes](), 0
+        try:
+            async for part in request.stream():
+                size += len(part)
+                if size <= most:
+                    parts.append(part)
+                    self._num_bytes += len(part)
+                elif size > DRAIN_FACTOR * most:
+                    break
+                if self._num_bytes > BODIES_AT_ONCE * most:
+                    raise RefusedError(Reason.OVERLOADED, "too many bodies are being read; try again later")
+        finally:
+            self._num_bytes -= sum(map(len, parts))
+        if size > most:
+            raise RefusedError(
+                Reason.TOO_MANY_BYTES, f"the body has more than the {most} bytes allowed: send several requests"
+            )
+        return b"".join(parts)
 
     async def _while_connected(self, request: Request, work: Any) -> Response:
         """The result of `work`, which is cancelled if the client leaves."""
@@ -151,9 +190,7 @@ class App:
             leaving.cancel()
 
     async def _embedded(self, given: EmbedRequest, dialect: Dialect) -> Response:
-        if given.model not in (None, self.name):
-            hint = f"The model `{given.model:.60}` does not exist; this server has `{self.name}`"
-            raise RefusedError(Reason.NO_MODEL, hint, field="model")
+        self._check_model(given.model)
         choice = self.prompts.choose(given.name, given.role, field=given.name_field)
         dim = self._dim(given.dimensions, choice.task)
         vectors_TD, num_tokens = await self.batcher.embed(
@@ -162,6 +199,11 @@ class App:
         body = await _written(dialect, vectors_TD, given, self.name, num_tokens)
         headers = {FINGERPRINT: self._fingerprints[choice.task]}
         return Response(body, media_type="application/json", headers=headers)
+
+    def _check_model(self, name: str | None) -> None:
+        if name not in (None, self.name):
+            hint = f"The model `{name:.60}` does not exist; this server has `{self.name}`"
+            raise RefusedError(Reason.NO_MODEL, hint, field="model")
 
     def _dim(self, asked: int | None, task: str | None) -> int | None:
         """The leading dimensions to keep; None for all. Raises `RefusedError` for untrained ones, in vLLM's words."""
@@ -184,34 +226,14 @@ class App:
         raise RefusedError(Reason.DIMENSIONS, f"{what}; dimensions is {asked!r:.40}", field="dimensions")
 
 
-async def body_of(request: Request, max_bytes: int) -> bytes:
-    """A request's body. Raises `RefusedError` if it is too large or compressed."""
-    encoding = request.headers.get("content-encoding", "identity")
-    if encoding != "identity":
-        raise RefusedError(Reason.ENCODED, f"the body is encoded as {encoding!r:.60}: send it as it is")
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size <= max_bytes:
-            parts.append(part)
-        elif size > DRAIN_FACTOR * max_bytes:
-            break
-    if size > max_bytes:
-        raise RefusedError(
-            Reason.TOO_MANY_BYTES, f"the body has more than the {max_bytes} bytes allowed: send several requests"
-        )
-    return b"".join(parts)
-
-
 async def _written(dialect: Dialect, vectors_TD: FloatArray, given: EmbedRequest, name: str, num_tokens: int) -> bytes:
     if given.as_base64 or vectors_TD.size <= NUM_FLOATS_AT_ONCE:
         return dialect.write(vectors_TD, given, name, num_tokens)
     return await asyncio.to_thread(dialect.write, vectors_TD, given, name, num_tokens)
 
 
-async def refused(request: Request, error: Exception) -> Response:
+async def refused(request: Request, error: RefusedError) -> Response:
     """The answer to a request that is refused, in its dialect."""
-    assert isinstance(error, RefusedError)
     status, content = dialect_of(request.url.path).refuse(error)
     headers = {"retry-after": "1"} if error.reason in (Reason.OVERLOADED, Reason.UNHEALTHY) else {}
     if error.reason is Reason.NO_KEY:

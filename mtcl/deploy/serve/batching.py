@@ -20,7 +20,6 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 from mtcl.data.tokenizer import MAX_CHARACTERS, Tokenizer
@@ -54,7 +53,7 @@ class Job:
     task: str | None
     dim: int | None
     done: asyncio.Future[None]
-    vectors_TD: Tensor
+    vectors_TD: FloatArray
     num_taken: int = 0
     num_embedded: int = 0
     is_dropped: bool = False
@@ -163,13 +162,13 @@ class Batcher:
             if self._is_abandoned:
                 raise _shutting_down()
             size = self.encoder.dim_of(choice.task)
-            job = Job(tokens, choice.task, dim, self._loop.create_future(), torch.empty(len(tokens), size))
+            job = Job(tokens, choice.task, dim, self._loop.create_future(), np.empty((len(tokens), size), np.float32))
             with self._changed:
                 self._jobs.append(job)
                 self._changed.notify()
             await job.done
             self._observe(job, started)
-            return job.vectors_TD.numpy(), len(tokens.values)
+            return job.vectors_TD, len(tokens.values)
         finally:
             self._count(-len(texts))
             if job is not None:
@@ -241,7 +240,7 @@ class Batcher:
             finished = [part.job for part in batch if part.job.num_embedded == len(part.job.tokens)]
             for job in finished:
                 if job.dim is not None:
-                    job.vectors_TD = F.normalize(job.vectors_TD[:, : job.dim], dim=1)
+                    job.vectors_TD = F.normalize(torch.from_numpy(job.vectors_TD[:, : job.dim]), dim=1).numpy()
             if finished:
                 self._loop.call_soon_threadsafe(_finish, finished)
 
@@ -296,7 +295,7 @@ class Batcher:
                 own, torch.split(vectors_TD, [len(batch[index]) for index in own]), strict=True
             ):
                 part = batch[index]
-                part.job.vectors_TD[part.start : part.end] = vectors_nD
+                part.job.vectors_TD[part.start : part.end] = vectors_nD.numpy()
         for part in batch:
             part.job.num_embedded += len(part)
 

@@ -53,6 +53,6 @@ def _task(encoder: TextEncoder, task: str) -> dict[str, Any]:
     }
 
 
-def models_of(name: str, created: int) -> dict[str, Any]:
-    """The body of `GET /v1/models`."""
-    return {"object": "list", "data": [{"id": name, "object": "model", "created": created, "owned_by": "mtcl"}]}
+def model_of(name: str, created: int) -> dict[str, Any]:
+    """The model in OpenAI's words; `created` in seconds since 1970."""
+    return {"id": name, "object": "model", "created": created, "owned_by": "mtcl"}

@@ -36,7 +36,7 @@ class Metrics:
         self.request_count = counter("te_request_count", "Requests for embeddings", "method")
         self.request_success = counter("te_request_success", "Requests answered with embeddings", "method")
         self.request_failure = counter("te_request_failure", "Requests refused or failed, by reason", "err")
-        self.request_duration = histogram("te_request_duration", "Seconds from a request's first byte to its answer")
+        self.request_duration = histogram("te_request_duration", "Seconds from a request to its answer")
         self.tokenization_duration = histogram("te_request_tokenization_duration", "Seconds of tokenisation")
         self.queue_duration = histogram("te_request_queue_duration", "Seconds in the queue until the first batch")
         self.inference_duration = histogram("te_request_inference_duration", "Seconds from the first batch to the last")
