@@ -161,14 +161,12 @@ def run_locust(host: str, port: int, route: str, texts: list[str], options: dict
         environment |= {"PYTHONPATH": options["locust_path"]} if options["locust_path"] else {}
         words = [*shlex.split(options["locust"]), "-f", str(Path(__file__).with_name("serve_locust.py")), "--headless"]
         words += ["-u", str(options["connections"]), "-r", str(options["connections"]), "--json", "--only-summary"]
-        words += ["-t", f"{options['seconds']}s", "-H", f"http://{host}:{port}"]
-        began = time.monotonic()
-        done = subprocess.run(words, stdout=subprocess.PIPE, text=True, env=environment, check=False)
-        seconds = min(time.monotonic() - began, options["seconds"])
+        words += ["-t", f"{round(options['seconds'])}s", "-s", "30", "-H", f"http://{host}:{port}"]
+        done = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
     (row,) = json.loads(done.stdout)
     counted = [float(ms) / 1e3 for ms, number in row["response_times"].items() for _ in range(number)]
     failures = {"failures": row["num_failures"]} if row["num_failures"] else {}
-    return Load(counted, failures, seconds)
+    return Load(counted, failures, row["last_request_timestamp"] - row["start_time"])
 
 
 def cpu_seconds(pid: int) -> float:
