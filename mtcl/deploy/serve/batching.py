@@ -237,7 +237,8 @@ class Batcher:
                 self._embed(batch)
             except Exception as error:
                 self._embed_alone(batch, error)
-            finished = [part.job for part in batch if part.job.num_embedded == len(part.job.tokens)]
+            jobs = dict.fromkeys(part.job for part in batch)  # one may have several slices of the batch
+            finished = [job for job in jobs if job.num_embedded == len(job.tokens)]
             for job in finished:
                 if job.dim is not None:
                     job.vectors_TD = F.normalize(torch.from_numpy(job.vectors_TD[:, : job.dim]), dim=1).numpy()

@@ -171,6 +171,6 @@ def serve(config: ServeConfig, bound_socket: socket.socket, tell: Callable[[str]
         )
     )
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
+    with asyncio.Runner() as runner:
         loop = runner.get_loop()
         runner.run(server.serve(sockets=[bound_socket]))
