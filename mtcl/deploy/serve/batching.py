@@ -29,10 +29,15 @@ from mtcl.deploy.serve.metrics import Metrics
 from mtcl.deploy.serve.prompts import Choice
 from mtcl.deploy.serve.refusal import Reason, RefusedError
 from mtcl.encoder.heads import through
+from mtcl.encoder.malloc_trim import trim_heap
 from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.types import FloatArray, IntArray, Ragged, offsets_of
 
 log = logging.getLogger("mtcl")
+TOKENS_PER_TRIM = 1 << 15
+"""Free memory is returned to the system after so many tokens; otherwise the heap grows with batches of ever other sizes
+(docs/serve.md).
+"""
 
 
 @dataclass(eq=False)
@@ -232,7 +237,9 @@ class Batcher:
         """Compute batch after batch until the batcher ends; the life of the computing thread."""
         if self.num_threads is not None:
             torch.set_num_threads(self.num_threads)
+        num_tokens = 0
         while (batch := self._next_batch()) is not None:
+            num_tokens += sum(len(part.values) for part in batch)
             try:
                 self._embed(batch)
             except Exception as error:
@@ -244,6 +251,9 @@ class Batcher:
                     job.vectors_TD = F.normalize(torch.from_numpy(job.vectors_TD[:, : job.dim]), dim=1).numpy()
             if finished:
                 self._loop.call_soon_threadsafe(_finish, finished)
+            if num_tokens >= TOKENS_PER_TRIM:
+                num_tokens = 0
+                trim_heap()
 
     def _next_batch(self) -> list[Slice] | None:
         """What is waiting, up to a batch's tokens; waits for a first job. None at the end."""
