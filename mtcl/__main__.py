@@ -22,6 +22,7 @@ COMMANDS = {
     "merge": ("mtcl.commands.merge", "average the weights of checkpoints, or of one and the base encoder"),
     "embed": ("mtcl.commands.embed", "embed the texts of many files"),
     "transfer": ("mtcl.commands.transfer", "measure what each task gains from joint training"),
+    "serve": ("mtcl.commands.serve", "answer requests for embeddings over HTTP"),
     "compare": ("mtcl.commands.compare", "compare encoders on the same tasks"),
     "demo": ("mtcl.commands.demo", "generate a small corpus to try mtcl with"),
 }

@@ -1,0 +1,58 @@
+"""What `GET /info` and `GET /v1/models` say about the served encoder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mtcl import __version__
+from mtcl.deploy.serve.limits import Limits
+from mtcl.deploy.serve.prompts import Prompts
+from mtcl.encoder.text_encoder import TextEncoder
+
+
+def info_of(encoder: TextEncoder, name: str, prompts: Prompts, limits: Limits) -> dict[str, Any]:
+    """TEI's fields, where they have a meaning here, and what TEI does not know: weights, dimensions, tasks, prompts."""
+    dtype = str(next(encoder.model.parameters()).dtype).removeprefix("torch.")
+    return {
+        "model_id": name,
+        "model_sha": encoder.fingerprint(),
+        "model_dtype": dtype,
+        "model_type": {"embedding": {"pooling": encoder.model.pooling}},
+        "max_concurrent_requests": limits.max_queue,
+        "max_input_length": encoder.max_length,
+        "max_batch_tokens": limits.max_batch_tokens,
+        "max_batch_requests": None,
+        "max_client_batch_size": limits.max_items,
+        "auto_truncate": True,
+        "tokenization_workers": 1,
+        "version": __version__,
+        "sha": None,
+        "docker_label": None,
+        "fingerprint": encoder.fingerprint(),
+        "base": encoder.facts.base,
+        "trained_by": encoder.facts.version,
+        "step": encoder.facts.step,
+        "dimensions": encoder.dims_of(None),
+        "prompt": encoder.prompt.plain(),
+        "prompt_names": prompts.names,
+        "tasks": {task: _task(encoder, task) for task in encoder.prompts},
+    }
+
+
+def _task(encoder: TextEncoder, task: str) -> dict[str, Any]:
+    facts = encoder.facts.tasks.get(task)
+    return {
+        "about": facts.about if facts else "",
+        "is_trained": facts.is_trained if facts else True,
+        "prompt": encoder.prompts[task].plain(),
+        "max_length": encoder.lengths.get(task, encoder.max_length),
+        "dimensions": encoder.dims_of(task),
+        "head_fingerprint": encoder.head_fingerprint(task),
+        "metric": facts.metric if facts else "",
+        "validation": {"base": facts.base, "now": facts.now} if facts else None,
+    }
+
+
+def model_of(name: str, created: int) -> dict[str, Any]:
+    """The model in OpenAI's words; `created` in seconds since 1970."""
+    return {"id": name, "object": "model", "created": created, "owned_by": "mtcl"}

@@ -1,0 +1,176 @@
+"""One worker: loads the model, serves it on a bound socket, and ends cleanly.
+
+On SIGTERM or SIGINT the worker accepts no further connections, but still answers all that it has taken. For `LINGER_S`
+it reads what clients have already sent, and asks them in each answer to close the connection (one that is closed at
+once may have a request in its buffer). Then it closes idle connections and waits for the requests that it works on, up
+to `grace_s`, after which those still in the queue are refused with 503.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from mtcl.deploy.serve.limits import Limits
+from mtcl.errors import ConfigError, root_cause
+
+log = logging.getLogger("mtcl")
+LAST_CONNECTIONS_S = 0.02
+"""For connections that the kernel has accepted and the event loop has not yet seen."""
+LINGER_S = 0.25
+BACKLOG = 2048
+SWITCH_INTERVAL_S = 0.001
+"""How long a thread keeps the interpreter while another wants it. Python's 5 ms would make the computing thread wait
+that long for the event loop after many of its operations."""
+STOPPING = (signal.SIGTERM, signal.SIGINT)
+
+
+@dataclass(frozen=True)
+class ServeConfig:
+    """What a worker needs to know.
+
+    Attributes:
+        path: A run folder, a .ckpt file or a model's folder.
+        name: The model's name in requests and answers.
+        device: Where to compute; by default a GPU if there is one.
+        num_threads: Threads of the forward pass; torch's own number if None.
+        api_key: What clients must send; None for no check.
+        limits: What is accepted.
+        grace_s: How long the end may take.
+        trust_checkpoint: Run code from the base model's repository if the run did.
+    """
+
+    path: str
+    name: str
+    device: str | None = None
+    num_threads: int | None = None
+    api_key: str | None = None
+    limits: Limits = field(default_factory=Limits)
+    grace_s: float = 30.0
+    trust_checkpoint: bool = False
+
+
+def check_installed() -> None:
+    """Raise `ConfigError` if the extra `serve` is not installed."""
+    try:
+        import prometheus_client  # noqa: F401
+        import starlette  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(f"mtcl serve needs {error.name}: pip install 'mtcl[serve]'") from error
+
+
+def check_exists(path: str) -> None:
+    """Raise `ConfigError` if there is no such file or folder, before anything slow is imported."""
+    if not Path(path).expanduser().exists():
+        raise ConfigError(f"{path} does not exist: give a run folder, a .ckpt file or a model's folder")
+
+
+def check_device(device: str | None) -> None:
+    """Raise `ConfigError` for a device that this machine does not have."""
+    import torch
+
+    if device is None:
+        return
+    try:
+        torch.empty(1, device=device)
+    except Exception as error:  # a RuntimeError or an AssertionError, by device
+        raise ConfigError(f"--device is {device!r}: {root_cause(error)}") from error
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket bound to an address, not yet listening. Raises `ConfigError` if the address is not free."""
+    if not 0 <= port <= 65_535:
+        raise ConfigError(f"--port is {port}: give 0 to 65535")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        found = socket.socket(family, kind, protocol)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind(address)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError(f"cannot serve on {host}:{port} ({reason}): give another --host or --port") from error
+    return found
+
+
+def address_of(bound_socket: socket.socket) -> str:
+    """The URL of a bound socket."""
+    host, port = bound_socket.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def serve(config: ServeConfig, bound_socket: socket.socket, tell: Callable[[str], None]) -> None:
+    """Load the model and serve it until a signal ends it. `tell` gets one line when the server is ready."""
+    import torch
+    import uvicorn
+
+    from mtcl.deploy.serve.app import App
+    from mtcl.encoder.text_encoder import TextEncoder
+
+    check_device(config.device)
+    if config.num_threads is not None:
+        torch.set_num_threads(config.num_threads)
+    encoder = TextEncoder.load(config.path, device=config.device, trust_checkpoint=config.trust_checkpoint)
+    app = App(encoder, name=config.name, limits=config.limits, api_key=config.api_key, num_threads=config.num_threads)
+    tasks = ", ".join(encoder.prompts) or "none"
+    ready = (
+        f"serving {config.name} on {address_of(bound_socket)} (tasks: {tasks}; dimensions: "
+        f"{', '.join(map(str, encoder.dims_of(None)))}; fingerprint: {app.info['fingerprint']})"
+    )
+
+    class Server(uvicorn.Server):
+        """Ends on a signal in our order, and with exit code 0."""
+
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            before = {number: signal.signal(number, self.stop) for number in STOPPING}
+            try:
+                yield
+            finally:
+                for number, handler in before.items():
+                    signal.signal(number, handler)
+
+        def stop(self, number: int, _: FrameType | None) -> None:
+            if app.is_draining:
+                self.force_exit = number == signal.SIGINT  # a second Ctrl-C: now
+                return
+            app.is_draining = True
+            loop.call_soon_threadsafe(self.drain)
+
+        def drain(self) -> None:
+            loop.call_later(LAST_CONNECTIONS_S, self.close)
+            loop.call_later(LINGER_S, setattr, self, "should_exit", True)
+            loop.call_later(config.grace_s, app.batcher.abandon)
+
+        def close(self) -> None:
+            for listener in self.servers:
+                listener.close()
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            tell(ready)
+
+    server = Server(
+        uvicorn.Config(
+            app.starlette,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            backlog=BACKLOG,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=int(config.grace_s) + 5,
+        )
+    )
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    with asyncio.Runner() as runner:
+        loop = runner.get_loop()
+        runner.run(server.serve(sockets=[bound_socket]))
