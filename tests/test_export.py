@@ -22,7 +22,7 @@ from mtcl import ConfigError, TextEncoder
 from mtcl.deploy import onnx_graph
 from mtcl.deploy.export import export
 from mtcl.deploy.export_check import Check, Costs
-from mtcl.deploy.static import frequencies
+from mtcl.deploy.static import Static, frequencies, half_whitened, table
 from mtcl.encoder.layout import Cut
 from tests.conftest import Run
 from tests.families import FAMILIES, write_model
@@ -82,20 +82,32 @@ def test_eight_bits(whole: tuple[Path, str], run: TextEncoder) -> None:
 def test_the_table_of_token_vectors(whole: tuple[Path, str], run: TextEncoder) -> None:
     folder, _ = whole
     model = sentence_transformers.SentenceTransformer(str(folder / "static"), device="cpu")
-    (one,) = model.encode(["dog"])
-    np.testing.assert_allclose(one, run.encode("dog").numpy(), rtol=0, atol=1e-5)
+    rows = table(run)
     tokens = run.tokenizer.backend.encode("red dog", add_special_tokens=False)
-    vectors = torch.stack([run.encode(word) for word in ("red", "dog")])
-    p = frequencies(run, len(run.tokenizer.backend))[tokens]
-    wanted = F.normalize((vectors * torch.from_numpy(1e-3 / (1e-3 + p)).float()[:, None]).mean(dim=0), dim=0)
-    np.testing.assert_allclose(model.encode("red dog"), wanted.numpy(), rtol=0, atol=1e-5)
+    wanted = F.normalize(rows[tokens].mean(dim=0), dim=0).numpy()
+    np.testing.assert_allclose(model.encode("red dog"), wanted, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(Static(folder / "static").embed(["red dog"])[0], wanted, rtol=0, atol=1e-5)
+    assert (rows[run.tokenizer.backend.all_special_ids] == 0).all()
+    assert frequencies(run, len(rows)).sum() == pytest.approx(1)
     longer = model.encode(["dog " * 100 + "cat " * 300])[0] @ model.encode(["cat"])[0]
     assert longer > model.encode(["dog"])[0] @ model.encode(["cat"])[0], "the tokenizer does not cut"
 
 
+def test_directions_of_a_table() -> None:
+    """The standard deviations become their square roots, up to a factor; unused rows stay zero."""
+    torch.manual_seed(0)
+    vectors = torch.randn(500, 3) @ torch.diag(torch.tensor([4.0, 1.0, 0.25])) + 7
+    used = torch.arange(500) > 0
+    found = half_whitened(torch.where(used[:, None], vectors, 0), used)
+    assert (found[0] == 0).all()
+    np.testing.assert_allclose(found[used].mean(dim=0), 0, atol=1e-4)
+    before, after = (torch.linalg.svdvals(x - x.mean(dim=0)) for x in (vectors[used], found[used]))
+    np.testing.assert_allclose(after / after[0], (before / before[0]).sqrt(), rtol=1e-3)
+
+
 def test_what_each_form_costs(whole: tuple[Path, str], run: TextEncoder) -> None:
-    folder, table = whole
-    head, _, *rows = table.strip().splitlines()
+    folder, costs = whole
+    head, _, *rows = costs.strip().splitlines()
     assert [cell.strip() for cell in head.strip("|").split("|")] == ["task", *FORMS]
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
     assert [row[0].split()[0] for row in cells] == ["search", "interest", "storyline", "mean"]
@@ -104,7 +116,7 @@ def test_what_each_form_costs(whole: tuple[Path, str], run: TextEncoder) -> None
         assert metric == f"({run.facts.tasks[task].metric})"
         assert float(row[1]) == pytest.approx(run.facts.tasks[task].now, abs=1e-3), "as in the run"
         assert row[3] == f"{row[1]} (+0.0000)" or "0.000" in row[3], "ONNX costs nothing"
-    assert table.strip() in (folder / "README.md").read_text(encoding="utf-8")
+    assert costs.strip() in (folder / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_code_of_the_card_runs(whole: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:

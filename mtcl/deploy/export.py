@@ -12,13 +12,11 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from mtcl.deploy import onnx_graph
 from mtcl.deploy import static as static_table
-from mtcl.deploy.export_check import Check, Form, Question, costs
+from mtcl.deploy.export_check import Check, Form, costs
 from mtcl.encoder.card import Forms, card
-from mtcl.encoder.heads import through
 from mtcl.encoder.layout import Cut, new_folder, write_layout
 from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import ConfigError
@@ -97,11 +95,7 @@ def _write_forms(
         log.info("writing %s", static_table.FOLDER)
         static_table.write_static(folder)
         read = static_table.Static(folder / static_table.FOLDER)
-
-        def by_table(asked: Question) -> Any:
-            return through(heads.get(asked.task), read.embed(asked.texts()))
-
-        embeds["static"] = by_table
+        embeds["static"] = lambda asked: read.embed(asked.texts())
     forms = Forms(
         onnx_graph.FILE if onnx or quantize else None,
         quantized,

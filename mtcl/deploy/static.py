@@ -1,10 +1,15 @@
 """An encoder as a table of token vectors, sentence-transformers' `StaticEmbedding`: much faster, less exact.
 
 Each token of the vocabulary goes through the whole encoder between the special tokens, so the table has the task's head
-or the run's projection inside. A text's vector is the mean of its tokens' vectors. Frequent tokens say little, so each
-vector is weighted by a / (a + p) with its frequency p (SIF: Arora et al. 2017, "A simple but tough-to-beat baseline";
-Model2Vec does the same), where p is the tokenizer's own estimate if it has one (Unigram), and otherwise follows from
-the order of the vocabulary by Zipf's law. docs/export.md has the figures of this choice.
+or the run's projection inside. A text's vector is the mean of its tokens' vectors. Three things make that mean useful
+(docs/export.md has the figures):
+
+- the mean of the table is subtracted, because all vectors of an encoder have a large common part;
+- directions of large variance are shrunk, each by the square root of its standard deviation;
+- frequent tokens say little, so a token of frequency p is weighted by a / (a + p) (SIF: Arora et al. 2017, "A simple
+  but tough-to-beat baseline"), with p as the tokenizer knows it (Unigram), or from the vocabulary's order by Zipf's law.
+
+The vectors are in a space of their own: they can be compared with each other only, and the heads of tasks do not fit.
 """
 
 from __future__ import annotations
@@ -25,8 +30,10 @@ from mtcl.errors import ConfigError
 from mtcl.types import Ragged
 
 FOLDER = Path("static")
-SMOOTHING = 1e-3
+SMOOTHING = 1e-5
 """a in a / (a + p)."""
+SMALLEST = 1e-6
+"""Directions of less variance, as a share of the largest, are not enlarged any more."""
 TOKENS_AT_ONCE = 8192
 MODULES = "sentence_transformers.models."
 
@@ -74,8 +81,19 @@ def write_static(folder: Path) -> None:
 def table(model: TextEncoder) -> Tensor:
     """(V, D) weighted vectors of the vocabulary; zeros for special tokens, which say nothing about a text."""
     vectors_VD = token_vectors(model)
+    vectors_VD = half_whitened(vectors_VD, vectors_VD.norm(dim=1) > 0)
     weights_V = torch.from_numpy(SMOOTHING / (SMOOTHING + frequencies(model, len(vectors_VD)))).float()
     return (vectors_VD * weights_V[:, None]).contiguous()
+
+
+def half_whitened(vectors_VD: Tensor, used_V: Tensor) -> Tensor:
+    """The used rows minus their mean, each direction divided by the square root of its standard deviation."""
+    centred_ND = vectors_VD[used_V] - vectors_VD[used_V].mean(dim=0)
+    variances_D, directions_DD = torch.linalg.eigh(centred_ND.T @ centred_ND)
+    shrunk_D = (variances_D / variances_D[-1]).clamp(min=SMALLEST).pow(-0.25)
+    found_VD = torch.zeros_like(vectors_VD)
+    found_VD[used_V] = centred_ND @ (directions_DD * shrunk_D) @ directions_DD.T
+    return found_VD
 
 
 def token_vectors(model: TextEncoder) -> Tensor:
