@@ -206,6 +206,7 @@ def test_the_command(trained_run: Path, demo_root: Path, tmp_path: Path, mtcl_co
     assert "| task | float32 | 8 dimensions |" in done.stdout
     assert "written model; model/README.md says how to use it" in done.stdout
     assert "tasks with a head of their own (interest) are left out" in done.stderr
+    assert "not trained at" not in done.stderr
     assert json.loads((tmp_path / "model" / "config.json").read_text()).get("matryoshka_dimensions") is None
     refused = mtcl_command("export", str(trained_run), "model")
     assert refused.returncode == 2
@@ -217,6 +218,8 @@ def test_the_command(trained_run: Path, demo_root: Path, tmp_path: Path, mtcl_co
     wrong = mtcl_command("export", str(trained_run), "other", "--dim", "40", "--data.root", "x")
     assert "--data.root has no effect without --check" in wrong.stderr
     assert "ConfigError: --dim is 40: give 1 to 16" in wrong.stderr
+    untrained = mtcl_command("export", str(trained_run), "untrained", "--dim", "5")
+    assert untrained.stderr.count("were not trained at 5 dimensions (only at 16, 8)") == 1
     again = mtcl_command("export", "model", "again")
     assert again.returncode == 0, again.stderr
     fingerprints = {TextEncoder.load(tmp_path / name).fingerprint() for name in ("model", "again")}

@@ -7,7 +7,8 @@ or the run's projection inside. A text's vector is the mean of its tokens' vecto
 - the mean of the table is subtracted, because all vectors of an encoder have a large common part;
 - directions of large variance are shrunk, each by the square root of its standard deviation;
 - frequent tokens say little, so a token of frequency p is weighted by a / (a + p) (SIF: Arora et al. 2017, "A simple
-  but tough-to-beat baseline"), with p as the tokenizer knows it (Unigram), or from the vocabulary's order by Zipf's law.
+  but tough-to-beat baseline"). A Unigram tokenizer knows p; otherwise it follows from the vocabulary's order by Zipf's
+  law.
 
 The vectors are in a space of their own: they can be compared with each other only, and the heads of tasks do not fit.
 """

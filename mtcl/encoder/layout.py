@@ -123,13 +123,11 @@ def new_folder(path: Path) -> Iterator[Path]:
         yield aside
 
 
-def write_layout(encoder: TextEncoder, folder: Path, cut: Cut | None = None) -> None:
-    """Write all files of an encoder into the empty `folder`.
+def write_layout(encoder: TextEncoder, folder: Path, cut: Cut) -> None:
+    """Write all files of an encoder into the empty `folder`; `cut` is checked already.
 
     Raises `ConfigError` for an encoder that the layout cannot express.
     """
-    cut = cut or Cut()
-    cut.check(encoder)
     check_own_code(encoder)
     stages = stages_of(encoder.model, head=cast("nn.Linear | None", encoder.heads.get(cut.task or "")), dim=cut.dim)
     _warn_of_servers(encoder, stages)

@@ -147,6 +147,7 @@ class TextEncoder:
         Raises `ConfigError` if the folder exists, or if the encoder cannot be expressed in the layout.
         """
         cut, path = Cut(task, dim), Path(folder).expanduser()
+        cut.check(self)
         with new_folder(path) as aside:
             write_layout(self, aside, cut)
             (aside / "README.md").write_text(card(self, cut, path.name), encoding="utf-8")
