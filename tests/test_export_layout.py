@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,10 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from mtcl import ConfigError, TextEncoder
+from mtcl.data.tokenizer import Tokenizer
 from mtcl.encoder.layout import Cut
+from mtcl.task.prompt import Prompt
+from mtcl.types import Ragged
 from tests.export_readers import TextEmbeddingsInference, Vllm
 from tests.families import FAMILIES, write_model, write_sentence_transformer, write_tokenizer
 
@@ -214,6 +218,34 @@ def test_a_pooling_twice_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     base = TextEncoder.base({"name": str(tiny_model), "pooling": ["mean", "mean"]}, device="cpu")
     with pytest.raises(ConfigError, match="no layout has a pooling twice"):
         base.save_pretrained(tmp_path / "model")
+
+
+def test_code_of_the_models_own_repository_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    base = TextEncoder.base({"name": str(tiny_model)}, device="cpu")
+    backbone: Any = base.model.backbone
+    backbone.__class__ = type("OwnModel", (type(backbone),), {"__module__": "transformers_modules.own"})
+    with pytest.raises(ConfigError, match="OwnModel of its repository's own code"):
+        base.save_pretrained(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_tokenizer_that_changes_when_it_is_saved_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    class Shouting(Tokenizer):
+        def __call__(self, texts: list[str], max_length: int) -> Ragged:
+            return super().__call__([f"{text} red" for text in texts], max_length)
+
+    base = TextEncoder.base({"name": str(tiny_model)}, device="cpu")
+    odd = replace(base, tokenizer=Shouting(base.tokenizer.backend, "odd"))
+    with pytest.raises(ConfigError, match="the tokenizer gives other tokens for 'A probe"):
+        odd.save_pretrained(tmp_path / "model")
+
+
+def test_two_prompts_of_one_name(tiny_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    base = replace(TextEncoder.base({"name": str(tiny_model)}, device="cpu"), prompts={"query": Prompt("a ", "a ")})
+    base.save_pretrained(tmp_path / "model")
+    about = json.loads((tmp_path / "model" / "config_sentence_transformers.json").read_text())
+    assert about["prompts"] == {"query": "", "document": ""}
+    assert "two prompts would be called 'query': the one of task 'query' is left out" in caplog.text
 
 
 def test_layers_of_the_base_model(tiny_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -19,7 +19,9 @@ log = logging.getLogger("mtcl")
 
 def main(command: str, arguments: list[str]) -> int:
     options = _parser(command).parse_args(arguments)
-    formats = _formats(options.format)
+    formats, targets = _listed(options.format), _listed(options.quantize)
+    if odd := [name for name in formats if name not in FORMATS]:
+        raise ConfigError(f"--format has {odd[0]!r}: give some of {', '.join(FORMATS)}, with commas between")
     quiet_libraries()
     if not options.check and (
         given := [name for name in ("check_tasks", "root", "tasks_dir") if getattr(options, name)]
@@ -30,7 +32,9 @@ def main(command: str, arguments: list[str]) -> int:
     from mtcl.encoder.text_encoder import TextEncoder
 
     encoder = TextEncoder.load(options.checkpoint, trust_checkpoint=options.trust_checkpoint)
-    check = Check(options.root, options.tasks_dir, options.cache, options.check_tasks) if options.check else None
+    check = (
+        Check(options.root, options.tasks_dir, options.cache, _listed(options.check_tasks)) if options.check else None
+    )
     with at(task="--task", dim="--dim"):
         table = export(
             encoder,
@@ -38,7 +42,7 @@ def main(command: str, arguments: list[str]) -> int:
             task=options.task,
             dim=options.dim,
             onnx="onnx" in formats,
-            quantize=options.quantize,
+            quantize=targets,
             static=options.static,
             check=check,
         )
@@ -48,11 +52,8 @@ def main(command: str, arguments: list[str]) -> int:
     return 0
 
 
-def _formats(text: str) -> list[str]:
-    found = [part.strip() for part in text.split(",") if part.strip()]
-    if odd := [name for name in found if name not in FORMATS]:
-        raise ConfigError(f"--format has {odd[0]!r}: give some of {', '.join(FORMATS)}, with commas between")
-    return found
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _parser(command: str) -> argparse.ArgumentParser:
@@ -66,18 +67,17 @@ def _parser(command: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--format",
         default=FORMATS[0],
-        help="sentence-transformers (always written), onnx; several with commas (default: %(default)s)",
+        help="sentence-transformers (always written), onnx; lists have commas between (default: %(default)s)",
     )
     parser.add_argument(
         "--quantize",
-        nargs="+",
-        default=[],
+        default="",
         metavar="CPU",
-        help="also ONNX with 8-bit weights: qint8 for this machine's CPU, or arm64, avx2, avx512, avx512_vnni",
+        help="also ONNX with 8-bit weights: qint8 for this machine's CPU, or some of arm64, avx2, avx512, avx512_vnni",
     )
     parser.add_argument("--static", action="store_true", help="also a table of token vectors, for speed")
     parser.add_argument("--check", action="store_true", help="evaluate each form on the run's validation splits")
-    parser.add_argument("--check_tasks", nargs="+", default=[], metavar="TASK", help="tasks of --check (default: all)")
+    parser.add_argument("--check_tasks", default="", metavar="TASKS", help="tasks of --check (default: all)")
     parser.add_argument("--data.root", dest="root", help="data root of --check (default: MTCL_DATA)")
     parser.add_argument("--tasks_dir", help="additional folders of task files")
     parser.add_argument("--cache", help="folder for stores (default: MTCL_CACHE or ~/.cache/mtcl)")

@@ -107,7 +107,7 @@ def _summary(encoder: TextEncoder, cut: Cut) -> str:
     rows += [("max length", f"{cut.max_length(encoder)} tokens"), ("pooling", encoder.model.pooling)]
     known = {"base model": facts.base, "optimizer steps": facts.step, "seed": facts.seed}
     rows += [(key, value) for key, value in known.items() if value not in (None, "")]
-    if cut.dim_of(encoder) == encoder.dim_of(cut.task):
+    if cut.task not in encoder.heads and cut.dim_of(encoder) == encoder.dim:
         rows.append(("fingerprint of the weights", f"`{encoder.fingerprint()}`"))
     return f"{text}\n\n{markdown_table(['', ''], rows)}"
 
