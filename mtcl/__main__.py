@@ -20,9 +20,10 @@ COMMANDS = {
     "tasks": ("mtcl.commands.tasks", "list, show, check or create tasks"),
     "mine": ("mtcl.commands.mine", "find hard negatives for a task's training rows"),
     "merge": ("mtcl.commands.merge", "average the weights of checkpoints, or of one and the base encoder"),
+    "export": ("mtcl.commands.export", "write an encoder as a folder that other libraries load"),
     "embed": ("mtcl.commands.embed", "embed the texts of many files"),
-    "transfer": ("mtcl.commands.transfer", "measure what each task gains from joint training"),
     "serve": ("mtcl.commands.serve", "answer requests for embeddings over HTTP"),
+    "transfer": ("mtcl.commands.transfer", "measure what each task gains from joint training"),
     "compare": ("mtcl.commands.compare", "compare encoders on the same tasks"),
     "demo": ("mtcl.commands.demo", "generate a small corpus to try mtcl with"),
 }

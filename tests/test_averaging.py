@@ -108,9 +108,10 @@ def checkpoint(run: Path, name: str) -> dict[str, Any]:
 
 
 def test_best_holds_what_was_evaluated(averaged: Path, tmp_path: Path, mtcl_command: Run) -> None:
-    best = checkpoint(averaged, "best.ckpt")
+    best, last = checkpoint(averaged, "best.ckpt"), checkpoint(averaged, "last.ckpt")
     name = "encoder.projection.weight"
-    assert not torch.equal(best["state_dict"][name], best["current_model_state"][name])
+    assert not torch.equal(last["state_dict"][name], last["current_model_state"][name])
+    assert "current_model_state" not in best, "only the weights that were evaluated"
     done = mtcl_command("validate", "--ckpt", str(averaged), "--run_dir", "out", "--trainer.precision", "32-true")
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "out" / "val.json").read_text())

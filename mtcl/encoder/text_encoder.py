@@ -16,11 +16,13 @@ from torch.nn import functional as F
 from mtcl.console import track
 from mtcl.data.tokenizer import MAX_CHARACTERS, Tokenizer
 from mtcl.encoder.backbone import values_digest
+from mtcl.encoder.card import card
 from mtcl.encoder.checkpoint import SavedRun, is_checkpoint
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
 from mtcl.encoder.facts import Facts
 from mtcl.encoder.heads import read_heads, through
+from mtcl.encoder.layout import Cut, new_folder, write_layout
 from mtcl.encoder.reading import check_pooled, default_length, tokenizer_of
 from mtcl.errors import ConfigError, nearest
 from mtcl.task.contract import Task
@@ -70,7 +72,11 @@ class TextEncoder:
         folder = Path(path).expanduser()
         if not is_checkpoint(folder) and any((folder / name).is_file() for name in ("modules.json", "config.json")):
             return cls._of_folder(folder, device=device)
-        saved = SavedRun.read(path, trust=trust_checkpoint)
+        return cls.of_run(SavedRun.read(path, trust=trust_checkpoint), device=device)
+
+    @classmethod
+    def of_run(cls, saved: SavedRun, *, device: str | None = None) -> TextEncoder:
+        """The encoder of a run, adapters merged."""
         config = saved.encoder_config
         model = saved.encoder().to(device or best_device()).eval()
         if odd := [name for name, head in saved.heads.items() if head.in_features != model.dim]:
@@ -126,6 +132,25 @@ class TextEncoder:
         given = model.declared.prompt if prompt is None else Prompt.of(prompt)
         own = check_pooled(given, model.declared)
         return cls(model, tokenizer, length, config.chunk_size, own, facts=Facts(base=config.name))
+
+    def save_pretrained(self, folder: str | Path, *, task: str | None = None, dim: int | None = None) -> None:
+        """Write a folder that sentence-transformers, transformers and model servers load, with a model card.
+
+        `TextEncoder.load(folder)` gives an encoder of the same vectors, tasks and prompts. `mtcl export` and
+        `mtcl.deploy.export` write further forms into it, such as ONNX.
+
+        Args:
+            folder: The folder to make.
+            task: Export the vectors of this task, with its head, prompt and max length.
+            dim: Export this many leading dimensions.
+
+        Raises `ConfigError` if the folder exists, or if the encoder cannot be expressed in the layout.
+        """
+        cut, path = Cut(task, dim), Path(folder).expanduser()
+        cut.check(self)
+        with new_folder(path) as aside:
+            write_layout(self, aside, cut)
+            (aside / "README.md").write_text(card(self, cut, path.name), encoding="utf-8")
 
     @property
     def dim(self) -> int:

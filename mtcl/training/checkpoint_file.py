@@ -14,13 +14,23 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 
 from mtcl.errors import DataError, root_cause
 from mtcl.files import written_whole
+from mtcl.types import BEST
+
+OF_WEIGHTS = ("epoch", "global_step", "pytorch-lightning_version", "state_dict", "mtcl")
+"""The content of a checkpoint that is not the state of a run. Adam's state alone is twice the size of the weights."""
 
 
 class WholeFile(TorchCheckpointIO):
-    """Writes local files. Raises `DataError` if the disk is full; the earlier checkpoint is then still there."""
+    """Writes local files, and of the best checkpoint only the weights and the run's record.
+
+    Lightning's `save_weights_only` would also leave out what callbacks add: the configuration, and averaged weights.
+    Raises `DataError` if the disk is full; the earlier checkpoint is then still there.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         place = Path(path)
+        if place.name == BEST:
+            checkpoint = {name: checkpoint[name] for name in OF_WEIGHTS if name in checkpoint}
         write_whole(checkpoint, place, advice=_advice(place))
 
 

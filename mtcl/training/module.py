@@ -29,6 +29,7 @@ from mtcl.encoder.checkpoint import SavedRun
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
 from mtcl.encoder.heads import through
+from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import ConfigError, at
 from mtcl.evaluation import Result, primary_of
 from mtcl.evaluation.groups import check_installed
@@ -389,6 +390,25 @@ class MtclModule(Run):
         if self.keep is not None:
             self.keep.on_save(checkpoint)
         about.setdefault("config", resume.config_text(self))
+
+    def save_pretrained(self, folder: str | Path, *, task: str | None = None, dim: int | None = None) -> None:
+        """Write the encoder as a folder for other libraries: see `TextEncoder.save_pretrained`.
+
+        Call it after `Trainer.fit`, on all ranks; one of them writes. Raises `ConfigError` if the module has no run.
+        """
+        try:
+            trainer = self.trainer
+        except RuntimeError as error:
+            raise ConfigError(
+                "the module has no run: fit it first, or give TextEncoder.load(RUN).save_pretrained(...)"
+            ) from error
+        state = {name: value.detach().cpu() for name, value in self.state_dict().items()}
+        content = {"state_dict": state, "global_step": trainer.global_step}
+        self.on_save_checkpoint(content)
+        if trainer.is_global_zero:
+            TextEncoder.of_run(SavedRun.of(content, "of the module"), device="cpu").save_pretrained(
+                folder, task=task, dim=dim
+            )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Raises `ConfigError` if a run is resumed from a checkpoint of a different one, unless `allow_changes`."""

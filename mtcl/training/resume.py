@@ -151,7 +151,10 @@ def check_same_parts(saved: Facts, now: Facts) -> None:
 def check_resumable(saved: SavedRun, optimizer: OptimizerConfig, *, is_averaging: bool) -> None:
     """Raise `ConfigError` for a checkpoint that a run with this optimizer cannot resume."""
     if not saved.has_run_state:
-        raise ConfigError("the checkpoint has weights only, not the state of a run: give --init_from, not --resume")
+        raise ConfigError(
+            f"{str(saved.path)!r} has weights only, not the state of a run: give --resume with the run's folder, whose "
+            "last.ckpt has it, or --init_from to start a new run from the weights"
+        )
     if saved.facts is None:
         raise ConfigError(f"cannot resume, the checkpoint is of an earlier version of mtcl: {ANEW}")
     if saved.is_averaged and not is_averaging:

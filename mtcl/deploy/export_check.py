@@ -1,0 +1,144 @@
+"""What each exported form costs on the run's own tasks: its metric on validation, minus that of the whole vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mtcl.console import markdown_table
+from mtcl.data.store import prepare
+from mtcl.encoder.layout import Cut
+from mtcl.encoder.text_encoder import TextEncoder
+from mtcl.errors import ConfigError, nearest
+from mtcl.evaluation import Pool, evaluate
+from mtcl.files import cache_folder, data_root
+from mtcl.task.contract import Task
+from mtcl.task.registry import discover
+from mtcl.types import IntArray, Ragged
+
+SPLIT = "validation"
+WHOLE = "float32"
+
+
+@dataclass(frozen=True)
+class Question:
+    """A pool's texts, for a form to embed."""
+
+    pool: Pool
+    task: str
+
+    def tokens(self) -> Ragged:
+        """The texts' tokens, with their prompts."""
+        return self.pool.store.tokens.take(self.pool.texts)
+
+    def texts(self) -> list[str]:
+        """The texts without prompts."""
+        return list(self.pool.store.texts().take(self.pool.texts).to_pylist())
+
+
+Form = Callable[[Question], Tensor]
+"""Gives the (T, D) unit vectors of a question's texts."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """Where the run's tasks and their rows are.
+
+    Attributes:
+        root: Folder with a sub-folder for each task; MTCL_DATA if None.
+        tasks_dir: Additional folders of task files.
+        cache: Folder for stores; MTCL_CACHE or ~/.cache/mtcl if None.
+        tasks: Names of tasks; all of the exported ones if empty.
+    """
+
+    root: str | None = None
+    tasks_dir: str | None = None
+    cache: str | None = None
+    tasks: Sequence[str] = ()
+
+    def chosen(self, encoder: TextEncoder, cut: Cut) -> list[Task]:
+        """The tasks to evaluate. Raises `ConfigError` for a task that is not known here or not exported."""
+        exported, registry = cut.tasks(encoder), discover(self.tasks_dir)
+        names = list(self.tasks) or list(exported)
+        if odd := [name for name in names if name not in exported]:
+            raise ConfigError(f"--check_tasks has {odd[0]!r}, which is not exported{nearest(odd[0], exported)}")
+        if not names:
+            raise ConfigError("the encoder has no tasks to evaluate: leave --check out")
+        return [registry[name] for name in names]
+
+    def pool(self, task: Task, encoder: TextEncoder) -> Pool:
+        """The task's validation split, read as in training."""
+        store = prepare(
+            task,
+            SPLIT,
+            root=data_root(self.root),
+            tokenizer=encoder.tokenizer,
+            max_length=encoder.length_of(task),
+            cache=cache_folder(self.cache),
+            prompt=encoder.prompt_of(task),
+        )
+        return Pool(task.name, store, task.metric)
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Metrics by task and form, the first of which is the whole encoder."""
+
+    metrics: dict[str, str]
+    figures: dict[str, dict[str, float]]
+
+    def table(self) -> str:
+        """Markdown: a row per task and their mean, a column per form with its difference from the first."""
+        forms = list(next(iter(self.figures.values())))
+        rows = [
+            [f"{task} ({self.metrics[task]})", *_cells(list(found.values()))] for task, found in self.figures.items()
+        ]
+        if len(rows) > 1:
+            means = [float(np.mean([found[form] for found in self.figures.values()])) for form in forms]
+            rows.append(["mean", *_cells(means)])
+        return markdown_table(["task", *forms], rows, numbers=range(1, len(forms) + 1))
+
+
+def _cells(values: Sequence[float]) -> list[str]:
+    first, *rest = values
+    return [f"{first:.4f}", *(f"{value:.4f} ({value - first:+.4f})" for value in rest)]
+
+
+def costs(encoder: TextEncoder, cut: Cut, forms: Mapping[str, Form], check: Check) -> Costs:
+    """Evaluate the encoder, its cuts to the dimensions that it was trained at, and the exported `forms`.
+
+    Raises `ConfigError` for tasks that cannot be evaluated here.
+    """
+    metrics, figures = {}, {}
+    for task in check.chosen(encoder, cut):
+        pool = check.pool(task, encoder)
+        question = Question(pool, task.name)
+        metrics[task.name] = task.metric.name
+        found = {name: _primary(pool, vectors) for name, vectors in _whole(encoder, cut, question)}
+        found |= {name: _primary(pool, form(question)) for name, form in forms.items()}
+        figures[task.name] = found
+    return Costs(metrics, figures)
+
+
+def _whole(encoder: TextEncoder, cut: Cut, question: Question) -> Iterator[tuple[str, Tensor]]:
+    """The encoder's vectors, and those cut to each number of dimensions."""
+    vectors_TD = encoder.embed(question.tokens(), task=question.task)
+    yield WHOLE, vectors_TD
+    dims = sorted({*cut.dims_of(encoder), *encoder.dims_of(cut.task)}, reverse=True)
+    for dim in dims:
+        if dim < encoder.dim_of(cut.task):
+            yield f"{dim} dimensions", F.normalize(vectors_TD[:, :dim], dim=1)
+
+
+def _primary(pool: Pool, vectors_TD: Tensor) -> float:
+    """The task's metric for vectors of the pool's sorted texts."""
+
+    def of(texts: IntArray) -> Tensor:
+        return vectors_TD[torch.from_numpy(np.searchsorted(pool.texts, texts))]
+
+    return evaluate(pool, of).primary
