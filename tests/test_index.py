@@ -98,9 +98,9 @@ def test_rows_are_found_by_number(ids: str, tmp_path: Path) -> None:
     ids=["exact", "hnsw", "small ivfpq", "ivfpq"],
 )
 def test_an_index_finds_the_nearest(options: IndexOptions, tmp_path: Path) -> None:
-    kind = options.kind
+    kind, dim = options.kind, 4 if options.lists else 16
     rows = FEWEST if kind == "ivfpq" else 1500
-    vectors = unit_vectors(rows, 16, groups=rows // 30)
+    vectors = unit_vectors(rows, dim, groups=rows // 30)
     folder = write_vectors(tmp_path / "v", vectors, [f"p{n}" for n in range(rows)], num_files=2, block=4000)
     record = build_index(folder, options, num_queries=50)
     opened = FolderIndex.open(folder, record)
@@ -112,11 +112,11 @@ def test_an_index_finds_the_nearest(options: IndexOptions, tmp_path: Path) -> No
     np.testing.assert_array_equal(hits.rows_NK, opened.search(queries, 10).rows_NK)
     assert record.recall is not None
     assert record.recall >= {"exact": 1, "hnsw": 0.95, "ivfpq": 0.3}[kind]
-    assert (record.rows, record.dim, record.queries) == (rows, 16, 50)
+    assert (record.rows, record.dim, record.queries) == (rows, dim, 50)
     assert record.num_bytes == (folder.path / INDEX).stat().st_size
     assert IndexRecord.read(folder) == record
     found = found_rows(folder, hits)[0]
-    assert found[0]["id"] == "p0"
+    assert [hit["id"] for hit in found] == [f"p{row}" for row in hits.rows_NK[0]]
     assert list(found[0]) == ["score", "id"]
 
 
@@ -212,7 +212,7 @@ def test_options_fit_the_kind() -> None:
 @pytest.mark.parametrize("rows", [FEWEST, 1_000_000, 10**9])
 def test_the_defaults_can_be_trained(rows: int, dim: int) -> None:
     plan = Plan.of(IndexOptions("ivfpq"), rows=rows, dim=dim)
-    lists, code_bytes = (int(part[3:] if part[0] == "I" else part[2:]) for part in plan.factory.split(","))
+    lists, code_bytes = (int(part.strip("IVFPQnp")) for part in plan.factory.split(","))
     assert dim % code_bytes == 0
     assert 39 * max(lists, 256) <= plan.training <= rows
     assert plan.training * dim * 4 <= 1 << 30
