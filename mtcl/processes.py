@@ -14,6 +14,9 @@
     than the first   Lightning), torchrun   rank has failed                 have an error to print. So a rank that
                                                                             fails waits for the first one to end,
                                                                             for a limited time: it may hang.
+    a process of     the first one          as a loader's worker            What is finished is in files, so it may
+    `mtcl embed`                                                            be killed at any moment.
+    its tokenizer    the one that needs it  the end of its pipe             It has no state.
 
 Functions: `stay_with_rank`; `start_tied` and `stop_with_starter`; `leave`. Every command imports this module, so heavy
 imports are inside the functions.

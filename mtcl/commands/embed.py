@@ -50,13 +50,15 @@ def _embed(options: argparse.Namespace, part: tuple[int, int]) -> int:
     from mtcl.deploy.embed.computing import WINDOW, Choice
     from mtcl.deploy.embed.progress import shown
     from mtcl.deploy.embed.run import Done, Job
-    from mtcl.deploy.embed.shards import Columns, every, find_shards
+    from mtcl.deploy.embed.shards import Columns, check_apart, every, find_shards
     from mtcl.deploy.embed.workers import Source, embed_in_processes, num_devices
 
     with at(**OPTIONS):
         columns = Columns(options.text, options.id, tuple(options.keep))
     shards = tuple(find_shards(options.inputs, stdin="txt" if options.lines else "jsonl"))
-    job = Job(Path(options.out).expanduser(), shards, columns, options.replace_changed, options.tokenize != "here")
+    out = Path(options.out).expanduser()
+    check_apart(shards, out)
+    job = Job(out, shards, columns, options.replace_changed, options.tokenize != "here")
     mine = every(shards, part)
     choice = Choice(options.task, options.role, options.dim, options.any_dim, options.dtype, options.precision)
     source = Source(options.encoder, choice, options.trust_checkpoint)

@@ -3,8 +3,9 @@
     reading -> windows of rows -> tokens (in another process) -> vectors -> parts -> one file per input file
 
 `settings` is what a folder of vectors is made with, `numbers` the types of numbers, `shards` the inputs by name,
-`reading` their rows, `tokens` the tokenising process, `computing` the vectors, `writing` the files, `shard_run` one
-input, `run` all of them, `workers` several processes, `progress` what is printed, `embedder` Ray's class.
+`reading` their rows (`rows`, `line_rows`, `parquet_rows`), `tokens` the tokenising process, `computing` the vectors,
+`writing` the files, `shard_run` one input, `run` all of them, `workers` several processes, `progress` the output on a
+terminal, `embedder` Ray's class.
 """
 
 from __future__ import annotations

@@ -6,10 +6,9 @@ function of the window only.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -29,7 +28,6 @@ WINDOW = 16_384
 """Rows that are encoded and written together: enough texts of each length to leave little padding."""
 PROBES = ["Hello, World!", "naïve CAFÉ", "日本語 텍스트", "🙂 #hash_tag @user", "ﬁ  x\u200by\u0301"]
 """Texts on which tokenizers differ: case, accents, scripts, emoji, spaces."""
-log = logging.getLogger("mtcl")
 
 
 @dataclass(frozen=True)
@@ -120,10 +118,6 @@ class Computer:
         """(n, D) unit vectors of one window's texts, tokenised in this process."""
         distinct = self.distinct(texts)
         return self.vectors(self.encoder.tokenizer(distinct.texts, self.max_length))[distinct.of_row]
-
-    def with_chunks(self, tokens_per_chunk: int) -> Computer:
-        """The same with chunks of another size; vectors differ in their last bits."""
-        return replace(self, encoder=replace(self.encoder, tokens_per_chunk=tokens_per_chunk))
 
 
 @dataclass(frozen=True)

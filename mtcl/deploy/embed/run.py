@@ -7,16 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from mtcl.deploy.embed.computing import Computer
-from mtcl.deploy.embed.numbers import Numbers, Ranges
+from mtcl.deploy.embed.numbers import Ranges
 from mtcl.deploy.embed.progress import Report
-from mtcl.deploy.embed.settings import Settings, agree, check_same, read_settings, with_ranges
+from mtcl.deploy.embed.settings import PARTS, Settings, agree, check_same, read_settings, with_ranges
 from mtcl.deploy.embed.shard_run import embed_shard, sample_texts
 from mtcl.deploy.embed.shards import Columns, Identity, Shard
 from mtcl.deploy.embed.tokens import TokenProcess
-from mtcl.deploy.embed.writing import ShardFiles, claimed
+from mtcl.deploy.embed.writing import ShardFiles, claimed, tidy
 from mtcl.deploy.vectors import ShardRecord, record_file
 from mtcl.errors import ConfigError, DataError
 
@@ -69,7 +67,11 @@ class Job:
 
     def left(self, mine: Sequence[Shard]) -> list[Shard]:
         """The inputs of `mine` that are not done. Raises `DataError` for one that was and has changed since."""
-        return [shard for shard in mine if not self._is_done(shard)]
+        found = [shard for shard in mine if not self._is_done(shard)]
+        if (self.folder / PARTS).is_dir():
+            for shard in set(mine) - set(found):
+                tidy(self.folder, shard)
+        return found
 
     def embed(self, left: Sequence[Shard], computer: Computer, settings: Settings, report: Report) -> Done:
         """Embed inputs one by one, but those that another process on this machine works on."""
@@ -119,13 +121,6 @@ def ranges_of(shards: Sequence[Shard], computer: Computer, columns: Columns) -> 
         raise DataError("dtype int8 takes its ranges from the first texts, and the inputs have none")
     log.info("taking the ranges of int8 from %s texts", f"{len(texts):,}")
     return Ranges.of(computer.encode(texts))
-
-
-def check_dtype(computer: Computer) -> None:
-    """Raise `ConfigError` for an unknown type of numbers."""
-    kind = computer.choice.dtype
-    ranges = Ranges.of(np.eye(2, computer.dim, dtype=np.float32)) if kind == "int8" else None
-    Numbers(kind, computer.dim, ranges)
 
 
 def _tell(record: ShardRecord, shard: Shard) -> None:

@@ -97,6 +97,10 @@ def read_settings(folder: Path) -> Settings | None:
         _ = found.numbers
     except (ConfigError, ValueError, TypeError, AttributeError) as error:
         raise DataError(f"{file} is malformed ({error}): it is of another version of mtcl, or damaged") from error
+    if found.layout != LAYOUT:
+        raise DataError(
+            f"{file} has layout {found.layout}, this version of mtcl reads {LAYOUT}: embed into another folder"
+        )
     return found
 
 

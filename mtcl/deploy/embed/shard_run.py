@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from mtcl.deploy.embed.computing import Computer, Distinct
 from mtcl.deploy.embed.numbers import Stored
 from mtcl.deploy.embed.progress import Report
-from mtcl.deploy.embed.reading import Rows, Window, opened
+from mtcl.deploy.embed.reading import opened
+from mtcl.deploy.embed.rows import Rows, Window
 from mtcl.deploy.embed.shards import Columns, Shard
 from mtcl.deploy.embed.tokens import TokenProcess
 from mtcl.deploy.embed.writing import ShardFiles

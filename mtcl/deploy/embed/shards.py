@@ -111,6 +111,13 @@ def find_shards(inputs: Sequence[str], *, stdin: str = "jsonl") -> list[Shard]:
     return found
 
 
+def check_apart(shards: Iterable[Shard], out: Path) -> None:
+    """Raise `ConfigError` for an input below the output folder, where vectors might replace it or become an input."""
+    for shard in shards:
+        if shard.path is not None and shard.path.resolve().is_relative_to(out.resolve()):
+            raise ConfigError(f"{shard} is in {out}, where the vectors are written: give another --out")
+
+
 def every(shards: Iterable[Shard], part: tuple[int, int]) -> list[Shard]:
     """Every n-th of the shards, from the i-th on, for `--shard i/n` (i from 0)."""
     index, count = part

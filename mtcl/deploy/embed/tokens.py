@@ -92,7 +92,8 @@ class TokenProcess:
 
 def answer(pipe: Connection, tokenizer: Tokenizer, max_length: int) -> None:
     """The process: texts in, tokens out, until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the first one decides
+    for number in (signal.SIGINT, signal.SIGTERM):  # they may reach all processes of a group; the first one decides
+        signal.signal(number, signal.SIG_IGN)
     try:
         while True:
             pipe.send(tokenizer(pipe.recv(), max_length))

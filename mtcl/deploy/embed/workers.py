@@ -55,8 +55,6 @@ def embed_in_processes(
     threads = max(1, torch.get_num_threads() // num_processes)
     on_cpu = not torch.cuda.is_available()
     job = replace(job, tokenize_apart=job.tokenize_apart and not on_cpu)  # the CPU has enough to do
-    if on_cpu:
-        os.environ["RAYON_NUM_THREADS"] = str(threads)
     processes: list[Any] = []
     pipes: list[Connection] = []
     try:
@@ -107,6 +105,7 @@ def _work(
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     log.setLevel(logging.INFO)
     torch.set_num_threads(threads)
+    os.environ["RAYON_NUM_THREADS"] = str(threads)  # the tokenizers' threads
     try:
         done = job.embed(left, source.load(device), settings, lambda rows, read: pipe.send((rows, read)))
         pipe.send(done)

@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +22,11 @@ import numpy as np
 
 from mtcl import __version__
 from mtcl.deploy.embed.numbers import Stored
-from mtcl.deploy.embed.reading import Bad, Window
+from mtcl.deploy.embed.rows import Bad, Window, no_rows
 from mtcl.deploy.embed.settings import BAD, EMBEDDING, PARTS, Settings
 from mtcl.deploy.embed.shards import Identity, Shard
 from mtcl.deploy.vectors import ShardRecord, record_file
+from mtcl.errors import DataError
 from mtcl.files import write_text, written_whole
 from mtcl.task.reading.joined import as_text, joined
 
@@ -47,16 +49,26 @@ class Part:
     start: int
     stop: int
     num_good: int
-    bad: list[Bad]
 
     @classmethod
     def read(cls, path: Path) -> Part:
         import pyarrow.parquet as pq
 
         with pq.ParquetFile(path) as file:
-            about = json.loads(file.schema_arrow.metadata[ABOUT_PART])
-            bad = [Bad(**one) for one in about["bad"]]
-            return cls(path, about["start"], about["stop"], file.metadata.num_rows, bad)
+            about = _about(file)
+            return cls(path, about["start"], about["stop"], file.metadata.num_rows)
+
+    def bad(self) -> list[Bad]:
+        """Its rows without a vector, which are not kept in memory: there may be many."""
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(self.path) as file:
+            return [Bad(**one) for one in _about(file)["bad"]]
+
+
+def _about(file: Any) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(file.schema_arrow.metadata[ABOUT_PART])
+    return found
 
 
 @dataclass(frozen=True)
@@ -104,12 +116,17 @@ class ShardFiles:
         table = self._table(window, stored).replace_schema_metadata({ABOUT_PART: json.dumps(about)})
         with written_whole(path, alone=True) as aside:
             pq.write_table(table, aside, **_layout(table.schema))
-        return Part(path, window.start, window.stop, len(table), window.bad)
+        return Part(path, window.start, window.stop, len(table))
 
     def finish(self, parts: list[Part], last: tuple[Window, Stored] | None) -> ShardRecord:
-        """Write the file of vectors from the parts and the last window, which is no part; then the rest."""
+        """Write the file of vectors from the parts and the last window, which is no part; then the rest.
+
+        Raises `DataError` if the input has changed since it was opened.
+        """
         import pyarrow.parquet as pq
 
+        if self.shard.path is not None and not self.identity.still_holds(self.shard):
+            raise DataError(f"{self.shard} has changed while it was read: run the same command again")
         table = None if last is None else self._table(*last)
         schemas = [pq.read_schema(part.path) for part in parts] + ([] if table is None else [table.schema])
         schema = self._joined(schemas)
@@ -120,18 +137,18 @@ class ShardFiles:
             if table is not None:
                 yield _cast(table, schema)
 
-        bad = [one for part in parts for one in part.bad] + ([] if last is None else last[0].bad)
+        windows = [part.bad for part in parts] + ([] if last is None else [lambda: last[0].bad])
         num_rows = sum(part.num_good for part in parts) + (0 if table is None else len(table))
         files = (
             [self._write_parquet(tables(), schema)]
             if self.settings.format == "parquet"
             else self._write_npy(tables(), schema, num_rows)
         )
-        self._write_bad(bad)
+        num_bad = self._write_bad(one for bad_of in windows for one in bad_of())
         record = ShardRecord(
             name=self.shard.name,
             rows=num_rows,
-            bad=len(bad),
+            bad=num_bad,
             files={path.relative_to(self.folder).as_posix(): _sha256(path) for path in files},
             source=self.shard.path.name if self.shard.path else str(self.shard),
             size=self.identity.size,
@@ -143,12 +160,7 @@ class ShardFiles:
         return record
 
     def remove_parts(self) -> None:
-        shutil.rmtree(self.parts, ignore_errors=True)
-        for folder in (self.parts.parent, *self.parts.parent.parents):
-            if folder == self.folder:
-                break
-            with suppress(OSError):  # another input's parts are in it
-                folder.rmdir()
+        remove_parts(self.folder, self.shard)
 
     def _table(self, window: Window, stored: Stored) -> pa.Table:
         return window.rows.append_column(EMBEDDING, self.settings.numbers.column(stored))
@@ -158,8 +170,6 @@ class ShardFiles:
         import pyarrow as pa
 
         if not schemas:
-            from mtcl.deploy.embed.reading import no_rows
-
             empty = np.empty((0, self.settings.numbers.width), dtype=self.settings.numbers.dtype)
             return no_rows(self.settings.keep).append_column(EMBEDDING, self.settings.numbers.column(empty)).schema
         vectors = schemas[0].field(EMBEDDING)
@@ -168,7 +178,7 @@ class ShardFiles:
 
     def _write_parquet(self, tables: Iterator[pa.Table], schema: pa.Schema) -> Path:
         path = self.folder / f"{self.shard.name}.parquet"
-        _write(path, tables, schema.with_metadata(self._about()))
+        _write(path, tables, schema.with_metadata(self._metadata()))
         return path
 
     def _write_npy(self, tables: Iterator[pa.Table], schema: pa.Schema, num_rows: int) -> list[Path]:
@@ -186,19 +196,35 @@ class ShardFiles:
                     file.write(np.ascontiguousarray(numbers.from_column(table[EMBEDDING])).tobytes())
                     yield table.drop_columns([EMBEDDING])
 
-            _write(rows, others(), schema.remove(schema.get_field_index(EMBEDDING)).with_metadata(self._about()))
+            _write(rows, others(), schema.remove(schema.get_field_index(EMBEDDING)).with_metadata(self._metadata()))
             file.flush()
         return [vectors, rows]
 
-    def _about(self) -> dict[bytes, bytes]:
+    def _metadata(self) -> dict[bytes, bytes]:
         return {ABOUT: json.dumps({**self.settings.plain(), "mtcl_version": __version__}, ensure_ascii=False).encode()}
 
-    def _write_bad(self, bad: list[Bad]) -> None:
-        path = self.folder / BAD / f"{self.shard.name}.jsonl"
-        if bad:
-            write_text(path, "".join(json.dumps(one.plain(), ensure_ascii=False) + "\n" for one in bad), alone=True)
-        else:
+    def _write_bad(self, bad: Iterator[Bad]) -> int:
+        """Write the side file if there are bad rows, and return their number."""
+        path, count = self.folder / BAD / f"{self.shard.name}.jsonl", 0
+        first = next(bad, None)
+        if first is None:
             path.unlink(missing_ok=True)
+            return 0
+        with written_whole(path, alone=True) as aside, aside.open("w", encoding="utf-8") as file:
+            for one in chain([first], bad):
+                file.write(json.dumps(one.plain(), ensure_ascii=False) + "\n")
+                count += 1
+        return count
+
+
+def remove_parts(folder: Path, shard: Shard) -> None:
+    """Remove an input's parts, which a killed command may have left although the input is done."""
+    parts = folder / PARTS / shard.name
+    shutil.rmtree(parts, ignore_errors=True)
+    for above in parts.relative_to(folder).parents:
+        with suppress(OSError):  # another input's parts are in it
+            if above != Path():
+                (folder / above).rmdir()
 
 
 @contextmanager
@@ -206,7 +232,7 @@ def claimed(folder: Path, shard: Shard) -> Iterator[bool]:
     """Whether this process may work on the input; no other one on this machine does so at the same time."""
     from filelock import FileLock, Timeout
 
-    path = folder / PARTS / f".{shard.name.replace('/', '%')}.lock"
+    path = _lock_file(folder, shard)
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:
@@ -221,6 +247,16 @@ def claimed(folder: Path, shard: Shard) -> Iterator[bool]:
         lock.release()
         with suppress(OSError):
             path.parent.rmdir()
+
+
+def tidy(folder: Path, shard: Shard) -> None:
+    """Remove what a killed command has left of an input that is done."""
+    _lock_file(folder, shard).unlink(missing_ok=True)
+    remove_parts(folder, shard)
+
+
+def _lock_file(folder: Path, shard: Shard) -> Path:
+    return folder / PARTS / f".{shard.name.replace('/', '%')}.lock"
 
 
 def _write(path: Path, tables: Iterator[pa.Table], schema: pa.Schema) -> None:

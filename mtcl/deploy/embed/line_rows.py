@@ -1,0 +1,241 @@
+"""Rows of files of lines: JSONL, CSV and plain text, also compressed. Blank lines are no rows."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import json
+import sys
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import IO, TYPE_CHECKING, Any
+
+from mtcl.data.tokenizer import MAX_CHARACTERS
+from mtcl.deploy.embed import rows
+from mtcl.deploy.embed.rows import Bad, Window, check_columns, reason_against, reason_against_id
+from mtcl.deploy.embed.settings import ID
+from mtcl.deploy.embed.shards import Columns, Shard
+from mtcl.errors import DataError, nearest, root_cause
+from mtcl.task.reading.joined import as_text
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MAX_CELL = 1 << 28
+"""Characters of a CSV file's cell."""
+
+
+@contextmanager
+def opened_lines(shard: Shard, columns: Columns) -> Iterator[LineRows]:
+    """Open a file of lines, or standard input."""
+    with _lines_of(shard) as (lines, position):
+        kind = shard.suffix.removesuffix(".gz")
+        if kind == ".csv":
+            records = _csv_records(shard, lines, columns)
+        elif kind == ".jsonl":
+            records = map(_jsonl_record, _numbered(lines))
+        else:
+            records = map(partial(_text_record, columns.text), _numbered(lines))
+        yield LineRows(shard, columns, records, position)
+
+
+class Position:
+    """Bytes read of a file, compressed ones if it is."""
+
+    def __init__(self, file: IO[bytes] | None) -> None:
+        self.file = file
+
+    def __call__(self) -> int:
+        return 0 if self.file is None else self.file.tell()
+
+
+@contextmanager
+def _lines_of(shard: Shard) -> Iterator[tuple[Iterator[bytes], Position]]:
+    """The lines as bytes, without a byte order mark."""
+    if shard.path is None:
+        yield _without_mark(sys.stdin.buffer), Position(None)
+        return
+    with shard.path.open("rb") as file:
+        if shard.suffix.endswith(".gz"):
+            with gzip.open(file) as unpacked:
+                yield _without_mark(unpacked), Position(file)
+        else:
+            yield _without_mark(file), Position(file)
+
+
+def _without_mark(file: Iterable[bytes]) -> Iterator[bytes]:
+    lines = iter(file)
+    for first in islice(lines, 1):
+        yield first.removeprefix(codecs.BOM_UTF8)
+    yield from lines
+
+
+@dataclass(frozen=True)
+class _Record:
+    """A row as a file of lines has it: its values by column, or why there are none."""
+
+    line: int
+    values: dict[str, Any] | None
+    reason: str = ""
+
+
+def _numbered(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Lines that are not blank."""
+    return ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+
+
+def _jsonl_record(numbered: tuple[int, bytes]) -> _Record:
+    number, line = numbered
+    try:
+        row = json.loads(line)
+    except UnicodeDecodeError:
+        return _Record(number, None, "not UTF-8")
+    except (ValueError, RecursionError) as error:
+        return _Record(number, None, f"not JSON: {error}")
+    if not isinstance(row, dict):
+        return _Record(number, None, f"not a JSON object: {row!r:.60}")
+    return _Record(number, row)
+
+
+def _text_record(column: str, numbered: tuple[int, bytes]) -> _Record:
+    number, line = numbered
+    try:
+        return _Record(number, {column: line.decode("utf-8").rstrip("\r\n")})
+    except UnicodeDecodeError:
+        return _Record(number, None, "not UTF-8")
+
+
+def _csv_records(shard: Shard, lines: Iterable[bytes], columns: Columns) -> Iterator[_Record]:
+    """Rows of a CSV file; an empty cell of a column that is copied is null. A blank line is no row."""
+    csv.field_size_limit(MAX_CELL)
+    decoded = (line.decode("utf-8", errors="surrogateescape") for line in lines)
+    table = csv.reader(decoded, strict=True)
+    header = next(table, None)
+    if header is None:
+        return
+    if twice := [name for name in columns.names if header.count(name) > 1]:
+        raise DataError(f"{shard} has two columns with the same name: {twice[0]}")
+    check_columns(shard, columns, header)
+    places = {name: header.index(name) for name in columns.names}
+    while True:
+        line = table.line_num + 1
+        try:
+            cells = next(table)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield _Record(line, None, f"not CSV: {error}")
+            continue
+        if not cells:
+            continue
+        if len(cells) != len(header):
+            yield _Record(line, None, f"{len(cells)} cells, and the header has {len(header)}")
+            continue
+        values = {name: cells[place] or None for name, place in places.items()}
+        yield _Record(line, values)
+
+
+class LineRows:
+    """Rows of a file of lines: JSONL, CSV or plain text."""
+
+    def __init__(self, shard: Shard, columns: Columns, records: Iterator[_Record], position: Position) -> None:
+        self.shard, self.columns, self.records, self.position = shard, columns, records, position
+        self.row = 0
+
+    @property
+    def bytes_read(self) -> int:
+        return self.position()
+
+    def skip(self, num_rows: int) -> None:
+        with _readable(self.shard):
+            self.row += sum(1 for _ in islice(self.records, num_rows))
+
+    def take(self, num_rows: int) -> Window | None:
+        found, start, characters = _Collected(self.columns), self.row, 0
+        with _readable(self.shard):
+            for record in islice(self.records, num_rows):
+                characters += found.add(self.row, record)
+                self.row += 1
+                if characters >= rows.WINDOW_CHARACTERS:
+                    break
+        if self.row == start:
+            return None
+        if start == 0 and found.seen and self.columns.text not in found.seen and self.shard.suffix.startswith(".jsonl"):
+            known = nearest(self.columns.text, found.seen)
+            raise DataError(f"{self.shard} has no column {self.columns.text!r}{known}")
+        return found.window(start, self.row)
+
+
+class _Collected:
+    """The rows of a window so far."""
+
+    def __init__(self, columns: Columns) -> None:
+        self.columns = columns
+        self.texts: list[str] = []
+        self.ids: list[int | str] = []
+        self.kept: dict[str, list[Any]] = {name: [] for name in columns.copied}
+        self.bad: list[Bad] = []
+        self.seen: dict[str, None] = {}
+
+    def add(self, row: int, record: _Record) -> int:
+        """Returns the characters of the row's text, 0 if it is a bad row."""
+        if record.values is None:
+            self.bad.append(Bad(row, record.reason, record.line))
+            return 0
+        values, columns = record.values, self.columns
+        self.seen.update(dict.fromkeys(values))
+        text = values.get(columns.text)
+        given = row if columns.id is None else values.get(columns.id)
+        reason = reason_against(text, columns.text) or (columns.id and reason_against_id(given, columns.id))
+        if reason:
+            known = given if isinstance(given, int | str) and columns.id else None
+            self.bad.append(Bad(row, reason, record.line, _printable(known)))
+            return 0
+        assert isinstance(text, str)
+        assert isinstance(given, int | str)
+        self.texts.append(text[:MAX_CHARACTERS])
+        self.ids.append(given)
+        for name, column in self.kept.items():
+            column.append(values.get(name))
+        return len(self.texts[-1])
+
+    def window(self, start: int, stop: int) -> Window:
+        import pyarrow as pa
+
+        columns = {ID: _array(self.ids), **{name: _array(values) for name, values in self.kept.items()}}
+        return Window(start, stop, self.texts, pa.table(columns), self.bad)
+
+
+def _printable(given: int | str | None) -> int | str | None:
+    return given.encode("utf-8", "replace").decode("utf-8") if isinstance(given, str) else given
+
+
+def _array(values: list[Any]) -> pa.Array:
+    """In the type that all values have; as text if they have none in common."""
+    import pyarrow as pa
+
+    kinds = {type(value) for value in values if value is not None}
+    if kinds == {str}:
+        return pa.array([value and _printable(value) for value in values], type=pa.large_string())
+    if kinds <= {int} or kinds <= {int, float} or kinds == {bool}:
+        try:
+            return pa.array(values)
+        except (pa.ArrowException, OverflowError):
+            pass
+    return pa.array(
+        [value if value is None else _printable(as_text(value)) for value in values], type=pa.large_string()
+    )
+
+
+@contextmanager
+def _readable(shard: Shard) -> Iterator[None]:
+    """Errors of a damaged file (a cut .gz, say) as `DataError`."""
+    try:
+        yield
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"cannot read {shard}: {root_cause(error)}") from error

@@ -1,0 +1,103 @@
+"""The rows of one input, window by window: only the named columns, in bounded memory.
+
+A window is what is encoded and written together. Where it ends depends on the rows before it only, not on how a file
+is read, so an interrupted command cuts the same windows when it continues. A row that cannot be used is left out, with
+the reason: a missing or empty text, a wrong type, a damaged line.
+
+A column's type is never guessed from its first rows. JSONL: ids are integers or text, and if a file has both, all
+become text. CSV: ids and copied columns are text as it is written (007). Parquet: types of the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from mtcl.deploy.embed.settings import ID
+from mtcl.deploy.embed.shards import Columns, Shard
+from mtcl.errors import DataError, nearest
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+WINDOW_CHARACTERS = 1 << 24
+"""A window ends at its number of rows, or before if its texts have this many characters together (Parquet: bytes)."""
+INT64 = range(-(1 << 63), 1 << 63)
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A row without a vector. `row` counts from 0; `line` is that of the file, from 1, where it has lines."""
+
+    row: int
+    reason: str
+    line: int | None = None
+    id: int | str | None = None
+
+    def plain(self) -> dict[str, Any]:
+        return {key: value for key, value in vars(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Window:
+    """Rows `start` to `stop` of an input: texts and other columns (`id` first) of the good ones, and the bad ones."""
+
+    start: int
+    stop: int
+    texts: list[str]
+    rows: pa.Table
+    bad: list[Bad]
+
+
+class Rows(Protocol):
+    """An open input."""
+
+    def take(self, num_rows: int) -> Window | None:
+        """The next window of at most `num_rows`; None at the end."""
+
+    def skip(self, num_rows: int) -> None:
+        """Leave out rows that are done."""
+
+    @property
+    def bytes_read(self) -> int:
+        """Of the file's size, for the progress."""
+
+
+def no_rows(copied: Iterable[str]) -> pa.Table:
+    """The columns of a window without rows."""
+    import pyarrow as pa
+
+    text = pa.array([], type=pa.large_string())
+    return pa.table({ID: pa.array([], type=pa.int64()), **dict.fromkeys(copied, text)})
+
+
+def reason_against(text: object, column: str) -> str:
+    """Why a value cannot be embedded; empty if it can."""
+    if text is None:
+        return f"no {column}"
+    if not isinstance(text, str):
+        return f"{column} is {text!r:.40}, not text"
+    if not text or text.isspace():
+        return f"{column} is empty"
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return f"{column} is not UTF-8"
+    return ""
+
+
+def reason_against_id(given: object, column: str) -> str:
+    """Why a value cannot be an id; empty if it can."""
+    if isinstance(given, int) and not isinstance(given, bool):
+        return "" if given in INT64 else f"{column} is {given}, which does not fit into 64 bits"
+    if given is None or isinstance(given, str):
+        return reason_against(given, column)
+    return f"{column} is {given!r:.40}, not text or a whole number"
+
+
+def check_columns(shard: Shard, columns: Columns, there: Iterable[str]) -> None:
+    """Raise `DataError` if a column is missing."""
+    names = list(there)
+    if missing := [name for name in columns.names if name not in names]:
+        raise DataError(f"{shard} has no column {missing[0]!r}{nearest(missing[0], names)}")

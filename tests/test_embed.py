@@ -1,0 +1,449 @@
+"""`mtcl embed`: each row gets its vector once, in its order, whatever stops the command and however it is divided.
+
+python -m pytest tests/test_embed.py
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import random
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mtcl.deploy.vectors import VectorFolder
+from mtcl.encoder.text_encoder import TextEncoder
+from mtcl.errors import ConfigError, DataError
+from tests.conftest import ROOT, WORDS, Run
+
+
+def words(count: int, seed: int = 0) -> list[str]:
+    """Texts of 1 to 20 words, some of them equal."""
+    chosen = random.Random(seed)
+    return [" ".join(chosen.choices(WORDS, k=1 + number % 20)) for number in range(count)]
+
+
+def write_jsonl(path: Path, rows: Sequence[Any]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """All files of a folder of vectors but the manifest's and the records' times."""
+    found = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
+    return {name: path.read_bytes() for name, path in found.items() if not name.startswith("_shards")}
+
+
+@pytest.fixture(scope="module")
+def encoder(trained_run: Path) -> TextEncoder:
+    return TextEncoder.load(trained_run, device="cpu")
+
+
+@pytest.fixture
+def embed(mtcl_command: Run, trained_run: Path) -> Any:
+    """The command, which succeeds; tokens are made in the same process."""
+
+    def run(*arguments: str | Path, out: str | Path = "out", code: int = 0, **options: Any) -> Any:
+        given = [word for key, value in options.items() for word in (f"--{key}", *map(str, _list(value)))]
+        done = mtcl_command(
+            "embed", str(trained_run), *map(str, arguments), "--out", str(out), "--tokenize", "here", *given
+        )
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr
+        return done
+
+    return run
+
+
+def _list(value: Any) -> list[Any]:
+    return [] if value is True else value if isinstance(value, list) else [value]
+
+
+@pytest.mark.parametrize(
+    ("task", "role", "dim"),
+    [(None, "document", None), ("search", "query", None), ("search", "document", 8), ("interest", "document", None)],
+)
+def test_vectors_are_those_of_the_encoder(
+    embed: Any, encoder: TextEncoder, tmp_path: Path, task: str | None, role: Any, dim: int | None
+) -> None:
+    """In the order of the rows, over several windows, with equal texts in one window."""
+    texts = words(90)
+    write_jsonl(tmp_path / "a.jsonl", [{"text": text, "other": 1} for text in texts])
+    options = {key: value for key, value in (("task", task), ("role", role), ("dim", dim)) if value}
+    embed("a.jsonl", window=40, **options)
+    found = VectorFolder.open(tmp_path / "out")
+    assert found.ids().to_pylist() == list(range(90))
+    expected = encoder.encode(texts, task=task, role=role, dim=dim, output="numpy")
+    np.testing.assert_allclose(found.vectors(), expected, atol=1e-5)
+    assert found.dim == expected.shape[1]
+    found.check_encoder(encoder)
+    assert found.settings.prompt == ("" if task != "search" else {"query": "query: ", "document": "post: "}[role])
+    assert pq.read_table(tmp_path / "out").num_rows == 90, "any Parquet reader takes the folder"
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "jsonl", "jsonl.gz", "csv", "csv.gz", "txt", "txt.gz"])
+def test_every_format_gives_the_same_vectors(embed: Any, encoder: TextEncoder, tmp_path: Path, suffix: str) -> None:
+    texts = [*words(20), 'with "quotes", and a comma']
+    ids = [f"{number:03d}" for number in range(len(texts))]
+    table = pa.table({"text": texts, "key": ids, "more": ids})
+    content = io.BytesIO()
+    if suffix == "parquet":
+        pq.write_table(table, content, row_group_size=6)
+    elif suffix.startswith("csv"):
+        lines = [
+            "text,key,more",
+            *(f'"{t.replace(chr(34), chr(34) * 2)}",{i},{i}' for t, i in zip(texts, ids, strict=True)),
+        ]
+        content.write("\n".join(lines).encode())
+    elif suffix.startswith("jsonl"):
+        content.write("\n\n".join(map(json.dumps, table.to_pylist())).encode())
+    else:
+        content.write("\r\n".join(texts).encode())
+    whole = content.getvalue()
+    (tmp_path / f"posts.{suffix}").write_bytes(gzip.compress(whole) if suffix.endswith("gz") else whole)
+    has_ids = not suffix.startswith("txt")
+    embed(f"posts.{suffix}", window=8, **({"id": "key", "keep": ["more"]} if has_ids else {}))
+    found = VectorFolder.open(tmp_path / "out")
+    np.testing.assert_allclose(found.vectors(), encoder.encode(texts, output="numpy"), atol=1e-5)
+    assert found.ids().to_pylist() == (ids if has_ids else list(range(21)))
+    if has_ids:
+        assert pq.read_table(tmp_path / "out" / "posts.parquet")["more"].to_pylist() == ids
+
+
+@pytest.mark.parametrize("file_format", ["parquet", "npy"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8", "binary"])
+def test_numbers_come_back_within_their_error(embed: Any, tmp_path: Path, dtype: str, file_format: str) -> None:
+    write_jsonl(tmp_path / "in" / "a.jsonl", [{"text": text} for text in words(30)])
+    write_jsonl(tmp_path / "in" / "b.jsonl", [{"text": text} for text in words(25, seed=1)])
+    embed("in", out="exact", window=16)
+    embed("in", out="out", window=16, dtype=dtype, format=file_format)
+    exact, found = (VectorFolder.open(tmp_path / name) for name in ("exact", "out"))
+    assert found.dtype == dtype
+    assert len(found) == 55
+    assert found.ids().equals(exact.ids())
+    given, own = exact.vectors(), found.vectors()
+    if dtype == "binary":
+        np.testing.assert_array_equal(own, np.where(given > 0, 1, -1))
+        assert next(found.stored_blocks())[1].shape == (30, 2)
+    elif dtype == "int8":
+        step = found.numbers.ranges.step  # type: ignore[union-attr]
+        assert (np.abs(own - given) <= step * 0.501 + 1e-6).all(), "all texts are in the sample, so nothing is cut"
+    else:
+        np.testing.assert_allclose(own, given, atol=0 if dtype == "float32" else 1e-3)
+    if file_format == "npy":
+        assert np.load(tmp_path / "out" / "a.npy").dtype == found.numbers.dtype
+    else:
+        metadata = json.loads(pq.read_schema(tmp_path / "out" / "a.parquet").metadata[b"mtcl"])
+        assert metadata["ranges"] == found.settings.ranges
+
+
+def test_int8_is_that_of_sentence_transformers() -> None:
+    quantization = pytest.importorskip("sentence_transformers.util.quantization")
+    from mtcl.deploy.embed.numbers import Numbers, Ranges
+
+    vectors_nD = np.random.default_rng(0).normal(size=(50, 24)).astype(np.float32)
+    ranges = Ranges.of(vectors_nD)
+    theirs = quantization.quantize_embeddings(vectors_nD, "int8", ranges=np.array(ranges.plain(), dtype=np.float32))
+    ours = Numbers("int8", 24, ranges).encode(vectors_nD)
+    assert np.abs(ours.astype(int) - theirs).max() <= 1, "they cut, we round"
+    bits = Numbers("binary", 24).encode(vectors_nD)
+    np.testing.assert_array_equal(bits, quantization.quantize_embeddings(vectors_nD, "ubinary"))
+
+
+def test_bad_rows_are_left_out_with_the_reason(embed: Any, tmp_path: Path) -> None:
+    rows = [{"text": "a", "id": 1}, {"text": ""}, {"text": None, "id": 3}, {"text": 7, "id": 4}, "{half", '"text"']
+    rows += [
+        {"text": "b", "id": 1.5},
+        {"id": 8},
+        {"text": "  ", "id": 9},
+        '{"text": "\\ud800", "id": 1}',
+        {"text": "c", "id": "x"},
+    ]
+    write_jsonl(tmp_path / "a.jsonl", rows)
+    done = embed("a.jsonl", id="id", window=4)
+    bad = [json.loads(line) for line in (tmp_path / "out" / "_bad" / "a.jsonl").read_text().splitlines()]
+    assert [(one["row"], one["line"]) for one in bad] == [(n, n + 1) for n in range(1, 10)]
+    reasons = " | ".join(one["reason"] for one in bad)
+    for reason in (
+        "text is empty",
+        "no text",
+        "text is 7, not text",
+        "not JSON",
+        "not a JSON object",
+        "id is 1.5",
+        "not UTF-8",
+    ):
+        assert reason in reasons
+    assert bad[1]["id"] == 3
+    found = VectorFolder.open(tmp_path / "out")
+    assert found.ids().to_pylist() == ["1", "x"], "integers and text: all text"
+    assert found.shards[0].bad == 9
+    assert "9 bad rows left out" in done.stdout
+
+
+def test_row_numbers_count_bad_rows(embed: Any, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "a.jsonl", [{"text": "a"}, {"text": ""}, {"text": "b"}])
+    embed("a.jsonl")
+    assert VectorFolder.open(tmp_path / "out").ids().to_pylist() == [0, 2]
+
+
+def test_plain_lines_are_texts_whatever_their_column_is_called(embed: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"dog\n\xff\ncat")
+    embed("a.txt", text="body")
+    assert VectorFolder.open(tmp_path / "out").ids().to_pylist() == [0, 2]
+
+
+def test_damaged_csv_rows(embed: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b'id,text\n007,dog\n8,cat,more\n9\n\n10,"two\nlines"\n11,\xff\n,bird\n12,"open')
+    embed("a.csv", id="id")
+    assert VectorFolder.open(tmp_path / "out").ids().to_pylist() == ["007", "10"]
+    bad = [json.loads(line) for line in (tmp_path / "out" / "_bad" / "a.jsonl").read_text().splitlines()]
+    assert [one["line"] for one in bad] == [3, 4, 8, 9, 10]
+
+
+def test_null_and_empty_texts_of_parquet(embed: Any, tmp_path: Path) -> None:
+    texts = pa.array(["a", None, "", "b", "a"]).dictionary_encode()
+    pq.write_table(pa.table({"text": texts, "id": pa.array([1, 2, 3, None, 5], pa.int32())}), tmp_path / "a.parquet")
+    embed("a.parquet", id="id")
+    assert VectorFolder.open(tmp_path / "out").ids().to_pylist() == [1, 5]
+    assert VectorFolder.open(tmp_path / "out").ids().type == pa.int32(), "an id keeps its type"
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet", "txt"])
+def test_an_empty_input_gives_an_empty_file(embed: Any, tmp_path: Path, suffix: str) -> None:
+    if suffix == "parquet":
+        pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "a.parquet")
+    else:
+        (tmp_path / f"a.{suffix}").write_text("text\n" if suffix == "csv" else "")
+    for file_format in ("parquet", "npy"):
+        embed(f"a.{suffix}", out=file_format, format=file_format)
+        found = VectorFolder.open(tmp_path / file_format)
+        assert (len(found), found.vectors().shape, len(found.ids())) == (0, (0, 16), 0)
+
+
+def test_what_is_done_is_skipped(embed: Any, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_jsonl(tmp_path / "in" / f"{name}.jsonl", [{"text": text} for text in words(5)])
+    embed("in")
+    before = content(tmp_path / "out")
+    written = (tmp_path / "out" / "a.parquet").stat().st_mtime_ns
+    os.utime(tmp_path / "in" / "a.jsonl", ns=(1, 1))  # a copy of the same content
+    write_jsonl(tmp_path / "in" / "c.jsonl", [{"text": "new"}])
+    assert "2 files were done before" in embed("in").stdout
+    assert (tmp_path / "out" / "a.parquet").stat().st_mtime_ns == written
+    assert before.items() <= content(tmp_path / "out").items()
+    assert len(VectorFolder.open(tmp_path / "out")) == 11
+
+
+def test_a_changed_input_is_noticed(embed: Any, tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", [{"text": "dog"}])
+    embed("a.jsonl")
+    os.utime(write_jsonl(path, [{"text": "cat"}]), ns=(1, 1))
+    assert "a.jsonl is not the file that out has vectors of" in embed("a.jsonl", code=2).stderr
+    embed("a.jsonl", replace_changed=True)
+    write_jsonl(tmp_path / "b.jsonl", [{"text": "cat"}])
+    embed("b.jsonl", out="other")
+    np.testing.assert_array_equal(*(VectorFolder.open(tmp_path / out).vectors() for out in ("out", "other")))
+
+
+def test_a_folder_of_other_settings_is_refused(embed: Any, tmp_path: Path, tiny_model: Path, mtcl_command: Run) -> None:
+    write_jsonl(tmp_path / "a.jsonl", [{"text": "dog"}])
+    embed("a.jsonl", task="search")
+    refused = {"role": "query", "dim": 8, "dtype": "float16", "format": "npy", "task": "interest", "window": 9}
+    for name, value in refused.items():
+        error = embed("a.jsonl", code=2, **{"task": "search", name: value}).stderr
+        assert error.count("\n") == 1
+        assert f"{name} " in error
+        assert "there and" in error
+    done = mtcl_command("embed", str(tiny_model), "a.jsonl", "--out", "out")
+    assert done.returncode == 2
+    assert "fingerprint" in done.stderr
+    assert len(VectorFolder.open(tmp_path / "out")) == 1
+
+
+def test_shards_together_are_one_run(embed: Any, tmp_path: Path) -> None:
+    """Also of int8, whose ranges must not depend on who begins."""
+    for number in range(5):
+        rows = [{"text": text} for text in words(30 + number, seed=number)]
+        write_jsonl(tmp_path / "in" / f"{number}" / "part.jsonl", rows)
+    embed("in", out="whole", dtype="int8", window=16)
+    for part in ("1/2", "0/2"):
+        embed("in", out="parts", dtype="int8", window=16, shard=part)
+    assert content(tmp_path / "whole") == content(tmp_path / "parts")
+    assert (tmp_path / "parts" / "3" / "part.parquet").is_file(), "names keep the path below the folder"
+
+
+def test_standard_input(embed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = words(12)
+
+    def stdin(text: str) -> None:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+
+    stdin("\n".join(json.dumps({"text": text}) for text in texts))
+    embed("-", out="jsonl", window=5)
+    stdin("\n".join(texts))
+    embed("-", out="lines", lines=True, window=5)
+    found = [VectorFolder.open(tmp_path / out) for out in ("jsonl", "lines")]
+    np.testing.assert_array_equal(found[0].vectors(), found[1].vectors())
+    assert [shard.name for shard in found[0].shards] == ["stdin"]
+    stdin("\n".join(texts))
+    assert "int8 takes its ranges from a sample" in embed("-", out="int8", lines=True, dtype="int8", code=2).stderr
+    assert "already has vectors of a standard input" in embed("-", out="lines", lines=True, window=5, code=2).stderr
+
+
+def test_paths_are_literal(embed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_jsonl(tmp_path / "run[12]" / "a*.jsonl", [{"text": "dog"}])
+    write_jsonl(tmp_path / "run1" / "ab.jsonl", [{"text": "cat"}])
+    embed("run[12]")
+    assert [shard.name for shard in VectorFolder.open(tmp_path / "out").shards] == ["a*"]
+    assert "no file or folder run1/a*.jsonl" in embed("run1/a*.jsonl", code=2).stderr
+    monkeypatch.setenv("HOME", str(tmp_path))
+    embed("~/run[12]/a*.jsonl", out="~/home")
+    assert len(VectorFolder.open("~/home")) == 1
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["a.jsonl", "a.csv"], "would both give the vectors 'a'"),
+        (["x/a.jsonl", "y/a.jsonl"], "would both give the vectors 'a'"),
+        (["a.jsonl", "A.csv"], "would both give"),
+        (["a.xml"], "is not a data file"),
+        (["nothing.jsonl"], "there is no file or folder"),
+        (["empty"], "has no data files"),
+    ],
+)
+def test_inputs_that_are_refused(embed: Any, tmp_path: Path, files: list[str], message: str) -> None:
+    (tmp_path / "empty").mkdir()
+    for file in files:
+        if "." in file and "nothing" not in file:
+            write_jsonl(tmp_path / file, [{"text": "dog"}])
+    assert message in embed(*files, code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dim": 9}, "--dim is 9, and the encoder was trained at 16, 8"),
+        ({"dim": 99}, "--dim is 99: give 1 to 16"),
+        ({"task": "serch"}, "did you mean 'search'"),
+        ({"shard": "2/2"}, "--shard is '2/2': give i/n with i from 0"),
+        ({"text": "txt"}, "has no column 'txt'; did you mean 'text'?"),
+        ({"id": "missing"}, "check --text and --id"),
+        ({"window": 0}, "--window is 0"),
+        ({"processes": 0}, "--processes is 0"),
+        ({"keep": ["embedding"]}, "--keep has 'embedding'"),
+    ],
+)
+def test_options_that_are_refused(embed: Any, tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    write_jsonl(tmp_path / "a.jsonl", [{"text": "dog"}])
+    assert message in embed("a.jsonl", code=2, **options).stderr
+
+
+def test_inputs_are_never_replaced(embed: Any, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["dog"]}), tmp_path / "a.parquet")
+    before = (tmp_path / "a.parquet").read_bytes()
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "b.parquet").write_bytes(before)
+    assert "a.parquet is in ., where the vectors are written" in embed("a.parquet", out=".", code=2).stderr
+    assert "is in in" in embed("in", out="in", code=2).stderr
+    embed("in", out="in/out")
+    assert "out/b.parquet is in in/out" in embed("in", out="in/out", code=2).stderr
+    assert (tmp_path / "a.parquet").read_bytes() == before
+
+
+def test_an_input_that_changes_while_it_is_read(embed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mtcl.deploy.embed import shard_run
+
+    path = write_jsonl(tmp_path / "a.jsonl", [{"text": "dog"}])
+    opened = shard_run.opened
+
+    def changing(*given: Any) -> Any:
+        write_jsonl(path, [{"text": "dog"}, {"text": "cat"}])
+        return opened(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shard_run, "opened", changing)
+        assert "has changed while it was read" in embed("a.jsonl", code=2).stderr
+    embed("a.jsonl")
+    assert len(VectorFolder.open(tmp_path / "out")) == 2
+
+
+def test_the_time_left() -> None:
+    from mtcl.deploy.embed.progress import Pace
+
+    now = [10.0]
+    pace = Pace(1000, clock=lambda: now[0])
+    now[0] = 20.0
+    pace.add(5000, 250)
+    assert pace.text() == "5,000 rows, 500 rows/s, 25%, 0:00:30 left"
+    stream = Pace(0, clock=lambda: now[0])
+    now[0] = 21.0
+    stream.add(7, 0)
+    assert stream.text() == "7 rows, 7 rows/s", "of a stream, the end is not known"
+
+
+def test_any_dim(embed: Any, encoder: TextEncoder, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "a.jsonl", [{"text": "dog cat"}])
+    embed("a.jsonl", dim=9, any_dim=True)
+    expected = encoder.encode(["dog cat"], dim=9, output="numpy")
+    np.testing.assert_allclose(VectorFolder.open(tmp_path / "out").vectors(), expected, atol=1e-5)
+
+
+def test_a_column_of_another_type_is_refused(embed: Any, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": [1, 2]}), tmp_path / "a.parquet")
+    assert "column 'text' holds int64, not text" in embed("a.parquet", code=2).stderr
+    (tmp_path / "b.parquet").write_bytes(b"PAR1 damaged")
+    assert "cannot read b.parquet" in embed("b.parquet", code=2).stderr
+    (tmp_path / "c.jsonl.gz").write_bytes(gzip.compress(b'{"text": "dog"}\n' * 1000)[:-20])
+    assert "cannot read c.jsonl.gz" in embed("c.jsonl.gz", code=2).stderr
+
+
+def test_kept_columns_of_mixed_types(embed: Any, tmp_path: Path) -> None:
+    """Types differ between windows; what all have in common is found at the end."""
+    values = [1, 2, None, 2.5, True, "x", {"a": 1}, [1, 2]]
+    write_jsonl(tmp_path / "a.jsonl", [{"text": "dog", "n": n, "v": v} for n, v in enumerate(values)])
+    embed("a.jsonl", keep=["v", "n"], window=2)
+    table = pq.read_table(tmp_path / "out" / "a.parquet")
+    assert table["n"].to_pylist() == list(range(8))
+    assert table["v"].to_pylist()[5:] == ["x", '{"a": 1}', "[1, 2]"]
+    assert table.column_names == ["id", "v", "n", "embedding"]
+
+
+def test_a_reader_refuses_other_folders(tmp_path: Path, embed: Any, tiny_model: Path) -> None:
+    with pytest.raises(DataError, match="is not a folder of vectors"):
+        VectorFolder.open(tmp_path)
+    write_jsonl(tmp_path / "a.jsonl", [{"text": "dog"}])
+    embed("a.jsonl")
+    with pytest.raises(ConfigError, match="vectors of another encoder"):
+        VectorFolder.open(tmp_path / "out").check_encoder(TextEncoder.load(tiny_model))
+    (tmp_path / "out" / "a.parquet").unlink()
+    with pytest.raises(DataError, match=r"a\.parquet is missing"):
+        VectorFolder.open(tmp_path / "out")
+    embed("a.jsonl")
+    assert len(VectorFolder.open(tmp_path / "out")) == 1, "a missing file is written again"
+    manifest = tmp_path / "out" / "_manifest.json"
+    manifest.write_text(manifest.read_text().replace('"layout": 1', '"layout": 2'))
+    with pytest.raises(DataError, match="has layout 2"):
+        VectorFolder.open(tmp_path / "out")
+    manifest.write_text("{}")
+    with pytest.raises(DataError, match="malformed"):
+        VectorFolder.open(tmp_path / "out")
+
+
+def test_the_page_names_every_option() -> None:
+    from mtcl.commands.embed import _parser
+
+    page = (ROOT / "docs" / "embed.md").read_text(encoding="utf-8").split("## Measured")[0]
+    options = {name for action in _parser("embed")._actions for name in action.option_strings if name.startswith("--")}
+    assert set(re.findall(r"--[a-z_]+", page)) == options - {"--help"}
