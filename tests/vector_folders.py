@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from mtcl.deploy.embed.numbers import Ranges
-from mtcl.deploy.embed.reading import Window
+from mtcl.deploy.embed.rows import Window
 from mtcl.deploy.embed.settings import Settings, agree
 from mtcl.deploy.embed.shards import Identity, Shard
 from mtcl.deploy.embed.writing import ShardFiles
@@ -50,7 +50,7 @@ def write_vectors(
     wanted = agree(folder, wanted)
     for number, rows in enumerate(np.array_split(np.arange(len(vectors_ND)), num_files)):
         name = f"part-{number}"
-        files = ShardFiles(folder, Shard(name, Path(f"{name}.jsonl"), ".jsonl"), wanted, Identity(len(rows), name, 0))
+        files = ShardFiles(folder, Shard(name, None, ".jsonl"), wanted, Identity(len(rows), name, 0))
         parts = []
         for start in range(0, len(rows), block):
             here = rows[start : start + block]

@@ -7,8 +7,6 @@ mapped again.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,12 +17,11 @@ from mtcl.console import track
 from mtcl.deploy.align.alignment import RECORD, Alignment
 from mtcl.deploy.embed.computing import WINDOW
 from mtcl.deploy.embed.numbers import NumberType, Ranges
-from mtcl.deploy.embed.reading import Window
+from mtcl.deploy.embed.rows import Window
 from mtcl.deploy.embed.settings import Settings, agree, check_same, read_settings, with_ranges
 from mtcl.deploy.embed.shards import Identity, Shard
 from mtcl.deploy.embed.writing import ShardFiles, claimed
 from mtcl.deploy.search.exact import Float32
-from mtcl.deploy.search.rows import rows_path
 from mtcl.deploy.space import MAPPED, Space
 from mtcl.deploy.vectors import ShardRecord, VectorFolder
 from mtcl.errors import ConfigError
@@ -69,7 +66,7 @@ def apply_map(alignment: Alignment, source: VectorFolder, out: Path, *, dtype: N
                 done = replace(done, skipped=done.skipped + 1)
                 continue
             record = _apply_shard(
-                alignment, source, shard, ShardFiles(out, _shard(source, shard), settings, _identity(shard))
+                alignment, source, shard, ShardFiles(out, _shard(source, shard), settings, _identity(source, shard))
             )
             done = replace(done, files=done.files + 1, rows=done.rows + record.rows)
             log.info("%s: %s rows", record.name, f"{record.rows:,}")
@@ -126,19 +123,26 @@ def _apply_shard(alignment: Alignment, source: VectorFolder, shard: ShardRecord,
 
 
 def _shard(source: VectorFolder, shard: ShardRecord) -> Shard:
-    return Shard(shard.name, rows_path(source, shard), ".parquet")
+    """The file of vectors as an input."""
+    name = _vectors_file(shard)
+    return Shard(shard.name, source.path / name, Path(name).suffix)
 
 
-def _identity(shard: ShardRecord) -> Identity:
-    """Of the file that is mapped, to notice a change."""
-    digest = hashlib.sha256(json.dumps(shard.files, sort_keys=True).encode()).hexdigest()
-    return Identity(shard.rows, digest, 0)
+def _identity(source: VectorFolder, shard: ShardRecord) -> Identity:
+    """Its content, without reading it: its record has the digest."""
+    name = _vectors_file(shard)
+    stat = (source.path / name).stat()
+    return Identity(stat.st_size, shard.files[name], stat.st_mtime_ns)
+
+
+def _vectors_file(shard: ShardRecord) -> str:
+    return next((name for name in shard.files if name.endswith(".npy")), f"{shard.name}.parquet")
 
 
 def _is_done(out: Path, shard: ShardRecord) -> bool:
     record = ShardRecord.read(out, shard.name)
     return (
         record is not None
-        and record.digest == _identity(shard).digest
+        and record.digest == shard.files[_vectors_file(shard)]
         and all((out / name).is_file() for name in record.files)
     )
