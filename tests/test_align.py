@@ -6,6 +6,7 @@ python -m pytest tests/test_align.py
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from mtcl.deploy.search.queries import Queries, search
 from mtcl.deploy.space import Space, unit
 from mtcl.deploy.vectors import VectorFolder
 from mtcl.errors import ConfigError, DataError
-from tests.conftest import Run
+from tests.conftest import ROOT, Run
 from tests.vector_folders import unit_vectors, write_vectors
 
 OLD, NEW = "aaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbb"
@@ -391,6 +392,12 @@ def test_mapped_queries_are_those_of_the_map(embedded: tuple[Path, Path], traine
     assert search(old, queries, 5).rows_NK.shape == (2, 5)
     with pytest.raises(ConfigError, match="the map leads to"):
         Queries.of(new, encoder, alignment=made)
+    made.save(embedded[0].parent / "map")
+    page = (ROOT / "docs" / "vectors.md").read_text(encoding="utf-8")
+    (block,) = [one for one in re.findall(r"```python\n(.*?)```", page, flags=re.S) if "Alignment.load" in one]
+    names: dict[str, Any] = {"encoder": encoder}
+    exec(block.replace('"maps/to_old"', repr(str(embedded[0].parent / "map"))), names)
+    assert names["vector"].shape == (old.dim,)
 
 
 def test_errors_of_the_command(embedded: tuple[Path, Path], mtcl_command: Run) -> None:

@@ -31,7 +31,7 @@ from mtcl.deploy.search.queries import found_rows, search
 from mtcl.deploy.search.rows import rows_at
 from mtcl.deploy.vectors import VectorFolder, record_file
 from mtcl.errors import ConfigError, DataError
-from tests.conftest import Run
+from tests.conftest import ROOT, Run
 from tests.vector_folders import unit_vectors, write_vectors
 
 faiss = pytest.importorskip("faiss", reason="needs the extra `mine`")
@@ -313,3 +313,29 @@ def test_an_unfinished_folder_is_refused(tmp_path: Path, mtcl_command: Run) -> N
     assert mtcl_command("index", str(folder.path), "--partial").returncode == 0
     assert "--links has no effect on kind exact" in mtcl_command("index", str(folder.path), "--links", "4").stderr
     assert "is not a folder of vectors" in mtcl_command("index", str(tmp_path)).stderr
+
+
+def test_the_page_names_options_that_exist() -> None:
+    """docs/vectors.md: each command of a block or of a table is parsed."""
+    import re
+    import shlex
+
+    from mtcl.commands import align, embed, index
+    from mtcl.commands import search as search_command
+
+    page = (ROOT / "docs" / "vectors.md").read_text(encoding="utf-8")
+    parsers = {"align": align, "embed": embed, "index": index, "search": search_command}
+    found = re.findall(r"(?:^|`|\| )mtcl ((?:align|embed|index|search) [^`\n|>]*)", page, flags=re.M)
+    commands = [shlex.split(one) for one in found if not one.startswith("embed --")]
+    assert {command[0] for command in commands} == set(parsers)
+    for command in commands:
+        parsers[command[0]]._parser(command[0]).parse_args(command[1:])
+
+
+def test_the_page_searches_from_python(posts: Path, trained_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import re
+
+    page = (ROOT / "docs" / "vectors.md").read_text(encoding="utf-8")
+    (block,) = [one for one in re.findall(r"```python\n(.*?)```", page, flags=re.S) if "found_rows" in one]
+    exec(block.replace('"vectors"', repr(str(posts))).replace('"runs/demo"', repr(str(trained_run))), {})
+    assert capsys.readouterr().out.startswith("[{'score': ")

@@ -1,6 +1,7 @@
 """Rows of a folder of vectors by number: the ids and the kept columns, without the vectors.
 
-The row groups that hold the wanted rows are read, and no others.
+The row groups that hold the wanted rows are read, and no others. `pre_buffer=False`, because pyarrow otherwise keeps all
+that it has read of a file in memory.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def id_blocks(folder: VectorFolder, shard: ShardRecord) -> Iterator[pa.ChunkedAr
 
     path = rows_path(folder, shard)
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, pre_buffer=False) as file:
             for batch in file.iter_batches(batch_size=BLOCK, columns=[ID]):
                 yield pa.Table.from_batches([batch])[ID]
     except (pa.ArrowException, OSError) as error:
@@ -75,7 +76,7 @@ def _rows_of(folder: VectorFolder, shard: ShardRecord, within: Sequence[int] | I
 
     path = rows_path(folder, shard)
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, pre_buffer=False) as file:
             sizes = [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
             starts = offsets_of(np.array(sizes, dtype=np.int64))
             owners = np.searchsorted(starts, within, side="right") - 1
