@@ -104,7 +104,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
         "--kind",
         choices=["auto", "orthogonal", "linear"],
         default="auto",
-        help="orthogonal keeps all cosines, linear fits more closely; auto takes the better one (default)",
+        help="orthogonal is a rotation and a shift, linear fits more closely; auto takes the better one (default)",
     )
     parser.add_argument("--sample", type=int, default=20_000, help="common rows to use (default: %(default)s)")
     parser.add_argument(
