@@ -416,3 +416,30 @@ def test_errors_of_the_command(embedded: tuple[Path, Path], mtcl_command: Run) -
         assert done.returncode == 2
         assert message in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def test_the_figures_of_the_benchmark() -> None:
+    """Task metrics of `tests.benchmarks.align` against a loop, with documents to fit on that no query asks for."""
+    from tests.benchmarks.align import Measured, Texts, divided
+
+    right = np.arange(20) * 2
+    texts = Texts([f"d{n}" for n in range(60)], [f"q{n}" for n in range(20)], right)
+    fitted, searched = divided(texts, texts, 15, is_apart=True)
+    assert len(fitted) == 15
+    assert not set(fitted) & set(right)
+    assert sorted([*fitted, *searched]) == list(range(60))
+    documents = unit_vectors(60, 6)
+    queries = unit(documents[right] + 2 * unit_vectors(20, 6, seed=1))
+    own = np.searchsorted(searched, right)
+    np.testing.assert_array_equal(searched[own], right)
+    old = (queries, documents[searched])
+    new = (unit_vectors(20, 5, seed=2), unit_vectors(60, 5, seed=3)[searched])
+    measured = Measured((old[0], new[0]), (old[1], new[1]), own)
+    of_old, of_new, recall, ndcg = map(float, measured.figures(*old))
+    ranks = [list(np.argsort(-(old[1] @ query))).index(own[row]) for row, query in enumerate(queries)]
+    assert recall == pytest.approx(np.mean([rank < NUM for rank in ranks]), abs=1e-3)
+    assert ndcg == pytest.approx(np.mean([1 / np.log2(r + 2) if r < NUM else 0 for r in ranks]), abs=1e-3)
+    assert 0 < recall < 1
+    assert of_old == 1
+    assert of_new == pytest.approx(overlap(nearest(*old), nearest(*new)), abs=1e-3)
+    assert [row[1:3] for row in measured.without_maps()] == [["old", "old"], ["new", "new (embedded again)"]]
