@@ -29,6 +29,8 @@ QUERIES = 256
 """Queries that are compared at once."""
 FEWEST = 100
 """Common rows that a map needs."""
+ENOUGH = 5
+"""Rows to fit on for each dimension; with fewer, the report asks for more, which helped (docs/vectors.md)."""
 MOST_QUERIES = 2000
 MOST_CHOOSING = 500
 
@@ -69,6 +71,8 @@ class Chosen:
         head = ["queries", "vectors", f"recall@{NUM} of the old neighbours", f"recall@{NUM} of the new neighbours"]
         other = ", ".join(f"{one.kind} {one.recall:.4f}" for one in self.candidates)
         strength = "" if about.strength is None else f", strength {about.strength:g}"
+        dim = self.alignment.source.dim
+        more = "" if about.rows >= ENOUGH * dim else f"More than {about.rows:,} rows would make a better map.\n"
         return (
             f"map {about.direction}: {self.alignment.source} -> {self.alignment.target}\n"
             f"{self.num_common:,} common rows; fitted on {about.rows:,}, judged by {about.held_out:,} others\n\n"
@@ -76,6 +80,7 @@ class Chosen:
             f"use {about.kind}{strength}: with it, {about.recall:.1%} of the target encoder's {NUM} nearest are found "
             f"({other}).\n"
             f"The two encoders themselves agree on {self.figures[0].of_new:.1%} of their {NUM} nearest.\n"
+            f"{more}"
         )
 
 
