@@ -1,0 +1,148 @@
+"""Maps a whole folder of vectors, file by file and block by block, into another folder of the same layout.
+
+The result is a folder of vectors like any other, in the target's space. Its fingerprint is that of the target encoder
+and the map's digest, so `mtcl embed` does not add to it; the map itself is in its `_map/`. Finished files are not
+mapped again.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from mtcl.console import track
+from mtcl.deploy.align.alignment import RECORD, Alignment
+from mtcl.deploy.embed.computing import WINDOW
+from mtcl.deploy.embed.numbers import NumberType, Ranges
+from mtcl.deploy.embed.rows import Window
+from mtcl.deploy.embed.settings import Settings, agree, check_same, read_settings, with_ranges
+from mtcl.deploy.embed.shards import Identity, Shard
+from mtcl.deploy.embed.writing import ShardFiles, claimed
+from mtcl.deploy.search.exact import Float32
+from mtcl.deploy.space import MAPPED, Space
+from mtcl.deploy.vectors import ShardRecord, VectorFolder
+from mtcl.errors import ConfigError
+
+SAMPLE, SAMPLED_SHARDS = 4096, 16
+"""Rows that the ranges of int8 are taken from, and the most files that they come from."""
+MAP = "_map"
+"""The map, in the folder of mapped vectors."""
+log = logging.getLogger("mtcl")
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What was done: files and rows written, files that were done before or that other processes work on."""
+
+    files: int = 0
+    rows: int = 0
+    skipped: int = 0
+
+
+def apply_map(alignment: Alignment, source: VectorFolder, out: Path, *, dtype: NumberType | None = None) -> Applied:
+    """Write the mapped vectors of a folder to `out`; `dtype` is by default that of the folder.
+
+    Raises `ConfigError` if the folder is not of the map's source, or if `out` has vectors of other settings.
+    """
+    space = Space.of(source.settings)
+    if MAPPED in source.settings.fingerprint:
+        raise ConfigError(f"{source.path} has mapped vectors already: map the folder that they were made from")
+    if not alignment.source.is_same(space):
+        raise ConfigError(
+            f"the map takes vectors of {alignment.source}, and {source.path} has {space}: give another map"
+        )
+    if out.resolve() == source.path.resolve():
+        raise ConfigError(f"out is {out}, the folder of the vectors itself: give another one")
+    settings = _agreed(alignment, source, out, dtype)
+    if not (out / MAP / RECORD).is_file():
+        alignment.save(out / MAP)
+    done = Applied()
+    for shard in track(source.shards, "map"):
+        with claimed(out, _shard(source, shard)) as is_mine:
+            if not is_mine or _is_done(out, shard):
+                done = replace(done, skipped=done.skipped + 1)
+                continue
+            record = _apply_shard(
+                alignment, source, shard, ShardFiles(out, _shard(source, shard), settings, _identity(source, shard))
+            )
+            done = replace(done, files=done.files + 1, rows=done.rows + record.rows)
+            log.info("%s: %s rows", record.name, f"{record.rows:,}")
+    return done
+
+
+def mapped_settings(alignment: Alignment, settings: Settings, dtype: NumberType | None = None) -> Settings:
+    """The settings of mapped vectors, without the ranges of int8. Prompt, max length and columns stay the same."""
+    target = alignment.target
+    return replace(
+        settings,
+        fingerprint=f"{target.fingerprint}{MAPPED}{alignment.digest}",
+        head=target.head,
+        task=target.task,
+        dim=target.dim,
+        dtype=dtype or settings.dtype,
+        window=WINDOW,
+        ranges=None,
+    )
+
+
+def _agreed(alignment: Alignment, source: VectorFolder, out: Path, dtype: NumberType | None) -> Settings:
+    wanted = mapped_settings(alignment, source.settings, dtype)
+    there = read_settings(out)
+    if there is not None:
+        check_same(out, there, wanted)
+        return there
+    if wanted.dtype == "int8":
+        wanted = with_ranges(wanted, Ranges.of(alignment(_sample(source))))
+    return agree(out, wanted)
+
+
+def _sample(source: VectorFolder) -> Float32:
+    """The first vectors of files spread over all."""
+    shards = [shard for shard in source.shards if shard.rows]
+    num = min(len(shards), SAMPLED_SHARDS)
+    if not num:
+        raise ConfigError(f"{source.path} has no vectors: embed some first")
+    chosen = [shards[number * len(shards) // num] for number in range(num)]
+    size = -(-SAMPLE // num)
+    return np.concatenate([next(iter(replace(source, shards=(one,)).blocks(size))).vectors for one in chosen])
+
+
+def _apply_shard(alignment: Alignment, source: VectorFolder, shard: ShardRecord, files: ShardFiles) -> ShardRecord:
+    parts = files.finished_parts()
+    start = 0
+    for block in replace(source, shards=(shard,)).blocks(WINDOW):
+        stop = start + len(block)
+        if start >= (parts[-1].stop if parts else 0):
+            stored = files.settings.numbers.encode(alignment(block.vectors))
+            parts.append(files.write_part(Window(start, stop, [], block.rows, []), stored))
+        start = stop
+    return files.finish(parts, None)
+
+
+def _shard(source: VectorFolder, shard: ShardRecord) -> Shard:
+    """The file of vectors as an input."""
+    name = _vectors_file(shard)
+    return Shard(shard.name, source.path / name, Path(name).suffix)
+
+
+def _identity(source: VectorFolder, shard: ShardRecord) -> Identity:
+    """Its content, without reading it: its record has the digest."""
+    name = _vectors_file(shard)
+    stat = (source.path / name).stat()
+    return Identity(stat.st_size, shard.files[name], stat.st_mtime_ns)
+
+
+def _vectors_file(shard: ShardRecord) -> str:
+    return next((name for name in shard.files if name.endswith(".npy")), f"{shard.name}.parquet")
+
+
+def _is_done(out: Path, shard: ShardRecord) -> bool:
+    record = ShardRecord.read(out, shard.name)
+    return (
+        record is not None
+        and record.digest == shard.files[_vectors_file(shard)]
+        and all((out / name).is_file() for name in record.files)
+    )
