@@ -6,6 +6,7 @@ python -m pytest tests/test_index.py
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -289,6 +290,22 @@ def test_texts_from_standard_input(
     assert [json.loads(line)["text"] for line in done.stdout.splitlines()] == ["one dog", "two cats"]
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     assert "there is no text to search for" in mtcl_command("search", str(posts), "--ckpt", str(trained_run)).stderr
+
+
+def test_the_encoder_is_found_by_the_folder(
+    trained_run: Path, tmp_path: Path, mtcl_command: Run, starts_processes: None
+) -> None:
+    (tmp_path / "p.jsonl").write_text('{"text": "dog bird"}\n{"text": "a red cat"}\n')
+    run = shutil.copytree(trained_run, tmp_path / "run")
+    done = mtcl_command("embed", "run", "p.jsonl", "--out", "v", "--tokenize", "here")
+    assert done.returncode == 0, done.stderr
+    found = mtcl_command("search", "v", "dog bird")
+    assert found.returncode == 0, found.stderr
+    assert "1.0000" in found.stdout
+    run.rename(tmp_path / "moved")
+    refused = mtcl_command("search", "v", "dog bird")
+    assert refused.returncode == 2
+    assert "is not known or has been moved: give its path as --ckpt" in refused.stderr
 
 
 def test_another_encoder_is_refused(posts: Path, tiny_model: Path, trained_run: Path, mtcl_command: Run) -> None:

@@ -1,4 +1,4 @@
-"""`mtcl search DIR TEXT... --ckpt CKPT`: look at the nearest vectors of texts, in a folder that `mtcl embed` wrote.
+"""`mtcl search DIR TEXT...`: look at the nearest vectors of texts, in a folder that `mtcl embed` wrote.
 
 Without texts, they are read from standard input, one per line. An index of `mtcl index` is used if there is one.
 """
@@ -23,6 +23,7 @@ def main(command: str, arguments: list[str]) -> int:
     options = _parser(command).parse_args(arguments)
     quiet_libraries()
     from mtcl.deploy.align.alignment import Alignment
+    from mtcl.deploy.embed.settings import encoder_of
     from mtcl.deploy.search.queries import Queries, found_rows, search
     from mtcl.deploy.vectors import VectorFolder
     from mtcl.encoder.text_encoder import TextEncoder
@@ -32,7 +33,10 @@ def main(command: str, arguments: list[str]) -> int:
     if not texts:
         raise ConfigError("there is no text to search for: give one, or lines on standard input")
     alignment = None if options.map is None else Alignment.load(options.map)
-    encoder = TextEncoder.load(options.ckpt, trust_checkpoint=options.trust_checkpoint)
+    path = options.ckpt or (encoder_of(folder.path) if alignment is None else None)
+    if path is None:
+        raise ConfigError(f"the encoder of {folder.path} is not known or has been moved: give its path as --ckpt")
+    encoder = TextEncoder.load(path, trust_checkpoint=options.trust_checkpoint)
     with at(num="--num", role="--role", task="--task"):
         queries = Queries.of(folder, encoder, task=options.task, role=options.role, alignment=alignment)
         hits = search(folder, queries.vectors(texts), options.num, exact=options.exact)
@@ -61,7 +65,10 @@ def _parser(command: str) -> argparse.ArgumentParser:
     parser = Parser(prog=f"mtcl {command}", description=__doc__)
     parser.add_argument("folder", metavar="DIR", help="folder of vectors that `mtcl embed` wrote")
     parser.add_argument("texts", nargs="*", metavar="TEXT", help="texts (default: the lines of standard input)")
-    parser.add_argument("--ckpt", required=True, help="the vectors' encoder: run folder, .ckpt, or a model's folder")
+    parser.add_argument(
+        "--ckpt",
+        help="the vectors' encoder: run folder, .ckpt or model's folder (default: where `mtcl embed` found it)",
+    )
     parser.add_argument("--num", type=int, default=10, help="neighbours of each text (default: %(default)s)")
     parser.add_argument(
         "--role",

@@ -68,7 +68,6 @@ GROUPS = {
         Key("model.encoder.dim", "null"),
         Key("model.weighting", "null", "How to combine the tasks' losses; their mean if null"),
         Key("model.keep", "null", "Forget less: stay near the start, e.g. {strength: 1.0}"),
-        Key("model.activation_checkpointing", "false", "Save memory at the cost of a second forward pass"),
     ],
     "optimizer": [
         Key("model.optimizer.lr", "2.0e-05"),

@@ -203,7 +203,8 @@ class VectorFolder:
             main = self.path / f"{shard.name}.rows.parquet"
             beside = np.load(self.path / f"{shard.name}.npy", mmap_mode="r")
         at = 0
-        with pq.ParquetFile(main) as file:
+        # otherwise it keeps the whole file in memory
+        with pq.ParquetFile(main, pre_buffer=False, buffer_size=1 << 20) as file:
             for batch in file.iter_batches(batch_size=num_rows):
                 rows = pa.Table.from_batches([batch])
                 if beside is not None:

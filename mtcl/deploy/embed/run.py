@@ -47,6 +47,7 @@ class Job:
         columns: Those that are read.
         replace_changed: Embed inputs again that have changed since they were embedded, instead of refusing.
         tokenize_apart: Tokenise in a process of its own.
+        encoder: Where the encoder is, for the manifest.
     """
 
     folder: Path
@@ -54,6 +55,7 @@ class Job:
     columns: Columns
     replace_changed: bool = False
     tokenize_apart: bool = True
+    encoder: Path | None = None
 
     def agree(self, computer: Computer, settings: Settings) -> Settings:
         """The folder's settings, which are these or, for int8, these with ranges. Raises `ConfigError` for others."""
@@ -63,7 +65,7 @@ class Job:
             return there
         if settings.dtype == "int8":
             settings = with_ranges(settings, ranges_of(self.shards, computer, self.columns))
-        return agree(self.folder, settings)
+        return agree(self.folder, settings, encoder=self.encoder)
 
     def left(self, mine: Sequence[Shard]) -> list[Shard]:
         """The inputs of `mine` that are not done. Raises `DataError` for one that was and has changed since."""

@@ -104,12 +104,21 @@ def read_settings(folder: Path) -> Settings | None:
     return found
 
 
-ABOUT = ("mtcl_version",)
-"""Entries of the manifest that no vector depends on."""
+ABOUT = ("mtcl_version", "encoder")
+"""Entries of the manifest that no vector depends on. `encoder` is the path of the encoder that the first run took."""
 
 
-def agree(folder: Path, wanted: Settings) -> Settings:
+def encoder_of(folder: Path) -> Path | None:
+    """The path of the encoder that the folder's first vectors came from, as far as it is known and still there."""
+    content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    path = Path(str(content.get("encoder") or ""))
+    return path if content.get("encoder") and path.exists() else None
+
+
+def agree(folder: Path, wanted: Settings, *, encoder: Path | None = None) -> Settings:
     """Make the folder one of these settings, or raise `ConfigError` if it is one of others; returns those in effect.
+
+    `encoder` is where the encoder is, for those that search the folder later.
 
     Safe if several processes, on several machines, do this at the same time: exactly one writes the file.
     """
@@ -117,7 +126,8 @@ def agree(folder: Path, wanted: Settings) -> Settings:
     there = read_settings(folder)
     if there is None:
         aside = folder / f".{MANIFEST}.{uuid.uuid4().hex}.part"
-        content = {**wanted.plain(), "mtcl_version": __version__}
+        place = None if encoder is None else str(encoder.expanduser().absolute())
+        content = {**wanted.plain(), "mtcl_version": __version__, "encoder": place}
         try:
             with aside.open("w", encoding="utf-8") as file:
                 file.write(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
