@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         command = arguments[0]
         if command not in COMMANDS:
-            raise ConfigError(f"unknown command {command!r}{nearest(command, COMMANDS)}")
+            raise ConfigError(f"unknown command {command!r}{nearest(command, COMMANDS, most=len(COMMANDS))}")
         code: int = importlib.import_module(COMMANDS[command][0]).main(command, arguments[1:])
         return code
     except MtclError as error:

@@ -60,15 +60,15 @@ def at(prefix: str = "", kind: type[MtclError] = ConfigError, /, **names: str) -
         raise
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint to append to a message: `; did you mean 'x'?`, or else the known names, if any."""
+def nearest(name: str, known: Iterable[str], *, most: int = 12) -> str:
+    """A hint to append to a message: `; did you mean 'x'?`, or else up to `most` of the known names, if any."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
     if close:
         return "; did you mean " + " or ".join(repr(n) for n in close) + "?"
     if not names:
         return ""
-    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+    shown = ", ".join(names[:most]) + (", ..." if len(names) > most else "")
     return f"; known: {shown}"
 
 

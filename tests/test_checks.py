@@ -36,7 +36,7 @@ from mtcl.training.task_config import TaskConfig
 from tests.conftest import ROOT
 
 PARSED = _Parsed(["--seed_everything", "1"], config={"tasks": {"a": {}}}, run_dir=Path())
-RUNS = [p for p in (ROOT / "configs").glob("*.yaml") if not p.name.startswith("transfer")]
+RUNS = [p for p in (ROOT / "configs").glob("*.yaml") if not p.name.startswith(("transfer", "zero_shot"))]
 
 
 def nested(name: str, value: Any) -> dict[str, Any]:

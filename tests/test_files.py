@@ -23,6 +23,7 @@ from mtcl.mining.candidates import Limits
 from mtcl.mining.embeddings import embeddings_of
 from mtcl.mining.report import Report
 from mtcl.mining.rows import MinedRows
+from mtcl.studies.compare.report import Report as Comparison
 from mtcl.studies.compare.report import Row
 from mtcl.studies.compare.report import write_report as write_comparison
 from mtcl.studies.statistics import Interval
@@ -109,7 +110,8 @@ def write_embeddings(folder: Path, value: int) -> None:
 
 def write_comparison_report(folder: Path, value: int) -> None:
     level = Interval(value / 10, value / 10, value / 10, num_seeds=1, num_units=9)
-    write_comparison([Row("a", 8, 32, {"t": level}, level, {"t": level}, level)], {"t": "mrr"}, folder)
+    row = Row("a", 8, 32, {"t": level}, {}, level)
+    write_comparison(Comparison([row], [], [], {"t": "mrr"}, {"a": {"t": {"mrr": 0.5}}}), folder)
 
 
 def write_demo_corpus(folder: Path, value: int) -> None:

@@ -75,7 +75,7 @@ def test_few_negatives_are_worth_a_warning(
     monkeypatch.setattr(logging.getLogger("mtcl"), "propagate", True)
     rows = [*ONE_LABEL[:-1], {"text": TEXTS[-1], "label": "news"}]
     fit(task_of(LabelText(), rows), tiny_model, cache, monkeypatch, batch_size=27)
-    (line,) = [message for message in caplog.messages if "negatives of each other" in message]
+    (line,) = {message for message in caplog.messages if "negatives of each other" in message}
     assert line.startswith("task 'asked': only 7.4 %")  # 2 x 26 of 27 x 26 pairs
     caplog.clear()
     fit(task_of(QueryDocument(), FINE), tiny_model, cache, monkeypatch)

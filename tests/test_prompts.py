@@ -114,7 +114,7 @@ def test_a_run_with_prompts_is_compared_with_them_and_not_resumed_without(
         "--tasks.asked.prompt",
         "asked: ",
         "--tasks.asked.max_length",
-        "9",
+        "12",
         "--data.batch_size",
         "2",
         "--model.encoder.name",
@@ -124,9 +124,9 @@ def test_a_run_with_prompts_is_compared_with_them_and_not_resumed_without(
     fitted = mtcl_command("fit", "--run_dir", "run", *common, "1")
     assert fitted.returncode == 0, fitted.stderr
     encoder = TextEncoder.load(tmp_path / "run")
-    assert (encoder.prompts, encoder.lengths) == ({"asked": Prompt("asked: ", "asked: ")}, {"asked": 9})
+    assert (encoder.prompts, encoder.lengths) == ({"asked": Prompt("asked: ", "asked: ")}, {"asked": 12})
     asked = discover(tmp_path / "tasks")["asked"]
-    assert (encoder.length_of(asked), encoder.prompt_of(asked)) == (9, Prompt("asked: ", "asked: "))
+    assert (encoder.length_of(asked), encoder.prompt_of(asked)) == (12, Prompt("asked: ", "asked: "))
     changed = mtcl_command("fit", "--resume", "run", "--tasks.asked.prompt", "", "--trainer.max_steps", "2")
     assert changed.returncode == 2
     assert "tasks.asked.prompt: only in the checkpoint" in changed.stderr
@@ -137,7 +137,7 @@ def test_a_run_with_prompts_is_compared_with_them_and_not_resumed_without(
     plain = TextEncoder.__call__
 
     def kept(self: TextEncoder, texts: list[str], length: int, **more: Any) -> Any:
-        assert length == 9
+        assert length == 12
         seen.extend(texts)
         return plain(self, texts, length, **more)
 

@@ -256,9 +256,9 @@ def test_a_package_replaces_a_reference_task_but_not_a_file(
 
 
 def test_an_unknown_name_is_told_the_nearest() -> None:
-    with pytest.raises(TaskError, match=r"unknown task 'hashtagz'; did you mean 'hashtag' or 'hashtags'\?$"):
+    with pytest.raises(TaskError, match=r"unknown task 'hashtagz'; did you mean 'hashtag' or 'hashtags' or"):
         discover()["hashtagz"]
-    with pytest.raises(TaskError, match=r"unknown task 'qqqq'; known: duplicate_questions, "):
+    with pytest.raises(TaskError, match=r"unknown task 'qqqq'; known: crisis_event, "):
         discover()["qqqq"]
 
 

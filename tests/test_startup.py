@@ -22,7 +22,7 @@ from tests.test_registry import write_task
 pytestmark = pytest.mark.usefixtures("starts_processes")
 
 MAX_S = 1.0
-FILES = 24
+FILES = 40
 HEAVY = {"torch", "lightning", "transformers", "datasets"}
 
 

@@ -470,8 +470,12 @@ def test_killed_twice_gives_the_same_report(
 def test_a_failing_run_is_named_and_the_others_are_kept(
     tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_process: Run
 ) -> None:
-    text = STUDY.format(model=tiny_model, root=demo_root).replace("steps: 60", "steps: 4").replace("30", "4")
-    text = text.replace("[base, single_data, joint, joint_then_single]", "[single_data, joint]")
+    text = STUDY.format(model=tiny_model, root=demo_root)
+    text = (
+        text.replace("steps: 60", "steps: 4")
+        .replace("interval: 30", "interval: 4")
+        .replace("[base, single_data, joint, joint_then_single]", "[single_data, joint]")
+    )
     (tmp_path / "s.yaml").write_text(text + "arm_overrides: {joint: {model: {optimizer: {warmup_steps: 99}}}}\n")
     failed = mtcl_process("transfer", "--config", "s.yaml", "--study_dir", "study", "--jobs", "2", timeout_s=200)
     assert failed.returncode == 2

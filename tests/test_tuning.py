@@ -22,8 +22,9 @@ from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
 from mtcl.evaluation import Pool
 from mtcl.mining.miner import Miner
-from mtcl.studies.compare.comparison import _scores
+from mtcl.studies.compare.comparison import Key, Scores, add_scores
 from mtcl.studies.compare.config import EncoderSpec
+from mtcl.studies.compare.encoders import encoders_of
 from mtcl.training.callbacks import Averaging
 from mtcl.types import Ragged, offsets_of
 from mtcl.weighting import GradientWeighting
@@ -229,7 +230,7 @@ def test_a_head_starts_as_pca_and_trains(tiny_model: Path, demo_root: Path) -> N
     assert list(module.heads) == ["search"]
 
 
-def test_a_head_is_for_its_task_only(tiny_model: Path, demo_root: Path) -> None:
+def test_a_head_is_for_its_task_only(tiny_model: Path, demo_root: Path, cache: Path) -> None:
     """Loss, evaluation, prediction, `TextEncoder` and `load_from_checkpoint`; the base is compared without it."""
     tasks: dict[str, Any] = {"search": {"head": 6}, "interest": {}}
     module, data = module_of(tiny_model, eval_dims=[4, 10]), data_of(demo_root, tasks=tasks)
@@ -277,7 +278,10 @@ def test_a_head_is_for_its_task_only(tiny_model: Path, demo_root: Path) -> None:
     assert miner.embeddings.dim == 6
     specs = EncoderSpec(run=str(path))
     pools = [Pool("search", data.store("search", "test"), data.tasks["search"].metric)]
-    assert set(_scores(specs, [data.tasks["search"]], pools, (), Path("cache"))) == {6}
+    scores: dict[Key, Scores] = {}
+    (embed,) = encoders_of("run", specs, cache, "32-true")
+    add_scores("run", specs, embed, [data.tasks["search"]], pools, (), scores)
+    assert set(scores) == {("run", 6)}
     again = MtclModule.load_from_checkpoint(path)
     trainer.test(again, data_of(demo_root, tasks=tasks), verbose=False)
     assert again.results["search"].metrics["mrr"] == with_head.metrics["mrr"]

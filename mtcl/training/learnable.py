@@ -95,6 +95,7 @@ def _reason(module: Run, name: str) -> str:
         length = data.length_of(name)
         return f"its texts have equal tokens, {length} of them (max_length): raise max_length or shorten the prompt"
     return (
-        "in its first sub-batches all texts share a key, so none is a negative of another. A label, document id or "
-        f"cluster that all rows have in common is one; check the columns of {data.tasks[name].pairs!r:.200}"
+        "in its first sub-batches all texts share a key, so none is a negative of another. A key is a label, document "
+        f"id or cluster, or the tokens of texts that are equal when cut to max_length ({data.length_of(name)}): check "
+        f"the columns of {data.tasks[name].pairs!r:.200}"
     )

@@ -61,7 +61,7 @@ def run_comparison(config: CompareConfig, folder: Path) -> Path:
     scores: dict[Key, Scores] = {}
     for name, spec in config.encoders.items():
         for embed in encoders_of(name, spec, cache, config.precision or best_precision()):
-            _score(name, spec, embed, tasks, pools, config.dims, scores)
+            add_scores(name, spec, embed, tasks, pools, config.dims, scores)
         log.info("%s: done", name)
     return write_report(report_of(scores, {pool.name: pool.metric.name for pool in pools}, config), folder)
 
@@ -126,7 +126,7 @@ def _means(found: Scores) -> dict[str, dict[str, float]]:
     }
 
 
-def _score(
+def add_scores(
     name: str,
     spec: EncoderSpec,
     embed: Embedder,
