@@ -87,6 +87,16 @@ def no_process_unannounced(request: pytest.FixtureRequest) -> Iterator[None]:
     processes_allowed = True
 
 
+@pytest.fixture(autouse=True)
+def plain_log() -> Iterator[None]:
+    """What a command does to mtcl's logger ends with its test: pytest attaches its handlers to a logger that does not
+    propagate, so a later test that lets it propagate would see each message twice.
+    """
+    yield
+    log = logging.getLogger("mtcl")
+    log.handlers, log.propagate = [], True
+
+
 @pytest.fixture(scope="session")
 def starts_processes() -> None:
     """For tests that start processes in ways of their own."""
