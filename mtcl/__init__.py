@@ -44,6 +44,7 @@ from mtcl.task.pairs import (
 from mtcl.task.roles import Role
 from mtcl.task.sources import Files, Hub, Rows, Source
 from mtcl.types import Kind
+from mtcl.types import __version__ as __version__
 
 if TYPE_CHECKING:
     from mtcl.configuration.replay import replayed
@@ -69,8 +70,6 @@ if TYPE_CHECKING:
     from mtcl.training.task_config import TaskConfig
     from mtcl.training.trainer_options import trainer_options
     from mtcl.weighting import GradientWeighting, Uncertainty, Weighting
-
-__version__ = "0.1.0"
 
 LAZY = {
     "mtcl.configuration.replay": ("replayed",),

@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
         print(usage())
         return 0 if arguments else 2
     if arguments[0] == "--version":
-        from mtcl import __version__
+        from mtcl.types import __version__
 
         print(__version__)
         return 0

@@ -7,18 +7,21 @@ K keys, P pairs, S total of a ragged array.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+import json
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass
 from enum import StrEnum
+from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Self, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
 
-from mtcl.errors import ConfigError, nearest
+from mtcl.errors import ConfigError, DataError, nearest, root_cause
 
+__version__ = "0.1.0"
 IntArray = npt.NDArray[np.integer[Any]]
 FloatArray = npt.NDArray[np.floating[Any]]
 BoolArray = npt.NDArray[np.bool_]
@@ -114,6 +117,21 @@ def from_mapping(kind: type[Options], given: Options | Mapping[str, Any] | None,
         elif not _fits(value, hints[name]):
             raise ConfigError(f"{where}.{name} is {value!r:.80}: give {_words(hints[name])}")
     return kind(**values)
+
+
+def read_record(kind: type[Options], file: Path, *, leaving_out: Collection[str] = (), advice: str) -> Options | None:
+    """An instance of a dataclass from a JSON file; None if there is no such file.
+
+    Entries named in `leaving_out` are skipped. Raises a `DataError`, with `advice`, for a malformed file.
+    """
+    try:
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        given = {name: value for name, value in content.items() if name not in leaving_out}
+        return from_mapping(kind, given, where=str(file))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, AttributeError, ConfigError) as error:
+        raise DataError(f"{file} is malformed ({root_cause(error)}): {advice}") from error
 
 
 def from_each_mapping(kind: type[Options], given: Mapping[str, Any], *, where: str) -> dict[str, Options]:

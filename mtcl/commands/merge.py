@@ -8,12 +8,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mtcl import __version__
 from mtcl.commands.arguments import Parser
 from mtcl.commands.process import quiet_libraries
 from mtcl.configuration import yaml_files as configuration
 from mtcl.errors import ConfigError
-from mtcl.types import BEST
+from mtcl.types import BEST, __version__
 
 if TYPE_CHECKING:
     from mtcl.encoder.checkpoint import SavedRun

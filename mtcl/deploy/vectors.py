@@ -30,7 +30,7 @@ import numpy.typing as npt
 from mtcl.deploy.embed.numbers import Numbers, Stored
 from mtcl.deploy.embed.settings import EMBEDDING, ID, PARTS, RECORDS, Settings, read_settings
 from mtcl.errors import ConfigError, DataError, root_cause
-from mtcl.types import from_mapping
+from mtcl.types import read_record
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -65,14 +65,7 @@ class ShardRecord:
     @classmethod
     def read(cls, folder: Path, name: str) -> ShardRecord | None:
         """None if the file is not finished. Raises `DataError` for a malformed record."""
-        file = record_file(folder, name)
-        try:
-            content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-            return from_mapping(cls, content, where=str(file))
-        except FileNotFoundError:
-            return None
-        except (ValueError, TypeError, ConfigError) as error:
-            raise DataError(f"{file} is malformed ({root_cause(error)}): delete it and embed again") from error
+        return read_record(cls, record_file(folder, name), advice="delete it and embed again")
 
     def text(self) -> str:
         """The content of its file."""

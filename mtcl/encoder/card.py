@@ -9,17 +9,14 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mtcl.console import markdown_table
 from mtcl.encoder.config import Pooling
 from mtcl.encoder.facts import TaskFacts
 from mtcl.encoder.layout import Cut
+from mtcl.encoder.parts import EncoderParts
 from mtcl.encoder.stages import IDENTITY, ORDER, LayerNorm, Linear, Step, UnitLength, stages_of
 from mtcl.task.prompt import Prompt
-
-if TYPE_CHECKING:
-    from mtcl.encoder.text_encoder import TextEncoder
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 EXAMPLE = ("How do I learn to cook?", "Ten recipes for beginners.")
@@ -69,7 +66,7 @@ class Example:
         return "" if self.max_length is None else f"max_length={self.max_length}, "
 
 
-def card(encoder: TextEncoder, cut: Cut, name: str, forms: Forms | None = None) -> str:
+def card(encoder: EncoderParts, cut: Cut, name: str, forms: Forms | None = None) -> str:
     """The card of the folder called `name`."""
     forms = forms or Forms()
     facts, tasks = cut.facts(encoder), cut.tasks(encoder)
@@ -96,7 +93,7 @@ def _head(base: str) -> str:
     return "\n".join(["---", *lines, "---"])
 
 
-def _summary(encoder: TextEncoder, cut: Cut) -> str:
+def _summary(encoder: EncoderParts, cut: Cut) -> str:
     facts = cut.facts(encoder)
     own, *trained = cut.dims_of(encoder)
     what = "texts" if cut.task is None else f"texts of the task `{cut.task}`"
@@ -148,7 +145,7 @@ def _difference(task: TaskFacts) -> str:
     return "" if task.base is None or task.now is None else f"{task.now - task.base:+.4f}"
 
 
-def _prompts(encoder: TextEncoder, cut: Cut) -> str:
+def _prompts(encoder: EncoderParts, cut: Cut) -> str:
     """What to put before a text, if anything."""
     found: dict[str, Prompt] = {"any other text" if cut.task is None else cut.task: cut.prompt(encoder)}
     found |= {name: encoder.prompts[name] for name in cut.tasks(encoder)}
@@ -172,7 +169,7 @@ def _code(text: str) -> str:
     return f"`{text}`" if text else "none"
 
 
-def _uses(encoder: TextEncoder, cut: Cut, name: str, forms: Forms) -> Iterable[str]:
+def _uses(encoder: EncoderParts, cut: Cut, name: str, forms: Forms) -> Iterable[str]:
     task = cut.task or next((n for n, p in encoder.prompts.items() if n in cut.tasks(encoder) and p.differs), None)
     prompt = cut.prompt(encoder) if task is None else encoder.prompts[task]
     length = None if task is None else encoder.lengths.get(task)
@@ -224,7 +221,7 @@ documents = model.encode([{EXAMPLE[1]!r}], prompt_name="{names[1]}")
 print(model.similarity(query, documents))"""
 
 
-def _by_hand(encoder: TextEncoder, stages: Sequence[Step], shown: Example) -> str:
+def _by_hand(encoder: EncoderParts, stages: Sequence[Step], shown: Example) -> str:
     name = shown.name
     is_encoder = type(encoder.model.backbone).__name__.endswith("EncoderModel")
     auto = "AutoModelForTextEncoding" if is_encoder else "AutoModel"
@@ -254,7 +251,7 @@ def _by_hand(encoder: TextEncoder, stages: Sequence[Step], shown: Example) -> st
     return "\n".join([*lines, "print(vectors[0] @ vectors[1])"])
 
 
-def _given(encoder: TextEncoder) -> list[str]:
+def _given(encoder: EncoderParts) -> list[str]:
     """The model gets the inputs that it was trained with."""
     if encoder.model.token_types is not None:
         return []

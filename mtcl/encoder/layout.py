@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -31,14 +31,12 @@ from mtcl.encoder import facts as mtcl_json
 from mtcl.encoder.declared import AS_BOOLEANS, POOLINGS
 from mtcl.encoder.facts import Facts, TaskFacts
 from mtcl.encoder.heads import write_heads
+from mtcl.encoder.parts import EncoderParts
 from mtcl.encoder.stages import LayerNorm, Linear, Step, UnitLength, stages_of
 from mtcl.errors import ConfigError, nearest
 from mtcl.files import written_whole
 from mtcl.task.prompt import Prompt
 from mtcl.types import Ragged
-
-if TYPE_CHECKING:
-    from mtcl.encoder.text_encoder import TextEncoder
 
 MODULES = "sentence_transformers.models."
 PROBES = ("A probe: Ünïcode, 12.5 %", "two   spaces", "x" * 300 + " end", "?")
@@ -55,7 +53,7 @@ class Cut:
     task: str | None = None
     dim: int | None = None
 
-    def check(self, encoder: TextEncoder) -> None:
+    def check(self, encoder: EncoderParts) -> None:
         """Raise `ConfigError` if the encoder has no such vectors, and warn if it was not trained for them."""
         if self.task is not None and self.task not in encoder.prompts:
             raise ConfigError(
@@ -72,20 +70,20 @@ class Cut:
                 ", ".join(map(str, dims)),
             )
 
-    def dim_of(self, encoder: TextEncoder) -> int:
+    def dim_of(self, encoder: EncoderParts) -> int:
         """Dimensions of the exported vectors."""
         return self.dim or encoder.dim_of(self.task)
 
-    def dims_of(self, encoder: TextEncoder) -> list[int]:
+    def dims_of(self, encoder: EncoderParts) -> list[int]:
         """The exported vectors' own dimensions, then the smaller ones that they were trained at."""
         own = self.dim_of(encoder)
         return [own, *(dim for dim in encoder.dims_of(self.task) if dim < own)]
 
-    def is_shared(self, encoder: TextEncoder) -> bool:
+    def is_shared(self, encoder: EncoderParts) -> bool:
         """Whether the exported vectors are the run's shared vectors as a whole, so that heads of tasks fit."""
         return self.task is None and self.dim_of(encoder) == encoder.dim
 
-    def tasks(self, encoder: TextEncoder) -> dict[str, TaskFacts]:
+    def tasks(self, encoder: EncoderParts) -> dict[str, TaskFacts]:
         """The tasks that the folder has vectors for."""
         tasks = {
             name: encoder.facts.tasks.get(name, TaskFacts(prompt.plain())) for name, prompt in encoder.prompts.items()
@@ -94,7 +92,7 @@ class Cut:
             return {self.task: replace(tasks[self.task], head=None)}
         return {name: task for name, task in tasks.items() if name not in encoder.heads or self.is_shared(encoder)}
 
-    def facts(self, encoder: TextEncoder) -> Facts:
+    def facts(self, encoder: EncoderParts) -> Facts:
         """The facts that the folder keeps, without names of folders of this machine."""
         base = encoder.facts.base
         return replace(
@@ -104,11 +102,11 @@ class Cut:
             trained_dims=self.dims_of(encoder)[1:],
         )
 
-    def prompt(self, encoder: TextEncoder) -> Prompt:
+    def prompt(self, encoder: EncoderParts) -> Prompt:
         """The prompt of texts of no particular task, or of the one task."""
         return encoder.prompt if self.task is None else encoder.prompts[self.task]
 
-    def max_length(self, encoder: TextEncoder) -> int:
+    def max_length(self, encoder: EncoderParts) -> int:
         """Tokens that texts are cut to."""
         return encoder.max_length if self.task is None else encoder.lengths.get(self.task, encoder.max_length)
 
@@ -123,7 +121,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         yield aside
 
 
-def write_layout(encoder: TextEncoder, folder: Path, cut: Cut) -> None:
+def write_layout(encoder: EncoderParts, folder: Path, cut: Cut) -> None:
     """Write all files of an encoder into the empty `folder`; `cut` is checked already.
 
     Raises `ConfigError` for an encoder that the layout cannot express.
@@ -158,7 +156,7 @@ def write_layout(encoder: TextEncoder, folder: Path, cut: Cut) -> None:
         )
 
 
-def check_own_code(encoder: TextEncoder) -> None:
+def check_own_code(encoder: EncoderParts) -> None:
     """Raise `ConfigError` for a model whose class comes from its repository: nobody else could load the folder."""
     kind = type(encoder.model.backbone)
     if kind.__module__.startswith("transformers_modules"):
@@ -168,7 +166,7 @@ def check_own_code(encoder: TextEncoder) -> None:
         )
 
 
-def _warn_of_servers(encoder: TextEncoder, stages: Sequence[Step]) -> None:
+def _warn_of_servers(encoder: EncoderParts, stages: Sequence[Step]) -> None:
     """Name what sentence-transformers and mtcl apply, but TEI or vLLM do not."""
     inner = stages[:-1]
     odd = ["several poolings"] if len(encoder.model.poolings) > 1 else []
@@ -187,7 +185,7 @@ def _warn_of_servers(encoder: TextEncoder, stages: Sequence[Step]) -> None:
         )
 
 
-def _write_transformer(encoder: TextEncoder, folder: Path, cut: Cut) -> None:
+def _write_transformer(encoder: EncoderParts, folder: Path, cut: Cut) -> None:
     backbone: Any = encoder.model.backbone
     state = {
         name: value.detach().float().cpu() if value.is_floating_point() else value.cpu()
@@ -204,7 +202,7 @@ def _write_transformer(encoder: TextEncoder, folder: Path, cut: Cut) -> None:
     _write_json(file, config)
 
 
-def write_tokenizer(encoder: TextEncoder, folder: Path, max_length: int) -> None:
+def write_tokenizer(encoder: EncoderParts, folder: Path, max_length: int) -> None:
     """Write the tokenizer, which cuts texts to `max_length` and pads on the right, as in training.
 
     Raises `ConfigError` if the files do not give the same tokens.
@@ -244,7 +242,7 @@ def _differing(folder: Path, wanted: Ragged) -> str | None:
     return None if all(same) else PROBES[same.index(False)]
 
 
-def _write_modules(encoder: TextEncoder, stages: Sequence[Step], folder: Path) -> list[tuple[str, str]]:
+def _write_modules(encoder: EncoderParts, stages: Sequence[Step], folder: Path) -> list[tuple[str, str]]:
     """Write the modules after the transformer; returns the folder and the class of each."""
     model = encoder.model
     written = [("1_Pooling", "Pooling")]

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, cast, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from mtcl.console import track
-from mtcl.data.tokenizer import MAX_CHARACTERS, Tokenizer
-from mtcl.encoder.backbone import values_digest
+from mtcl.data.tokenizer import MAX_CHARACTERS
 from mtcl.encoder.card import card
 from mtcl.encoder.checkpoint import SavedRun, is_checkpoint
 from mtcl.encoder.config import EncoderConfig
@@ -23,10 +22,11 @@ from mtcl.encoder.encoder import Encoder
 from mtcl.encoder.facts import Facts
 from mtcl.encoder.heads import read_heads, through
 from mtcl.encoder.layout import Cut, new_folder, write_layout
+from mtcl.encoder.parts import EncoderParts
 from mtcl.encoder.reading import check_pooled, default_length, tokenizer_of
 from mtcl.errors import ConfigError, nearest
 from mtcl.task.contract import Task
-from mtcl.task.prompt import NO_PROMPT, Prompt, Side
+from mtcl.task.prompt import Prompt, Side
 from mtcl.types import Ragged
 
 Role = Literal["query", "document"]
@@ -35,27 +35,13 @@ AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
-class TextEncoder:
+class TextEncoder(EncoderParts):
     """An encoder with its tokenizer; texts are cut to `max_length` tokens.
-
-    `prompt` is put before texts of no particular task: the run's, or what the base model declares. `prompts`, `lengths`
-    and `heads` (projections of the shared vector) are those of the run's tasks, by name. `facts` is what is known about
-    the run.
 
     >>> encoder = TextEncoder.load("runs/demo")                       # doctest: +SKIP
     >>> encoder.encode("We are hiring a data engineer.").shape        # doctest: +SKIP
     torch.Size([384])
     """
-
-    model: Encoder
-    tokenizer: Tokenizer
-    max_length: int
-    tokens_per_chunk: int
-    prompt: Prompt = NO_PROMPT
-    prompts: dict[str, Prompt] = field(default_factory=dict)
-    lengths: dict[str, int] = field(default_factory=dict)
-    heads: Mapping[str, nn.Module] = field(default_factory=dict)
-    facts: Facts = field(default_factory=Facts)
 
     @classmethod
     def load(cls, path: str | Path, *, device: str | None = None, trust_checkpoint: bool = False) -> TextEncoder:
@@ -153,36 +139,8 @@ class TextEncoder:
             (aside / "README.md").write_text(card(self, cut, path.name), encoding="utf-8")
 
     @property
-    def dim(self) -> int:
-        """Dimensions of a vector."""
-        return self.model.dim
-
-    def dim_of(self, task: str | None) -> int:
-        """Dimensions of the vectors of a task, or of the shared vectors."""
-        head = self.heads.get(task or "")
-        return self.dim if head is None else int(cast("nn.Linear", head).out_features)
-
-    @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
-
-    def dims_of(self, task: str | None) -> list[int]:
-        """The numbers of leading dimensions that vectors of a task, or the shared ones, are trained at, falling."""
-        trained = [] if task in self.heads else [dim for dim in self.facts.trained_dims if dim < self.dim]
-        return [self.dim_of(task), *trained]
-
-    def fingerprint(self) -> str:
-        """A fingerprint of the weights and the pooling, 16 hexadecimal digits.
-
-        Encoders of equal fingerprints give equal vectors for equal tokens: a checkpoint and the folder exported from
-        it, for example. Heads of tasks are not included: see `head_fingerprint`.
-        """
-        return values_digest(self.model, self.model.pooling)
-
-    def head_fingerprint(self, task: str | None) -> str | None:
-        """The same of a task's head; None if it has none."""
-        head = self.heads.get(task or "")
-        return None if head is None else values_digest(head)
 
     def prompt_of(self, task: Task) -> Prompt:
         """The prompt before the task's texts in training; for another task, its own or `prompt`."""

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, cast
 import yaml
 from torch import Tensor
 
-from mtcl import __version__
 from mtcl.distributed import together, world
 from mtcl.encoder.checkpoint import SavedRun
 from mtcl.encoder.config import EncoderConfig
 from mtcl.errors import ConfigError
 from mtcl.training.lightning_private import set_batches_done
 from mtcl.training.optimizer import OptimizerConfig
+from mtcl.types import __version__
 
 if TYPE_CHECKING:
     from mtcl.losses import Loss

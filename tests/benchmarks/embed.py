@@ -4,11 +4,11 @@
     python -m tests.benchmarks.embed --rows 200000 --rounds 3 --threads 2 --clock wall
     python -m tests.benchmarks.embed --memory 20000 2000000      # peak memory of the command, tiny encoder
 
-Posts of mixed length: --texts FILE, one per line, or posts of the demo corpus (60 % as they are, 25 % of 2 or 3 joined,
-15 % of 2 to 8). Both use the same weights in float32 and the same threads, and take turns; sentence-transformers gets
-each of several batch sizes in every round, and its best counts. CPU time is fairer than wall time if others use the
-machine, and means something with one thread only. `distinct` encodes equal posts once, as the command does in each
-window.
+Posts of mixed length: of the public data sets (--data FOLDER: 60 % headlines, tweets and questions, 25 % bodies of
+Stack Exchange and occupations, 15 % of 3 to 20 short ones joined), or of the demo corpus. Both use the same weights in
+float32 and the same threads, and take turns; sentence-transformers gets each of several batch sizes in every round, and
+its best counts. CPU time is fairer than wall time if others use the machine, and means something with one thread only.
+`distinct` encodes equal posts once, as the command does in each window.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--clock", choices=["cpu", "wall"], default="cpu")
     parser.add_argument("--batches", type=int, nargs="+", default=list(BATCHES))
-    parser.add_argument("--texts", type=Path, help="file of posts, one per line")
+    parser.add_argument("--data", type=Path, help="folder of the public data sets")
     parser.add_argument("--memory", type=int, nargs="+", metavar="ROWS", help="measure the peak memory instead")
     settings = parser.parse_args()
     if settings.memory:
@@ -52,12 +53,11 @@ def main() -> None:
     measure_speed(settings)
 
 
-def posts(count: int, file: Path | None) -> list[str]:
+def posts(count: int, data: Path | None) -> list[str]:
     """Posts of mixed length, in random order."""
     chosen = random.Random(0)
-    if file is not None:
-        lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-        return lines[:count] if count <= len(lines) else chosen.choices(lines, k=count)
+    if data is not None:
+        return [one for one, _ in zip(public_posts(data, chosen), range(count), strict=False)]
     from mtcl.demo import write_demo
 
     with tempfile.TemporaryDirectory() as name:
@@ -65,6 +65,24 @@ def posts(count: int, file: Path | None) -> list[str]:
         short = pq.read_table(Path(name) / "interest" / "train.parquet", columns=["text"])["text"].to_pylist()
     kinds = chosen.choices([(1, 1), (2, 3), (2, 8)], weights=[60, 25, 15], k=count)
     return [" ".join(chosen.choices(short, k=chosen.randint(*kind))) for kind in kinds]
+
+
+def public_posts(data: Path, chosen: random.Random) -> Iterator[str]:
+    def column(task: str, name: str) -> list[str]:
+        found: list[str] = pq.read_table(data / task / "train.parquet", columns=[name])[name].to_pylist()
+        return found
+
+    short = column("interest_topics", "text") + column("hashtags", "text") + column("storyline_social", "text")
+    short += column("duplicate_questions", "anchor")
+    long = column("stackexchange_search", "positive") + column("job_search", "positive")
+    while True:
+        share = chosen.random()
+        if share < 0.6:
+            yield chosen.choice(short)
+        elif share < 0.85:
+            yield chosen.choice(long)
+        else:
+            yield " ".join(chosen.choice(short) for _ in range(chosen.randint(3, 20)))
 
 
 def measure_speed(settings: argparse.Namespace) -> None:
@@ -77,7 +95,7 @@ def measure_speed(settings: argparse.Namespace) -> None:
     from mtcl.encoder.text_encoder import TextEncoder
 
     torch.set_num_threads(settings.threads)
-    texts = posts(settings.rows, settings.texts)
+    texts = posts(settings.rows, settings.data)
     theirs = SentenceTransformer(str(resolve_model(DEFAULT_MODEL)), device="cpu")
     encoder = TextEncoder.base(device="cpu")
     computer = Computer.of(encoder, Choice())

@@ -18,11 +18,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from mtcl import __version__
 from mtcl.deploy.space import Space, unit
 from mtcl.errors import ConfigError, DataError, root_cause
 from mtcl.files import write_text, written_whole
-from mtcl.types import FloatArray, from_mapping
+from mtcl.types import FloatArray, __version__, from_mapping
 
 Float32 = npt.NDArray[np.float32]
 Direction = Literal["new_to_old", "old_to_new"]

@@ -16,7 +16,7 @@ import numpy as np
 from mtcl.console import track
 from mtcl.deploy.align.alignment import RECORD, Alignment
 from mtcl.deploy.embed.computing import WINDOW
-from mtcl.deploy.embed.numbers import NumberType, Ranges
+from mtcl.deploy.embed.numbers import NumberType, Ranges, sampled
 from mtcl.deploy.embed.rows import Window
 from mtcl.deploy.embed.settings import Settings, agree, check_same, read_settings, with_ranges
 from mtcl.deploy.embed.shards import Identity, Shard
@@ -26,8 +26,6 @@ from mtcl.deploy.space import MAPPED, Space
 from mtcl.deploy.vectors import ShardRecord, VectorFolder
 from mtcl.errors import ConfigError
 
-SAMPLE, SAMPLED_SHARDS = 4096, 16
-"""Rows that the ranges of int8 are taken from, and the most files that they come from."""
 MAP = "_map"
 """The map, in the folder of mapped vectors."""
 log = logging.getLogger("mtcl")
@@ -101,13 +99,10 @@ def _agreed(alignment: Alignment, source: VectorFolder, out: Path, dtype: Number
 
 def _sample(source: VectorFolder) -> Float32:
     """The first vectors of files spread over all."""
-    shards = [shard for shard in source.shards if shard.rows]
-    num = min(len(shards), SAMPLED_SHARDS)
-    if not num:
+    chosen, num_rows = sampled([shard for shard in source.shards if shard.rows])
+    if not chosen:
         raise ConfigError(f"{source.path} has no vectors: embed some first")
-    chosen = [shards[number * len(shards) // num] for number in range(num)]
-    size = -(-SAMPLE // num)
-    return np.concatenate([next(iter(replace(source, shards=(one,)).blocks(size))).vectors for one in chosen])
+    return np.concatenate([next(iter(replace(source, shards=(one,)).blocks(num_rows))).vectors for one in chosen])
 
 
 def _apply_shard(alignment: Alignment, source: VectorFolder, shard: ShardRecord, files: ShardFiles) -> ShardRecord:

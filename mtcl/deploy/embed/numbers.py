@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +28,17 @@ LEVELS = 255
 """Steps between the lowest and the highest level of int8."""
 LEAST_RANGE = 1e-6
 """A dimension that is constant in the sample still gets a range of this width."""
+SAMPLE, SAMPLED_FILES = 4096, 16
+"""Rows that the ranges of int8 are taken from, and the most files that they come from."""
+File = TypeVar("File")
 Stored = npt.NDArray[Any]
 Float32 = npt.NDArray[np.float32]
+
+
+def sampled(files: Sequence[File]) -> tuple[list[File], int]:
+    """Where the ranges of int8 are taken from: files spread over all, and the number of rows at the start of each."""
+    num = min(len(files), SAMPLED_FILES)
+    return [files[number * len(files) // num] for number in range(num)], -(-SAMPLE // max(1, num))
 
 
 @dataclass(frozen=True)

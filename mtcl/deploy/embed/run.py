@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mtcl.deploy.embed.computing import Computer
-from mtcl.deploy.embed.numbers import Ranges
+from mtcl.deploy.embed.numbers import Ranges, sampled
 from mtcl.deploy.embed.progress import Report
 from mtcl.deploy.embed.settings import PARTS, Settings, agree, check_same, read_settings, with_ranges
 from mtcl.deploy.embed.shard_run import embed_shard, sample_texts
@@ -18,8 +18,6 @@ from mtcl.deploy.embed.writing import ShardFiles, claimed, tidy
 from mtcl.deploy.vectors import ShardRecord, record_file
 from mtcl.errors import ConfigError, DataError
 
-SAMPLE, SAMPLED_SHARDS = 4096, 16
-"""Texts that the ranges of int8 are taken from, and the most inputs that they come from."""
 log = logging.getLogger("mtcl")
 
 
@@ -116,9 +114,8 @@ def ranges_of(shards: Sequence[Shard], computer: Computer, columns: Columns) -> 
     files = [shard for shard in shards if shard.path is not None]
     if len(files) < len(shards):
         raise ConfigError("dtype int8 takes its ranges from a sample, which standard input cannot give: give files")
-    num = min(len(files), SAMPLED_SHARDS)
-    chosen = [files[number * len(files) // num] for number in range(num)]
-    texts = [text for shard in chosen for text in sample_texts(shard, columns, -(-SAMPLE // num))]
+    chosen, num_rows = sampled(files)
+    texts = [text for shard in chosen for text in sample_texts(shard, columns, num_rows)]
     if not texts:
         raise DataError("dtype int8 takes its ranges from the first texts, and the inputs have none")
     log.info("taking the ranges of int8 from %s texts", f"{len(texts):,}")

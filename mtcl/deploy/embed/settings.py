@@ -14,10 +14,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from mtcl import __version__
 from mtcl.deploy.embed.numbers import Numbers, NumberType, Ranges
 from mtcl.errors import ConfigError, DataError
-from mtcl.types import from_mapping
+from mtcl.types import __version__, read_record
 
 MANIFEST = "_manifest.json"
 LAYOUT = 1
@@ -85,18 +84,14 @@ class Settings:
 
 def read_settings(folder: Path) -> Settings | None:
     """The settings of a folder; None if it has no manifest. Raises `DataError` for a malformed one."""
-    file = folder / MANIFEST
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    file, advice = folder / MANIFEST, "it is of another version of mtcl, or damaged; embed into another folder"
+    found = read_record(Settings, file, leaving_out=ABOUT, advice=advice)
+    if found is None:
         return None
-    except ValueError as error:
-        raise DataError(f"{file} is not readable as JSON ({error}): embed into another folder") from error
     try:
-        found = from_mapping(Settings, {k: v for k, v in content.items() if k not in ABOUT}, where=str(file))
         _ = found.numbers
-    except (ConfigError, ValueError, TypeError, AttributeError) as error:
-        raise DataError(f"{file} is malformed ({error}): it is of another version of mtcl, or damaged") from error
+    except (ConfigError, ValueError) as error:
+        raise DataError(f"{file} is malformed ({error}): {advice}") from error
     if found.layout != LAYOUT:
         raise DataError(
             f"{file} has layout {found.layout}, this version of mtcl reads {LAYOUT}: embed into another folder"

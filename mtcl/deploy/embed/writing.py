@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mtcl import __version__
 from mtcl.deploy.embed.numbers import Stored
 from mtcl.deploy.embed.rows import Bad, Window, no_rows
 from mtcl.deploy.embed.settings import BAD, EMBEDDING, PARTS, Settings
@@ -29,6 +28,7 @@ from mtcl.deploy.vectors import ShardRecord, record_file
 from mtcl.errors import DataError
 from mtcl.files import write_text, written_whole
 from mtcl.task.reading.joined import as_text, joined
+from mtcl.types import __version__
 
 if TYPE_CHECKING:
     import pyarrow as pa

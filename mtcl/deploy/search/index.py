@@ -15,13 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from mtcl import __version__
 from mtcl.deploy.search.exact import Float32, Hits, exact_search, unit_blocks
 from mtcl.deploy.search.plan import IndexOptions, Plan
 from mtcl.deploy.vectors import VectorFolder
-from mtcl.errors import ConfigError, DataError, root_cause
+from mtcl.errors import ConfigError, DataError
 from mtcl.files import write_text, written_whole
-from mtcl.types import BoolArray, IntArray, from_mapping
+from mtcl.types import BoolArray, IntArray, __version__, read_record
 
 INDEX, RECORD = "_index.faiss", "_index.json"
 NUM = 10
@@ -62,14 +61,7 @@ class IndexRecord:
     @classmethod
     def read(cls, folder: VectorFolder) -> IndexRecord | None:
         """None if the folder has no index. Raises `DataError` for a malformed record."""
-        file = folder.path / RECORD
-        try:
-            content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-            return from_mapping(cls, content, where=str(file))
-        except FileNotFoundError:
-            return None
-        except (ValueError, TypeError, ConfigError) as error:
-            raise DataError(f"{file} is malformed ({root_cause(error)}): build the index again") from error
+        return read_record(cls, folder.path / RECORD, advice="build the index again")
 
     def text(self) -> str:
         """For people."""

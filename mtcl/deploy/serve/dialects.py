@@ -92,19 +92,7 @@ def read_openai(body: bytes, max_items: int) -> EmbedRequest:
             Reason.MALFORMED, f"encoding_format is {form!r:.60}: give float or base64", field="encoding_format"
         )
     _of(content, "user", str)
-    name, name_field = _name(content)
-    texts, is_single = _texts(content, "input", max_items)
-    return EmbedRequest(
-        texts,
-        is_single,
-        name,
-        name_field,
-        role=_of(content, "role", str),
-        dimensions=_of(content, "dimensions", int),
-        truncate=_of(content, "truncate", bool) is not False,
-        as_base64=form == "base64",
-        model=_of(content, "model", str),
-    )
+    return _request(content, "input", max_items, as_base64=form == "base64", model=_of(content, "model", str))
 
 
 def read_tei(body: bytes, max_items: int) -> EmbedRequest:
@@ -123,8 +111,13 @@ def read_tei(body: bytes, max_items: int) -> EmbedRequest:
             "normalize is false: unit length is a part of this encoder, so there are no other vectors; leave it out",
             field="normalize",
         )
+    return _request(content, "inputs", max_items, direction=None if direction is None else direction.lower())
+
+
+def _request(content: Mapping[str, Any], field: str, max_items: int, **own: Any) -> EmbedRequest:
+    """A request from the fields that both dialects have, the texts in `field`, and its dialect's `own` values."""
     name, name_field = _name(content)
-    texts, is_single = _texts(content, "inputs", max_items)
+    texts, is_single = _texts(content, field, max_items)
     return EmbedRequest(
         texts,
         is_single,
@@ -133,7 +126,7 @@ def read_tei(body: bytes, max_items: int) -> EmbedRequest:
         role=_of(content, "role", str),
         dimensions=_of(content, "dimensions", int),
         truncate=_of(content, "truncate", bool) is not False,
-        direction=None if direction is None else direction.lower(),
+        **own,
     )
 
 

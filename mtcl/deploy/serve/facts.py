@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from mtcl import __version__
 from mtcl.deploy.serve.limits import Limits
 from mtcl.deploy.serve.prompts import Prompts
 from mtcl.encoder.text_encoder import TextEncoder
+from mtcl.types import __version__
 
 
 def info_of(encoder: TextEncoder, name: str, prompts: Prompts, limits: Limits) -> dict[str, Any]:
     """TEI's fields, where they have a meaning here, and what TEI does not know: weights, dimensions, tasks, prompts."""
+    fingerprint = encoder.fingerprint()
     dtype = str(next(encoder.model.parameters()).dtype).removeprefix("torch.")
     return {
         "model_id": name,
-        "model_sha": encoder.fingerprint(),
+        "model_sha": fingerprint,
         "model_dtype": dtype,
         "model_type": {"embedding": {"pooling": encoder.model.pooling}},
         "max_concurrent_requests": limits.max_queue,
@@ -28,7 +29,7 @@ def info_of(encoder: TextEncoder, name: str, prompts: Prompts, limits: Limits) -
         "version": __version__,
         "sha": None,
         "docker_label": None,
-        "fingerprint": encoder.fingerprint(),
+        "fingerprint": fingerprint,
         "base": encoder.facts.base,
         "trained_by": encoder.facts.version,
         "step": encoder.facts.step,
