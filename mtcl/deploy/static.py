@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mtcl.console import track
+from mtcl.encoder.layout import list_modules, write_json
 from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import ConfigError
 from mtcl.types import Ragged
@@ -36,7 +37,6 @@ SMOOTHING = 1e-5
 SMALLEST = 1e-6
 """Directions of less variance, as a share of the largest, are not enlarged any more."""
 TOKENS_AT_ONCE = 8192
-MODULES = "sentence_transformers.models."
 
 
 def check(encoder: TextEncoder) -> None:
@@ -61,22 +61,15 @@ def write_static(folder: Path) -> None:
     fast.no_padding()
     fast.save(str(place / "tokenizer.json"))
     save_file({"embedding.weight": table(model)}, place / "model.safetensors")
-    names = ("StaticEmbedding", "Normalize")
-    paths = ("", "1_Normalize")
-    modules = [
-        {"idx": number, "name": str(number), "path": path, "type": f"{MODULES}{name}"}
-        for number, (name, path) in enumerate(zip(names, paths, strict=True))
-    ]
-    (place / "modules.json").write_text(json.dumps(modules, indent=2) + "\n", encoding="utf-8")
-    (place / paths[1]).mkdir()
-    (place / paths[1] / "config.json").write_text("{}\n", encoding="utf-8")
+    list_modules(place, [("", "StaticEmbedding"), ("1_Normalize", "Normalize")])
+    write_json(place / "1_Normalize" / "config.json", {})
     about: dict[str, Any] = {
         "model_type": "SentenceTransformer",
         "prompts": {},
         "default_prompt_name": None,
         "similarity_fn_name": "cosine",
     }
-    (place / "config_sentence_transformers.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    write_json(place / "config_sentence_transformers.json", about)
 
 
 def table(model: TextEncoder) -> Tensor:

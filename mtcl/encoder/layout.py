@@ -133,18 +133,11 @@ def write_layout(encoder: EncoderParts, folder: Path, cut: Cut) -> None:
     _write_transformer(encoder, folder, cut)
     write_tokenizer(encoder, folder, length)
     lower_case = encoder.model.declared.lower_case
-    _write_json(folder / "sentence_bert_config.json", {"max_seq_length": length, "do_lower_case": lower_case})
-    modules = [("", "Transformer"), *_write_modules(encoder, stages, folder)]
-    _write_json(
-        folder / "modules.json",
-        [
-            {"idx": number, "name": str(number), "path": path, "type": f"{MODULES}{kind}"}
-            for number, (path, kind) in enumerate(modules)
-        ],
-    )
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": length, "do_lower_case": lower_case})
+    list_modules(folder, [("", "Transformer"), *_write_modules(encoder, stages, folder)])
     facts = cut.facts(encoder)
-    _write_json(folder / "config_sentence_transformers.json", _prompts(cut.prompt(encoder), facts))
-    _write_json(folder / mtcl_json.FILE, facts.plain())
+    write_json(folder / "config_sentence_transformers.json", _prompts(cut.prompt(encoder), facts))
+    write_json(folder / mtcl_json.FILE, facts.plain())
     if cut.is_shared(encoder):
         write_heads(folder, encoder.heads)
     elif left := [name for name in encoder.heads if cut.task is None]:
@@ -199,7 +192,7 @@ def _write_transformer(encoder: EncoderParts, folder: Path, cut: Cut) -> None:
         config.pop(key, None)  # of the base model
     if trained:
         config["matryoshka_dimensions"] = [own, *trained]
-    _write_json(file, config)
+    write_json(file, config)
 
 
 def write_tokenizer(encoder: EncoderParts, folder: Path, max_length: int) -> None:
@@ -219,11 +212,11 @@ def write_tokenizer(encoder: EncoderParts, folder: Path, max_length: int) -> Non
     file = folder / "tokenizer_config.json"
     config = json.loads(file.read_text(encoding="utf-8"))
     config = {key: value for key, value in config.items() if key not in OF_THIS_MACHINE}
-    _write_json(file, config)
+    write_json(file, config)
     wanted = encoder.tokenizer(list(PROBES), max_length)
     odd = _differing(folder, wanted)
     if odd is not None and tokenizer.is_fast:  # its class changes what tokenizer.json says: lower case in BERT's
-        _write_json(file, config | {"tokenizer_class": "PreTrainedTokenizerFast"})
+        write_json(file, config | {"tokenizer_class": "PreTrainedTokenizerFast"})
         odd = _differing(folder, wanted)
     if odd is not None:
         raise ConfigError(
@@ -246,12 +239,12 @@ def _write_modules(encoder: EncoderParts, stages: Sequence[Step], folder: Path) 
     """Write the modules after the transformer; returns the folder and the class of each."""
     model = encoder.model
     written = [("1_Pooling", "Pooling")]
-    _write_json(folder / "1_Pooling" / "config.json", _pooling(model.poolings, model.pooled_dim // len(model.poolings)))
+    write_json(folder / "1_Pooling" / "config.json", _pooling(model.poolings, model.pooled_dim // len(model.poolings)))
     for number, stage in enumerate(stages, start=2):
         kind = {Linear: "Dense", LayerNorm: "LayerNorm", UnitLength: "Normalize"}[type(stage)]
         path = f"{number}_{kind}"
         config, state = _module(stage)
-        _write_json(folder / path / "config.json", config)
+        write_json(folder / path / "config.json", config)
         if state:
             from safetensors.torch import save_file
 
@@ -328,6 +321,18 @@ def _versions() -> dict[str, str]:
     return {"sentence_transformers": "5.3.0", "transformers": transformers.__version__, "pytorch": torch.__version__}
 
 
-def _write_json(path: Path, content: Mapping[str, Any] | Sequence[Any]) -> None:
+def list_modules(folder: Path, modules: Sequence[tuple[str, str]]) -> None:
+    """Write `modules.json`: the sub-folder and the class of each module, in order."""
+    write_json(
+        folder / "modules.json",
+        [
+            {"idx": number, "name": str(number), "path": path, "type": f"{MODULES}{kind}"}
+            for number, (path, kind) in enumerate(modules)
+        ],
+    )
+
+
+def write_json(path: Path, content: Mapping[str, Any] | Sequence[Any]) -> None:
+    """Write a file of the layout, and its folder if there is none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

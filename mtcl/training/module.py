@@ -118,7 +118,6 @@ class MtclModule(Run):
         self.trained_before: set[str] = set()
         """Tasks that the weights were trained on before this run."""
         self.keep = None if keep is None else Keep(self, from_mapping(KeepConfig, keep, where="keep"))
-        self.keep_share = 0.0 if self.keep is None else self.keep.config.share
         self.vectors = Vectors(self)
         self.start = Start(self, self.vectors)
 
@@ -237,6 +236,10 @@ class MtclModule(Run):
         )
         schedule = build_schedule(self.optimizer_config, optimizer, total_steps=self.trainer.max_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    @property
+    def keep_share(self) -> float:
+        return 0.0 if self.keep is None else self.keep.config.share
 
     @property
     def reads_training_texts(self) -> bool:

@@ -19,8 +19,11 @@ class TaskReader(pl.LightningModule):
 
     encoder: Encoder
     encoder_config: EncoderConfig
-    keep_share: float
-    """The share of a step's texts that is kept near the start of the training."""
+
+    @property
+    def keep_share(self) -> float:
+        """The share of a step's texts that is kept near the start of the training."""
+        raise NotImplementedError
 
     def choose_losses(self, tasks: Mapping[str, TaskConfig], kinds: Mapping[str, Kind]) -> None:
         """Take a run's tasks; raises `ConfigError` if they do not fit."""
