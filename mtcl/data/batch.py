@@ -5,8 +5,8 @@ Each distinct text of the step is encoded once, across all tasks and roles; the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mtcl.data.packing import Packed, pack
+from mtcl.data.parcel import Parcel
 from mtcl.data.plan import Draw, Plan, draw_members, draw_negatives, draw_positives, mix, stream_key
 from mtcl.data.store import TokenStore
 from mtcl.errors import ConfigError
@@ -74,8 +75,8 @@ class Kept:
     places_K: Tensor
     weights_K: Tensor
 
-    def map(self, texts: Packed, apply: Any) -> Kept:
-        return Kept(texts, apply(self.places_K), apply(self.weights_K))
+    def map(self, apply: Any) -> Kept:
+        return Kept(self.texts.map(apply), apply(self.places_K), apply(self.weights_K))
 
 
 @dataclass(frozen=True)
@@ -91,18 +92,21 @@ class StepBatch:
     num_texts: int
     pooled_TH: Tensor | None = None
     kept: Kept | None = None
+    parcel: Parcel[StepBatch] | None = None
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> StepBatch:
-        return self._map(lambda x: x.to(device, non_blocking), lambda x: x.to(device, non_blocking=non_blocking))
+    def to(self, device: torch.device | str) -> StepBatch:
+        return Parcel.of(self).to(device).open() if self.parcel is None else StepBatch.unpacked(self.parcel.to(device))
 
-    def pin_memory(self) -> StepBatch:
-        return self._map(lambda x: x.pin_memory(), lambda x: x.pin_memory())
+    @classmethod
+    def unpacked(cls, parcel: Parcel[StepBatch]) -> StepBatch:
+        """The batch of a parcel, which is kept for the way to a device."""
+        return replace(parcel.open(), parcel=parcel)
 
-    def _map(self, of_texts: Callable[[Packed], Packed], apply: Any) -> StepBatch:
+    def map(self, apply: Any) -> StepBatch:
         pooled = None if self.pooled_TH is None else apply(self.pooled_TH)
-        kept = None if self.kept is None else self.kept.map(of_texts(self.kept.texts), apply)
+        kept = None if self.kept is None else self.kept.map(apply)
         parts = tuple(part.map(apply) for part in self.parts)
-        return StepBatch(self.step, of_texts(self.texts), parts, self.num_texts, pooled, kept)
+        return StepBatch(self.step, self.texts.map(apply), parts, self.num_texts, pooled, kept)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from torch.utils.data import DataLoader, Dataset
 
 from mtcl.data.batch import StepBatch, StepDataset
+from mtcl.data.parcel import Parcel
 from mtcl.errors import ConfigError
 
 log = logging.getLogger("mtcl")
@@ -44,12 +45,13 @@ class StepLoader(DataLoader[StepBatch]):
 
     def __init__(self, dataset: StepDataset, owner: Position, *, num_steps: int, end: int, **options: Any) -> None:
         self.owner, self.num_steps = owner, num_steps
-        super().__init__(dataset, sampler=_Steps(owner, end), batch_size=None, collate_fn=_as_is, **options)
+        super().__init__(dataset, sampler=_Steps(owner, end), batch_size=None, collate_fn=Parcel.of, **options)
 
     def __iter__(self) -> Iterator[StepBatch]:  # type: ignore[override]
-        for batch in super().__iter__():
-            self.owner.position = batch.step + 1
-            yield batch
+        parcels: Iterator[Parcel[StepBatch]] = super().__iter__()
+        for parcel in parcels:
+            self.owner.position = parcel.content.step + 1
+            yield StepBatch.unpacked(parcel)
 
     def __len__(self) -> int:
         return self.num_steps

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mtcl.data.parcel import Parcel
 from mtcl.types import IntArray, Ragged
 
 LAUNCH = 1 / 16
@@ -45,18 +46,15 @@ class Packed:
     place_T: Tensor
     num_tokens: int
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Packed:
-        return self._map(lambda x: x.to(device, non_blocking=non_blocking))
-
-    def pin_memory(self) -> Packed:
-        return self._map(lambda x: x.pin_memory())
+    def to(self, device: torch.device | str) -> Packed:
+        return self if self.place_T.device == torch.device(device) else Parcel.of(self).to(device).open()
 
     @property
     def num_padded(self) -> int:
         """Tokens and padding together."""
         return sum(chunk.ids.numel() for chunk in self.chunks)
 
-    def _map(self, apply: Any) -> Packed:
+    def map(self, apply: Any) -> Packed:
         return Packed(tuple(chunk.map(apply) for chunk in self.chunks), apply(self.place_T), self.num_tokens)
 
 

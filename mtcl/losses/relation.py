@@ -50,7 +50,8 @@ def relation(
     """
     shared_NC = shares_key(anchor_keys_NK, candidate_keys_CK)
     related = POSITIVE if multi_positive else LEFT_OUT
-    relation_NC = torch.where(shared_NC, related, NEGATIVE).to(torch.int8)
+    # arithmetic on the device: `torch.where` and assignment bring their numbers there, which the host waits for
+    relation_NC = shared_NC.to(torch.int8).mul_(related - NEGATIVE).add_(NEGATIVE)
     if own_N is not None:
-        relation_NC[torch.arange(len(own_N), device=own_N.device), own_N] = POSITIVE
+        relation_NC.scatter_(1, own_N[:, None], POSITIVE)
     return relation_NC
