@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from mtcl.encoder import kernels
-from mtcl.encoder.kernels import cpu_kernels, dropout, linear
+from mtcl.encoder.kernels import dropout, kernels_for, linear
 
 CPU = torch.device("cpu")
 
@@ -80,12 +80,24 @@ def test_a_model_inside_takes_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "linear", lambda rows, weight, bias: seen.append("linear") or F.linear(rows, weight))
     monkeypatch.setattr(kernels, "_onednn_is_faster", lambda: True)
     layer, drop, rows = nn.Linear(3, 3), nn.Dropout(0.2), torch.ones(2, 3)
-    with cpu_kernels(CPU):
+    with kernels_for(CPU):
         drop(layer(F.dropout(rows, p=0.3)))
         assert seen == ["dropout 0.3", "linear", "dropout 0.2"]
         drop.eval()(rows)
         with torch.autocast("cpu", torch.bfloat16):
             layer(rows)
-    with cpu_kernels(torch.device("meta")):
+    with kernels_for(torch.device("meta")):
         layer(F.dropout(rows, p=0.3))
     assert len(seen) == 3
+
+
+def test_attention_on_a_gpu_is_not_left_to_cudnn() -> None:
+    """It plans each new shape for milliseconds. The flags are those of the process, so they must come back."""
+    flags = (torch.backends.cuda.flash_sdp_enabled, torch.backends.cuda.mem_efficient_sdp_enabled)
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    with kernels_for(torch.device("cuda"), is_compiled=True):
+        assert not torch.backends.cuda.cudnn_sdp_enabled()
+        assert all(is_enabled() for is_enabled in flags)
+        query = torch.randn(1, 1, 3, 4)
+        F.scaled_dot_product_attention(query, query, query)
+    assert torch.backends.cuda.cudnn_sdp_enabled() == before

@@ -12,7 +12,6 @@ import inspect
 import os
 import shutil
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -29,7 +28,7 @@ from mtcl.encoder.backbone import digest_of, hidden_size, load_backbone, num_pos
 from mtcl.encoder.config import EncoderConfig, Pooling
 from mtcl.encoder.declared import Declared
 from mtcl.encoder.dense import Dense, load_layers, size_after
-from mtcl.encoder.kernels import cpu_kernels
+from mtcl.encoder.kernels import kernels_for
 from mtcl.encoder.layers import stack_of
 from mtcl.encoder.malloc_trim import trim_heap
 from mtcl.encoder.pca import start_as_pca
@@ -241,7 +240,7 @@ class Encoder(nn.Module):
         `words` are the chunk's word embeddings if they have been looked up already.
         """
         given = {"input_ids": self._ids(chunk)} if words is None else {"inputs_embeds": words}
-        with nullcontext() if self.is_compiled else cpu_kernels(chunk.ids.device):
+        with kernels_for(chunk.ids.device, is_compiled=self.is_compiled):
             hidden_nLH: Tensor
             if self.first_position is None:
                 hidden_nLH = self.backbone(

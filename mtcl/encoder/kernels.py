@@ -1,9 +1,14 @@
-"""Faster CPU kernels for any model that runs inside `cpu_kernels()`: dropout and, in float32, linear layers.
+"""Faster kernels for any model that runs inside `kernels_for(device)`.
 
-Without MKL's generator (on any CPU not made by Intel), torch takes 4 to 5 ns per element to draw a Bernoulli number;
-here an element takes 16 random bits of the same generator, 0.7 ns. torch's float32 matrix products use MKL, which runs
-at half the speed of oneDNN on such CPUs; a 1x1 convolution is the public way to reach oneDNN. A `TorchFunctionMode`
-replaces both, so attention's dropout inside a model's own code is covered too. Figures: docs/performance.md.
+On a GPU, attention is not left to cuDNN. It makes a plan for each new shape, and nearly every chunk of texts has a new
+shape: 14 ms per layer of the forward pass and 20 ms per layer of the backward pass on an H100, many times the
+computation itself (docs/performance.md). PyTorch's other kernels need no plan.
+
+On a CPU, dropout and, in float32, linear layers are replaced. Without MKL's generator (on any CPU not made by Intel),
+torch takes 4 to 5 ns per element to draw a Bernoulli number; here an element takes 16 random bits of the same
+generator, 0.7 ns. torch's float32 matrix products use MKL, which runs at half the speed of oneDNN on such CPUs; a 1x1
+convolution is the public way to reach oneDNN. A `TorchFunctionMode` replaces both, so attention's dropout inside a
+model's own code is covered too. Figures: docs/performance.md.
 """
 
 from __future__ import annotations
@@ -16,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 LEVELS = 1 << 16
@@ -26,9 +32,16 @@ IMAGES = 16
 """With more images, of one row each, oneDNN runs at a third of the speed."""
 
 
-def cpu_kernels(device: torch.device) -> AbstractContextManager[object]:
-    """The kernels' mode if tensors are on a CPU; otherwise a context that does nothing."""
-    return _CpuKernels() if device.type == "cpu" else nullcontext()
+WITHOUT_PLANS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+"""PyTorch's kernels of `scaled_dot_product_attention`, without cuDNN's."""
+
+
+def kernels_for(device: torch.device, *, is_compiled: bool = False) -> AbstractContextManager[object]:
+    """The context in which a model on `device` runs. A compiled model keeps its own dropout and linear layers."""
+    if device.type == "cuda":
+        chosen: AbstractContextManager[object] = sdpa_kernel(WITHOUT_PLANS)
+        return chosen
+    return _CpuKernels() if device.type == "cpu" and not is_compiled else nullcontext()
 
 
 class _CpuKernels(TorchFunctionMode):
