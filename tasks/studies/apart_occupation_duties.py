@@ -1,0 +1,40 @@
+"""For configs/transfer_occupations_apart.yaml: new_occupation_duties on a quarter of the occupations."""
+
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import pyarrow as pa
+
+from mtcl import NDCG, Files, QueryDocument, Task
+
+PART, PARTS = 1, 4
+
+
+class ApartOccupationDuties(Task):
+    """A duty -> its occupation, one that no training row has; trained on the second quarter of the others."""
+
+    name = "apart_occupation_duties"
+    owner = "@mtcl"
+    license = "CC BY 4.0 (O*NET, USDOL/ETA)"
+    pairs = QueryDocument(query="query", document="positive", document_id="doc_id", corpus="corpus")
+    metric = NDCG(k=10)
+    sample = [
+        {
+            "query": "Pack products by hand.",
+            "positive": "Sawing Machine Setters, Wood: Set up, operate, or tend wood sawing machines.",
+            "doc_id": "51-7041.00",
+        },
+        {
+            "query": "Help to mix abrasives.",
+            "positive": "Production Helpers: Help production workers.",
+            "doc_id": "51-9198.00",
+        },
+    ]
+
+    def data(self, split: str, root: Path | None) -> Any:
+        new = {} if split in ("train", "corpus") else {"unseen_occupation": [True]}
+        rows = Files("occupation_duties", where=new)(split, root)
+        if split != "train":
+            return rows
+        return rows.filter(pa.array([crc32(one.encode()) % PARTS == PART for one in rows["doc_id"].to_pylist()]))

@@ -1,0 +1,40 @@
+"""For configs/transfer_occupations_apart.yaml: new_occupation_titles on a quarter of the occupations."""
+
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import pyarrow as pa
+
+from mtcl import NDCG, Files, QueryDocument, Task
+
+PART, PARTS = 0, 4
+
+
+class ApartOccupationTitles(Task):
+    """A job title -> its occupation, one that no training row has; trained on the first quarter of the others."""
+
+    name = "apart_occupation_titles"
+    owner = "@mtcl"
+    license = "CC BY 4.0 (O*NET, USDOL/ETA)"
+    pairs = QueryDocument(query="query", document="positive", document_id="doc_id", corpus="corpus")
+    metric = NDCG(k=10)
+    sample = [
+        {
+            "query": "Head Packager",
+            "positive": "Sawing Machine Setters, Wood: Set up, operate, or tend wood sawing machines.",
+            "doc_id": "51-7041.00",
+        },
+        {
+            "query": "Abrasive Mixer Helper",
+            "positive": "Production Helpers: Help production workers.",
+            "doc_id": "51-9198.00",
+        },
+    ]
+
+    def data(self, split: str, root: Path | None) -> Any:
+        new = {} if split in ("train", "corpus") else {"unseen_occupation": [True]}
+        rows = Files("occupation_titles", where=new)(split, root)
+        if split != "train":
+            return rows
+        return rows.filter(pa.array([crc32(one.encode()) % PARTS == PART for one in rows["doc_id"].to_pylist()]))
