@@ -4,7 +4,7 @@ A text is read as its words, without punctuation and case; a Chinese, Japanese o
 has a hash of all its words, and, from `WORDS_FOR_CHANGE` words on, one of its words without each single word: texts
 that differ in one word that was changed, added or left out share one of these. The hash of a sequence of words is a
 polynomial of their hashes, so those without a word come from sums before and after it, for all texts at once. A million
-texts take half a minute on one core (docs/performance.md).
+texts take 9 s of CPU time (docs/performance.md).
 """
 
 from __future__ import annotations
