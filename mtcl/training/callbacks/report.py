@@ -117,7 +117,7 @@ def comparison(
 
     columns = list(next(iter(values.values()))[2])
     table = Table(title=title)
-    table.add_column("task")
+    table.add_column("task", min_width=max(map(len, [*values, *groups, *weighted])))
     about = ("rows", *["trained on"] * bool(trained_on), "metric")
     for column in (*about, *columns, "difference"):
         table.add_column(column, justify="right")
