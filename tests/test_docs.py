@@ -73,7 +73,7 @@ def test_configurations_are_parsed(block: str, mtcl_command: Run, tmp_path: Path
     """With tasks of those names; training is not reached, for there is no data."""
     if "GradientWeighting" in block:
         pytest.importorskip("torchjd", reason="needs the extra `weighting`")
-    kinds = {"translation": ("Parallel()", "BitextAccuracy()")}
+    kinds = {"translation": ("Parallel()", "BitextAccuracy()"), "hashtags": ("Tags()", "MRR()")}
     for name in yaml.safe_load(block)["tasks"]:
         pairs, metric = kinds.get(name, ("QueryDocument()", "MRR()"))
         (tmp_path / "tasks").mkdir(exist_ok=True)

@@ -18,7 +18,8 @@ import torch
 import yaml
 
 from mtcl import ConfigError, DataError, TaskError
-from mtcl.data.leaks import check_leaks, find_leaks
+from mtcl.data.leaks import TrainedTexts, check_leaks, find_leaks
+from mtcl.data.near_copies import NearCopies
 from mtcl.studies.transfer.runs import Runs
 from mtcl.task.pairs.keys import keys_of, text_key
 from mtcl.training import metrics as board
@@ -34,8 +35,10 @@ from tests.test_transfer import runs_by_name, study_of
 HELD_OUT = {"data.held_out": "[hashtag]"}
 
 
-def keys(*texts: str) -> Any:
-    return keys_of(pa.array(texts), [], []).values
+def trained_on(*texts: str, belongs_to: dict[int, int] | None = None) -> TrainedTexts:
+    """Texts and their keys; with `belongs_to`, also the key of a positive, by rows."""
+    rows = np.array(list((belongs_to or {}).items()), dtype=np.int64).reshape(-1, 2)
+    return TrainedTexts(pa.array(texts, pa.large_string()), keys_of(pa.array(texts), [(rows[:, 0], rows[:, 1])], []))
 
 
 def test_leaks_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,22 +49,122 @@ def test_leaks_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
         "g": [pa.array(["four"])],
         "f": [pa.array(["five"])],
     }
-    trained = {"a": keys("x", "y", "oNe ", "z", "two words"), "b": keys("FOUR", "one"), "c": keys("x")}
+    trained = {
+        "a": trained_on("x", "y", "oNe ", "z", "two words", belongs_to={0: 2}),
+        "b": trained_on("FOUR", "one"),
+        "c": trained_on("x"),
+    }
     found = {(leak.held_out, leak.trained): leak for leak in find_leaks(held_out, trained)}
     assert {couple: len(leak.keys) for couple, leak in found.items()} == {("h", "a"): 2, ("h", "b"): 2, ("g", "b"): 1}
     assert found["h", "a"].keys.tolist() == sorted([text_key("one"), text_key("two words")])
     assert found["h", "a"].example == "one"
+    assert found["h", "a"].rows.tolist() == [2, 4], "not that of a text that belongs to a leaking one"
     with pytest.raises(DataError) as error:
         check_leaks(held_out, trained, allow_leaks=False)
     assert str(error.value) == (
         "4 texts of held-out tasks are in the training data (h in a: 2; h in b: 2; g in b: 1; for example 'one'):"
-        " remove them from the training data, or accept them with allow_leaks: true"
+        " leave them out of training with allow_leaks: remove, or accept them with allow_leaks: "
+        "[[h, a], [h, b], [g, b]]"
     )
+    assert check_leaks(held_out, trained, allow_leaks=[["h", "a"], ["h", "b"], ["g", "b"]]) == {}
+    with pytest.raises(DataError, match=r"^2 texts of .* \(h in b: 2; .*allow_leaks: \[\[h, b\]\]$"):
+        check_leaks(held_out, trained, allow_leaks=[["h", "a"], ["g", "b"]])
+    left_out = check_leaks(held_out, trained, allow_leaks="remove")
+    assert {name: rows.tolist() for name, rows in left_out.items()} == {"a": [2, 4], "b": [0, 1]}
+
+
+OF_EIGHT = "one two three four five six seven eight"
+
+
+@pytest.mark.parametrize(
+    ("text", "other", "is_near"),
+    [
+        ("Where is  my dog?", "where is my dog", True),
+        ("Where is my dog?", "where is my cat", False),
+        (OF_EIGHT, "One, two, three, four; five - six seven NINE!", True),
+        (OF_EIGHT, "zero one two three four five six seven eight", True),
+        (OF_EIGHT, "one two three four five six eight", True),
+        (OF_EIGHT, "one two three four five six nine nine", False),
+        (OF_EIGHT, "one two three five six seven eight four nine", False),
+        ("a b a b a b a b a", "a b a b a b a a", True),
+        ("C++", "C#", False),
+        ("...", "!!!", False),
+        ("我喜欢你们的猫和狗", "我喜欢你们的猫和鸟。", True),
+        ("हिन्दी में एक वाक्य", "हिन्दी में एक वाक्य।", True),
+        ("", "", False),
+    ],
+)
+def test_near_copies_by_hand(monkeypatch: pytest.MonkeyPatch, text: str, other: str, is_near: bool) -> None:
+    """In both directions, in blocks of two texts, among texts that are no copies."""
+    monkeypatch.setattr("mtcl.data.near_copies.BLOCK", 2)
+    for own, training in ((text, other), (other, text)):
+        among = pa.array(["a word", "and nothing of the kind in these many words", "", training, "more"])
+        found = NearCopies(pa.array(["first", own, "third of these"])).among(among)
+        assert found.own.tolist() == [1] * is_near
+        assert found.copies.tolist() == found.rows.tolist() == [3] * is_near
+
+
+def test_near_copies_agree_with_a_slow_search() -> None:
+    """Random texts of few words: those that one change of a word makes equal, by comparing all with all."""
+    generator = np.random.default_rng(0)
+    texts = [" ".join(generator.choice(list("ab"), generator.integers(1, 12))) for _ in range(400)]
+    own, others = texts[:200], texts[200:]
+
+    def shortened(text: str) -> set[str]:
+        words = text.split()
+        return {" ".join(words[:n] + words[n + 1 :]) for n in range(len(words) if len(words) >= 8 else 0)}
+
+    def is_near(one: str, other: str) -> bool:
+        if min(len(one.split()), len(other.split())) < 3:
+            return False
+        return bool(({one} | shortened(one)) & ({other} | shortened(other)))
+
+    found = NearCopies(pa.array(own)).among(pa.array(others))
+    assert found.own.tolist() == [n for n, one in enumerate(own) if any(is_near(one, other) for other in others)]
+    assert found.rows.tolist() == [n for n, other in enumerate(others) if any(is_near(one, other) for one in own)]
+    assert all(is_near(own[n], others[copy]) for n, copy in zip(found.own, found.copies, strict=True))
+
+
+def test_near_copies_are_reported_apart(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They never refuse a run, and a text with an exact copy is not counted again."""
+    monkeypatch.setattr("mtcl.data.leaks.log.propagate", True)
+    held_out = {"g": [pa.array(["no copy"])], "h": [pa.array([OF_EIGHT, "where is my dog?", "same text here"])]}
+    trained = {"a": trained_on("x", OF_EIGHT + "!", "same text here"), "b": trained_on("where is my dog")}
+    (line,) = _warnings(caplog, held_out, trained, [["h", "a"]])
+    assert "have near copies in the training data (h in a: 1; h in b: 1; for example" in line
+    assert f"'{OF_EIGHT}' and '{OF_EIGHT}!'" in line
+    assert {n: rows.tolist() for n, rows in check_leaks(held_out, trained, allow_leaks="remove").items()} == {
+        "a": [1, 2],
+        "b": [0],
+    }
+
+
+def _warnings(
+    caplog: pytest.LogCaptureFixture, held_out: Any, trained: dict[str, TrainedTexts], allow_leaks: Any
+) -> list[str]:
+    caplog.clear()
+    assert check_leaks(held_out, trained, allow_leaks=allow_leaks) == {}
+    return [one for one in caplog.messages if "near copies" in one]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("delete", "data.allow_leaks is 'delete': give true, false, remove or pairs [held_out, trained]"),
+        (["hashtag", "search"], "data.allow_leaks has 'hashtag': give pairs of a held-out and a trained task"),
+        ([["search", "hashtag"]], "data.allow_leaks has ['search', 'hashtag'], but 'search' is not held out"),
+        ([["hashtag", "serach"]], "'serach' is not trained; did you mean 'search'?"),
+    ],
+)
+def test_what_allow_leaks_may_be(given: Any, told: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        MtclDataModule(tasks={"search": TaskConfig()}, held_out=["hashtag"], allow_leaks=given)
+    assert told in str(error.value)
 
 
 def test_leaks_can_be_allowed(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mtcl.data.leaks.log.propagate", True)
-    check_leaks({"h": [pa.array(["long " * 40])]}, {"a": keys("long " * 40)}, allow_leaks=True)
+    check_leaks({"h": [pa.array(["long " * 40])]}, {"a": trained_on("long " * 40)}, allow_leaks=True)
     line = caplog.messages[0]
     assert line.startswith("1 texts of held-out tasks are in the training data (h in a: 1; for example 'long ")
     assert "...'" in line
@@ -181,6 +284,16 @@ def test_a_leak_is_refused_before_the_first_step(
     accepted = run("fit", *arguments, "--data.allow_leaks", "true", "--trainer.val_check_interval", "4")
     assert accepted.returncode == 0, accepted.stderr
     assert "their scores are not for unseen texts" in accepted.stderr
+    named = run("fit", *arguments, "--data.allow_leaks", "[[hashtag, search]]", "--run_dir", "named")
+    assert named.returncode == 0, named.stderr
+    assert "their scores are not for unseen texts" in named.stderr
+    removed = run("fit", *arguments, "--data.allow_leaks", "remove", "--run_dir", "removed", "--data.num_workers", "1")
+    assert removed.returncode == 0, removed.stderr
+    num_pairs = pq.read_metadata(leaky / "search" / "train.parquet").num_rows
+    assert "(hashtag in search: 1; for example" in removed.stderr.split("left out of training")[0]
+    assert f"task 'search' trains on {num_pairs - 1:,} of {num_pairs:,} pairs" in removed.stderr
+    (row,) = [line for line in removed.stdout.splitlines() if "search" in line]
+    assert f"{num_pairs - 1:,} of {num_pairs:,}" in row
 
 
 def test_a_test_split_is_enough(root: Path, tiny_model: Path, tmp_path: Path, mtcl_command: Run) -> None:

@@ -27,12 +27,12 @@ ENCODER = (
     *("compile", "train", "freeze_layers", "lora", "frozen_dtype"),
 )
 OPTIMIZER = ("lr", "head_lr", "weight_decay", "warmup_steps", "decay", "layer_decay")
-MODEL = ("gradient_cosines_every_n_steps", "eval_dims", "eval_groups", "activation_checkpointing")
-MIXTURE = ("batch_size", "tasks_per_step", "alpha", "cap", "pairs_per_task", "replay")
+MODEL = ("gradient_cosines_every_n_steps", "eval_dims", "eval_groups", "activation_checkpointing", "unseen_weight")
+MIXTURE = ("batch_size", "tasks_per_step", "alpha", "cap", "pairs_per_task", "replay", "pairs_per_label")
 DATA = (*MIXTURE, "max_length", "prompt", "held_out", "allow_leaks")
 TASK = (
     *("weight", "weight_schedule", "batch_size", "max_length", "loss_weight", "prompt", "hard_negatives", "head"),
-    *("watch", "replay"),
+    *("pairs_per_task", "pairs_per_label", "watch", "replay"),
 )
 ORDINARY: tuple[Any, ...] = (None, False, 0, 0.0, "auto", [], {})
 """Values that can be left out without any effect."""

@@ -17,12 +17,13 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from mtcl.data.batch import StepBatch, StepDataset, TaskData, join
-from mtcl.data.leaks import check_leaks
+from mtcl.data.leaks import AllowLeaks, TrainedTexts, check_allow_leaks, check_leaks
 from mtcl.data.loader import Looking, StepLoader, check_validation_interval, pool_numbers
 from mtcl.data.plan import Plan
 from mtcl.data.store import TokenStore
+from mtcl.data.subset import Subset, labels_of
 from mtcl.data.tokenizer import Tokenizer
-from mtcl.distributed import together, world
+from mtcl.distributed import of_all_ranks, together, world
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.declared import Declared
 from mtcl.errors import ConfigError, MtclError, at
@@ -34,9 +35,9 @@ from mtcl.task.prompt import Prompt
 from mtcl.task.registry import discover
 from mtcl.training.callback_checks import check_callbacks
 from mtcl.training.stores import Stores, same_tokens
-from mtcl.training.task_config import MixtureConfig, TaskConfig, TaskRole
+from mtcl.training.task_config import MixtureConfig, PairLimit, TaskConfig, TaskRole
 from mtcl.training.task_reader import TaskReader
-from mtcl.types import Kind, Ragged
+from mtcl.types import IntArray, Kind, Ragged
 
 T = TypeVar("T")
 ENDLESS = 1 << 62
@@ -58,12 +59,18 @@ class MtclDataModule(pl.LightningDataModule):
         alpha: A task's share is proportional to pairs^alpha: 0 gives equal shares, 1 proportional ones.
         cap: The most pairs of a task that count for its share.
         pairs_per_task: Train on this many pairs of each task, chosen by the seed; all if null. An anchor of a cluster
-            still meets every other member.
+            still meets every other member. A task's own limit wins.
+        pairs_per_label: Train on the pairs of this many examples of each label, chosen by the seed; all if null. An
+            example is a post with its label or tag, or a member of a cluster, which then meets only the other chosen
+            members. Those of a smaller number are among those of a larger one. A task's own limit of either kind wins;
+            this one does not apply to replayed tasks.
         replay: The share of the sub-batches that come from tasks of the run that --init_from names, to keep what it
             learned. They are the tasks with `replay: true`.
         held_out: Tasks that are evaluated, but never trained and not part of `val/mean`. They need no training split,
             and no validation split if they have a test split.
-        allow_leaks: Train even if texts of held-out tasks occur among the training texts.
+        allow_leaks: What to do if texts of held-out tasks occur among the training texts: false refuses the run, true
+            trains anyway, remove leaves the pairs with such texts and with near copies out of training, and a list of
+            pairs [held_out, trained] accepts the common texts of these tasks.
         num_workers: Worker processes that assemble batches.
         start_method: How workers start; the platform's default if null.
         cache: Folder of the token stores; MTCL_CACHE or ~/.cache/mtcl if null.
@@ -86,22 +93,24 @@ class MtclDataModule(pl.LightningDataModule):
         pairs_per_task: int | None = MixtureConfig.pairs_per_task,
         replay: float = MixtureConfig.replay,
         held_out: list[str] | None = None,
-        allow_leaks: bool = False,
+        allow_leaks: bool | Literal["remove"] | list[list[str]] = False,
         num_workers: int = 1,
         start_method: Literal["fork", "spawn", "forkserver"] | None = None,
         cache: str | None = None,
         seed: int = 0,
         encoder: EncoderConfig | None = None,
+        pairs_per_label: int | None = MixtureConfig.pairs_per_label,
     ) -> None:
         super().__init__()
         self.root, self.cache = data_root(root), cache_folder(cache)
         self.task_configs = {name: TaskConfig.of(name, task) for name, task in (tasks or {}).items()}
         self._own_encoder, self.tasks_dir = encoder and EncoderConfig.of(encoder), tasks_dir
-        self.mixture = MixtureConfig(batch_size, tasks_per_step, alpha, cap, pairs_per_task, replay)
+        self.mixture = MixtureConfig(batch_size, tasks_per_step, alpha, cap, pairs_per_task, replay, pairs_per_label)
         self.max_length, self.seed = max_length, seed
         with at("data."):
             self.prompt = None if prompt is None else Prompt.of(prompt)
-        self.held_out, self.allow_leaks = tuple(held_out or ()), allow_leaks
+        self.held_out = tuple(held_out or ())
+        self.allow_leaks: AllowLeaks = allow_leaks
         if num_workers < 0:
             raise ConfigError(f"data.num_workers is {num_workers}: give 0 or more")
         self.num_workers, self.start_method = num_workers, start_method
@@ -122,8 +131,18 @@ class MtclDataModule(pl.LightningDataModule):
         """The tasks that are trained, with those that are replayed last."""
         others = (*self.with_role(TaskRole.WATCH), *self.held_out)
         self.evaluated: dict[str, Task] = self.tasks | {name: registry[name] for name in others}
+        self.mixture.check_labels(self.trained_configs, self.tasks)
+        with at("data."):
+            check_allow_leaks(self.allow_leaks, self.held_out, self.tasks)
         self._stores = Stores(
-            self.evaluated, self.task_configs, self.root, self.cache, max_length=max_length, prompt=self.prompt
+            self.evaluated,
+            self.task_configs,
+            self.root,
+            self.cache,
+            max_length=max_length,
+            prompt=self.prompt,
+            mixture=self.mixture,
+            seed=seed,
         )
 
     def with_role(self, role: TaskRole) -> list[str]:
@@ -167,9 +186,7 @@ class MtclDataModule(pl.LightningDataModule):
         if stage == "fit" and self.trainer and self.trainer.global_step == 0:
             self.position = 0  # a new run; a resumed one reads its position from the checkpoint later
         if stage == "fit" and self.held_out:
-            with together():
-                if world()[0] == 0:
-                    self._check_leaks()
+            self.check_leaks()
 
     def _check(self, stage: str) -> None:
         """Raise `ConfigError` for errors that show before the stores are built, which may take minutes."""
@@ -244,12 +261,25 @@ class MtclDataModule(pl.LightningDataModule):
             if name in self.tasks or stores.has(name, split) or not stores.has(name, "test")
         }
 
-    def _check_leaks(self) -> None:
+    def check_leaks(self) -> None:
+        """Refuse, report or leave out the training texts that held-out tasks have; called by all ranks together."""
+        found: dict[str, IntArray] = {}
+        with together():
+            if world()[0] == 0:
+                found = self._find_leaks()
+        with together():
+            for name, texts in of_all_ranks(found)[0].items():
+                self.stores.leave_out(name, texts)
+        self._plan = None
+
+    def _find_leaks(self) -> dict[str, IntArray]:
         stores = self.stores
         splits = {n: [split for split in ("validation", "test") if stores.has(n, split)] for n in self.held_out}
-        check_leaks(
-            {name: [stores.store(name, split).texts() for split in of_task] for name, of_task in splits.items()},
-            {n: self.store(n, "train").keys.values for n in self.tasks},
+        held_out = {n: [stores.store(n, split).texts() for split in of_task] for n, of_task in splits.items()}
+        trained = {n: self.store(n, "train") for n in self.tasks}
+        return check_leaks(
+            held_out,
+            {name: TrainedTexts(store.texts(), store.keys) for name, store in trained.items()},
             allow_leaks=self.allow_leaks,
         )
 
@@ -302,10 +332,14 @@ class MtclDataModule(pl.LightningDataModule):
         names = list(self.tasks) if names is None else names
         share = -(-num_texts // len(names))
 
-        def some(tokens: Ragged) -> Ragged:
-            return tokens.take(np.sort(generator.choice(len(tokens), min(share, len(tokens)), replace=False)))
+        def some(store: TokenStore) -> Ragged:
+            texts = np.arange(len(store.tokens))
+            if isinstance(store, Subset):
+                texts = np.delete(texts, store.left_out)
+            chosen = generator.choice(len(texts), min(share, len(texts)), replace=False)
+            return store.tokens.take(texts[np.sort(chosen)])
 
-        return join([some(self.store(name, "train").tokens) for name in names])
+        return join([some(self.store(name, "train")) for name in names])
 
     @property
     def plan(self) -> Plan:
@@ -313,6 +347,8 @@ class MtclDataModule(pl.LightningDataModule):
         if self._plan is None:
             num_pairs = {name: len(self.store(name, "train")) for name in self.tasks}
             self._plan = self.mixture.plan(self.trained_configs, num_pairs, seed=self.seed)
+            for name, limit in self.limits.items() if world()[0] == 0 else ():
+                log.info("task %r trains on %s", name, limit)
             for task in self._plan.tasks:
                 if task.num_used < task.batch_size:
                     log.warning(
@@ -322,6 +358,19 @@ class MtclDataModule(pl.LightningDataModule):
                         task.batch_size,
                     )
         return self._plan
+
+    @property
+    def limits(self) -> dict[str, PairLimit]:
+        """The pairs that each task trains on, of the tasks that do not train on all of theirs."""
+        found, per_label = {}, self.mixture.per_label(self.trained_configs)
+        for task in self.plan.tasks:
+            store, num_labels = self.store(task.name, "train"), 0
+            num_whole = store.num_whole if isinstance(store, Subset) else len(store)
+            if task.name in per_label:
+                num_labels = len(np.unique(labels_of(store)))
+            if task.num_used < num_whole:
+                found[task.name] = PairLimit(task.num_used, num_whole, per_label.get(task.name), num_labels)
+        return found
 
     def pools(self, split: str) -> list[Pool]:
         """The evaluation pools of a split: trained tasks, replayed, watched and held-out ones."""

@@ -114,6 +114,8 @@ def inspect_batch(data: MtclDataModule, step: int = 0) -> InspectedStep:
         raise ConfigError(f"step is {step}: give 0 or more")
     if not data.tasks:
         raise ConfigError("the data has no task to train: give tasks, for example {'search': {}}")
+    if data.allow_leaks == "remove" and data.held_out:
+        data.check_leaks()
     stores = {name: data.store(name, "train") for name in data.tasks}
     tasks = [TaskData(store, data.task_configs[name].hard_negatives) for name, store in stores.items()]
     dataset, tokenizer, seen = StepDataset(data.plan, tasks), data.tokenizer, dict[str, dict[int, str]]()

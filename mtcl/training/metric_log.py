@@ -114,8 +114,11 @@ class MetricLog:
         return shown
 
     def means_of(self, split: str, primary: Mapping[str, float]) -> dict[str, float]:
-        """Macro means of primary metrics by tag, for the run's own tasks and for those in each other role."""
-        return metrics.means(split, primary, self.module.data.apart)
+        """Macro means of primary metrics by tag, for the run's own tasks and for those in each other role, and the
+        weighted mean that chooses the best checkpoint if it is not one of these.
+        """
+        apart = self.module.data.apart
+        return metrics.means(split, primary, apart) | self.module.selection.mean(split, primary, apart)
 
     def means_over(self, tasks: Iterable[str], known: Mapping[str, float]) -> dict[str, float]:
         """The macro means of the `known` figures of an encoder over these tasks on validation, without the means of

@@ -42,6 +42,7 @@ from mtcl.training.keep import Keep, KeepConfig
 from mtcl.training.metric_log import MetricLog
 from mtcl.training.optimizer import OptimizerConfig, build_optimizer, build_schedule
 from mtcl.training.run import Run
+from mtcl.training.selection import Selection
 from mtcl.training.start import Start
 from mtcl.training.task_config import TaskConfig
 from mtcl.training.vectors import Vectors
@@ -68,6 +69,8 @@ class MtclModule(Run):
             what it forgets.
         keep: Keep the encoder near the weights that the run starts from, so that other tasks lose less; null for no
             such limit.
+        unseen_weight: Weight of the mean of watched and held-out tasks in `val/weighted_mean`, which then chooses
+            `best.ckpt`; with 0, `val/mean` does.
         allow_changes: Resume a checkpoint even if its tasks, pairs or encoder differ from the present ones.
     """
 
@@ -84,6 +87,7 @@ class MtclModule(Run):
         evaluate_start: bool = True,
         keep: KeepConfig | None = None,
         allow_changes: bool = False,
+        unseen_weight: float = 0.0,
     ) -> None:
         super().__init__()
         self.encoder_config = EncoderConfig.of(encoder)
@@ -115,6 +119,7 @@ class MtclModule(Run):
         """Primary metrics on validation of the weights that the run started from, by task; empty for the base."""
         self.results: dict[str, Result] = {}
         """The last evaluation's results, by task."""
+        self.selection = Selection(unseen_weight)
         self.trained_before: set[str] = set()
         """Tasks that the weights were trained on before this run."""
         self.keep = None if keep is None else Keep(self, from_mapping(KeepConfig, keep, where="keep"))
@@ -170,6 +175,7 @@ class MtclModule(Run):
         if stage == "fit":
             with together():
                 trained.check(self)
+                self.selection.check(self.data.evaluated_in("validation"), self.data.apart)
                 learnable.check(self)
             if world()[0] == 0:
                 log.info("%s", trained.summary(self))
@@ -435,6 +441,7 @@ class MtclModule(Run):
             "activation_checkpointing": self.encoder.activation_checkpointing,
             "evaluate_base": self.evaluate_base,
             "evaluate_start": self.evaluate_start,
+            "unseen_weight": self.selection.unseen_weight,
             "keep": None if self.keep is None else asdict(self.keep.config),
         }
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 import yaml
 from torch import Tensor
 
+from mtcl.data.subset import Subset
 from mtcl.distributed import together, world
 from mtcl.encoder.checkpoint import SavedRun
 from mtcl.encoder.config import EncoderConfig
@@ -71,6 +72,8 @@ def facts_of(data: MtclDataModule, encoder: EncoderConfig, *, pooling: str, weig
         task["version"] = data.tasks[name].version
         task |= {"prompt": prompt} if (prompt := data.prompt_of(name).plain()) else {}
         task |= {"head": head} if (head := data.task_configs[name].head) else {}
+        if isinstance(store := data.store(name, "train"), Subset):
+            task["pairs_used"] = store.digest
         task["data"] = data.store(name, "train").folder.name.rpartition("-")[2]
     return {
         "model.encoder": {
@@ -228,10 +231,19 @@ def on_resume(module: Run, saved: SavedRun, checkpoint: dict[str, Any]) -> None:
     module.trained_before = saved.trained
     module.base.figures, module.start_figures = still_evaluated(base), still_evaluated(start)
     module.history = {step: still_evaluated(primary) for step, primary in history.items()}
-    if set(saved.facts["tasks"]) != set(data.tasks):  # the means change: choose the best checkpoint again
+    if set(saved.facts["tasks"]) != set(data.tasks) or _chooses_otherwise(module, saved, checkpoint):
+        # the means change: choose the best checkpoint again
         module.history, checkpoint["callbacks"] = {}, {}
     checkpoint["callbacks"].pop("Timer", None)  # trainer.max_time is per process, like a scheduler's limit
     set_batches_done(checkpoint, saved.step * trainer.accumulate_grad_batches)
+
+
+def _chooses_otherwise(module: Run, saved: SavedRun, checkpoint: dict[str, Any]) -> bool:
+    """Whether the metric that chooses the best checkpoint is another one, or its mean has other unseen tasks."""
+    weight = module.selection.unseen_weight
+    if weight != saved.section("model").get("unseen_weight", 0.0):
+        return True
+    return bool(weight) and set(checkpoint["mtcl"]["tasks"]) != set(module.data.evaluated)
 
 
 def config_text(module: Run) -> str:

@@ -16,6 +16,7 @@ from mtcl.encoder.encoder import Encoder
 from mtcl.errors import ConfigError
 from mtcl.training.base_reference import BaseReference
 from mtcl.training.datamodule import MtclDataModule
+from mtcl.training.selection import Selection
 from mtcl.training.task_config import TaskConfig
 from mtcl.training.task_reader import TaskReader
 from mtcl.weighting import Weighting
@@ -35,6 +36,7 @@ class Run(TaskReader):
     history: dict[int, dict[str, float]]
     start_figures: dict[str, float]
     trained_before: set[str]
+    selection: Selection
     eval_dims: tuple[int, ...]
     eval_groups: bool
     gradient_cosines_every_n_steps: int

@@ -12,15 +12,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mtcl.data.store import TokenStore, prepare
+from mtcl.data.subset import few_per_label, without_texts
 from mtcl.data.tokenizer import Tokenizer
 from mtcl.distributed import world
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.declared import Declared
 from mtcl.encoder.reading import check_pooled, declared_of, default_length, tokenizer_of
+from mtcl.errors import DataError, at
 from mtcl.task.contract import Task
 from mtcl.task.prompt import Prompt
 from mtcl.task.sources import Source
-from mtcl.training.task_config import TaskConfig
+from mtcl.training.task_config import MixtureConfig, TaskConfig
+from mtcl.types import IntArray
 
 log = logging.getLogger("mtcl")
 
@@ -30,7 +33,8 @@ class Stores:
     """The stores of `tasks`, opened when they are asked for.
 
     `configs` has the options of those tasks that the run configures; `max_length` and `prompt` hold where a task gives
-    none, and if they are None, what the base encoder declares.
+    none, and if they are None, what the base encoder declares. With a limit of examples per label in `mixture`, a
+    training split's store has the pairs of those that `seed` chooses.
     """
 
     tasks: Mapping[str, Task]
@@ -39,18 +43,21 @@ class Stores:
     cache: Path
     max_length: int | None = None
     prompt: Prompt | None = None
+    mixture: MixtureConfig = field(default_factory=MixtureConfig)
+    seed: int = 0
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     num_positions: int | None = None
     """The most tokens that the encoder's backbone reads, if it is known."""
     _open: dict[tuple[str, str], TokenStore] = field(default_factory=dict)
     _base: tuple[Declared, Tokenizer] | None = None
+    _left_out: dict[str, IntArray] = field(default_factory=dict)
 
     def read_for(self, encoder: EncoderConfig, *, num_positions: int | None) -> bool:
         """Read texts for `encoder` from now on; whether another one read them before."""
         self.num_positions = num_positions
         if same_tokens(self.encoder, encoder):
             return False
-        self.encoder, self._base, self._open = encoder, None, {}
+        self.encoder, self._base, self._open, self._left_out = encoder, None, {}, {}
         return True
 
     def is_open(self, name: str, split: str) -> bool:
@@ -72,7 +79,28 @@ class Stores:
             )
             if world()[0] == 0:
                 log.info("%s/%s: %s", name, split, self._open[name, split].summary())
+            if split == "train":
+                self._open[name, split] = self._limited(name, self._open[name, split])
         return self._open[name, split]
+
+    def leave_out(self, name: str, texts: IntArray) -> None:
+        """Train on no pair of the task that has one of these rows of texts."""
+        whole = TokenStore.open(self.store(name, "train").folder)
+        self._left_out[name] = texts
+        self._open[name, "train"] = self._limited(name, whole)
+
+    def _limited(self, name: str, store: TokenStore) -> TokenStore:
+        """A training split without the texts to leave out, and of the configured number of examples per label."""
+        left_out, task = self._left_out.get(name), self.configs.get(name, TaskConfig())
+        if left_out is not None and len(left_out):
+            with at(f"task {name!r}, without the texts that held-out tasks have, ", DataError):
+                store = without_texts(store, left_out)
+        if (per_label := self.mixture.per_label({name: task}).get(name)) is None:
+            return store
+        if store.groups is None and not getattr(self.tasks[name].pairs, "has_labels", False):
+            raise self.mixture.no_labels(name, task, "a method of its own")
+        with at(f"task {name!r}, pairs_per_label {per_label}: ", DataError):
+            return few_per_label(store, per_label, seed=self.seed, name=name)
 
     def open(self, split: str, names: Iterable[str]) -> None:
         for name in names:

@@ -11,6 +11,8 @@ from typing import Any
 from mtcl.data.plan import Plan, PlanTask
 from mtcl.errors import ConfigError, at
 from mtcl.losses import Loss, loss_named
+from mtcl.task.contract import Task
+from mtcl.task.pairs import Pairs
 from mtcl.task.prompt import Prompt
 from mtcl.types import from_mapping
 
@@ -24,10 +26,11 @@ class TaskRole(StrEnum):
     HELD_OUT = "held_out"
 
 
+LIMITS = ("pairs_per_task", "pairs_per_label")
 UNUSED: dict[TaskRole, tuple[str, ...]] = {
     TaskRole.TRAIN: (),
     TaskRole.REPLAY: ("weight_schedule",),
-    TaskRole.WATCH: ("weight", "weight_schedule", "batch_size", "loss", "loss_weight", "hard_negatives"),
+    TaskRole.WATCH: ("weight", "weight_schedule", "batch_size", "loss", "loss_weight", "hard_negatives", *LIMITS),
 }
 """Options that have no effect on a task in a role."""
 
@@ -47,6 +50,8 @@ class TaskConfig:
             else the run's.
         head: Dimensions of a projection of the task's own over the shared vector; null for none.
         hard_negatives: Hard negatives per pair in a step, drawn again in each epoch; no effect if the task has none.
+        pairs_per_task: Train on this many pairs of the task; if null, `data.pairs_per_task` applies.
+        pairs_per_label: Train on the pairs of this many examples per label; if null, `data.pairs_per_label` applies.
         watch: Evaluate the task, but never train it; it has no part in `val/mean`. The start may have trained it.
         replay: Train the task again within the share `data.replay` of the steps; it has no part in `val/mean`. Set by
             `data.replay` with --init_from for the tasks of that run.
@@ -61,6 +66,8 @@ class TaskConfig:
     prompt: str | dict[str, str] | None = None
     hard_negatives: int = 1
     head: int | None = None
+    pairs_per_task: int | None = None
+    pairs_per_label: int | None = None
     watch: bool = False
     replay: bool = False
 
@@ -102,6 +109,8 @@ class TaskConfig:
             raise ConfigError(f"a task's hard_negatives is {self.hard_negatives}: give 0 or more")
         if not 0 <= self.loss_weight < math.inf:
             raise ConfigError(f"a task's loss_weight is {self.loss_weight}: give 0 or more")
+        with at("a task's "):
+            check_limits(self.pairs_per_task, self.pairs_per_label)
 
 
 @dataclass(frozen=True)
@@ -114,6 +123,39 @@ class MixtureConfig:
     cap: int | None = None
     pairs_per_task: int | None = None
     replay: float = 0.0
+    pairs_per_label: int | None = None
+
+    def __post_init__(self) -> None:
+        with at("data."):
+            check_limits(self.pairs_per_task, self.pairs_per_label)
+
+    def per_label(self, tasks: Mapping[str, TaskConfig]) -> dict[str, int]:
+        """The examples per label that each task trains on, of the tasks with such a limit. A task's own limit of either
+        kind wins; the run's does not apply to replayed tasks.
+        """
+        found = {}
+        for name, task in tasks.items():
+            run_wide = None if task.pairs_per_task is not None or task.replay else self.pairs_per_label
+            if (limit := task.pairs_per_label or run_wide) is not None:
+                found[name] = limit
+        return found
+
+    def check_labels(self, tasks: Mapping[str, TaskConfig], known: Mapping[str, Task]) -> None:
+        """Raise `ConfigError` for a limit per label on a task whose pairs have no labels, as far as its class says."""
+        for name in self.per_label(tasks):
+            pairs = known[name].pairs
+            if isinstance(pairs, Pairs) and not pairs.has_labels:
+                raise self.no_labels(name, tasks[name], type(pairs).__name__)
+
+    def no_labels(self, name: str, task: TaskConfig, pairs: str) -> ConfigError:
+        """The error of a limit per label on a task whose pairs have no labels."""
+        own = task.pairs_per_label
+        key = "data.pairs_per_label" if own is None else f"tasks.{name}.pairs_per_label"
+        limit = self.pairs_per_label if own is None else own
+        return ConfigError(
+            f"{key} is {limit}, but the pairs of task {name!r} ({pairs}) have no labels: give "
+            f"tasks.{name}.pairs_per_task, the number of pairs in all"
+        )
 
     def plan(self, tasks: Mapping[str, TaskConfig], num_pairs: Mapping[str, int], *, seed: int) -> Plan:
         """The plan of the tasks, in their order. Raises `ConfigError` if the values allow none."""
@@ -124,5 +166,36 @@ class MixtureConfig:
     def _planned(self, name: str, task: TaskConfig, num_pairs: int) -> PlanTask:
         schedule = tuple(sorted(task.weight_schedule.items()))
         batch_size = self.batch_size if task.batch_size is None else task.batch_size
-        with at(f"tasks.{name}.", schedule=f"tasks.{name}.weight_schedule", limit="data.pairs_per_task"):
-            return PlanTask(name, num_pairs, batch_size, task.weight, self.pairs_per_task, schedule, task.replay)
+        own, is_own = task.pairs_per_task, task.pairs_per_task is not None or task.pairs_per_label is not None
+        limit_key = f"tasks.{name}.pairs_per_task" if is_own else "data.pairs_per_task"
+        with at(f"tasks.{name}.", schedule=f"tasks.{name}.weight_schedule", limit=limit_key):
+            limit = own if is_own else self.pairs_per_task
+            return PlanTask(name, num_pairs, batch_size, task.weight, limit, schedule, task.replay)
+
+
+@dataclass(frozen=True)
+class PairLimit:
+    """The pairs that a run trains a task on, of those that its training split has."""
+
+    num_used: int
+    num_whole: int
+    per_label: int | None = None
+    num_labels: int = 0
+
+    def __str__(self) -> str:
+        """For example `124 of 29,898 pairs: 4 examples of each of 31 labels`."""
+        said = f"{self.num_used:,} of {self.num_whole:,} pairs"
+        if self.per_label is None:
+            return said
+        upto = "" if self.num_used == self.per_label * self.num_labels else "up to "
+        return f"{said}: {upto}{self.per_label:,} examples of each of {self.num_labels:,} labels"
+
+
+def check_limits(pairs_per_task: int | None, pairs_per_label: int | None) -> None:
+    """Raise `ConfigError` for both limits at once, or for a number of examples below 1."""
+    if pairs_per_label is not None and pairs_per_label < 1:
+        raise ConfigError(f"pairs_per_label is {pairs_per_label}: give at least 1 example of each label, or null")
+    if pairs_per_task is not None and pairs_per_label is not None:
+        raise ConfigError(
+            f"pairs_per_label is {pairs_per_label} and pairs_per_task {pairs_per_task}: give one of the two"
+        )

@@ -1,7 +1,7 @@
 """A team with few labels: fine-tune from a co-trained checkpoint, against fine-tuning from the base encoder.
 
     MTCL_DATA=... python -m tests.benchmarks.few_shot FOLDER --start STUDY/runs/joint-{seed} [--task interest_topics]
-    ... --task sentences_romance --labels 1 --pairs 32 128 512 --lr 4e-4      a task without labels: pairs in total
+    ... --task sentences_romance --in_total --pairs 32 128 512 --lr 4e-4      a task without labels: pairs in total
 
 The checkpoints must never have trained the task. `{seed}` is replaced with the seed of the few-shot run. Both arms use
 the same pairs, order and steps, and the test split. Finished runs are not repeated.
@@ -34,14 +34,18 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--start", required=True, help="the co-trained run; {seed} is replaced with the seed")
     parser.add_argument("--task", default="interest_topics")
-    parser.add_argument("--labels", type=int, default=31, help="number of labels; multiplies --pairs")
+    parser.add_argument("--in_total", action="store_true", help="--pairs counts pairs in total, not per label")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--pairs", type=int, nargs=len(STEPS), default=[4, 16, 64], help="pairs per label")
+    parser.add_argument("--pairs", type=int, nargs=len(STEPS), default=[4, 16, 64], help="pairs per label, nested")
     parser.add_argument("--lr", type=float, default=5.0e-5)
     options = parser.parse_args()
     metric = discover()[options.task].metric
     from_base = f"{options.task} {metric.name} from base"
-    print(markdown_head(["pairs per label", from_base, "from the co-trained run", "difference"]))
+    print(
+        markdown_head(
+            ["pairs" if options.in_total else "pairs per label", from_base, "from the co-trained run", "difference"]
+        )
+    )
     starts = {"base": None, "joint": options.start}
     for pairs, steps in zip(options.pairs, STEPS, strict=True):
         found: dict[str, list[ItemScores]] = {name: [] for name in starts}
@@ -85,7 +89,7 @@ def configuration(options: argparse.Namespace, pairs: int, steps: int, seed: int
             "batch_size": BATCH,
             "max_length": 64,
             "num_workers": 0,
-            "pairs_per_task": pairs * options.labels,
+            "pairs_per_task" if options.in_total else "pairs_per_label": pairs,
         },
         "trainer": {"max_steps": steps, "val_check_interval": steps, "enable_progress_bar": False},
     }

@@ -87,7 +87,7 @@ def languages_held_out(folder: Path) -> None:
     """A held-out group of languages, then few pairs of it."""
     study = folder / "languages_held_out"
     mtcl("transfer", "--config", str(CONFIGS / "transfer_languages_held_out.yaml"), "--study_dir", str(study))
-    few = ["--task", "sentences_romance", "--labels", "1", "--pairs", "32", "128", "512", "--lr", "4e-4"]
+    few = ["--task", "sentences_romance", "--in_total", "--pairs", "32", "128", "512", "--lr", "4e-4"]
     few += ["--seeds", "1", "2", "3", "4", "5"]
     start = str(study / "runs" / "joint-{seed}")
     report = run("tests.benchmarks.few_shot", str(folder / "few_pairs"), "--start", start, *few)

@@ -80,7 +80,7 @@ def prepare(folder: Path, options: argparse.Namespace) -> Setting:
         return Setting(
             root=os.environ["MTCL_DATA"],
             tasks_dir=str(ROOT / "tasks"),
-            tasks=tuple(config["tasks"]),
+            tasks=tuple(name for name, task in config["tasks"].items() if not task.get("watch")),
             max_length=config["data"]["max_length"],
             **common,
         )

@@ -113,7 +113,7 @@ def plan_of(config: dict[str, Any], num_pairs: dict[str, int], *, seed: int = 0)
 
 def _plan_settings(settings: dict[str, Any]) -> TaskConfig:
     """The settings of a task that the plan needs; the others are not instantiated."""
-    return TaskConfig(**{key: settings[key] for key in ("batch_size", "weight") if key in settings})
+    return TaskConfig(**{key: settings[key] for key in ("batch_size", "weight", "pairs_per_task") if key in settings})
 
 
 def _run(study: StudyConfig, arm: Arm, seed: int, limit: int | None, num_pairs: dict[str, int]) -> StudyRun:

@@ -39,7 +39,8 @@ class StudyConfig:
         pairs: Pairs of tasks to train together, for the arm `pairs`.
         control: An unrelated task to train with all others, for the arm `control`.
         held_out: Tasks to evaluate but never train; they need no training split.
-        allow_leaks: Continue even if texts of held-out tasks occur among the training texts.
+        allow_leaks: Continue even if texts of held-out tasks occur among the training texts; a list of pairs
+            [held_out, trained] accepts the common texts of these tasks only.
         pairs_per_task: Number of training pairs per task; null for all. Several numbers give a learning curve.
         margin: Largest loss in a task's metric that still counts as not worse.
         margins: Margins of single tasks, instead of `margin`.
@@ -56,7 +57,7 @@ class StudyConfig:
     pairs: list[list[str]] = field(default_factory=list)
     control: str | None = None
     held_out: list[str] = field(default_factory=list)
-    allow_leaks: bool = False
+    allow_leaks: bool | list[list[str]] = False
     pairs_per_task: list[int | None] = field(default_factory=lambda: [None])
     margin: float = 0.005
     margins: dict[str, float] = field(default_factory=dict)
@@ -110,6 +111,10 @@ class StudyConfig:
             raise ConfigError(
                 f"overrides.tasks has {list(self.overrides['tasks'])}: give a task's settings under `tasks`"
             )
+        for settings in (self.overrides, *self.arm_overrides.values()):
+            of_run = [settings.get("data"), *(settings.get("tasks") or {}).values(), *self.tasks.values()]
+            if any((section or {}).get("pairs_per_label") is not None for section in of_run):
+                raise ConfigError("pairs_per_label is set, but a study counts pairs: give the study's pairs_per_task")
         for name in chain(self.margins, *self.pairs):
             if name not in self.tasks:
                 raise ConfigError(f"{name!r} is not a task of the study{nearest(name, self.tasks)}")

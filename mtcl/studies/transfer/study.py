@@ -11,7 +11,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from mtcl.data.leaks import check_leaks
+from mtcl.data.leaks import TrainedTexts, check_allow_leaks, check_leaks
 from mtcl.encoder.config import DEFAULT_MODEL
 from mtcl.encoder.hub import resolve_model
 from mtcl.errors import ConfigError, DataError
@@ -63,9 +63,10 @@ def _num_pairs(study: StudyConfig, tasks: list[str], tables: Tables) -> dict[str
     """Training pairs of each task. Raises `DataError` if held-out texts occur in them, unless allowed."""
     trained = {name: tables(name, "train") for name in tasks if name not in study.held_out}
     if study.held_out:
+        check_allow_leaks(study.allow_leaks, study.held_out, trained)
         check_leaks(
             {name: [tables(name, split).texts for split in ("validation", "test")] for name in study.held_out},
-            {name: table.keys.values for name, table in trained.items()},
+            {name: TrainedTexts(table.texts, table.keys) for name, table in trained.items()},
             allow_leaks=study.allow_leaks,
         )
     return {name: len(table.anchors) for name, table in trained.items()}

@@ -28,6 +28,8 @@ class Pairs(ABC):
     """
 
     kind: ClassVar[Kind] = Kind.POSITIVE
+    has_labels: ClassVar[bool] = False
+    """Whether many anchors share a positive or a group, the label, so that `pairs_per_label` can count examples."""
     corpus: str | None = None
 
     @abstractmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from mtcl.errors import TaskError
 from mtcl.task.pairs.base import Pairs, training_only
@@ -26,6 +26,7 @@ class Cluster(Pairs):
     randomly drawn pairs per epoch, so that a few stories do not fill the batches.
     """
 
+    has_labels: ClassVar[bool] = True
     text: str = "text"
     cluster: str = "cluster_id"
     max_pairs: int | None = training_only(None)

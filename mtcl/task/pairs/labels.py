@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from mtcl.errors import TaskError
 from mtcl.task.pairs.base import Pairs, training_only
@@ -23,6 +23,7 @@ class LabelText(Pairs):
     or both. In NV-Embed, examples gave better results than label texts (arXiv 2405.17428, table 4).
     """
 
+    has_labels: ClassVar[bool] = True
     text: str = "text"
     label: str = "label"
     by: Literal["label", "example", "both"] = training_only("label")
@@ -49,6 +50,7 @@ class Tags(Pairs):
     `by` is as in `LabelText`.
     """
 
+    has_labels: ClassVar[bool] = True
     text: str = "text"
     tags: str = "tags"
     by: Literal["label", "example", "both"] = training_only("label")

@@ -1,4 +1,4 @@
-"""Two checkpoints of a run: the best by `val/mean`, and the last one to resume from.
+"""Two checkpoints of a run: the best by `val/mean` (or `val/weighted_mean`), and the last one to resume from.
 
 If a validation is due at the same step, the last checkpoint is written after it. Otherwise Lightning would consider the
 validation done on resume, and it would be missing. All callbacks that write checkpoints derive from Lightning's
@@ -33,7 +33,13 @@ def save_shown(trainer: pl.Trainer, module: MtclModule, path: Path) -> None:
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Keeps its best score if the run's folder was moved; Lightning's class forgets it."""
+    """Monitors the metric that the module chooses its best checkpoint by. Keeps its best score if the run's folder was
+    moved; Lightning's class forgets it.
+    """
+
+    def setup(self, trainer: pl.Trainer, pl_module: MtclModule, stage: str) -> None:  # type: ignore[override]
+        self.monitor = pl_module.selection.tag
+        super().setup(trainer, pl_module, stage)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         def here(path: str) -> str:

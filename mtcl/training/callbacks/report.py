@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
 from mtcl.evaluation import Result, primary_of
-from mtcl.training.metrics import VAL_MEAN, mean_groups
+from mtcl.training.metrics import mean_groups
+from mtcl.training.selection import WEIGHTED_MEAN
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -56,7 +59,8 @@ def fit_table(module: MtclModule) -> Table:
 
     If the run started from a checkpoint, it is compared with that start: what the run forgot is a negative number.
     """
-    step = max(module.history, key=lambda s: module.metric_log.means_of("val", module.history[s])[VAL_MEAN])
+    chosen_by, means_of = module.selection.tag, module.metric_log.means_of
+    step = max(module.history, key=lambda s: means_of("val", module.history[s])[chosen_by])
     primary = module.history[step]
     columns: dict[str, dict[str, float]] = {"base": module.base.figures}
     if module.start_figures:
@@ -73,6 +77,10 @@ def fit_table(module: MtclModule) -> Table:
         },
         title=f"validation, best checkpoint (step {step})",
         groups=mean_groups("val", primary, module.data.apart),
+        trained_on={name: f"{limit.num_used:,} of {limit.num_whole:,}" for name, limit in module.data.limits.items()},
+        weighted={chosen_by: {column: means_of("val", columns[column]).get(chosen_by) for column in columns}}
+        if chosen_by == WEIGHTED_MEAN
+        else {},
     )
 
 
@@ -91,24 +99,39 @@ def results_table(
     return comparison(values, title=split, groups=mean_groups(split, results, module.data.apart))
 
 
-def comparison(values: Values, *, title: str, groups: dict[str, list[str]]) -> Table:
+def comparison(
+    values: Values,
+    *,
+    title: str,
+    groups: dict[str, list[str]],
+    trained_on: Mapping[str, str] = MappingProxyType({}),
+    weighted: Mapping[str, Mapping[str, float | None]] = MappingProxyType({}),
+) -> Table:
     """A table of `values` with the macro mean of each group of tasks. The difference is that of the last two columns;
     the last one has a value for every task.
+
+    `trained_on` has the number of training pairs of tasks that do not train on all of theirs; they get a column of
+    their own. `weighted` has rows for the end, by their names.
     """
     from rich.table import Table
 
     columns = list(next(iter(values.values()))[2])
     table = Table(title=title)
-    table.add_column("task")
-    for column in ("rows", "metric", *columns, "difference"):
+    table.add_column("task", min_width=max(map(len, [*values, *groups, *weighted])))
+    about = ("rows", *["trained on"] * bool(trained_on), "metric")
+    for column in (*about, *columns, "difference"):
         table.add_column(column, justify="right")
     for mean, names in groups.items():
         for name in names:
             rows, metric, figures = values[name]
-            table.add_row(name, f"{rows:,}", metric, *_cells([figures[column] for column in columns]))
+            pairs = [trained_on.get(name, "")] * bool(trained_on)
+            table.add_row(name, f"{rows:,}", *pairs, metric, *_cells([figures[column] for column in columns]))
         table.add_section()
-        table.add_row(mean, "", "", *_cells([_mean([values[name][2][column] for name in names]) for column in columns]))
+        means = [_mean([values[name][2][column] for name in names]) for column in columns]
+        table.add_row(mean, *[""] * len(about), *_cells(means))
         table.add_section()
+    for name, of_column in weighted.items():
+        table.add_row(name, *[""] * len(about), *_cells([of_column[column] for column in columns]))
     return table
 
 
