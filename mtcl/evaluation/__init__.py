@@ -15,9 +15,10 @@ from mtcl.evaluation import bitext, judged, ranking
 from mtcl.evaluation.geometry import geometry_of
 from mtcl.evaluation.groups import group_figures
 from mtcl.evaluation.pool import Embed, Items, Pool, Result, Vectors, embed_shared, primary_of
+from mtcl.task.metrics import BitextAccuracy
 from mtcl.types import Kind
 
-__all__ = ["Embed", "Items", "Pool", "Result", "evaluate", "primary_of"]
+__all__ = ["Embed", "Items", "Pool", "Result", "evaluate", "primary_of", "scored"]
 
 PROTOCOLS = {
     Kind.POSITIVE: ranking.evaluate,
@@ -41,6 +42,15 @@ def evaluate(pool: Pool, embed: Embed, *, dims: Sequence[int] = (), groups: bool
     if groups:
         result = replace(result, metrics=result.metrics | group_figures(pool, vectors))
     return result
+
+
+def scored(pool: Pool) -> str:
+    """What the pool's metrics are means over: `1,200 queries` or `1,200 pairs`. A query may have several pairs."""
+    if pool.store.kind is Kind.POSITIVE:
+        return f"{len(pool.store.queries):,} queries"
+    if isinstance(pool.metric, BitextAccuracy):
+        return f"{bitext.num_scored(pool.store, pool.metric.pool_size):,} pairs"
+    return f"{len(pool.store):,} pairs"
 
 
 def _score(pool: Pool, vectors: Vectors) -> Result:
