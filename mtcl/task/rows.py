@@ -48,7 +48,12 @@ def pairs_of(task: Task, split: str, root: Path | None) -> PairTable:
     if not len(table.anchors):
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in table.skipped.items()) or "no rows"
         raise DataError(f"{len(rows):,} rows make no pairs ({reasons})")
-    return replace(table, relevance=None) if split == "train" else table.judged()
+    if split == "train":
+        return replace(table, relevance=None)
+    table = table.judged()
+    if table.relevance is not None and not len(table.relevance.wanted.values):
+        raise DataError("no query has a relevant candidate")
+    return table
 
 
 def rows_of(

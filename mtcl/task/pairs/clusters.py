@@ -64,17 +64,20 @@ class Duplicates(Pairs):
 
     def __call__(self, rows: pa.Table, corpus: pa.Table | None = None) -> PairTable:
         import pyarrow as pa
+        import pyarrow.compute as pc
 
         rows, skipped = clean(rows, self.anchor, self.positive)
         anchors, positives = text_column(rows, self.anchor), text_column(rows, self.positive)
         component = pa.array(_components(anchors, positives)).cast(pa.string())
+        is_other = pc.not_equal(anchors, positives)  # a text that is only paired with itself has nothing to find
+        asked = Links(anchors.filter(is_other), component.filter(is_other))
         texts, components = pa.concat_arrays([anchors, positives]), pa.concat_arrays([component, component])
         return pair_table(
             anchors,
             positives,
             links=[Links(anchors, component), Links(positives, component)],
             candidates=texts,
-            judgements=Judgements(Links(anchors, component), Links(texts, components)),
+            judgements=Judgements(asked, Links(texts, components), grouped=True),
             negatives=negatives_column(rows, self.negatives),
             exclude_self=True,
             tied=True,

@@ -50,13 +50,15 @@ class Judgements:
 
     In each row of `wanted`, a document with that id is relevant to that query. `carried` has the text and the id of
     each candidate. `grades` (rows of `wanted`,) say how relevant: 0 is judged and not relevant, None is 1 everywhere.
-    `query_ids` tell queries of equal text apart; by default a query is its text.
+    `query_ids` tell queries of equal text apart; by default a query is its text. With `grouped`, ids are those of
+    groups, so that it is no surprise if one has several texts.
     """
 
     wanted: Links
     carried: Links
     grades: FloatArray | None = None
     query_ids: pa.Array | None = None
+    grouped: bool = False
 
     def resolve(self, texts: pa.Array) -> Relevance:
         """As integers; `texts` has all distinct texts. Raises `DataError` if a query id has several texts."""
@@ -66,7 +68,7 @@ class Judgements:
         queries, row_query = self._queries(texts)
         candidates, subject_of = _distinct_pairs(index_in(self.carried.texts, texts), index_in(self.carried.ids, names))
         wanted, grades, num_conflicts = _highest(row_query, index_in(self.wanted.ids, names), self.grades, len(queries))
-        problems = [*_ambiguous(subject_of, names), *_missing(wanted, subject_of, names)]
+        problems = [*([] if self.grouped else _ambiguous(subject_of, names)), *_missing(wanted, subject_of, names)]
         if num_conflicts:
             problems.append(f"{num_conflicts:,} documents have several grades for one query: the highest counts")
         if unjudged := int((wanted.lengths() == 0).sum()):
@@ -78,11 +80,10 @@ class Judgements:
         """The text of each query, and the query of each row."""
         asked = index_in(self.wanted.texts, texts)
         if self.query_ids is None:
-            queries, row_query = np.unique(asked, return_inverse=True)
-            return queries, row_query
+            return np.unique(asked, return_inverse=True)
         ids = self.query_ids.unique()
         row_query = index_in(self.query_ids, ids)
-        queries = np.empty(len(ids), dtype=np.int64)
+        queries: IntArray = np.empty(len(ids), dtype=np.int64)
         queries[row_query[::-1]] = asked[::-1]
         if len(other := np.flatnonzero(queries[row_query] != asked)):
             first = ids[int(row_query[other[0]])].as_py()
