@@ -391,6 +391,21 @@ def test_a_metric_of_hits_counts_every_grade_above_0() -> None:
     assert NDCG(k=3).of_grades(grades, best, num) == pytest.approx([gain])
 
 
+@pytest.mark.parametrize("pairs", [QueryDocument(), Parallel()])
+def test_cosines_have_full_precision_under_autocast(pairs: Pairs, tiny_model: Path, tmp_path: Path) -> None:
+    """A validation in bf16-mixed runs inside of autocast, where a product of float32 matrices is bfloat16."""
+    names = pairs.columns() or {}
+    rows = [dict(zip(names, texts, strict=True)) for texts in (("a", "b"), ("c", "d"), ("e", "f"))]
+    metric = MRR() if isinstance(pairs, QueryDocument) else BitextAccuracy(pool_size=3)
+    store = store_of(pairs, rows, tiny_model, tmp_path, metric=metric)
+    angles = {"a": 0.0, "d": 0.002, "b": 0.001, "c": 1.0, "f": 1.001, "e": 2.0}
+    vectors = {text: [float(np.cos(10 * x)), float(np.sin(10 * x))] for text, x in angles.items()}
+    pool = Pool("toy", store, metric)
+    expected = evaluate(pool, embed_as(store, vectors))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert evaluate(pool, embed_as(store, vectors)).metrics == expected.metrics
+
+
 @given(st.data())
 @settings(max_examples=200, deadline=None)
 def test_ranks_are_those_of_a_stable_sort(data: st.DataObject) -> None:

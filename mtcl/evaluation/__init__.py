@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
+
 from mtcl.evaluation import bitext, judged, ranking
 from mtcl.evaluation.geometry import geometry_of
 from mtcl.evaluation.groups import group_figures
@@ -54,5 +56,6 @@ def scored(pool: Pool) -> str:
 
 
 def _score(pool: Pool, vectors: Vectors) -> Result:
-    result = PROTOCOLS[pool.store.kind](pool, vectors)
-    return replace(result, metrics=result.metrics | geometry_of(pool, vectors))
+    with torch.autocast("cpu", enabled=False):  # bfloat16 has 8 bits: most near neighbours would have equal cosines
+        result = PROTOCOLS[pool.store.kind](pool, vectors)
+        return replace(result, metrics=result.metrics | geometry_of(pool, vectors))
