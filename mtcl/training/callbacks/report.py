@@ -10,15 +10,9 @@ from typing import TYPE_CHECKING
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
-    table.add_column("task", min_width=max(map(len, [*values, *groups, *weighted])))
-    about = ("evaluated on", *["trained on"] * bool(trained_on), "metric")
-    for column in (*about, *columns, "difference"):
-        table.add_column(column, justify="right")
-    for mean, names in groups.items():
-        for name in names:
-            items, metric, figures = values[name]
-            pairs = [trained_on.get(name, "")] * bool(trained_on)
-            table.add_row(name, str(items), *pairs, metric, *_cells([figures[column] for column in columns]))
+from mtcl.evaluation import Result, primary_of, scored
+from mtcl.training.metrics import mean_groups
+from mtcl.training.selection import WEIGHTED_MEAN
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -125,25 +119,15 @@ def comparison(
 
     columns = list(next(iter(values.values()))[2])
     table = Table(title=title)
-<<<<<<< HEAD
     table.add_column("task", min_width=max(map(len, [*values, *groups, *weighted])))
-    about = ("rows", *["trained on"] * bool(trained_on), "metric")
+    about = ("evaluated on", *["trained on"] * bool(trained_on), "metric")
     for column in (*about, *columns, "difference"):
         table.add_column(column, justify="right")
     for mean, names in groups.items():
         for name in names:
-            rows, metric, figures = values[name]
-            pairs = [trained_on.get(name, "")] * bool(trained_on)
-            table.add_row(name, f"{rows:,}", *pairs, metric, *_cells([figures[column] for column in columns]))
-=======
-    table.add_column("task")
-    for column in ("evaluated on", "metric", *columns, "difference"):
-        table.add_column(column, justify="right")
-    for mean, names in groups.items():
-        for name in names:
             items, metric, figures = values[name]
-            table.add_row(name, str(items), metric, *_cells([figures[column] for column in columns]))
->>>>>>> 8db65c3 (Relevance in evaluation is what was judged, not a shared key; graded judgements; ranks with defined ties)
+            pairs = [trained_on.get(name, "")] * bool(trained_on)
+            table.add_row(name, str(items), *pairs, metric, *_cells([figures[column] for column in columns]))
         table.add_section()
         means = [_mean([values[name][2][column] for name in names]) for column in columns]
         table.add_row(mean, *[""] * len(about), *_cells(means))
