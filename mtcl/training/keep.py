@@ -39,7 +39,7 @@ class KeepConfig:
     """
 
     strength: float = 1.0
-    share: float = 0.125
+    share: float = 1 / 32
 
     def __post_init__(self) -> None:
         if self.strength < 0:
