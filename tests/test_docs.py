@@ -5,8 +5,8 @@ python -m pytest tests/test_docs.py
 
 from __future__ import annotations
 
+import ast
 import dataclasses
-import json
 import re
 import shutil
 from pathlib import Path
@@ -52,14 +52,11 @@ def test_all_losses_are_in_the_table() -> None:
 
 def test_columns_of_pairs_are_those_of_the_classes() -> None:
     (block,) = re.findall(r"```python\n(QueryDocument.*?)```", PAGE, flags=re.S)
-    for line in block.strip().splitlines():
-        name, given = re.fullmatch(r"(\w+)\((.*)\)", line).groups()  # type: ignore[union-attr]
-        made = getattr(mtcl, name)
-        fields = ", ".join(
-            f"{f.name}={json.dumps(d) if isinstance(d := f.default, str) else d}" for f in dataclasses.fields(made)
-        )
-        assert given == fields
-    assert {line.partition("(")[0] for line in block.strip().splitlines()} == first_column("Kinds of pairs")
+    calls = [statement.value for statement in ast.parse(block).body if isinstance(statement, ast.Expr)]
+    shown = {ast.unparse(c.func): [(k.arg, ast.literal_eval(k.value)) for k in c.keywords] for c in calls}  # type: ignore[attr-defined]
+    for name, given in shown.items():
+        assert given == [(field.name, field.default) for field in dataclasses.fields(getattr(mtcl, name))]
+    assert set(shown) == first_column("Kinds of pairs")
 
 
 def test_kinds_in_the_table_are_those_of_the_classes() -> None:

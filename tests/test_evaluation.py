@@ -132,8 +132,10 @@ def clusters_of(pairing: Pairs, metric: Metric, rows: list[dict[str, Any]], mode
 
 
 @pytest.mark.parametrize("prompt", [NO_PROMPT, Prompt("red ", "blue ")])
-def test_a_query_that_is_a_document_does_not_find_itself(prompt: Prompt, tiny_model: Path, tmp_path: Path) -> None:
-    """Not even where it is encoded twice, with the prompt of each side."""
+def test_a_query_that_is_a_document_is_a_candidate_like_any_other(
+    prompt: Prompt, tiny_model: Path, tmp_path: Path
+) -> None:
+    """It is a hit only where it was judged; so too where it is encoded twice, with the prompt of each side."""
     rows = [{"query": "a", "document": "b"}, {"query": "b", "document": "c"}, {"query": "d", "document": "d"}]
     store = store_of(QueryDocument(), rows, tiny_model, tmp_path, prompt=prompt)
     assert len(store.tokens) == (6 if prompt.differs else 4)
@@ -141,8 +143,8 @@ def test_a_query_that_is_a_document_does_not_find_itself(prompt: Prompt, tiny_mo
     result = evaluate(Pool("toy", store, MRR()), embed_as(store, vectors))
     scores = dict(zip(result.items.items.tolist(), result.items.scores[:, 0].tolist(), strict=True))
     found = {text: scores.get(number) for number, text in enumerate(store.texts().to_pylist()[:4])}
-    # candidates b, c, d; a: c d b; b, without itself: d c; d has nothing else to find: itself first
-    assert found == {"a": pytest.approx(1 / 3), "b": 0.5, "d": 1.0, "c": None}
+    # candidates b, c, d; a: c d b; b: itself d c; d: itself first
+    assert found == {"a": pytest.approx(1 / 3), "b": pytest.approx(1 / 3), "d": 1.0, "c": None}
 
 
 def test_blocks_change_nothing(tiny_model: Path, demo_root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,8 @@ from mtcl.files import written_whole
 from mtcl.task.contract import Task, errors_of
 from mtcl.task.pairs import PairTable
 from mtcl.task.pairs.log_q import log_shares
-from mtcl.task.pairs.sides import NO_COPIES, sides_of, split_sides
+from mtcl.task.pairs.relevance import Relevance
+from mtcl.task.pairs.sides import sides_of, split_sides
 from mtcl.task.prompt import Prompt, Side
 from mtcl.task.rows import pairs_fingerprint, pairs_of
 from mtcl.types import FloatArray, IntArray, Kind, Ragged, offsets_of
@@ -37,11 +38,11 @@ from mtcl.types import FloatArray, IntArray, Kind, Ragged, offsets_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FORMAT = 8
+FORMAT = 9
 BATCH = 4096
-RAGGED = ("tokens", "keys", "groups", "negatives")
+RAGGED = ("tokens", "keys", "groups", "negatives", "wanted", "carried")
 COLUMNS = ("anchors", "positives", "queries", "candidates", "languages")
-ARRAYS = (*COLUMNS, "identity", "sides", "copied", "scores", "log_q_anchor", "log_q_positive")
+ARRAYS = (*COLUMNS, "identity", "sides", "scores", "grades", "log_q_anchor", "log_q_positive")
 log = logging.getLogger("mtcl")
 
 
@@ -50,22 +51,27 @@ class TokenStore:
     """One split of one task. Only its folder is pickled, so worker processes map the same pages.
 
     `tokens`, `keys`, `identity` and `sides` have a row for each distinct text. A text that is both a query and a
-    document has a second row if its prompts differ; these copies come last, and `copied` has the rows of their
-    originals. Texts with equal `identity` have equal tokens.
+    document has a second row if its prompts differ; these copies come last. Texts with equal `identity` have equal
+    tokens.
     `log_q_anchor` and `log_q_positive` are the log of the share of an epoch's pairs in which a text has that role.
-    The other attributes are as in `PairTable`.
+    `queries`, `candidates`, `wanted`, `carried`, `grades` and `problems` are as in `Relevance`, which all splits but
+    train have if their pairs are positives; otherwise the first two are distinct texts. The other attributes are as in
+    `PairTable`.
     """
 
     folder: Path
     tokens: Ragged
     identity: IntArray
     sides: IntArray
-    copied: IntArray | None
     keys: Ragged
     anchors: IntArray
     positives: IntArray
     queries: IntArray
     candidates: IntArray
+    wanted: Ragged | None
+    carried: Ragged | None
+    grades: FloatArray | None
+    problems: tuple[str, ...]
     log_q_anchor: FloatArray
     log_q_positive: FloatArray
     groups: Ragged | None
@@ -96,6 +102,7 @@ class TokenStore:
             **{name: array(name) for name in ARRAYS},
             kind=Kind(meta["kind"]),
             language_names=tuple(meta["language_names"]),
+            problems=tuple(meta["problems"]),
             **{name: meta[name] for name in ("exclude_self", "tied", "skipped", "num_cut")},
         )
 
@@ -104,13 +111,6 @@ class TokenStore:
 
     def __len__(self) -> int:
         return len(self.anchors)
-
-    def originals(self, rows: IntArray) -> IntArray:
-        """The rows of the originals of texts: for all but copies, their own rows."""
-        if self.copied is None:
-            return rows
-        first = len(self.tokens) - len(self.copied)
-        return np.where(rows < first, rows, self.copied[np.maximum(rows - first, 0)])
 
     def texts(self) -> pa.LargeStringArray:
         """The distinct texts, memory-mapped, for people, teachers and searches; training steps read only tokens."""
@@ -171,9 +171,9 @@ class Reader:
         prompt = self.prompt.plain()
         return [self.tokenizer.digest, self.max_length] + [prompt] * bool(prompt) + ["apart"] * self.apart
 
-    def arrange(self, table: PairTable) -> tuple[PairTable, IntArray, IntArray]:
-        """The table with one row for each text and prompt, the side of each row, and the rows that were copied."""
-        return split_sides(table) if self.apart or self.prompt.differs else (table, sides_of(table), NO_COPIES)
+    def arrange(self, table: PairTable) -> tuple[PairTable, IntArray]:
+        """The table with one row for each text and prompt, and the side of each row."""
+        return split_sides(table)[:2] if self.apart or self.prompt.differs else (table, sides_of(table))
 
     def read(self, texts: list[str], sides: IntArray) -> tuple[Ragged, int]:
         """The tokens of texts, and the number of texts that were cut before tokenisation."""
@@ -201,19 +201,18 @@ def _build(folder: Path, table: PairTable, reader: Reader, *, title: str) -> Non
     if folder.exists():
         log.warning("%s: the token store %s is damaged; building it again", title, folder)
         shutil.rmtree(folder)
-    table, sides, copied = reader.arrange(table)
+    table, sides = reader.arrange(table)
     with written_whole(folder, alone=True) as aside:
         aside.mkdir()
         num_cut = _tokenise(aside, table.texts, sides, reader, title=title)
         np.save(aside / "sides.npy", sides)
-        if len(copied):  # an empty file cannot be mapped
-            np.save(aside / "copied.npy", copied)
         for name, array in _columns(table).items():
             np.save(aside / f"{name}.npy", array)
         _write_texts(aside / "texts.arrow", table.texts)
         meta = {
             "kind": table.kind,
             "language_names": table.language_names,
+            "problems": table.relevance.problems if table.relevance else (),
             "exclude_self": table.exclude_self,
             "tied": table.tied,
             "skipped": table.skipped,
@@ -235,8 +234,21 @@ def _columns(table: PairTable) -> dict[str, npt.NDArray[Any]]:
             arrays |= {f"{name}_offsets": ragged.offsets, f"{name}_values": ragged.values.astype(index)}
     if table.scores is not None:
         arrays["scores"] = table.scores
+    if table.relevance is not None:
+        arrays |= _relevance(table.relevance, index)
     arrays["log_q_anchor"], arrays["log_q_positive"] = log_shares(table)
     return arrays
+
+
+def _relevance(relevance: Relevance, index: type[np.generic]) -> dict[str, npt.NDArray[Any]]:
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "queries": relevance.queries.astype(index),
+        "candidates": relevance.candidates.astype(index),
+    }
+    for name in ("wanted", "carried"):
+        ragged: Ragged = getattr(relevance, name)
+        arrays |= {f"{name}_offsets": ragged.offsets, f"{name}_values": ragged.values.astype(np.int64)}
+    return arrays if relevance.grades is None else arrays | {"grades": relevance.grades}
 
 
 def _tokenise(folder: Path, texts: pa.Array, sides: IntArray, reader: Reader, *, title: str) -> int:

@@ -11,13 +11,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
+
 from mtcl.evaluation import bitext, judged, ranking
 from mtcl.evaluation.geometry import geometry_of
 from mtcl.evaluation.groups import group_figures
 from mtcl.evaluation.pool import Embed, Items, Pool, Result, Vectors, embed_shared, primary_of
+from mtcl.task.metrics import BitextAccuracy
 from mtcl.types import Kind
 
-__all__ = ["Embed", "Items", "Pool", "Result", "evaluate", "primary_of"]
+__all__ = ["Embed", "Items", "Pool", "Result", "evaluate", "primary_of", "scored"]
 
 PROTOCOLS = {
     Kind.POSITIVE: ranking.evaluate,
@@ -43,6 +46,16 @@ def evaluate(pool: Pool, embed: Embed, *, dims: Sequence[int] = (), groups: bool
     return result
 
 
+def scored(pool: Pool) -> str:
+    """What the pool's metrics are means over: `1,200 queries` or `1,200 pairs`. A query may have several pairs."""
+    if pool.store.kind is Kind.POSITIVE:
+        return f"{len(pool.store.queries):,} queries"
+    if isinstance(pool.metric, BitextAccuracy):
+        return f"{bitext.num_scored(pool.store, pool.metric.pool_size):,} pairs"
+    return f"{len(pool.store):,} pairs"
+
+
 def _score(pool: Pool, vectors: Vectors) -> Result:
-    result = PROTOCOLS[pool.store.kind](pool, vectors)
-    return replace(result, metrics=result.metrics | geometry_of(pool, vectors))
+    with torch.autocast("cpu", enabled=False):  # bfloat16 has 8 bits: most near neighbours would have equal cosines
+        result = PROTOCOLS[pool.store.kind](pool, vectors)
+        return replace(result, metrics=result.metrics | geometry_of(pool, vectors))

@@ -1,4 +1,8 @@
-"""Searches for translations in both directions, in pools of one size, so that languages of any size are comparable."""
+"""Searches for translations in both directions, in pools of one size, so that languages of any size are comparable.
+
+The right answers for a text are the texts it is paired with, in any row of the split; equal texts are the same answer.
+Of equal cosines the first counts, as in MTEB.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,6 @@ from mtcl.data.store import TokenStore
 from mtcl.errors import DataError
 from mtcl.evaluation.pool import Items, Pool, Result, Vectors
 from mtcl.task.metrics import BitextAccuracy
-from mtcl.task.pairs.shared_keys import carriers_of, shares_key
 from mtcl.types import FloatArray, IntArray
 
 SEED = 0
@@ -23,12 +26,13 @@ def evaluate(pool: Pool, vectors: Vectors) -> Result:
     """
     store, metric = pool.store, pool.metric
     assert isinstance(metric, BitextAccuracy)
+    pairs_P = np.unique(_codes(store, np.asarray(store.anchors), np.asarray(store.positives)))
     by_language: dict[str, FloatArray] = {}
     kept: list[IntArray] = []
     for name, pairs in _pairs_by_language(store).items():
         pools = _pools(pairs, metric.pool_size)
         if pools:
-            by_language[name] = np.concatenate([_hits(p, vectors, store) for p in pools])
+            by_language[name] = np.concatenate([_hits(p, vectors, store, pairs_P) for p in pools])
             kept += pools
     if not kept:
         raise DataError(f"task {pool.name!r}: no language of the pool has 2 pairs")
@@ -41,6 +45,11 @@ def evaluate(pool: Pool, vectors: Vectors) -> Result:
         figures[f"{metric.name}_{name}"] = float(np.mean([means[language] for language in languages]))
     single = Items(items, np.asarray(store.anchors)[items], (metric.name,), np.concatenate(weighed)[:, None])
     return Result(pool.name, len(items), figures[metric.name], figures, single)
+
+
+def num_scored(store: TokenStore, pool_size: int) -> int:
+    """The number of pairs that are in some pool."""
+    return sum(len(pool) for pairs in _pairs_by_language(store).values() for pool in _pools(pairs, pool_size))
 
 
 def _pairs_by_language(store: TokenStore) -> dict[str, IntArray]:
@@ -57,13 +66,18 @@ def _pools(pairs: IntArray, size: int) -> list[IntArray]:
     return list(shuffled[: len(shuffled) // size * size].reshape(-1, size))
 
 
-def _hits(pairs: IntArray, vectors: Vectors, store: TokenStore) -> FloatArray:
-    """The mean of both directions for each pair: 1 if the nearest text is the translation or a related text."""
+def _codes(store: TokenStore, anchors: IntArray, positives: IntArray) -> IntArray:
+    """A number for each pair of texts."""
+    codes: IntArray = anchors.astype(np.int64) * len(store.tokens) + positives
+    return codes
+
+
+def _hits(pairs: IntArray, vectors: Vectors, store: TokenStore, pairs_P: IntArray) -> FloatArray:
+    """The mean of both directions for each pair: 1 if the nearest text is a translation. `pairs_P` are all pairs."""
     sides = [np.asarray(side)[pairs] for side in (store.anchors, store.positives)]
     first_ND, second_ND = (vectors.of(side) for side in sides)
     cosine_NN = first_ND @ second_ND.T
-    first_keys, second_keys = (store.keys.take(side) for side in sides)
-    right_NN = torch.from_numpy(shares_key(first_keys, carriers_of(second_keys)))
+    right_NN = torch.from_numpy(np.isin(_codes(store, sides[0][:, None], sides[1]), pairs_P))
     forth = right_NN.gather(1, cosine_NN.argmax(dim=1, keepdim=True))[:, 0]
     back = right_NN.T.gather(1, cosine_NN.T.argmax(dim=1, keepdim=True))[:, 0]
     hits: FloatArray = ((forth.double() + back.double()) / 2).numpy()

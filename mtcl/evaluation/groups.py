@@ -1,7 +1,7 @@
 """Measures of a pool's groups (labels, stories): few-shot classification, nearest neighbours and k-means.
 
-Groups are queries that share a key: posts of one label or of one story. Posts with several tags are connected through
-their tags and form no groups. The metrics are scikit-learn's, with MTEB's settings.
+Groups are queries with a judged subject in common: posts of one label or of one story. Posts with several tags are
+connected through their tags and form no groups. The metrics are scikit-learn's, with MTEB's settings.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from mtcl.errors import ConfigError
 from mtcl.evaluation.pool import Pool, Vectors
 from mtcl.task.pairs.shared_keys import components
-from mtcl.types import FloatArray, IntArray, Kind
+from mtcl.types import FloatArray, IntArray
 
 EXAMPLES, DRAWS, NEIGHBOURS = 8, 10, 5
 MOST_ITEMS = 4096
@@ -38,10 +38,10 @@ def group_figures(pool: Pool, vectors: Vectors) -> dict[str, float]:
     pair_ap     average precision of the cosine as a detector of two items in the same group
     """
     store = pool.store
-    if store.kind is not Kind.POSITIVE:
+    if store.wanted is None:
         return {}
-    items = np.asarray(store.queries)[:: -(-len(store.queries) // MOST_ITEMS)]
-    groups = components(store.keys.take(items))
+    numbers = np.arange(0, len(store.queries), -(-len(store.queries) // MOST_ITEMS))
+    items, groups = np.asarray(store.queries)[numbers], components(store.wanted.take(numbers))
     sizes = np.bincount(groups)
     in_group = sizes[groups] > 1
     if in_group.mean() < 0.5 or sizes.max() > len(items) / 2:

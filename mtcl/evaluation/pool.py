@@ -69,7 +69,9 @@ class Items:
 
 @dataclass(frozen=True)
 class Result:
-    """A pool's metrics by name; `primary` is the task's primary metric. `num_items` counts the scored items."""
+    """A pool's metrics by name; `primary` is the task's primary metric. `num_items` counts the scored items: queries if
+    the pool is ranked, pairs otherwise.
+    """
 
     name: str
     num_items: int
@@ -78,10 +80,10 @@ class Result:
     items: Items
 
 
-def judge(metric: Any, *values: npt.NDArray[Any]) -> Any:
-    """The metric's result. It may be a user's own class, so errors in it are raised with file and line."""
+def judge(metric: Any, *values: npt.NDArray[Any], by: str = "__call__") -> Any:
+    """The result of a metric's method. It may be a user's own class, so errors in it are raised with file and line."""
     try:
-        return metric(*values)
+        return getattr(metric, by)(*values)
     except Exception as error:
         raise TaskError(f"metric {metric.name}: {located(error, Path(inspect.getfile(type(metric))))}") from error
 

@@ -1,26 +1,31 @@
-"""Ranks the whole pool of candidates (a corpus, all labels, all posts) for each query. Candidates that share a key with
-the query are relevant.
+"""Ranks the whole pool of candidates (a corpus, all labels, all posts) for each query, and scores the ranks of the
+relevant ones.
 
-A text that is both query and candidate does not find itself, unless it is the only relevant candidate (a post with the
-same text as its label). Each query is evaluated on one rank. Letters: N queries of a block, C candidates, D dimensions,
-K ranks.
+Only judgements make a candidate relevant (`mtcl.task.pairs.relevance`), as in trec_eval; keys don't. Every judged query
+counts: if nothing relevant can be found, it scores 0. If all texts are of one kind (stories, duplicates), a query does
+not find itself. Each query is evaluated on one rank. Letters: N queries of a block, C candidates, T distinct texts of
+candidates, K ranks.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from mtcl.console import track
 from mtcl.data.store import TokenStore
 from mtcl.distributed import gather_varying, together, world
 from mtcl.errors import DataError, MtclError, TaskError, at
 from mtcl.evaluation.pool import Items, Pool, Result, Vectors, judge
+from mtcl.evaluation.ranks import ranks_of
+from mtcl.evaluation.relevant import Judged, Relevant
 from mtcl.task.metrics import MRR, NDCG, Accuracy, RankingMetric, Recall
-from mtcl.task.pairs.shared_keys import carriers_of, components, shares_key
+from mtcl.task.pairs.shared_keys import components
 from mtcl.types import BoolArray, FloatArray, IntArray
 
 BLOCK, SCORES = 512, 1 << 24
@@ -28,70 +33,86 @@ BLOCK, SCORES = 512, 1 << 24
 log = logging.getLogger("mtcl")
 COMMON: tuple[RankingMetric, ...] = (MRR(), NDCG(k=10), Recall(k=10), Accuracy(k=1))
 """Reported for every task in addition to its primary metric."""
+_warned: set[Path] = set()
+"""Stores whose problems this process has reported."""
 
 
 def evaluate(pool: Pool, vectors: Vectors) -> Result:
     """Rank the pool for each query and score the rankings."""
     store, primary = pool.store, pool.metric
     assert isinstance(primary, RankingMetric)
+    judged = Judged(store)
+    if not judged.can_be_found:
+        raise DataError(f"task {pool.name!r}: no query of the pool has a relevant candidate" + _because(store))
     metrics = {metric.name: metric for metric in (*COMMON, primary)}
     rank, ranks = world()
-    local = np.asarray(store.queries)[rank::ranks]
+    if rank == 0:
+        _warn(pool)
+    local = np.arange(len(store.queries))[rank::ranks]
     with together(), at(f"task {pool.name!r}, ", MtclError):
-        scores = _scores(vectors, local, store, list(metrics.values()))
-    scores = gather_varying(torch.from_numpy(scores)).numpy()
-    items = gather_varying(torch.from_numpy(local.astype(np.int64))).numpy()
-    order = np.argsort(items)
-    found = order[~np.isnan(scores[order, 0])]
-    if not len(found):
-        raise DataError(f"task {pool.name!r}: no query of the pool has a relevant candidate")
-    if len(found) < len(order) and rank == 0:
-        lost = len(order) - len(found)
-        log.warning(
-            "%s: %d of %d queries have no relevant candidate in the pool and are skipped", pool.name, lost, len(order)
-        )
-    order = found
-    items, scores = items[order], scores[order]
+        scores = _scores(vectors, local, judged, list(metrics.values()), title=f"rank {pool.name}")
+    order = np.argsort(gather_varying(torch.from_numpy(local)).numpy())
+    scores = gather_varying(torch.from_numpy(scores)).numpy()[order]
+    items = np.asarray(store.queries).astype(np.int64)
     means = dict(zip(metrics, scores.mean(axis=0).tolist(), strict=True))
     clusters = components(store.keys.take(items)) if store.tied else items
     return Result(pool.name, len(items), means[primary.name], means, Items(items, clusters, tuple(metrics), scores))
 
 
+def _because(store: TokenStore) -> str:
+    return f": {'; '.join(store.problems)}" if store.problems else ""
+
+
+def _warn(pool: Pool) -> None:
+    """Report the problems of a store's judgements, once per process."""
+    if pool.store.folder not in _warned:
+        _warned.add(pool.store.folder)
+        for problem in pool.store.problems:
+            log.warning("%s: %s", pool.name, problem)
+
+
 def _scores(
-    vectors: Vectors, queries: IntArray, store: TokenStore, metrics: list[RankingMetric]
+    vectors: Vectors, queries: IntArray, judged: Judged, metrics: Sequence[RankingMetric], *, title: str
 ) -> npt.NDArray[np.float64]:
-    """(queries, metrics); a row of NaN for a query without a relevant candidate."""
+    """(queries, metrics)."""
+    store = judged.store
     candidates = np.asarray(store.candidates)
-    candidates_CD = vectors.of(candidates)
-    carriers, originals = carriers_of(store.keys.take(candidates)), store.originals(candidates)
-    depth = _depth(metrics, len(candidates))
-    found: list[npt.NDArray[Any]] = [np.empty((0, len(metrics)))]
+    texts_T, text_C = np.unique(candidates, return_inverse=True)  # candidates with one text have equal cosines
+    is_distinct = bool(len(texts_T) == len(candidates))
+    texts_TD = vectors.of(candidates if is_distinct else texts_T)
+    scores = np.empty((len(queries), len(metrics)))
     size = max(1, min(BLOCK, SCORES // len(candidates)))
-    for block in np.array_split(queries, max(1, -(-len(queries) // size))):
-        relevant_NC = shares_key(store.keys.take(block), carriers)
-        cosine_NC = vectors.of(block) @ candidates_CD.T
-        itself_NC = store.originals(block)[:, None] == originals
-        if not store.exclude_self:
-            itself_NC &= (relevant_NC & ~itself_NC).any(axis=1, keepdims=True)
-        relevant_NC &= ~itself_NC
-        cosine_NC[torch.from_numpy(itself_NC)] = -torch.inf
-        ranking_NK = cosine_NC.topk(depth, dim=1).indices.numpy()
-        hits_NK = np.take_along_axis(relevant_NC, ranking_NK, axis=1)
-        num_relevant_N = relevant_NC.sum(axis=1)
-        scores = np.stack([_judge(metric, hits_NK, num_relevant_N.clip(min=1)) for metric in metrics], axis=1)
-        scores[num_relevant_N == 0] = np.nan
-        found.append(scores)
-    return np.concatenate(found)
+    for start in track(range(0, len(queries), size), title):
+        block = queries[start : start + size]
+        asked = np.asarray(store.queries)[block]
+        cosine_NT: FloatArray = (vectors.of(asked) @ texts_TD.T).numpy()
+        cosine_NC = cosine_NT if is_distinct else cosine_NT[:, text_C]
+        if store.exclude_self:
+            cosine_NC[asked[:, None] == candidates] = -np.inf
+        relevant = judged.of(block)
+        ranks_R = ranks_of(cosine_NC, relevant.candidates)
+        for number, metric in enumerate(metrics):
+            scores[start : start + size, number] = _judge(metric, relevant, ranks_R, len(candidates), store)
+    return scores
 
 
-def _judge(metric: RankingMetric, hits_NK: BoolArray, num_relevant_N: npt.NDArray[np.int64]) -> FloatArray:
-    """(N,) scores."""
-    scores_N: FloatArray = judge(metric, hits_NK[:, : metric.depth], num_relevant_N)
-    if np.shape(scores_N) != num_relevant_N.shape:
-        raise TaskError(f"metric {metric.name} returned {np.shape(scores_N)} scores for {len(num_relevant_N)} queries")
-    return scores_N
-
-
-def _depth(metrics: list[RankingMetric], num_candidates: int) -> int:
-    depths = [num_candidates if metric.depth is None else metric.depth for metric in metrics]
-    return min(num_candidates, max(depths))
+def _judge(
+    metric: RankingMetric, relevant: Relevant, ranks_R: IntArray, num_candidates: int, store: TokenStore
+) -> FloatArray:
+    """(N,) scores; 0 for a query without relevant documents."""
+    depth = num_candidates if metric.depth is None else min(metric.depth, num_candidates)
+    num_N, rows_R = relevant.num_relevant, relevant.rows
+    kept = ranks_R <= depth
+    cells = rows_R[kept], ranks_R[kept] - 1
+    if store.grades is None:
+        hits_NK: BoolArray = np.zeros((len(num_N), depth), dtype=np.bool_)
+        hits_NK[cells] = True
+        scores_N: FloatArray = judge(metric, hits_NK, num_N.clip(min=1))
+    else:
+        grades_NK = np.zeros((len(num_N), depth))
+        grades_NK[cells] = relevant.grades_R[kept]
+        best_NB = relevant.best_grades(metric.depth)
+        scores_N = judge(metric, grades_NK, best_NB, num_N.clip(min=1), by="of_grades")
+    if np.shape(scores_N) != num_N.shape:
+        raise TaskError(f"metric {metric.name} returned {np.shape(scores_N)} scores for {len(num_N)} queries")
+    return np.where(num_N > 0, scores_N, 0.0)

@@ -97,12 +97,12 @@ class Miner:
         self.texts = self.store.texts()
         self.embeddings = self._embed(self.store, None, "training texts")
         source, found = self.store, self.embeddings
-        self._candidates: IntArray = np.asarray(source.candidates)
+        self._candidates: IntArray = np.unique(source.candidates)
         if search.candidates == "corpus":
             if getattr(task.pairs, "corpus", None) is None:
                 raise ConfigError(f"candidates is 'corpus', but task {task.name!r} has no corpus: give 'train'")
             source = store("validation")
-            self._candidates = np.asarray(source.candidates)
+            self._candidates = np.unique(source.candidates)  # a text may be several documents
             found = self._embed(source, self._candidates, "texts of the corpus")
         self._searched_texts = source.texts()
         places = self._candidates if found is self.embeddings else np.arange(len(self._candidates))

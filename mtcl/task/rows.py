@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -26,7 +27,10 @@ _digests: WeakKeyDictionary[Task, dict[tuple[str, Path | None], str]] = WeakKeyD
 
 
 def pairs_of(task: Task, split: str, root: Path | None) -> PairTable:
-    """The pairs of a task's split, made from its rows. Raises `DataError` if there are none."""
+    """The pairs of a task's split, made from its rows; those of other splits than train have their relevance.
+
+    Raises `DataError` if there are none.
+    """
     pairs = task.pairs.for_evaluation() if isinstance(task.pairs, Pairs) and split != "train" else task.pairs
     roles, corpus_roles = (pairs.columns(), pairs.corpus_columns()) if isinstance(pairs, Pairs) else (None, None)
     rows = rows_of(task, split, root, roles)
@@ -44,6 +48,11 @@ def pairs_of(task: Task, split: str, root: Path | None) -> PairTable:
     if not len(table.anchors):
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in table.skipped.items()) or "no rows"
         raise DataError(f"{len(rows):,} rows make no pairs ({reasons})")
+    if split == "train":
+        return replace(table, relevance=None)
+    table = table.judged()
+    if table.relevance is not None and not len(table.relevance.wanted.values):
+        raise DataError("no query has a relevant candidate")
     return table
 
 

@@ -45,6 +45,7 @@ def write_store(folder: Path, *, pairs: int, texts: int) -> None:
         np.save(folder / f"{name}.npy", array)
     sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
     meta = {"kind": "positive", "language_names": [], "exclude_self": False, "tied": False, "skipped": {}}
+    meta["problems"] = []
     meta |= {"num_cut": 0, "sizes": sizes}
     (folder / "meta.json").write_text(json.dumps(meta))
 

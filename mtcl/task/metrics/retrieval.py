@@ -1,7 +1,8 @@
 """Retrieval metrics of each query over its whole pool, vectorised over queries. Higher is better.
 
-The definitions are those of torchmetrics (`tests/test_metrics.py` compares each to 1e-6), which scores one query at a
-time and takes about 80 times as long. Letters: N queries, K ranks.
+The definitions are those of trec_eval (`tests/test_judgements.py` compares each to 1e-9) and of torchmetrics
+(`tests/test_metrics.py`), which scores one query at a time and takes about 80 times as long. Letters: N queries,
+K ranks, B best grades.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ class RankingMetric(Metric):
     """Scores the ranking of the pool for each query.
 
     `hits_NK` is True where the candidate at rank k (0 is the best) is relevant to query n. `num_relevant_N` is the
-    number of relevant candidates in the whole pool. `depth` is the number of ranks the metric needs, None for all.
+    number of relevant documents, including any that are missing from the pool. `depth` is the number of ranks the
+    metric needs, None for all. Where relevance is graded, every grade above 0 is a hit, unless `of_grades` is
+    overridden.
 
     Example:
         >>> import numpy as np
@@ -42,7 +45,17 @@ class RankingMetric(Metric):
 
     @abstractmethod
     def __call__(self, hits_NK: BoolArray, num_relevant_N: npt.NDArray[np.int64]) -> FloatArray:
-        """(N,) scores in [0, 1] from hits by rank and the number of relevant candidates in the pool (at least 1)."""
+        """(N,) scores in [0, 1] from hits by rank and the number of relevant documents (at least 1)."""
+
+    def of_grades(
+        self, grades_NK: FloatArray, best_NB: FloatArray, num_relevant_N: npt.NDArray[np.int64]
+    ) -> FloatArray:
+        """(N,) scores in [0, 1] from grades by rank, 0 where the candidate is not relevant.
+
+        `best_NB` are the highest grades of each query's relevant documents, from the highest, padded with 0; B is
+        `depth`, or enough for all of them.
+        """
+        return self(grades_NK > 0, num_relevant_N)
 
 
 @dataclass(frozen=True)
@@ -76,13 +89,14 @@ class AtK(RankingMetric):
 
 @dataclass(frozen=True)
 class NDCG(AtK):
-    """Normalised discounted cumulative gain with binary relevance.
+    """Normalised discounted cumulative gain; the gain of a document is its grade.
 
-    With the hit `h_i` at rank i (1 is the best), 0 or 1, and R relevant candidates in the pool:
+    With the grade `g_i` of the candidate at rank i (1 is the best), 1 or 0 where relevance is not graded, and the
+    grades `b_i` of all relevant documents from the highest:
 
-        ndcg = sum over i <= k of h_i / log2(i + 1)  /  sum over i <= min(k, R) of 1 / log2(i + 1)
+        ndcg = sum over i <= k of g_i / log2(i + 1)  /  sum over i <= k of b_i / log2(i + 1)
 
-    Shapes: hits (N, K) with K up to k or more, numbers of relevant candidates (N,); scores (N,) from 0 to 1.
+    Shapes: hits (N, K) with K up to k or more, numbers of relevant documents (N,); scores (N,) from 0 to 1.
     Source: Järvelin and Kekäläinen 2002, Cumulated gain-based evaluation of IR techniques.
 
     Args:
@@ -97,11 +111,19 @@ class NDCG(AtK):
     """
 
     def __call__(self, hits_NK: BoolArray, num_relevant_N: npt.NDArray[np.int64]) -> FloatArray:
-        hits_NK = hits_NK[:, : self.k]
-        discount_K = 1 / np.log2(np.arange(2, hits_NK.shape[1] + 2))
-        ideal_K = np.cumsum(discount_K)
-        best_N = ideal_K[np.minimum(num_relevant_N, len(ideal_K)) - 1]
-        gain_N: FloatArray = (hits_NK * discount_K).sum(axis=1) / best_N
+        best = int(num_relevant_N.max(initial=0))
+        best_NB = (np.arange(min(self.k, best)) < num_relevant_N[:, None]).astype(np.float64)
+        return self.of_grades(hits_NK.astype(np.float64), best_NB, num_relevant_N)
+
+    def of_grades(
+        self, grades_NK: FloatArray, best_NB: FloatArray, num_relevant_N: npt.NDArray[np.int64]
+    ) -> FloatArray:
+        gain_N, ideal_N = (self._gain(grades) for grades in (grades_NK, best_NB))
+        return np.divide(gain_N, ideal_N, out=np.zeros(len(gain_N)), where=ideal_N > 0)
+
+    def _gain(self, grades_NK: FloatArray) -> FloatArray:
+        grades_NK = grades_NK[:, : self.k]
+        gain_N: FloatArray = (grades_NK / np.log2(np.arange(2, grades_NK.shape[1] + 2))).sum(axis=1)
         return gain_N
 
 
@@ -109,9 +131,9 @@ class NDCG(AtK):
 class Recall(AtK):
     """Share of the relevant candidates that are among the first `k`.
 
-        recall = (relevant candidates among the first k) / (relevant candidates in the pool)
+        recall = (relevant candidates among the first k) / (relevant documents)
 
-    Shapes: hits (N, K) with K up to k or more, numbers of relevant candidates (N,); scores (N,) from 0 to 1.
+    Shapes: hits (N, K) with K up to k or more, numbers of relevant documents (N,); scores (N,) from 0 to 1.
     Source: Manning, Raghavan and Schütze 2008, Introduction to Information Retrieval, chapter 8.
 
     Args:
@@ -134,7 +156,7 @@ class Accuracy(AtK):
 
         accuracy = max over i <= k of h_i,   with the hit h_i at rank i, 0 or 1
 
-    Shapes: hits (N, K) with K up to k or more, numbers of relevant candidates (N,), which are not used; scores (N,).
+    Shapes: hits (N, K) with K up to k or more, numbers of relevant documents (N,), which are not used; scores (N,).
     Source: the hit rate of torchmetrics, `retrieval_hit_rate`.
 
     Args:
@@ -159,7 +181,7 @@ class MRR(RankingMetric):
 
         mrr = 1 / (rank of the first relevant candidate, 1 for the best); the mean over queries is MRR
 
-    Shapes: hits (N, K) over the whole pool, numbers of relevant candidates (N,), which are not used; scores (N,).
+    Shapes: hits (N, K) over the whole pool, numbers of relevant documents (N,), which are not used; scores (N,).
     Source: Voorhees 1999, The TREC-8 question answering track report.
 
     Example:
@@ -184,11 +206,11 @@ class MRR(RankingMetric):
 class MAP(RankingMetric):
     """Mean over the relevant candidates of the precision at their rank (average precision), over the whole ranking.
 
-    With the hit `h_i` at rank i, 0 or 1, and R relevant candidates in the pool:
+    With the hit `h_i` at rank i, 0 or 1, and R relevant documents:
 
         map = 1 / R * sum over i of h_i * (hits up to rank i) / i;   the mean over queries is MAP
 
-    Shapes: hits (N, K) over the whole pool, numbers of relevant candidates (N,); scores (N,) from 0 to 1.
+    Shapes: hits (N, K) over the whole pool, numbers of relevant documents (N,); scores (N,) from 0 to 1.
     Source: Manning, Raghavan and Schütze 2008, Introduction to Information Retrieval, chapter 8.
 
     Example:

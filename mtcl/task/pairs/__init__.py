@@ -1,4 +1,5 @@
-"""Pair constructions: they turn rows into pairs, with keys that say which texts are never negatives of each other.
+"""Pair constructions: they turn rows into pairs, with keys that say which texts are never negatives of each other, and
+judgements that say what is relevant in evaluation.
 
 A pair construction is called with the rows of a split (and, for evaluation, its corpus) and returns a `PairTable`:
 indices into a table of distinct texts, plus keys. A task may instead define a method
@@ -11,6 +12,7 @@ from mtcl.task.pairs.clusters import Cluster, Duplicates
 from mtcl.task.pairs.keys import Links
 from mtcl.task.pairs.labels import LabelText, Tags
 from mtcl.task.pairs.parallel import Parallel
+from mtcl.task.pairs.relevance import Judgements
 from mtcl.task.pairs.scored import Labelled, Scored
 from mtcl.task.pairs.search import QueryDocument
 from mtcl.task.pairs.table import PairTable, cluster_table, label_table, pair_table
@@ -19,6 +21,7 @@ __all__ = [
     "Augmented",
     "Cluster",
     "Duplicates",
+    "Judgements",
     "LabelText",
     "Labelled",
     "Links",

@@ -9,6 +9,7 @@ from mtcl.errors import TaskError
 from mtcl.task.pairs.base import Pairs, training_only
 from mtcl.task.pairs.columns import clean, id_column, names_of, negatives_column, text_column
 from mtcl.task.pairs.keys import Links, index_in
+from mtcl.task.pairs.relevance import Judgements
 from mtcl.task.pairs.shared_keys import connected
 from mtcl.task.pairs.table import PairTable, cluster_table, pair_table
 from mtcl.task.roles import Role
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 class Cluster(Pairs):
     """Posts of one cluster or story: a post's positive is another post of its cluster, drawn again in each epoch.
 
-    Evaluation ranks all posts of the split except the query. With `max_pairs`, a larger cluster gives only that many
+    Evaluation ranks all posts of the split except the query; those with its cluster id are relevant. A post is its
+    exact text: one that occurs twice in a cluster is one post. With `max_pairs`, a larger cluster gives only that many
     randomly drawn pairs per epoch, so that a few stories do not fill the batches.
     """
 
@@ -48,7 +50,8 @@ class Cluster(Pairs):
 class Duplicates(Pairs):
     """Two texts with the same meaning; texts connected by a chain of pairs are never negatives of each other.
 
-    Evaluation ranks all texts of the split except the query. `negatives` is as in `QueryDocument`.
+    Evaluation ranks all texts of the split except the query; those connected with it are relevant. `negatives` is as
+    in `QueryDocument`.
     """
 
     anchor: str = "anchor"
@@ -61,15 +64,20 @@ class Duplicates(Pairs):
 
     def __call__(self, rows: pa.Table, corpus: pa.Table | None = None) -> PairTable:
         import pyarrow as pa
+        import pyarrow.compute as pc
 
         rows, skipped = clean(rows, self.anchor, self.positive)
         anchors, positives = text_column(rows, self.anchor), text_column(rows, self.positive)
         component = pa.array(_components(anchors, positives)).cast(pa.string())
+        is_other = pc.not_equal(anchors, positives)  # a text that is only paired with itself has nothing to find
+        asked = Links(anchors.filter(is_other), component.filter(is_other))
+        texts, components = pa.concat_arrays([anchors, positives]), pa.concat_arrays([component, component])
         return pair_table(
             anchors,
             positives,
             links=[Links(anchors, component), Links(positives, component)],
-            candidates=pa.concat_arrays([anchors, positives]),
+            candidates=texts,
+            judgements=Judgements(asked, Links(texts, components), grouped=True),
             negatives=negatives_column(rows, self.negatives),
             exclude_self=True,
             tied=True,

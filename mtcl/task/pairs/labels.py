@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 class LabelText(Pairs):
     """A post with a single label; evaluation ranks the texts of all labels of the split.
 
+    A label is its exact text: `Java` and `java` are two labels. Equal posts are one query, and all their labels are
+    relevant.
+
     `by` selects the positive: the label's text, an example (another post with that label, drawn again in each epoch),
     or both. In NV-Embed, examples gave better results than label texts (arXiv 2405.17428, table 4).
     """

@@ -5,11 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from mtcl.errors import DataError
 from mtcl.task.pairs.base import Pairs, training_only
-from mtcl.task.pairs.columns import clean, id_column, names_of, negatives_column, text_column
+from mtcl.task.pairs.columns import clean, count, id_column, names_of, negatives_column, number_column, text_column
 from mtcl.task.pairs.keys import Links
+from mtcl.task.pairs.relevance import Judgements
 from mtcl.task.pairs.table import PairTable, pair_table
 from mtcl.task.roles import Role
+from mtcl.types import FloatArray
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,6 +26,12 @@ class QueryDocument(Pairs):
 
     `document_id` names a column of ids in both rows and corpus: documents with the same id are the same document.
     `negatives` names columns of hard negatives: each row has a text, or a list of texts of any length.
+
+    In evaluation each row is a judgement: its document is relevant to its query. A document is its id, or its exact
+    text if there are no ids. A relevant document that is not in the corpus counts as not found. `grade` names a column
+    of numbers that say how relevant, with 0 for judged and not relevant: NDCG uses the grades, other metrics count
+    every grade above 0, and training leaves out rows with grade 0. `query_id` names a column of ids that tell queries
+    with equal texts apart; by default the judgements of equal texts are joined.
     """
 
     query: str = "query"
@@ -29,10 +40,14 @@ class QueryDocument(Pairs):
     corpus: str | None = None
     corpus_text: str = "text"
     negatives: str | tuple[str, ...] = training_only(())
+    grade: str | None = None
+    query_id: str | None = None
 
     def columns(self) -> dict[str, Role]:
-        texts = {self.query: Role.TEXT, self.document: Role.TEXT}
-        return texts | self._ids() | dict.fromkeys(names_of(self.negatives), Role.TEXT_OR_TEXTS)
+        texts = {self.query: Role.TEXT, self.document: Role.TEXT} | self._ids()
+        texts |= {self.grade: Role.NUMBER} if self.grade else {}
+        texts |= {self.query_id: Role.ID} if self.query_id else {}
+        return texts | dict.fromkeys(names_of(self.negatives), Role.TEXT_OR_TEXTS)
 
     def corpus_columns(self) -> dict[str, Role]:
         return {self.corpus_text: Role.TEXT} | self._ids()
@@ -41,18 +56,52 @@ class QueryDocument(Pairs):
         return {self.document_id: Role.ID} if self.document_id else {}
 
     def __call__(self, rows: pa.Table, corpus: pa.Table | None = None) -> PairTable:
+        import pyarrow as pa
+
         rows, skipped = clean(rows, self.query, self.document)
+        asked, found = text_column(rows, self.query), text_column(rows, self.document)
+        wanted = Links(asked, id_column(rows, self.document_id) if self.document_id else found)
+        searched, carried = found, wanted.ids
+        links = []
+        if corpus is not None:
+            corpus, lost = clean(corpus, self.corpus_text)
+            for reason, number in lost.items():
+                count(skipped, f"corpus: {reason}", number)
+            searched = text_column(corpus, self.corpus_text)
+            carried = id_column(corpus, self.document_id) if self.document_id else searched
+            links = [Links(searched, carried)] if self.document_id else []
+        grades = self._grades(rows)
+        query_ids = id_column(rows, self.query_id) if self.query_id else None
+        judgements = None
+        if corpus is not None or self.document_id or grades is not None or query_ids is not None:
+            judgements = Judgements(wanted, Links(searched, carried), grades, query_ids)
+        if grades is not None:
+            rows = rows.filter(pa.array(grades > 0))
+            count(skipped, "grade 0", int((grades == 0).sum()))
         queries, documents = text_column(rows, self.query), text_column(rows, self.document)
-        links, searched = [], documents
         if self.document_id:
             ids = id_column(rows, self.document_id)
-            links = [Links(queries, ids), Links(documents, ids)]
-        if corpus is not None:
-            corpus, _ = clean(corpus, self.corpus_text)
-            searched = text_column(corpus, self.corpus_text)
-            if self.document_id:
-                links.append(Links(searched, id_column(corpus, self.document_id)))
-        negatives = negatives_column(rows, self.negatives)
+            links = [Links(queries, ids), Links(documents, ids), *links]
         return pair_table(
-            queries, documents, links=links, candidates=searched, negatives=negatives, tied=True, skipped=skipped
+            queries,
+            documents,
+            links=links,
+            candidates=searched,
+            negatives=negatives_column(rows, self.negatives),
+            judgements=judgements,
+            tied=True,
+            skipped=skipped,
         )
+
+    def _grades(self, rows: pa.Table) -> FloatArray | None:
+        """The grade of each row. Raises `DataError` for one below 0."""
+        if not self.grade:
+            return None
+        grades = number_column(rows, self.grade)
+        wrong = grades[(grades < 0) | ~np.isfinite(grades)]
+        if len(wrong):
+            raise DataError(
+                f"column {self.grade!r}: {len(wrong):,} of {len(grades):,} grades are below 0 or infinite (the first "
+                f"is {wrong[0]:g}): give 0 to rows that were judged not relevant"
+            )
+        return grades

@@ -1,9 +1,9 @@
 """Which rows share a key: pure functions on numpy arrays.
 
-Two texts that share a key are never negatives of each other (`keys.py` makes the keys). Evaluation compares all
-queries with all candidates, mining compares each anchor with its nearest neighbours, and the leak check looks up
-single keys. Duplicates and the units of confidence intervals are connected components of rows that share keys. The
-training step has its own version for tensors (`mtcl.losses.relation`).
+Two texts that share a key are never negatives of each other (`keys.py` makes the keys). Mining compares each anchor
+with its nearest neighbours, and the leak check looks up single keys. Duplicates and the units of confidence intervals
+are connected components of rows that share keys. The training step has its own version for tensors
+(`mtcl.losses.relation`).
 
 Letters: N rows, C candidates, K chosen candidates of a row, T distinct keys.
 """

@@ -42,7 +42,7 @@ def split_sides(table: PairTable) -> tuple[PairTable, Sides, IntArray]:
     place = np.arange(len(table.texts))
     place[both] = len(table.texts) + np.arange(len(both))
     keys, copied = table.keys, table.keys.take(both)
-    negatives = table.negatives
+    negatives, relevance = table.negatives, table.relevance
     split = replace(
         table,
         texts=pa.concat_arrays([table.texts, table.texts.take(pa.array(both))]),
@@ -53,6 +53,7 @@ def split_sides(table: PairTable) -> tuple[PairTable, Sides, IntArray]:
         positives=place[table.positives] if table.groups is None else table.positives,
         candidates=place[table.candidates],
         negatives=None if negatives is None else Ragged(negatives.offsets, place[negatives.values]),
+        relevance=None if relevance is None else replace(relevance, candidates=place[relevance.candidates]),
     )
     sides = np.concatenate([sides, np.full(len(both), Side.DOCUMENT, dtype=np.uint8)])
     return split, sides, both

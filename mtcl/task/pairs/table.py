@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from mtcl.errors import DataError
 from mtcl.task.pairs.columns import count
 from mtcl.task.pairs.keys import Links, index_in, keys_of
+from mtcl.task.pairs.relevance import Judgements, Relevance, relevance_of_groups, relevance_of_texts
 from mtcl.types import FloatArray, IntArray, Kind, Ragged, group
 
 if TYPE_CHECKING:
@@ -27,10 +28,12 @@ class PairTable:
 
     `positives` holds text indices. With `groups` it holds group indices instead: the positive is then a member of the
     group other than the anchor, drawn again in each epoch. `negatives` has a row of text indices for each pair.
-    `scores` (P,) are 0 to 1, `languages` (P,) index `language_names`. In evaluation `queries` search `candidates`; with
-    `exclude_self` a query never finds itself, so both sides have the same kind of text. With `tied`, items that share a
-    key are not independent observations: queries of one document, posts of one story (but not posts of one label).
-    With `symmetric`, both sides of the pairs have the same kind of text. `skipped` counts the rows left out, by reason.
+    `scores` (P,) are 0 to 1, `languages` (P,) index `language_names`. In evaluation the distinct texts `queries` search
+    the distinct texts `candidates`, and `relevance` says what they should find; None means that the pairs are the
+    judgements. With `exclude_self` a query never finds itself, so both sides have the same kind of text. With `tied`,
+    items that share a key are not independent observations: queries of one document, posts of one story (but not posts
+    of one label). With `symmetric`, both sides of the pairs have the same kind of text. `skipped` counts the rows left
+    out, by reason.
     """
 
     texts: pa.LargeStringArray
@@ -49,6 +52,17 @@ class PairTable:
     tied: bool = False
     symmetric: bool = False
     skipped: dict[str, int] = field(default_factory=dict)
+    relevance: Relevance | None = None
+
+    def judged(self) -> PairTable:
+        """The table with its relevance, as evaluation needs it; only positives have one."""
+        if self.kind is not Kind.POSITIVE or self.relevance is not None:
+            return self
+        if self.groups is None:
+            relevance = relevance_of_texts(self.anchors, self.positives, self.candidates)
+        else:
+            relevance = relevance_of_groups(self.queries, self.candidates, self.groups, num_texts=len(self.texts))
+        return replace(self, relevance=relevance)
 
     @property
     def is_symmetric(self) -> bool:
@@ -67,6 +81,7 @@ def pair_table(
     scores: FloatArray | None = None,
     languages: pa.Array | None = None,
     queries: tuple[pa.Array, pa.Array] | None = None,
+    judgements: Judgements | None = None,
     exclude_self: bool = False,
     tied: bool = False,
     symmetric: bool = False,
@@ -76,12 +91,14 @@ def pair_table(
 
     Keys come from each text, from each anchor's positives (unless pairs are scored) and from `links`. `negatives` are
     texts and the number of each one's pair. `queries` are the texts to search with and the text that each should find;
-    by default the anchors and positives. Pairs of other kinds than positives, and those with `exclude_self`, are
-    always symmetric.
+    by default the anchors and positives. `judgements` replace them where relevance has ids or grades; keys and pairs
+    don't depend on it. Pairs of other kinds than positives, and those with `exclude_self`, are always symmetric.
     """
     skipped = dict(skipped or {})
     asked = queries or ()
-    texts = _distinct(anchors, candidates, positives, *asked, *(k.texts for k in links), *(negatives or ())[:1])
+    judged = (judgements.wanted.texts, judgements.carried.texts) if judgements else ()
+    linked = (k.texts for k in links)
+    texts = _distinct(anchors, candidates, positives, *asked, *linked, *(negatives or ())[:1], *judged)
     anchor_ids, positive_ids = index_in(anchors, texts), index_in(positives, texts)
     known = [(anchor_ids, positive_ids)] if scores is None else []
     known += [(index_in(queries[0], texts), index_in(queries[1], texts))] if queries else []
@@ -96,13 +113,17 @@ def pair_table(
     if negatives is not None and len(negatives[0]):
         owner = first_of[negatives[1]]
         hard = group(owner, index_in(negatives[0], texts), num_rows=len(anchor_ids)).take(keep)
+    found = in_order(index_in(candidates, texts))
+    relevance = judgements.resolve(texts) if judgements else None
+    if relevance is None and queries:
+        relevance = relevance_of_texts(*known[-1], found)
     return PairTable(
         texts=texts,
         anchors=anchor_ids[keep],
         positives=positive_ids[keep],
         keys=keys_of(texts, known, links),
-        queries=np.unique(known[-1][0] if queries else anchor_ids[keep]),
-        candidates=np.unique(index_in(candidates, texts)),
+        queries=np.unique(relevance.queries if relevance else anchor_ids[keep]),
+        candidates=found,
         kind=kind,
         negatives=hard,
         scores=None if scores is None else scores[keep].astype(np.float32),
@@ -112,6 +133,7 @@ def pair_table(
         tied=tied,
         symmetric=symmetric,
         skipped=skipped,
+        relevance=relevance,
     )
 
 
@@ -184,7 +206,13 @@ def label_table(
         candidates=table.candidates,
         groups=groups,
         skipped=skipped,
+        relevance=table.judged().relevance,
     )
+
+
+def in_order(values: IntArray) -> IntArray:
+    """The distinct values in the order of their first occurrence."""
+    return values[np.sort(np.unique(values, return_index=True)[1])]
 
 
 def first_of_equals(*columns: IntArray) -> IntArray:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
-from mtcl.evaluation import Result, primary_of
+from mtcl.evaluation import Result, primary_of, scored
 from mtcl.training.metrics import mean_groups
 from mtcl.training.selection import WEIGHTED_MEAN
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("mtcl")
 
 
-Values = dict[str, tuple[int, str, dict[str, float | None]]]
-"""By task: the number of rows, the name of the metric, and its value in each column of the table."""
+Values = dict[str, tuple[str, str, dict[str, float | None]]]
+"""By task: what the metric is computed on (1,200 queries), its name, and its value in each column of the table."""
 
 
 class Report(Callback):
@@ -66,10 +66,11 @@ def fit_table(module: MtclModule) -> Table:
     if module.start_figures:
         columns = ({"base": module.base.figures} if module.base.figures else {}) | {"start": module.start_figures}
     columns["now"] = primary
+    of = {pool.name: scored(pool) for pool in module.data.pools("validation")}
     return comparison(
         {
             name: (
-                len(module.data.store(name, "validation")),
+                of[name],
                 _metric_name(module, name),
                 {column: figures.get(name) for column, figures in columns.items()},
             )
@@ -88,9 +89,10 @@ def results_table(
     results: dict[str, Result], base: dict[str, Result] | None, *, module: MtclModule, split: str
 ) -> Table:
     """The results of one evaluation, compared with the base encoder's if there are any."""
+    of = {pool.name: scored(pool) for pool in module.data.pools(split)}
     values = {
         name: (
-            result.num_items,
+            of[name],
             _metric_name(module, name),
             {"base": base[name].primary if base else None, "now": result.primary},
         )
@@ -118,14 +120,14 @@ def comparison(
     columns = list(next(iter(values.values()))[2])
     table = Table(title=title)
     table.add_column("task", min_width=max(map(len, [*values, *groups, *weighted])))
-    about = ("rows", *["trained on"] * bool(trained_on), "metric")
+    about = ("evaluated on", *["trained on"] * bool(trained_on), "metric")
     for column in (*about, *columns, "difference"):
         table.add_column(column, justify="right")
     for mean, names in groups.items():
         for name in names:
-            rows, metric, figures = values[name]
+            items, metric, figures = values[name]
             pairs = [trained_on.get(name, "")] * bool(trained_on)
-            table.add_row(name, f"{rows:,}", *pairs, metric, *_cells([figures[column] for column in columns]))
+            table.add_row(name, str(items), *pairs, metric, *_cells([figures[column] for column in columns]))
         table.add_section()
         means = [_mean([values[name][2][column] for name in names]) for column in columns]
         table.add_row(mean, *[""] * len(about), *_cells(means))

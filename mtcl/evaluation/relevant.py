@@ -1,0 +1,91 @@
+"""The relevant candidates of queries, from the judgements in a token store. Letters: N queries, R relevant candidates
+of all of them, B best grades.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mtcl.data.store import TokenStore
+from mtcl.types import FloatArray, IntArray, Ragged, offsets_of
+
+
+@dataclass(frozen=True)
+class Relevant:
+    """What N queries should find: a row of candidate numbers for each query, and the grade of each value (R,).
+
+    `lost` are the relevant documents that are not among the candidates: the row of each one's query, and its grade.
+    """
+
+    candidates: Ragged
+    grades_R: FloatArray
+    lost: tuple[IntArray, FloatArray]
+
+    @property
+    def rows(self) -> IntArray:
+        """(R,) the row of each relevant candidate."""
+        return np.repeat(np.arange(len(self.candidates)), self.candidates.lengths())
+
+    @property
+    def num_relevant(self) -> IntArray:
+        """(N,) the number of relevant documents of each query, lost ones included."""
+        return self.candidates.lengths() + np.bincount(self.lost[0], minlength=len(self.candidates))
+
+    def best_grades(self, num: int | None) -> FloatArray:
+        """(N, B) the `num` highest grades of each query's relevant documents, all if None.
+
+        They are sorted, the highest first, and padded with 0.
+        """
+        rows = np.concatenate([self.rows, self.lost[0]])
+        grades = np.concatenate([self.grades_R, self.lost[1]])
+        order = np.lexsort((-grades, rows))
+        num_N = self.num_relevant
+        place = np.arange(len(order)) - np.repeat(offsets_of(num_N)[:-1], num_N)
+        best_NB = np.zeros((len(num_N), int(num_N.max(initial=0)) if num is None else num))
+        kept = place < best_NB.shape[1]
+        best_NB[rows[order][kept], place[kept]] = grades[order][kept]
+        return best_NB
+
+
+class Judged:
+    """The judgements of a store, with its candidates by subject."""
+
+    def __init__(self, store: TokenStore) -> None:
+        assert store.wanted is not None
+        assert store.carried is not None
+        self.store = store
+        offsets, self.subjects = np.asarray(store.wanted.offsets), np.asarray(store.wanted.values)
+        self.wanted = Ragged(offsets, np.arange(len(self.subjects)))
+        carried = np.asarray(store.carried.values)
+        owners = np.repeat(np.arange(len(store.carried)), store.carried.lengths())
+        size = 1 + max(int(self.subjects.max(initial=-1)), int(carried.max(initial=-1)))
+        self.of_subject = Ragged(
+            offsets_of(np.bincount(carried, minlength=size)), owners[np.argsort(carried, kind="stable")]
+        )
+
+    @property
+    def can_be_found(self) -> bool:
+        """Whether any query has a relevant candidate."""
+        least = 2 if self.store.exclude_self else 1
+        return bool((self.of_subject.lengths()[self.subjects] >= least).any())
+
+    def of(self, queries: IntArray) -> Relevant:
+        """What the given queries should find. A candidate that has several of a query's subjects has their highest
+        grade, and a query is never relevant to itself if the store excludes that.
+        """
+        store, places = self.store, self.wanted.take(queries)
+        rows, subjects = np.repeat(np.arange(len(queries)), places.lengths()), self.subjects[places.values]
+        grades = np.ones(len(rows)) if store.grades is None else np.asarray(store.grades)[places.values]
+        found = self.of_subject.take(subjects)
+        is_lost = found.lengths() == 0
+        row_of, grade_of = np.repeat(rows, found.lengths()), np.repeat(grades, found.lengths())
+        order = np.lexsort((-grade_of, found.values, row_of))
+        row_of, grade_of, candidate_of = row_of[order], grade_of[order], found.values[order]
+        kept = np.ones(len(order), dtype=bool)
+        kept[1:] = (row_of[1:] != row_of[:-1]) | (candidate_of[1:] != candidate_of[:-1])
+        if store.exclude_self:
+            kept &= np.asarray(store.candidates)[candidate_of] != np.asarray(store.queries)[queries][row_of]
+        offsets = offsets_of(np.bincount(row_of[kept], minlength=len(queries)))
+        return Relevant(Ragged(offsets, candidate_of[kept]), grade_of[kept], (rows[is_lost], grades[is_lost]))

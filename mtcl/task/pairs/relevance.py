@@ -1,0 +1,153 @@
+"""What was judged relevant: which items are queries, which are candidates, and which candidates each query should find.
+
+Evaluation uses this and never keys. Keys say who must not be a negative, so they err on the safe side: texts that
+differ only in case share one, and so does a label that reads like a post. Judgements name what is relevant exactly, as
+TREC's qrels do: a document id, a label, a cluster, or, without ids, a text.
+
+Equal texts: a candidate is a document. With ids, one text under two ids is two candidates, with equal cosines, and only
+those with a judged id are relevant; without ids, a text is one candidate however often it occurs. A query is its text
+unless it has an id: the judgements of equal queries are joined.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mtcl.errors import DataError
+from mtcl.task.pairs.keys import Links, index_in
+from mtcl.types import FloatArray, IntArray, Ragged, group, offsets_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Relevance:
+    """The judgements of a split as integers; Q queries, C candidates.
+
+    `queries` (Q,) and `candidates` (C,) are text indices; a text may occur several times. The order of candidates
+    decides between equal cosines: the first has the better rank. A subject is what judgements name, for example a
+    document id. `wanted` has the subjects of each query, and `carried` those of each candidate. A candidate is relevant
+    to a query if they have a subject in common. A wanted subject that no candidate has is a relevant document that
+    cannot be found. `grades` has a number above 0 for each value of `wanted`; None means that all are 1. `problems` are
+    sentences to warn with before the evaluation.
+    """
+
+    queries: IntArray
+    candidates: IntArray
+    wanted: Ragged
+    carried: Ragged
+    grades: FloatArray | None = None
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Judgements:
+    """Judgements as columns of strings, for `pair_table`.
+
+    In each row of `wanted`, a document with that id is relevant to that query. `carried` has the text and the id of
+    each candidate. `grades` (rows of `wanted`,) say how relevant: 0 is judged and not relevant, None is 1 everywhere.
+    `query_ids` tell queries of equal text apart; by default a query is its text. With `grouped`, ids are those of
+    groups, so that it is no surprise if one has several texts.
+    """
+
+    wanted: Links
+    carried: Links
+    grades: FloatArray | None = None
+    query_ids: pa.Array | None = None
+    grouped: bool = False
+
+    def resolve(self, texts: pa.Array) -> Relevance:
+        """As integers; `texts` has all distinct texts. Raises `DataError` if a query id has several texts."""
+        import pyarrow as pa
+
+        names = pa.chunked_array([_large(self.carried.ids), _large(self.wanted.ids)]).unique()
+        queries, row_query = self._queries(texts)
+        candidates, subject_of = _distinct_pairs(index_in(self.carried.texts, texts), index_in(self.carried.ids, names))
+        wanted, grades, num_conflicts = _highest(row_query, index_in(self.wanted.ids, names), self.grades, len(queries))
+        problems = [*([] if self.grouped else _ambiguous(subject_of, names)), *_missing(wanted, subject_of, names)]
+        if num_conflicts:
+            problems.append(f"{num_conflicts:,} documents have several grades for one query: the highest counts")
+        if unjudged := int((wanted.lengths() == 0).sum()):
+            problems.append(f"{unjudged:,} of {len(queries):,} queries have no relevant document: they score 0")
+        carried = Ragged(np.arange(len(candidates) + 1), subject_of)
+        return Relevance(queries, candidates, wanted, carried, grades, tuple(problems))
+
+    def _queries(self, texts: pa.Array) -> tuple[IntArray, IntArray]:
+        """The text of each query, and the query of each row."""
+        asked = index_in(self.wanted.texts, texts)
+        if self.query_ids is None:
+            return np.unique(asked, return_inverse=True)
+        ids = self.query_ids.unique()
+        row_query = index_in(self.query_ids, ids)
+        queries: IntArray = np.empty(len(ids), dtype=np.int64)
+        queries[row_query[::-1]] = asked[::-1]
+        if len(other := np.flatnonzero(queries[row_query] != asked)):
+            first = ids[int(row_query[other[0]])].as_py()
+            raise DataError(f"query id {first!r} has several texts: give each text an id of its own")
+        return queries, row_query
+
+
+def relevance_of_texts(queries: IntArray, found: IntArray, candidates: IntArray) -> Relevance:
+    """Judgements that name texts: in each row, the text `found` is relevant to the query. All are text indices."""
+    asked, row_query = np.unique(queries, return_inverse=True)
+    wanted = group(row_query, found, num_rows=len(asked))
+    return Relevance(asked, candidates, wanted, Ragged(np.arange(len(candidates) + 1), candidates))
+
+
+def relevance_of_groups(queries: IntArray, candidates: IntArray, groups: Ragged, *, num_texts: int) -> Relevance:
+    """Judgements that name groups: members of one group are relevant to each other."""
+    owners = np.repeat(np.arange(len(groups)), groups.lengths())
+    of_text = group(groups.values, owners, num_rows=num_texts)
+    return Relevance(queries, candidates, of_text.take(queries), of_text.take(candidates))
+
+
+def _distinct_pairs(ones: IntArray, others: IntArray) -> tuple[IntArray, IntArray]:
+    """The distinct pairs, in the order of their first occurrence."""
+    first = np.sort(np.unique(np.stack([ones, others]), axis=1, return_index=True)[1])
+    return ones[first], others[first]
+
+
+def _highest(
+    rows: IntArray, values: IntArray, grades: FloatArray | None, num_rows: int
+) -> tuple[Ragged, FloatArray | None, int]:
+    """Each row's distinct values with a grade above 0, their highest grades, and how many values had several grades."""
+    if grades is None:
+        return group(rows, values, num_rows=num_rows), None, 0
+    order = np.lexsort((-grades, values, rows))
+    rows, values, grades = rows[order], values[order], grades[order]
+    is_first = np.ones(len(rows), dtype=bool)
+    is_first[1:] = (rows[1:] != rows[:-1]) | (values[1:] != values[:-1])
+    of_first = np.flatnonzero(is_first)[np.cumsum(is_first) - 1]
+    num_conflicts = len(np.unique(of_first[grades != grades[of_first]]))
+    kept = is_first & (grades > 0)
+    offsets = offsets_of(np.bincount(rows[kept], minlength=num_rows))
+    return Ragged(offsets, values[kept]), grades[kept], num_conflicts
+
+
+def _ambiguous(subject_of: IntArray, names: pa.Array) -> list[str]:
+    several = np.flatnonzero(np.bincount(subject_of, minlength=len(names)) > 1)
+    if not len(several):
+        return []
+    first = names[int(several[0])].as_py()
+    return [f"{len(several):,} document ids have several texts ({first!r} is the first): each is a document of its own"]
+
+
+def _missing(wanted: Ragged, subject_of: IntArray, names: pa.Array) -> list[str]:
+    lost = np.flatnonzero(~np.isin(wanted.values, subject_of))
+    if not len(lost):
+        return []
+    queries = np.repeat(np.arange(len(wanted)), wanted.lengths())
+    num_queries = len(wanted) - len(np.unique(np.delete(queries, lost)))
+    subjects = np.unique(wanted.values[lost])
+    words = f"{len(subjects):,} relevant documents are missing ({names[int(subjects[0])].as_py()!r:.80} is the first)"
+    return [f"{words}: they count as not found, and {num_queries:,} of {len(wanted):,} queries have no other"]
+
+
+def _large(column: pa.Array) -> pa.Array:
+    import pyarrow as pa
+
+    return column.cast(pa.large_string())
