@@ -23,7 +23,7 @@ from mtcl.task.contract import Task
 from mtcl.task.pairs.keys import id_key, text_key
 from mtcl.task.sources import as_table
 from mtcl.training.datamodule import MtclDataModule
-from mtcl.types import IntArray
+from mtcl.types import EMPTY_PLACE, IntArray
 
 WIDTH = 72
 """The number of characters of a text to show."""
@@ -149,7 +149,8 @@ def _inspected(
             for other in np.flatnonzero(shared_NC[row]).tolist()
             if other != row
         ]
-        own = [text for text in hard_texts[row * per_row : (row + 1) * per_row] if text != positive]
+        places = range(row * per_row, (row + 1) * per_row)
+        own = [hard_texts[place] for place in places if rows.keys[2][place, 0] != EMPTY_PLACE]
         score = None if rows.scores is None else float(rows.scores[row])
         pairs.append(InspectedPair(anchor, positive, tuple(own), score, tuple(left_out)))
     distinct = np.unique(np.concatenate(rows.texts))
