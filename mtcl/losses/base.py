@@ -111,6 +111,10 @@ class Loss(Described, nn.Module, ABC):
     teacher: str | None = None
     """`base`, or the folder or Hub name of the encoder whose vectors the loss needs; None if it needs none."""
 
+    needs_contrast: bool = True
+    """Whether the loss learns only from pairs that differ: positive pairs need negatives, judged pairs different
+    scores. A task without any is refused before the first step."""
+
     matches_teacher: bool = False
     """Whether embeddings must have as many dimensions as the teacher's vectors."""
 

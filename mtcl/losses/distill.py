@@ -45,6 +45,7 @@ class TeacherMSE(Loss):
     """
 
     matches_teacher = True
+    needs_contrast = False
 
     def __init__(self, teacher: str = "base", target: Literal["own", "anchor"] = "own") -> None:
         super().__init__()
@@ -143,6 +144,7 @@ class DistillKL(Loss):
     """
 
     kinds = frozenset({Kind.POSITIVE, Kind.PARALLEL})
+    needs_contrast = False
 
     def __init__(self, teacher: str = "base", temperature: float = 0.05) -> None:
         super().__init__()

@@ -82,6 +82,7 @@ class InfoNCE(Loss):
             raise ConfigError(f"InfoNCE margin is {margin}: give 0 to less than 2, the widest gap of two cosines")
         self.directions, self.same_side, self.multi_positive = directions, same_side, multi_positive
         self.margin, self.correct_frequency, self.keys, self.teacher = margin, correct_frequency, keys, guide
+        self.needs_contrast = keys  # without keys, every other pair's positive is a negative
         log_temperature = torch.tensor(math.log(temperature))
         if learn_temperature:
             self.log_temperature = nn.Parameter(log_temperature)
