@@ -177,13 +177,14 @@ def check(task: Task, root: Path | None, *, run: RunOfTask | None = None, batch_
     """Make pairs from the sample and the real rows and print a summary. Raises an error if that fails, or if training
     would learn nothing: with the defaults, on whole texts; with `run`, as that run cuts and batches them.
     """
-    from mtcl.task.pairs import PairTable
+    from mtcl.task.pairs import Pairs, PairTable
     from mtcl.task.rows import pairs_of
     from mtcl.task.sources import Source, as_table
     from mtcl.training import learnable
 
     with errors_of(task, "sample"):
-        table = task.pairs(as_table(task.sample))
+        roles = task.pairs.columns() if isinstance(task.pairs, Pairs) else None
+        table = task.pairs(as_table(task.sample, roles))
         if not isinstance(table, PairTable):
             raise TaskError(f"pairs must give a PairTable, not {type(table).__name__}: use mtcl.pair_table")
         print(f"sample: {describe(table)}")

@@ -21,7 +21,7 @@ from mtcl.errors import ConfigError
 from mtcl.losses.relation import shares_key
 from mtcl.task.contract import Task
 from mtcl.task.pairs.keys import id_key, text_key
-from mtcl.task.sources import as_table
+from mtcl.task.rows import roles_in, rows_of
 from mtcl.training.datamodule import MtclDataModule
 from mtcl.types import EMPTY_PLACE, IntArray
 
@@ -181,7 +181,7 @@ def _said(
 def names_of_ids(task: Task, root: Path | None) -> dict[int, str]:
     """Key -> description, as in `doc_id '15-1252'`, of the ids in the columns that the task's pairs name."""
     named = [getattr(task.pairs, one.name) for one in fields(task.pairs)] if hasattr(task.pairs, "kind") else []  # type: ignore[arg-type]
-    rows = as_table(task.data("train", root))
+    rows = rows_of(task, "train", root, roles_in(task, "train"))
     found: dict[int, str] = {}
     for column in (name for name in named if isinstance(name, str) and name in rows.column_names):
         values = rows[column].combine_chunks()
