@@ -25,6 +25,8 @@ __version__ = "0.1.0"
 IntArray = npt.NDArray[np.integer[Any]]
 FloatArray = npt.NDArray[np.floating[Any]]
 BoolArray = npt.NDArray[np.bool_]
+EMPTY_PLACE = 2**63 - 1
+"""The first key of a hard negative that a pair does not have; such a place is a candidate for no anchor."""
 BEST, LAST = "best.ckpt", "last.ckpt"
 """Checkpoints of a run, in its folder `checkpoints/`: the best by `val/mean`, and the latest, to resume from."""
 

@@ -193,11 +193,11 @@ def renamed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 BROKEN_DATA: dict[str, tuple[dict[str, Any], str]] = {
     "missing column": (
         {"train": renamed(ROWS)},
-        "task 'topic', train: no column 'text' (columns: txt, label); did you mean 'txt'?",
+        "task 'topic', train: data/topic/train.parquet: no column 'text' (columns: txt, label); did you mean 'txt'?",
     ),
     "wrong type": (
         {"train": [{"text": 1, "label": "x"}]},
-        "task 'topic', train: column 'text' holds int64, not text",
+        "task 'topic', train: data/topic/train.parquet: column 'text' holds int64, not text",
     ),
     "empty split": (
         {"train": pa.Table.from_pylist(ROWS)[:0]},

@@ -38,7 +38,7 @@ from mtcl.data.plan import Plan, PlanTask
 from mtcl.data.store import TokenStore, prepare
 from mtcl.data.tokenizer import Tokenizer
 from mtcl.task.pairs.log_q import log_shares
-from mtcl.types import Kind
+from mtcl.types import EMPTY_PLACE, Kind
 
 TRANSLATIONS = [{"source": s, "target": f"{s} {lang}", "lang": lang} for s in "abc" for lang in ("de", "fr")]
 JUDGED = [{"first": "a", "second": "b", "score": 0.2}, {"first": "c", "second": "d", "score": 1.0}]
@@ -139,7 +139,7 @@ WITH_NEGATIVES: list[tuple[Pairs, dict[str, str]]] = [
 def test_hard_negatives_stay_with_their_pair(
     pairs: Pairs, columns: dict[str, str], tiny_model: Path, tmp_path: Path
 ) -> None:
-    """A column of texts and one of lists; none is drawn twice, the positive stands in for missing ones."""
+    """A column of texts and one of lists; none is drawn twice, and the place of a missing one is empty."""
     rows = [
         {**{name: f"{value} {n}" for name, value in columns.items()}, "n": f"x {n}", "more": [f"y {n}"] * (n % 2)}
         for n in range(6)
@@ -155,8 +155,8 @@ def test_hard_negatives_stay_with_their_pair(
             texts = texts_in(store, store.negatives[pair] if store.negatives else [])
             assert set(texts) == {f"x {pair}", *([f"y {pair}"] if pair % 2 else [])}
             own = list(store.negatives[pair] if store.negatives else [])
-            expected = own if len(own) == 2 else [*own, store.positives[pair]]
-            assert sorted(hard) == sorted((store.identity[expected] + AS_KEY).tolist())
+            expected = (store.identity[own] + AS_KEY).tolist() + [EMPTY_PLACE] * (2 - len(own))
+            assert sorted(hard) == sorted(expected)
 
 
 def test_evaluation_needs_no_negatives(tiny_model: Path, tmp_path: Path) -> None:

@@ -70,7 +70,8 @@ Found = dict[Any, tuple[list[float], dict[str, Tensor]]]
 LETTERS = "abcdefghijkl"
 ROWS: dict[str, list[dict[str, Any]]] = {
     "search": [
-        {"query": f"{c} dog", "document": f"red {c} cat", "n": [f"{c} bird {k}" for k in (1, 2, 3)]} for c in LETTERS
+        {"query": f"{c} dog", "document": f"red {c} cat", "n": [f"{c} bird {k}" for k in range(n % 4)]}
+        for n, c in enumerate(LETTERS)
     ],
     "speech": [{"source": f"{c} news", "target": f"post {c}"} for c in LETTERS],
     "likeness": [{"first": f"{c} blue", "second": f"green {c} job", "score": n / 12} for n, c in enumerate(LETTERS)],

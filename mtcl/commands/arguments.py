@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast, get_origin, get_type_hints
 
 import yaml
@@ -21,6 +22,11 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{self.prog}: {message}; see `{self.prog} --help`")
+
+
+def user_path(text: str) -> Path:
+    """The path that an option gives; `~` is the home folder, which a shell leaves as it is in `--option=~/folder`."""
+    return Path(text).expanduser()
 
 
 def parse(kind: type[Config], content: dict[str, Any], arguments: list[str]) -> Config:

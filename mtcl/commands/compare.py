@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mtcl.commands.arguments import Parser, parse
+from mtcl.commands.arguments import Parser, parse, user_path
 from mtcl.commands.process import quiet_libraries
 from mtcl.configuration import yaml_files as configuration
 from mtcl.errors import ConfigError
@@ -17,7 +17,9 @@ from mtcl.errors import ConfigError
 def main(command: str, arguments: list[str]) -> int:
     parser = Parser(prog=f"mtcl {command}", description=__doc__, add_help=False)
     parser.add_argument("-c", "--config", action="append", default=[], help="YAML file; several merge, later ones win")
-    parser.add_argument("--out", type=Path, default=Path("compare"), help="folder for the table (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=user_path, default=Path("compare"), help="folder for the table (default: %(default)s)"
+    )
     options, rest = parser.parse_known_args(arguments)
     if "-h" in rest or "--help" in rest:
         parser.print_help()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from mtcl.commands.arguments import Parser
+from mtcl.commands.arguments import Parser, user_path
 
 
 def main(command: str, arguments: list[str]) -> int:
     parser = Parser(prog=f"mtcl {command}", description=__doc__)
-    parser.add_argument("folder", type=Path, help="where to write; one sub-folder per task")
+    parser.add_argument("folder", type=user_path, help="where to write; one sub-folder per task")
     parser.add_argument("--posts", type=int, default=5000, help="number of posts (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same files (default: %(default)s)")
     options = parser.parse_args(arguments)

@@ -24,7 +24,7 @@ BASE = "base"
 def main(command: str, arguments: list[str]) -> int:
     options = _parser(command).parse_args(arguments)
     weights = weights_of(options)
-    path = target_of(Path(options.out))
+    path = target_of(Path(options.out).expanduser())
     quiet_libraries()
     from mtcl.encoder.checkpoint import SavedRun
     from mtcl.training.checkpoint_file import write_whole

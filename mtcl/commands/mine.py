@@ -47,7 +47,7 @@ def main(command: str, arguments: list[str]) -> int:
     with at(column="--column"):
         rows = training_rows(task, root, column=options.column)
     encoder = encoder_of(options)
-    folder = lay_out(Path(options.out), task, root, overwrite=options.overwrite)
+    folder = lay_out(Path(options.out).expanduser(), task, root, overwrite=options.overwrite)
 
     search = Search(options.candidates, options.index, options.max_length, options.cache)
     with at(candidates="--candidates", index="--index"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,12 @@ from mtcl.files import data_root
 from mtcl.task.contract import NAME, Task, errors_of
 from mtcl.task.pairs.table import DRAWN
 from mtcl.task.registry import Registry, discover, reference_folder
+from mtcl.types import Kind
 
 if TYPE_CHECKING:
+    from mtcl.losses import Loss
     from mtcl.task.pairs import PairTable
+    from mtcl.training.datamodule import MtclDataModule
 
 SPLITS = ("train", "validation", "test")
 TEMPLATE = '''"""One line: what goes in and what it should be near to."""
@@ -46,15 +50,16 @@ def main(command: str, arguments: list[str]) -> int:
     actions = parser.add_subparsers(dest="action", required=True, metavar="list | show | check | batch | new")
     add_list = actions.add_parser("list", help="list all tasks, including broken files")
     add_list.add_argument("--tasks_dir", help="additional folders of task files")
-    for action, what in (
-        ("show", "show a task's declaration and sample"),
-        ("check", "test a task on its sample and its real rows"),
-    ):
-        sub = actions.add_parser(action, help=what)
-        sub.add_argument("name")
-        sub.add_argument("--tasks_dir", help="additional folders of task files")
-        sub.add_argument("--data.root", dest="root", help="data root (default: MTCL_DATA)")
-    _add_batch(actions.add_parser("batch", help="show a training step: pairs, excluded negatives, truncated texts"))
+    add_show = actions.add_parser("show", help="show a task's declaration and sample")
+    add_show.add_argument("name")
+    add_show.add_argument("--tasks_dir", help="additional folders of task files")
+    add_show.add_argument("--data.root", dest="root", help="data root (default: MTCL_DATA)")
+    add_check = actions.add_parser("check", help="test a task on its sample and its real rows")
+    _add_run(add_check)
+    add_batch = actions.add_parser("batch", help="show a training step: pairs, excluded negatives, truncated texts")
+    _add_run(add_batch)
+    add_batch.add_argument("--step", type=int, default=0, help="step number, from 0 (default: %(default)s)")
+    add_batch.add_argument("--pairs", type=int, default=8, help="number of pairs to print (default: %(default)s)")
     add_new = actions.add_parser("new", help="write a template to tasks/NAME.py")
     add_new.add_argument("name")
     options = parser.parse_args(arguments)
@@ -66,8 +71,14 @@ def main(command: str, arguments: list[str]) -> int:
     if options.action == "list":
         return list_tasks(registry)
     task = registry[options.name]
-    root = data_root(options.root)
-    return show(task) if options.action == "show" else check(task, root)
+    if options.action == "show":
+        return show(task)
+    if options.config or options.model:
+        run = _run_of(options, alone=True)
+        return check(task, run.data.root, run=run)
+    if options.max_length:
+        raise ConfigError(f"--max_length {options.max_length} counts tokens: give --model or --config too")
+    return check(task, data_root(options.root), batch_size=options.batch_size)
 
 
 def list_tasks(registry: Registry) -> int:
@@ -97,38 +108,64 @@ def show(task: Task) -> int:
     return 0
 
 
-def _add_batch(parser: argparse.ArgumentParser) -> None:
+def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name")
-    parser.add_argument("-c", "--config", action="append", default=[], help="YAML file of a run whose step to show")
-    parser.add_argument("--step", type=int, default=0, help="step number, from 0 (default: %(default)s)")
-    parser.add_argument("--batch_size", type=int, help="pairs per batch (default: the configuration's, or 8)")
-    parser.add_argument("--max_length", type=int, help="tokens per text (default: the configuration's, or 128)")
-    parser.add_argument("--pairs", type=int, default=8, help="number of pairs to print (default: %(default)s)")
+    parser.add_argument("-c", "--config", action="append", default=[], help="YAML file of a run with the task")
+    parser.add_argument("--batch_size", type=int, help="pairs per batch (default: the configuration's)")
+    parser.add_argument(
+        "--max_length", type=int, help="tokens per text (default: the configuration's, or the encoder's)"
+    )
     parser.add_argument("--model", help="encoder whose tokenizer to use (default: the configuration's)")
     parser.add_argument("--tasks_dir", help="additional folders of task files")
     parser.add_argument("--data.root", dest="root", help="data root (default: MTCL_DATA)")
 
 
-def show_batch(options: argparse.Namespace) -> int:
-    """Print a task's part of a training step; without a configuration, that of a run of this task alone."""
-    from mtcl.configuration.yaml_files import load
-    from mtcl.training.datamodule import MtclDataModule
-    from mtcl.training.inspection import InspectedStep, inspect_batch
+@dataclass(frozen=True)
+class RunOfTask:
+    """The data of a run with the task, and the task's loss; None if only a run itself can make the loss."""
 
-    config: dict[str, Any] = load(options.config) if options.config else {"data": {"batch_size": 8}}
+    data: MtclDataModule
+    loss: Loss | None
+
+
+def _run_of(options: argparse.Namespace, *, batch_size: int | None = None, alone: bool = False) -> RunOfTask:
+    """The configured run, with `alone` without its other tasks. If none is configured, a run of this task alone with
+    `batch_size` pairs per batch.
+    """
+    import mtcl.losses as losses
+    from mtcl.configuration.from_checkpoint import made, own_class
+    from mtcl.configuration.yaml_files import load
+    from mtcl.task.contract import kind_of
+    from mtcl.training.datamodule import MtclDataModule
+
+    default = {} if batch_size is None else {"data": {"batch_size": batch_size}}
+    config: dict[str, Any] = load(options.config) if options.config else default
     tasks = {name: {**(task or {}), "loss": None} for name, task in (config.get("tasks") or {}).items()}
     given = {name: getattr(options, name) for name in ("root", "tasks_dir", "batch_size", "max_length")}
-    data = {**(config.get("data") or {}), **{name: value for name, value in given.items() if value is not None}}
+    settings = {**(config.get("data") or {}), **{name: value for name, value in given.items() if value is not None}}
     encoder = dict((config.get("model") or {}).get("encoder") or {}) | (
         {"name": options.model} if options.model else {}
     )
     if options.config and options.name not in tasks:
         raise ConfigError(f"the configuration has no task {options.name!r}{nearest(options.name, tasks)}")
     seed = config.get("seed_everything", 1)
-    if unknown := set(data) - set(inspect.signature(MtclDataModule).parameters):
+    if unknown := set(settings) - set(inspect.signature(MtclDataModule).parameters):
         raise ConfigError(f"unknown key 'data.{min(unknown)}'")
-    given = {"tasks": tasks or {options.name: {}}, "encoder": encoder, "seed": seed, **data}
-    shown = inspect_batch(MtclDataModule(**given), options.step)
+    if alone:
+        tasks = {name: task for name, task in tasks.items() if name == options.name}
+        settings = {key: value for key, value in settings.items() if key not in ("held_out", "replay")}
+    named = ((config.get("tasks") or {}).get(options.name) or {}).get("loss")
+    data = MtclDataModule(**{"tasks": tasks or {options.name: {}}, "encoder": encoder, "seed": seed, **settings})
+    described = None if named is None else own_class(named, losses)
+    own = losses.default_loss(kind_of(data.evaluated[options.name])) if named is None else made(described)
+    return RunOfTask(data, own)
+
+
+def show_batch(options: argparse.Namespace) -> int:
+    """Print a task's part of a training step; without a configuration, that of a run of this task alone."""
+    from mtcl.training.inspection import InspectedStep, inspect_batch
+
+    shown = inspect_batch(_run_of(options, batch_size=8).data, options.step)
     part = tuple(task for task in shown.tasks if task.name == options.name)
     print(InspectedStep(shown.step, part).text(options.pairs))
     if not part:
@@ -136,14 +173,18 @@ def show_batch(options: argparse.Namespace) -> int:
     return 0
 
 
-def check(task: Task, root: Path | None) -> int:
-    """Make pairs from the sample and the real rows and print a summary. Raises an error if that fails."""
-    from mtcl.task.pairs import PairTable
+def check(task: Task, root: Path | None, *, run: RunOfTask | None = None, batch_size: int | None = None) -> int:
+    """Make pairs from the sample and the real rows and print a summary. Raises an error if that fails, or if training
+    would learn nothing: with the defaults, on whole texts; with `run`, as that run cuts and batches them.
+    """
+    from mtcl.task.pairs import Pairs, PairTable
     from mtcl.task.rows import pairs_of
     from mtcl.task.sources import Source, as_table
+    from mtcl.training import learnable
 
     with errors_of(task, "sample"):
-        table = task.pairs(as_table(task.sample))
+        roles = task.pairs.columns() if isinstance(task.pairs, Pairs) else None
+        table = task.pairs(as_table(task.sample, roles))
         if not isinstance(table, PairTable):
             raise TaskError(f"pairs must give a PairTable, not {type(table).__name__}: use mtcl.pair_table")
         print(f"sample: {describe(table)}")
@@ -158,10 +199,24 @@ def check(task: Task, root: Path | None) -> int:
         print(f"{split}: {describe(table)}")
         if split == "train":
             print("\n".join(f"    {line}" for line in examples(table)))
-        elif "train" in tables and (seen := num_seen(table, tables["train"])):
+            warnings = _check_run(run) if run else learnable.check_table(task, table, batch_size=batch_size)
+            print("".join(f"    warning: {line}\n" for line in warnings), end="")
+            continue
+        if "train" in tables and (seen := num_seen(table, tables["train"])):
             print(f"    {seen:,} of {len(table.queries):,} queries are training texts too, so they test nothing new")
+        if table.kind is Kind.POSITIVE and len(table.candidates) == 1:
+            print("    warning: there is only one text to find, so any encoder has a perfect metric")
     print(f"task {task.name!r} is ready: add it to a configuration under `tasks:`")
     return 0
+
+
+def _check_run(run: RunOfTask) -> list[str]:
+    from mtcl.training import learnable
+
+    if run.loss is None:
+        return ["the loss is a class of your own, so only a run can check that it has something to learn"]
+    loss = run.loss
+    return learnable.check_data(run.data, lambda _: loss) if run.data.tasks else []
 
 
 def describe(table: PairTable) -> str:

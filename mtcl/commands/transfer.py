@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
-from mtcl.commands.arguments import Parser, parse
+from mtcl.commands.arguments import Parser, parse, user_path
 from mtcl.commands.process import quiet_libraries
 from mtcl.configuration import yaml_files as configuration
 from mtcl.errors import ConfigError, at
@@ -20,7 +20,9 @@ def main(command: str, arguments: list[str]) -> int:
     parser = Parser(prog=f"mtcl {command}", description=__doc__, add_help=False)
     parser.add_argument("-c", "--config", action="append", default=[], help="YAML file; several merge, later ones win")
     parser.add_argument(
-        "--study_dir", type=Path, help="folder of the study (default: studies/NAME, from the name of the first file)"
+        "--study_dir",
+        type=user_path,
+        help="folder of the study (default: studies/NAME, from the name of the first file)",
     )
     parser.add_argument("--jobs", type=int, help="number of parallel runs (default: the number of GPUs, or 1)")
     options, rest = parser.parse_known_args(arguments)

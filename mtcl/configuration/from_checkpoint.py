@@ -180,6 +180,17 @@ def own_class(value: Any, room: Any) -> Any:
     return {"class_path": f"{room.__name__}.{name}", "init_args": taken}
 
 
+def made(value: Any) -> Any:
+    """What `own_class` describes, as an instance; other values stay as they are."""
+    if isinstance(value, list):
+        return [made(one) for one in value]
+    if not isinstance(value, Mapping) or "class_path" not in value:
+        return value
+    place, _, name = value["class_path"].rpartition(".")
+    kind = getattr(weighting if place == weighting.__name__ else losses, name)
+    return kind(**{key: made(argument) for key, argument in (value.get("init_args") or {}).items()})
+
+
 def _is_class(hint: Any) -> bool:
     """Whether an argument with this annotation is an instance of an mtcl class, or a list of instances."""
     return any(_is_class(one) for one in get_args(hint)) or (

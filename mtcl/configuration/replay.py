@@ -14,7 +14,7 @@ from typing import Any
 
 import mtcl.losses as losses
 from mtcl.configuration import yaml_files
-from mtcl.configuration.from_checkpoint import TASK, plain_mixture, plain_tasks
+from mtcl.configuration.from_checkpoint import TASK, made, plain_mixture, plain_tasks
 from mtcl.configuration.overrides import from_arguments, from_environment, on_top
 from mtcl.configuration.run_keys import run_keys
 from mtcl.configuration.values import loaded
@@ -105,15 +105,6 @@ def _is_share(value: Any) -> bool:
 
 def _made(options: Mapping[str, Any], saved: SavedRun) -> losses.Loss | None:
     """The loss of a task, from the description of a class of mtcl."""
-
-    def made(value: Any) -> Any:
-        if isinstance(value, list):
-            return [made(one) for one in value]
-        if not isinstance(value, Mapping) or "class_path" not in value:
-            return value
-        kind = getattr(losses, value["class_path"].rpartition(".")[2])
-        return kind(**{key: made(argument) for key, argument in (value.get("init_args") or {}).items()})
-
     try:
         loss: losses.Loss | None = made(options.get("loss"))
     except (TypeError, ValueError) as error:

@@ -19,7 +19,7 @@ def load(paths: list[str], *, below: dict[str, Any] | None = None) -> dict[str, 
     """The merged content of YAML files, on top of `below` (the configuration of a checkpoint)."""
     merged = below or {}
     for path in paths:
-        merged = merge(merged, nested(_read(Path(path))))
+        merged = merge(merged, nested(_read(Path(path).expanduser())))
     if odd := [key for key in merged if not isinstance(key, str)]:
         raise ConfigError(f"the configuration has the key {odd[0]!r}: keys are names, so put it in quotes if it is one")
     seed = merged.get("seed_everything")
@@ -45,7 +45,7 @@ def read(paths: list[str], *, below: dict[str, Any] | None = None) -> dict[str, 
     """The merged content of YAML files with arbitrary keys, on top of `below`."""
     merged = below or {}
     for path in paths:
-        merged = merge(merged, _read(Path(path)))
+        merged = merge(merged, _read(Path(path).expanduser()))
     return merged
 
 

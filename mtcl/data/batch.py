@@ -22,7 +22,7 @@ from mtcl.data.plan import Draw, Plan, draw_members, draw_negatives, draw_positi
 from mtcl.data.store import TokenStore
 from mtcl.errors import ConfigError
 from mtcl.task.pairs.table import DRAWN
-from mtcl.types import FloatArray, IntArray, Ragged, offsets_of
+from mtcl.types import EMPTY_PLACE, FloatArray, IntArray, Ragged, offsets_of
 
 SECOND_VIEW = np.int64(0x5851F42D4C957F2D)
 """Added to the identity of a positive that is its own anchor, so that it is encoded again with another dropout mask."""
@@ -199,9 +199,14 @@ class StepDataset(Dataset[StepBatch]):
             anchors = np.where(anchors == DRAWN, draw_members(store.groups, positives, bits=mix(bits)), anchors)
             positives = draw_positives(store.groups, anchors, positives, bits=bits)
         texts: tuple[IntArray, ...] = (anchors, positives)
+        is_empty = None
         if store.negatives is not None and task.num_negatives:
-            texts += (draw_negatives(store.negatives, pairs, positives, count=task.num_negatives, bits=bits),)
-        keys = tuple(self._local(keys_NK) for keys_NK in keys_of_draw(store, texts))
+            hard, is_empty = draw_negatives(store.negatives, pairs, positives, count=task.num_negatives, bits=bits)
+            texts += (hard,)
+        of_roles = keys_of_draw(store, texts)
+        if is_empty is not None:
+            of_roles[2][is_empty] = EMPTY_PLACE
+        keys = tuple(self._local(keys_NK) for keys_NK in of_roles)
         scores = None if store.scores is None else self._local(store.scores[pairs])
         return _Rows(draw.task, tuple(self._local(text_N) for text_N in texts), keys, scores, texts)
 

@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from mtcl.data.mixture import Cycle, Line, phases_of, replayed_before
 from mtcl.errors import ConfigError
-from mtcl.types import IntArray, Ragged
+from mtcl.types import BoolArray, IntArray, Ragged
 
 UIntArray = npt.NDArray[np.uint64]
 MAX_BATCH = 1 << 31
@@ -219,14 +219,19 @@ def draw_positives(groups: Ragged, anchors: IntArray, positives: IntArray, *, bi
     return np.where(member >= anchors, groups.values[at + 1], member)
 
 
-def draw_negatives(negatives: Ragged, pairs: IntArray, positives: IntArray, *, count: int, bits: UIntArray) -> IntArray:
-    """(n * count,) distinct hard negatives for each pair; if a pair has too few, its positive fills the rest."""
+def draw_negatives(
+    negatives: Ragged, pairs: IntArray, positives: IntArray, *, count: int, bits: UIntArray
+) -> tuple[IntArray, BoolArray]:
+    """(n * count,) distinct hard negatives for each pair, and whether each place is empty. If a pair has too few, the
+    empty places have its positive, which is encoded anyway.
+    """
     starts, sizes = negatives.offsets[pairs], negatives.offsets[pairs + 1] - negatives.offsets[pairs]
     turn = np.arange(count)
     first = (mix(bits + np.uint64(1)) % np.maximum(sizes, 1).astype(np.uint64)).astype(np.int64)
     at = starts[:, None] + (first[:, None] + turn) % np.maximum(sizes, 1)[:, None]
     is_there = turn < sizes[:, None]
-    return np.where(is_there, negatives.values[np.where(is_there, at, 0)], positives[:, None]).ravel()
+    texts = np.where(is_there, negatives.values[np.where(is_there, at, 0)], positives[:, None])
+    return texts.ravel(), ~is_there.ravel()
 
 
 def mix(values: UIntArray) -> UIntArray:

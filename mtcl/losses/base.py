@@ -7,8 +7,9 @@ log. Letters: N local rows, C rows of all ranks, D dimensions.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar, cast
 
 import torch
@@ -17,6 +18,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from mtcl.errors import ConfigError
+from mtcl.losses.relation import is_empty
 from mtcl.losses.tensors import PerSide, view_of
 from mtcl.losses.view import Embedded, View
 from mtcl.types import Described, Kind
@@ -40,6 +42,17 @@ def by_blocks(of_rows: Callable[[slice], Tensor], num_rows: int, num_candidates:
     if len(blocks) == 1:
         return of_rows(blocks[0])[None]
     return torch.stack([checkpoint(of_rows, rows, use_reentrant=False) for rows in blocks])
+
+
+def log_of_count(candidates: Sequence[Embedded], hard: Embedded | None = None) -> float | Tensor:
+    """The log of the number of candidates, at least 2. Empty places among the hard negatives are not counted; the
+    result is then a tensor, so that the device need not wait for the count.
+    """
+    count = sum(len(among) for among in candidates)
+    if hard is None:
+        return math.log(max(2, count))
+    given = (~is_empty(hard.keys_NK)).sum() + count
+    return given.clamp(min=2).to(at_least_float32(hard.vectors_ND[:0]).dtype).log()
 
 
 def at_least_float32(values: Tensor) -> Tensor:
@@ -98,6 +111,10 @@ class Loss(Described, nn.Module, ABC):
     teacher: str | None = None
     """`base`, or the folder or Hub name of the encoder whose vectors the loss needs; None if it needs none."""
 
+    needs_contrast: bool = True
+    """Whether the loss learns only from pairs that differ: positive pairs need negatives, judged pairs different
+    scores. A task without any is refused before the first step."""
+
     matches_teacher: bool = False
     """Whether embeddings must have as many dimensions as the teacher's vectors."""
 
@@ -137,6 +154,7 @@ class Loss(Described, nn.Module, ABC):
         scores: Tensor | None = None,
         teacher: PerSide | None = None,
         log_q: Tensor | PerSide | None = None,
+        num_negatives: Tensor | None = None,
     ) -> Tensor:
         """The loss of a `View`, or of tensors, which `view_of` turns into one.
 
@@ -152,6 +170,7 @@ class Loss(Described, nn.Module, ABC):
             scores=scores,
             teacher=teacher,
             log_q=log_q,
+            num_negatives=num_negatives,
         )
         self._check_fits(view)
         return cast("Tensor", super().__call__(view))

@@ -51,6 +51,7 @@ class WeightedSum(Loss):
         self.shares = [weight / sum(weights) for weight in weights]
         self.teacher = next(iter(teachers), None)
         self.matches_teacher = any(loss.matches_teacher for loss in losses)
+        self.needs_contrast = all(loss.needs_contrast for loss in losses)
         self.kinds = frozenset.intersection(*(loss.kinds for loss in losses))
 
     @property
@@ -98,7 +99,7 @@ class Matryoshka(Loss):
         if loss.matches_teacher:
             raise ConfigError("Matryoshka cannot cut a teacher's vectors: put TeacherMSE next to it in a WeightedSum")
         self.loss, self.dims, self.weight = loss, dims, weight
-        self.teacher, self.kinds = loss.teacher, loss.kinds
+        self.teacher, self.kinds, self.needs_contrast = loss.teacher, loss.kinds, loss.needs_contrast
 
     @property
     def temperature(self) -> Tensor:
@@ -147,6 +148,7 @@ class SpreadOut(Loss):
             raise ConfigError(f"SpreadOut weight is {weight}: give more than 0")
         self.loss, self.weight = loss, weight
         self.teacher, self.matches_teacher = loss.teacher, loss.matches_teacher
+        self.needs_contrast = loss.needs_contrast
         self.kinds = SpreadOut.kinds & loss.kinds
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal, cast
 
 import torch
@@ -10,10 +9,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from mtcl.errors import ConfigError
-from mtcl.losses.base import Loss, at_least_float32, by_blocks, cosines, taught
-from mtcl.losses.relation import NEGATIVE, relation
+from mtcl.losses.base import Loss, at_least_float32, by_blocks, cosines, log_of_count, taught
+from mtcl.losses.relation import NEGATIVE, is_empty, relation
 from mtcl.losses.view import Embedded, View
 from mtcl.types import Kind
+
+NO_SHARE = -1e4
+"""The logit of an empty place: its share of a softmax is 0, and the divergence stays finite."""
 
 
 class TeacherMSE(Loss):
@@ -43,6 +45,7 @@ class TeacherMSE(Loss):
     """
 
     matches_teacher = True
+    needs_contrast = False
 
     def __init__(self, teacher: str = "base", target: Literal["own", "anchor"] = "own") -> None:
         super().__init__()
@@ -141,6 +144,7 @@ class DistillKL(Loss):
     """
 
     kinds = frozenset({Kind.POSITIVE, Kind.PARALLEL})
+    needs_contrast = False
 
     def __init__(self, teacher: str = "base", temperature: float = 0.05) -> None:
         super().__init__()
@@ -155,8 +159,10 @@ class DistillKL(Loss):
 
     def forward(self, view: View) -> Tensor:
         local = view.anchors.local
-        candidates = [view.positives.all, *([] if view.negatives is None else [view.negatives.all])]
+        hard = None if view.negatives is None else view.negatives.all
+        candidates = [view.positives.all, *([] if hard is None else [hard])]
         num_candidates = sum(len(among) for among in candidates)
+        is_empty_C = None if hard is None else torch.cat([is_empty(among.keys_NK) for among in candidates])
 
         def of_rows(rows: slice) -> Tensor:
             ours_NC, goals_NC = (
@@ -164,12 +170,14 @@ class DistillKL(Loss):
                 / self.temperature
                 for teacher in (False, True)
             )
+            if is_empty_C is not None:
+                ours_NC, goals_NC = (x.masked_fill(is_empty_C, NO_SHARE) for x in (ours_NC, goals_NC))
             return functional.kl_div(
                 ours_NC.log_softmax(dim=1), goals_NC.log_softmax(dim=1), reduction="sum", log_target=True
             )
 
         total = by_blocks(of_rows, len(local), num_candidates).sum()
-        return total / len(local) / math.log(max(2, num_candidates))
+        return total / len(local) / log_of_count([view.positives.all], hard)
 
 
 def squared_distance(vectors_ND: Tensor, goals_ND: Tensor) -> Tensor:

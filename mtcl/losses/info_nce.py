@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mtcl.errors import ConfigError
-from mtcl.losses.base import Loss, by_blocks, cosines, taught
+from mtcl.losses.base import Loss, by_blocks, cosines, log_of_count, taught
 from mtcl.losses.relation import LEFT_OUT, NEGATIVE, POSITIVE, relation
 from mtcl.losses.view import Embedded, View
 from mtcl.types import Kind
@@ -25,7 +25,7 @@ class InfoNCE(Loss):
     """Softmax over the batch: each anchor must find its own positive among candidates that are not related to it.
 
     With logits `s_nc = cos(anchor n, candidate c) / temperature`, row n's own positive `p`, its negatives `c` and the
-    number of all candidates `C`:
+    number `C` of all candidates (without the empty places of pairs that have too few hard negatives):
 
         loss = mean over n of -log( exp(s_np) / (exp(s_np) + sum over c of exp(s_nc)) ) / log(C)
 
@@ -82,6 +82,7 @@ class InfoNCE(Loss):
             raise ConfigError(f"InfoNCE margin is {margin}: give 0 to less than 2, the widest gap of two cosines")
         self.directions, self.same_side, self.multi_positive = directions, same_side, multi_positive
         self.margin, self.correct_frequency, self.keys, self.teacher = margin, correct_frequency, keys, guide
+        self.needs_contrast = keys  # without keys, every other pair's positive is a negative
         log_temperature = torch.tensor(math.log(temperature))
         if learn_temperature:
             self.log_temperature = nn.Parameter(log_temperature)
@@ -93,16 +94,20 @@ class InfoNCE(Loss):
         return self.log_temperature.exp()
 
     def forward(self, view: View) -> Tensor:
-        hard = [] if view.negatives is None else [view.negatives.all]
+        hard = None if view.negatives is None else view.negatives.all
         own_side = [view.anchors.all] if self.same_side else []
-        loss = self._toward(view.anchors.local, [view.positives.all, *hard, *own_side], view.own_N)
+        loss = self._toward(view.anchors.local, [view.positives.all, *own_side], view.own_N, hard)
         if self.directions == "both":
             own_side = [view.positives.all] if self.same_side else []
             loss = (loss + self._toward(view.positives.local, [view.anchors.all, *own_side], view.own_N)) / 2
         return loss
 
-    def _toward(self, local: Embedded, candidates: list[Embedded], own_of_all_N: Tensor) -> Tensor:
+    def _toward(
+        self, local: Embedded, candidates: list[Embedded], own_of_all_N: Tensor, hard: Embedded | None = None
+    ) -> Tensor:
         """The mean over local rows; `candidates[0]` contains each row's own positive."""
+        log_count = log_of_count(candidates, hard)
+        candidates = candidates if hard is None else [*candidates, hard]
         num_candidates = sum(len(rows) for rows in candidates)
 
         def of_rows(rows: slice) -> Tensor:
@@ -113,7 +118,7 @@ class InfoNCE(Loss):
             return info_nce(logits_NC, relation_NC).sum()
 
         total = by_blocks(of_rows, len(local), num_candidates).sum()
-        return total / len(local) / math.log(max(2, num_candidates))
+        return total / len(local) / log_count
 
     def _scores(
         self, local: Embedded, among: Embedded, own_N: Tensor | None, positives: Embedded, positive_N: Tensor

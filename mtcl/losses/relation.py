@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mtcl.types import EMPTY_PLACE
+
 POSITIVE, LEFT_OUT, NEGATIVE = 1, 0, -1
 MOST_COMPARED = 64
 """The most pairs of key columns that are compared one by one; with more keys per text, a join is faster."""
@@ -25,6 +27,11 @@ def shares_key(anchor_keys_NK: Tensor, candidate_keys_CK: Tensor) -> Tensor:
         for candidate_key_C in candidate_keys_CK.unbind(1):
             shared_NC |= (anchor_key_N[:, None] == candidate_key_C) & present_N1
     return shared_NC
+
+
+def is_empty(keys_CK: Tensor) -> Tensor:
+    """(C,) bool: the places of hard negatives that a pair does not have."""
+    return keys_CK[:, 0] == EMPTY_PLACE
 
 
 def _join(anchor_keys_NK: Tensor, candidate_keys_CK: Tensor) -> tuple[Tensor, Tensor]:
@@ -45,13 +52,14 @@ def relation(
     """(N, C) int8: +1 is the anchor's own positive (candidate `own_N[n]`), 0 left out, -1 a negative.
 
     A candidate that shares a key with the anchor is never a negative: it is left out, or a positive if
-    `multi_positive`. Give None for `own_N` if the candidates contain no anchor's own positive: hard negatives, or the
-    anchors' own side.
+    `multi_positive`. An empty place is left out for every anchor. Give None for `own_N` if the candidates contain no
+    anchor's own positive: hard negatives, or the anchors' own side.
     """
     shared_NC = shares_key(anchor_keys_NK, candidate_keys_CK)
     related = POSITIVE if multi_positive else LEFT_OUT
     # arithmetic on the device: `torch.where` and assignment bring their numbers there, which the host waits for
     relation_NC = shared_NC.to(torch.int8).mul_(related - NEGATIVE).add_(NEGATIVE)
+    relation_NC.masked_fill_(is_empty(candidate_keys_CK), LEFT_OUT)
     if own_N is not None:
         relation_NC.scatter_(1, own_N[:, None], POSITIVE)
     return relation_NC

@@ -7,6 +7,7 @@ dimensions, K keys, E dimensions of a teacher.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import reduce
 from typing import TypeAlias, cast
 
@@ -16,6 +17,7 @@ from torch.nn import functional as F
 
 from mtcl.errors import ConfigError
 from mtcl.losses.view import Embedded, Side, View
+from mtcl.types import EMPTY_PLACE
 
 SIDES = ("anchors", "positives", "negatives")
 PerSide: TypeAlias = Sequence[Tensor | None]
@@ -34,6 +36,7 @@ def view_of(
     scores: Tensor | None = None,
     teacher: PerSide | None = None,
     log_q: Tensor | PerSide | None = None,
+    num_negatives: Tensor | None = None,
 ) -> View:
     """The `View` of a batch of pairs, the input of a loss; row n of `positives` belongs to row n of `anchors`.
 
@@ -56,6 +59,8 @@ def view_of(
         teacher: Tuple of a teacher's vectors (N, E): anchors, positives and optionally hard negatives.
         log_q: (N,) log of how often each text is drawn, needed by `InfoNCE(correct_frequency=True)`; one tensor for
             both texts of a pair, or a tuple as for `keys`.
+        num_negatives: (N,) integers from 0 to H: only the first so many hard negatives of each pair count, and its
+            other rows may have any vectors. All count by default.
 
     Raises:
         ConfigError: Shapes or types do not fit; the message shows what was found.
@@ -76,7 +81,11 @@ def view_of(
             _log_q(SIDES[number], log_q_of[number], vectors),
             _teacher(SIDES[number], teacher_of[number], vectors, teacher_dtype),
         )
+        if number == 2 and num_negatives is not None:
+            embedded = replace(embedded, keys_NK=_marked_empty(embedded.keys_NK, num_negatives, count))
         sides.append(Side(embedded, embedded))
+    if num_negatives is not None and negatives is None:
+        raise ConfigError("num_negatives is given without negatives: give both, or neither")
     sizes = {side.local.teacher_NE.shape[1] for side in sides if side.local.teacher_NE is not None}
     if len(sizes) > 1:
         raise ConfigError(f"teacher has vectors of {' and '.join(map(str, sorted(sizes)))} dimensions: give one number")
@@ -149,6 +158,19 @@ def _keys(side: str, given: Tensor | None, vectors: Tensor, own_key: Tensor) -> 
     if given.shape == shape:
         given = given.masked_fill(given == 0, KEY_ZERO)[..., None]
     return torch.cat([own_key[:, None], given.flatten(0, -2)], dim=1)
+
+
+def _marked_empty(keys_NK: Tensor, num_negatives: Tensor, count: int) -> Tensor:
+    """The keys of hard negatives, where the places that a pair does not use are marked as empty."""
+    each = len(keys_NK) // count
+    is_whole = isinstance(num_negatives, Tensor) and not num_negatives.is_floating_point()
+    if not is_whole or num_negatives.shape != (count,):
+        raise ConfigError(f"num_negatives is {_found(num_negatives)}: give integers ({count},), one number per pair")
+    if not bool(((num_negatives >= 0) & (num_negatives <= each)).all()):
+        low, high = int(num_negatives.min()), int(num_negatives.max())
+        raise ConfigError(f"num_negatives ranges from {low} to {high}: give 0 to {each}, the hard negatives per pair")
+    is_used_NH = torch.arange(each, device=keys_NK.device) < num_negatives.to(keys_NK.device)[:, None]
+    return keys_NK.masked_fill(~is_used_NH.flatten()[:, None], EMPTY_PLACE)
 
 
 def _log_q(side: str, given: Tensor | None, vectors: Tensor) -> Tensor | None:

@@ -18,7 +18,8 @@ class Embedded:
 
     Attributes:
         vectors_ND: Unit vectors.
-        keys_NK: int64, padded with 0. Two texts that share a key are never negatives of each other.
+        keys_NK: int64, padded with 0. Two texts that share a key are never negatives of each other. A row whose first
+            key is `mtcl.types.EMPTY_PLACE` is no candidate, whatever its vector is.
         log_q_N: The log of how often each text is drawn in its role; None if unknown.
         teacher_NE: A teacher's unit vectors of the same texts, for losses that need them.
 
@@ -73,7 +74,7 @@ class View:
         positives: The same numbers of rows; row n belongs to anchor n.
         own_N: The index of each local row among the rows of all ranks.
         negatives: Hard negatives, N * H local rows: the H negatives of the first pair, then those of the second, and so
-            on. A pair with fewer than H has its positive in the free places, where its keys leave it out.
+            on. If a pair has fewer than H, its other places are empty and count nowhere.
         scores_C: Scores from 0 to 1 of judged pairs, for the rows of all ranks.
 
     Example:

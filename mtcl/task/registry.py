@@ -68,9 +68,10 @@ def discover(tasks_dir: str | Path | None = None) -> Registry:
     folders = [Path("tasks")]
     for named in (str(tasks_dir or ""), os.environ.get("MTCL_TASKS_DIR", "")):
         for given in filter(None, named.split(os.pathsep)):
-            if not Path(given).is_dir():
+            folder = Path(given).expanduser()
+            if not folder.is_dir():
                 raise TaskError(f"tasks_dir {given!r} is not a folder")
-            folders.append(Path(given))
+            folders.append(folder)
     entries: list[Entry] = []
     seen: set[Path] = set()
     reference = reference_folder().resolve()

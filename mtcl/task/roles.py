@@ -37,6 +37,8 @@ def as_role(column: pa.ChunkedArray, role: Role) -> pa.ChunkedArray | None:
 
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
+    if is_list(column.type):
+        column = _plain_lists(column)
     kind, text, texts = column.type, pa.large_string(), pa.large_list(pa.large_string())
     is_null = pa.types.is_null(kind)
     match role:
@@ -74,13 +76,31 @@ def is_text(kind: pa.DataType) -> bool:
 
 
 def is_list(kind: pa.DataType) -> bool:
-    """Whether an Arrow type is a list type, of variable or fixed length.
-
-    List views are excluded: pyarrow 26.0 loses the last list's members when it casts them to lists.
-    """
+    """Whether an Arrow type is a list type: of variable or fixed length, or a view."""
     import pyarrow as pa
 
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+    types = pa.types
+    is_view = types.is_list_view(kind) or types.is_large_list_view(kind)
+    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind) or is_view)
+
+
+def _plain_lists(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The same lists as large lists, in which a null has no members.
+
+    Arrow allows members behind a null (a list of fixed length always has them), but `list_flatten` skips them and
+    `list_parent_indices` does not. A cast keeps them, and loses members of list views (pyarrow 26.0).
+    """
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    def plain(lists: pa.Array) -> pa.LargeListArray:
+        lengths = np.asarray(pc.fill_null(pc.list_value_length(lists), 0))
+        offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+        return pa.LargeListArray.from_arrays(offsets, pc.list_flatten(lists), mask=pc.is_null(lists))
+
+    chunks = [plain(chunk) for chunk in column.chunks]
+    return pa.chunked_array(chunks, type=pa.large_list(column.type.value_type))
 
 
 def _is_text_or_null(kind: pa.DataType) -> bool:

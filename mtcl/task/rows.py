@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,14 +32,15 @@ def pairs_of(task: Task, split: str, root: Path | None) -> PairTable:
 
     Raises `DataError` if there are none.
     """
-    pairs = task.pairs.for_evaluation() if isinstance(task.pairs, Pairs) and split != "train" else task.pairs
-    roles, corpus_roles = (pairs.columns(), pairs.corpus_columns()) if isinstance(pairs, Pairs) else (None, None)
-    rows = rows_of(task, split, root, roles)
+    pairs = pairs_in(task, split)
     corpus_name = getattr(pairs, "corpus", None)
-    if corpus_name and split != "train":
-        table = pairs(rows, corpus=rows_of(task, corpus_name, root, corpus_roles))
-    else:
-        table = pairs(rows)
+    roles, corpus_roles = roles_in(task, split), roles_in(task, split, of_corpus=True)
+    rows = rows_of(task, split, root, roles)
+    with _told_with(task, split, root):
+        if corpus_name and split != "train":
+            table = pairs(rows, corpus=rows_of(task, corpus_name, root, corpus_roles))
+        else:
+            table = pairs(rows)
     if not isinstance(table, PairTable):
         raise DataError(f"pairs must give a PairTable, not {type(table).__name__}: use mtcl.pair_table")
     if table.kind != kind_of(task):
@@ -56,13 +58,38 @@ def pairs_of(task: Task, split: str, root: Path | None) -> PairTable:
     return table
 
 
+def pairs_in(task: Task, split: str) -> Any:
+    """The task's pair construction, or method, for a split."""
+    return task.pairs.for_evaluation() if isinstance(task.pairs, Pairs) and split != "train" else task.pairs
+
+
+def roles_in(task: Task, split: str, *, of_corpus: bool = False) -> dict[str, Role] | None:
+    """The columns that the pairs of a split read; None for all."""
+    pairs = pairs_in(task, split)
+    if not isinstance(pairs, Pairs):
+        return None
+    return pairs.corpus_columns() if of_corpus else pairs.columns()
+
+
+@contextmanager
+def _told_with(task: Task, split: str, root: Path | None) -> Iterator[None]:
+    """Add the place of the rows to errors raised inside, unless they name a file already."""
+    try:
+        yield
+    except DataError as error:
+        place = task.data.place(split, root) if isinstance(task.data, Source) else ""
+        if not place or str(Path(place).parent) in str(error):
+            raise
+        raise DataError(f"{place}: {error}") from error
+
+
 def rows_of(
     task: Task, split: str, root: Path | None, roles: Mapping[str, Role] | None, *, rest: bool = False
 ) -> pa.Table:
     """The rows of a split with the columns that have a role; with all columns if `roles` is empty or `rest` is set."""
     if isinstance(task.data, Source):
         return as_table(task.data.select(split, root, roles or {}, rest=rest or not roles))
-    return as_table(task.data(split, root))
+    return as_table(task.data(split, root), None if rest else roles)
 
 
 def pairs_fingerprint(task: Task, split: str, root: Path | None) -> str:
@@ -72,20 +99,21 @@ def pairs_fingerprint(task: Task, split: str, root: Path | None) -> str:
     its rows are hashed instead.
     """
     corpus = getattr(task.pairs, "corpus", None)
-    splits = [split, corpus] if corpus and split != "train" else [split]
     declaration = repr(task.pairs) if isinstance(task.pairs, Pairs) else ""
-    depends_on: list[Any] = [task.version, declaration, *(_data_fingerprint(task, name, root) for name in splits)]
+    depends_on: list[Any] = [task.version, declaration, _data_fingerprint(task, split, root, roles_in(task, split))]
+    if corpus and split != "train":
+        depends_on.append(_data_fingerprint(task, corpus, root, roles_in(task, split, of_corpus=True)))
     made_by = [task.pairs] if isinstance(task.pairs, Pairs) else [task, task.pairs]
     depends_on += code_of(*made_by, *([task.data] if isinstance(task.data, Source) else []))
     return hashlib.sha256(json.dumps(depends_on).encode()).hexdigest()[:16]
 
 
-def _data_fingerprint(task: Task, split: str, root: Path | None) -> str:
+def _data_fingerprint(task: Task, split: str, root: Path | None, roles: Mapping[str, Role] | None) -> str:
     if isinstance(task.data, Source):
         return task.data.fingerprint(split, root)
     known = _digests.setdefault(task, {})
     if (split, root) not in known:
-        rows, digest = as_table(task.data(split, root)), hashlib.sha256()
+        rows, digest = as_table(task.data(split, root), roles), hashlib.sha256()
         for start in range(0, len(rows), HASHED_ROWS):  # hash values: Arrow's bytes differ between equal tables
             digest.update(repr(rows.slice(start, HASHED_ROWS).to_pydict()).encode())
         known[split, root] = digest.hexdigest()

@@ -9,19 +9,30 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtcl.errors import DataError, nearest, root_cause
 from mtcl.task.digests import digest_files
-from mtcl.task.hub import check_revision, read_data_set
-from mtcl.task.reading import FORMATS, Wanted, read_split
+from mtcl.task.hub import check_revision, local_folder, read_data_set
+from mtcl.task.reading import FORMATS, Wanted, array_of, read_split
 from mtcl.task.roles import Role, as_role
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+OTHER_FORMATS = {
+    ".json": "write one object per line, as .jsonl",
+    ".ndjson": "call it .jsonl",
+    ".tsv": "separate its columns with commas, as .csv",
+    ".txt": "name its columns, as .csv",
+    **dict.fromkeys((".arrow", ".feather", ".orc", ".avro"), "convert it, for example to .parquet"),
+    **dict.fromkeys((".gz", ".zst", ".bz2", ".xz", ".zip", ".lz4"), "unpack it"),
+}
+"""Formats of data that are not read, and what to do with such a file."""
 
 
 class Source(ABC):
@@ -39,6 +50,10 @@ class Source(ABC):
         """Whether there are rows of a split. True if that is not known before they are read."""
         return True
 
+    def place(self, split: str, root: Path | None) -> str:
+        """Where the rows of a split are, for messages."""
+        return ""
+
     def select(self, split: str, root: Path | None, roles: Mapping[str, Role], *, rest: bool = False) -> pa.Table:
         """The rows with the named columns, each in a type that fits its role; with `rest`, all other columns too.
 
@@ -49,7 +64,10 @@ class Source(ABC):
 
 @dataclass(frozen=True)
 class Files(Source):
-    """`<root>/<folder>/<split>.parquet`, `.jsonl` or `.csv`, or a folder `<split>/` of Parquet shards.
+    """`<root>/<folder>/<split>.parquet`, `.jsonl` or `.csv`, or a folder `<split>/` of shards in one of these formats.
+
+    Names of folders and files are taken literally. In a folder of shards, names that start with `.` or `_` are skipped,
+    as Spark and Hadoop do.
 
     `where` keeps only rows with one of the given values in each of its columns, for example
     `{"lang": ["spa", "por"]}`, so several tasks can share a table. Each value must occur in the training split. A
@@ -81,8 +99,7 @@ class Files(Source):
 
     def has(self, split: str, root: Path | None) -> bool:
         folder = Path(root or "") / self.folder
-        there = any((folder / f"{split}{suffix}").is_file() for suffix in FORMATS)
-        return there or any((folder / split).glob("*.parquet"))
+        return bool(_single_files(folder, split)) or bool(_visible(folder / split))
 
     def paths(self, split: str, root: Path | None) -> list[Path]:
         """The files of a split, sorted. Raises a `DataError` that names similar files if there are none."""
@@ -97,22 +114,25 @@ class Files(Source):
         if not folder.is_dir():
             there = [p.name for p in Path(root).iterdir() if p.is_dir()]
             raise DataError(f"no folder {folder}{nearest(self.folder, there)}")
-        shards = sorted((folder / split).glob("*.parquet"))
-        single = [path for suffix in FORMATS if (path := folder / f"{split}{suffix}").is_file()]
+        shards, single = shards_in(folder / split), _single_files(folder, split)
         if len(single) + bool(shards) > 1:
             names = [path.name for path in single] + [f"{split}/"] * bool(shards)
             raise DataError(f"{folder} holds {split} in several formats: keep one of {', '.join(names)}")
         if not single and not shards:
-            files = {p.stem for p in folder.iterdir() if p.suffix in FORMATS}
-            there = sorted(files | {p.parent.name for p in folder.glob("*/*.parquet")})
-            wanted = f"{split}.parquet, .jsonl, .csv or a folder {split}/ of Parquet shards"
-            raise DataError(f"no split {split!r} in {folder} ({wanted}){nearest(split, there)}")
+            raise DataError(_no_split(folder, split))
         return single or shards
+
+    def place(self, split: str, root: Path | None) -> str:
+        paths = self.paths(split, root)
+        return str(paths[0] if len(paths) == 1 else paths[0].parent)
 
 
 @dataclass(frozen=True)
 class Hub(Source):
-    """A data set of the Hugging Face Hub at a pinned revision, or a local data-set folder.
+    """A data set of the Hugging Face Hub at a pinned revision, or a local data-set folder (`~` is the home folder).
+
+    The files of a local folder are read by role, as those of `Files`. What the Hub holds as CSV or JSON has the types
+    that `datasets` guesses from its first rows: prefer Parquet there.
 
     `revision` is a full commit hash: if a branch or a tag moved, the token store would still have the old rows.
     `splits` maps our split names to the repository's if they differ, for example `{"validation": "dev"}`.
@@ -127,11 +147,23 @@ class Hub(Source):
         check_revision(self.repository, self.revision)
 
     def __call__(self, split: str, root: Path | None) -> pa.Table:
-        return read_data_set(self.repository, self.revision, config=self.config, split=self.splits.get(split, split))
+        return self.select(split, root, {}, rest=True)
+
+    def select(self, split: str, root: Path | None, roles: Mapping[str, Role], *, rest: bool = False) -> pa.Table:
+        """Of a local folder, the columns with a role, as the types that fit it; of the Hub, what `datasets` makes."""
+        return read_data_set(
+            self.repository,
+            self.revision,
+            config=self.config,
+            split=self.splits.get(split, split),
+            wanted=Wanted(roles, rest=rest or not roles),
+        )
+
+    def place(self, split: str, root: Path | None) -> str:
+        return self.repository
 
     def fingerprint(self, split: str, root: Path | None) -> str:
-        folder = Path(self.repository)
-        if folder.is_dir():
+        if folder := local_folder(self.repository):
             return digest_files(sorted(p for p in folder.rglob("*") if p.is_file()))
         return f"{self.repository}@{self.revision}:{self.config}:{self.splits.get(split, split)}"
 
@@ -152,6 +184,10 @@ class Rows(Source):
             raise DataError(f"Rows has no split {split!r}{nearest(split, given)}")
         return as_table(rows)
 
+    def select(self, split: str, root: Path | None, roles: Mapping[str, Role], *, rest: bool = False) -> pa.Table:
+        rows = getattr(self, split, None)
+        return as_table(rows, None if rest else roles) if rows else self(split, root)
+
     def has(self, split: str, root: Path | None) -> bool:
         return bool(getattr(self, split, None))
 
@@ -159,26 +195,110 @@ class Rows(Source):
         return hashlib.sha256(json.dumps(getattr(self, split, None), sort_keys=True, default=str).encode()).hexdigest()
 
 
-def as_table(rows: Any) -> pa.Table:
-    """An Arrow table from any rows that a task's `data` method may return: a table, a `datasets.Dataset`, dicts."""
+def shards_in(folder: Path) -> list[Path]:
+    """The shards of a split, sorted by name; none if there is no such folder.
+
+    Raises `DataError` for shards of two formats, and for data that would be passed over: folders and files of others.
+    """
+    there = _visible(folder)
+    shards = [path for path in there if path.suffix in FORMATS and path.is_file()]
+    formats = sorted({path.suffix for path in shards})
+    if len(formats) > 1:
+        raise DataError(f"{folder} has shards in several formats ({', '.join(formats)}): keep one")
+    for path in there:
+        if path.is_dir():
+            raise DataError(f"{folder} has a folder {path.name!r}: put all shards directly into {folder.name}/")
+        if advice := _other_format(path):
+            raise DataError(f"{path} cannot be read: {advice}")
+    return shards
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.name[0] not in "._") if folder.is_dir() else []
+
+
+def _single_files(folder: Path, split: str) -> list[Path]:
+    return [path for suffix in FORMATS if (path := folder / f"{split}{suffix}").is_file()]
+
+
+def _other_format(path: Path) -> str:
+    """What to do with a file of data in a format that is not read; nothing for files that are not data."""
+    known = ", ".join(suffix for suffix in FORMATS)
+    if path.suffix in OTHER_FORMATS:
+        return f"{OTHER_FORMATS[path.suffix]} ({known} are read)"
+    if path.suffix.lower() in FORMATS and path.suffix not in FORMATS:
+        return f"write its ending in lower case, {path.suffix.lower()}"
+    return ""
+
+
+def _no_split(folder: Path, split: str) -> str:
+    """The message for a split without files: what was looked for, and what is there instead."""
+    for path in _visible(folder):
+        stem = path.name.partition(".")[0]
+        if stem.lower() == split.lower() and (advice := _other_format(path)):
+            return f"no split {split!r} in {folder}: {path.name} cannot be read, {advice}"
+        if path.name.removesuffix(path.suffix) == split and path.suffix in FORMATS:
+            if path.is_dir():
+                return f"no split {split!r} in {folder}: {path.name} is a folder, call a folder of shards {split}"
+            return f"no split {split!r} in {folder}: {path.name} is a link to a file that does not exist"
+    files = {p.stem for p in folder.iterdir() if p.suffix in FORMATS}
+    there = sorted(files | {p.parent.name for suffix in FORMATS for p in folder.glob(f"*/*{suffix}")})
+    wanted = f"{split}.parquet, .jsonl, .csv or a folder {split}/ of such shards"
+    return f"no split {split!r} in {folder} ({wanted}){nearest(split, there)}"
+
+
+def as_table(rows: Any, roles: Mapping[str, Role] | None = None) -> pa.Table:
+    """An Arrow table from any rows that a task's `data` method may return: a table, a `datasets.Dataset`, a DataFrame
+    of pandas or Polars, dicts. Of dicts, only the columns in `roles` are taken, each as the type its role needs.
+    """
     import pyarrow as pa
 
     if isinstance(rows, pa.Table):
         return rows
-    if hasattr(rows, "with_format"):
+    if isinstance(rows, Mapping) and hasattr(rows, "with_format"):
+        raise DataError(f"data must return one split, not a {type(rows).__name__} of {', '.join(map(str, rows))}")
+    if hasattr(rows, "with_format") and hasattr(rows, "__len__"):
         return rows.with_format("arrow")[:]
-    if isinstance(rows, Iterable) and not isinstance(rows, str | bytes | Mapping):
-        rows = list(rows)
-        if not rows:
-            raise DataError("data returned no rows")
+    if hasattr(rows, "__arrow_c_stream__") or isinstance(rows, pa.RecordBatch):
         try:
-            names = dict.fromkeys(name for row in rows for name in row)
-            return pa.table({name: [row.get(name) for row in rows] for name in names})
-        except (pa.ArrowException, TypeError, AttributeError) as error:
-            raise DataError(
-                f"rows cannot be read as a table: {root_cause(error)}; give dicts with the same keys"
-            ) from error
-    raise DataError(f"data must return a pyarrow.Table, a datasets.Dataset or dicts, not {type(rows).__name__}")
+            return pa.table(rows)
+        except pa.ArrowException as error:
+            raise DataError(f"rows of type {type(rows).__name__} make no table: {root_cause(error)}") from error
+    if not isinstance(rows, Iterable) or isinstance(rows, str | bytes | Mapping):
+        raise DataError(f"data must return a pyarrow.Table, a datasets.Dataset or dicts, not {type(rows).__name__}")
+    rows = list(rows)
+    if not rows:
+        raise DataError("data returned no rows")
+    if odd := next((n for n, row in enumerate(rows, 1) if not isinstance(row, Mapping)), None):
+        told = f"row {odd} is of type {type(rows[odd - 1]).__name__}"
+        raise DataError(f"rows cannot be read as a table: {told}; give dicts with the same keys")
+    names = dict.fromkeys(name for row in rows for name in row)
+    if roles:
+        return _by_role(rows, {name: role for name, role in roles.items() if name in names}, names)
+    try:
+        return pa.table({name: [row.get(name) for row in rows] for name in names})
+    except (pa.ArrowException, TypeError, UnicodeEncodeError) as error:
+        raise DataError(
+            f"rows cannot be read as a table: {root_cause(error)}; give dicts with the same keys"
+        ) from error
+
+
+def _by_role(rows: list[Mapping[Any, Any]], roles: Mapping[str, Role], names: Collection[Any]) -> pa.Table:
+    """The columns with a role. Columns of other names are there, but empty, so that messages can name them."""
+    import pyarrow as pa
+
+    columns = {}
+    for name, role in roles.items():
+        values = [_plain(row.get(name)) for row in rows]
+        columns[name] = array_of(values, name, role, lambda number: f"row {number + 1}")
+    return pa.table(columns | {name: pa.nulls(len(rows)) for name in map(str, names) if name not in columns})
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's scalars and arrays, tuples and sets as plain values and lists."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    return list(value) if isinstance(value, tuple | set | frozenset) else value
 
 
 def _having(

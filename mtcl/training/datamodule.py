@@ -34,6 +34,7 @@ from mtcl.task.contract import Task, kind_of
 from mtcl.task.prompt import Prompt
 from mtcl.task.registry import discover
 from mtcl.training.callback_checks import check_callbacks
+from mtcl.training.learnable import small
 from mtcl.training.stores import Stores, same_tokens
 from mtcl.training.task_config import MixtureConfig, PairLimit, TaskConfig, TaskRole
 from mtcl.training.task_reader import TaskReader
@@ -350,13 +351,8 @@ class MtclDataModule(pl.LightningDataModule):
             for name, limit in self.limits.items() if world()[0] == 0 else ():
                 log.info("task %r trains on %s", name, limit)
             for task in self._plan.tasks:
-                if task.num_used < task.batch_size:
-                    log.warning(
-                        "task %r has %d pairs, fewer than its batch size %d: pairs repeat in a batch",
-                        task.name,
-                        task.num_used,
-                        task.batch_size,
-                    )
+                for line in small(task):
+                    log.warning("%s", line)
         return self._plan
 
     @property

@@ -21,9 +21,9 @@ from mtcl.errors import ConfigError
 from mtcl.losses.relation import shares_key
 from mtcl.task.contract import Task
 from mtcl.task.pairs.keys import id_key, text_key
-from mtcl.task.sources import as_table
+from mtcl.task.rows import roles_in, rows_of
 from mtcl.training.datamodule import MtclDataModule
-from mtcl.types import IntArray
+from mtcl.types import EMPTY_PLACE, IntArray
 
 WIDTH = 72
 """The number of characters of a text to show."""
@@ -149,7 +149,8 @@ def _inspected(
             for other in np.flatnonzero(shared_NC[row]).tolist()
             if other != row
         ]
-        own = [text for text in hard_texts[row * per_row : (row + 1) * per_row] if text != positive]
+        places = range(row * per_row, (row + 1) * per_row)
+        own = [hard_texts[place] for place in places if rows.keys[2][place, 0] != EMPTY_PLACE]
         score = None if rows.scores is None else float(rows.scores[row])
         pairs.append(InspectedPair(anchor, positive, tuple(own), score, tuple(left_out)))
     distinct = np.unique(np.concatenate(rows.texts))
@@ -180,7 +181,7 @@ def _said(
 def names_of_ids(task: Task, root: Path | None) -> dict[int, str]:
     """Key -> description, as in `doc_id '15-1252'`, of the ids in the columns that the task's pairs name."""
     named = [getattr(task.pairs, one.name) for one in fields(task.pairs)] if hasattr(task.pairs, "kind") else []  # type: ignore[arg-type]
-    rows = as_table(task.data("train", root))
+    rows = rows_of(task, "train", root, roles_in(task, "train"))
     found: dict[int, str] = {}
     for column in (name for name in named if isinstance(name, str) and name in rows.column_names):
         values = rows[column].combine_chunks()

@@ -1,28 +1,34 @@
-"""Refuses tasks that would learn nothing, before the first step.
+"""Refuses tasks that would learn nothing, before the first step and in `mtcl tasks check`.
 
-Texts that share a key are never negatives of each other. If all of a batch do (one label, a document id that is the
-same for many documents, texts that are equal after they are cut), the loss is 0 whatever the encoder does: training
-would run to its end without a word.
+Texts that share a key are never negatives of each other. If all of a batch do (one label, one document, a document id
+that is the same for many documents, texts that are equal after they are cut), the loss is 0 whatever the encoder does.
+Judged pairs that all have the same score teach nothing either. Training would run to its end without a word.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from mtcl.data.batch import StepDataset, TaskData
-from mtcl.data.plan import Draw
+from mtcl.data.plan import Draw, Plan, PlanTask
 from mtcl.distributed import world
 from mtcl.errors import ConfigError
-from mtcl.losses import Loss
-from mtcl.losses.relation import shares_key
-from mtcl.types import Kind
+from mtcl.losses import Loss, default_loss
+from mtcl.losses.relation import NEGATIVE, is_empty, relation
+from mtcl.training.task_config import MixtureConfig, TaskConfig
+from mtcl.types import FloatArray, IntArray, Kind, Ragged
 
 if TYPE_CHECKING:
+    from mtcl.data.store import TokenStore
+    from mtcl.task.contract import Task
+    from mtcl.task.pairs import PairTable
+    from mtcl.training.datamodule import MtclDataModule
     from mtcl.training.run import Run
 
 SUB_BATCHES = 4
@@ -31,35 +37,131 @@ STEPS = 200
 """Steps in which they are looked for."""
 FEW = 0.1
 """A share of negatives below which a task is worth a warning."""
+DISTINCT = 0.5
+"""A share of texts that still differ as tokens below which a task is worth a warning."""
 log = logging.getLogger("mtcl")
+Keys = tuple[IntArray, ...]
+"""(n, K) keys of a sub-batch's anchors, positives and hard negatives."""
+
+
+@dataclass(frozen=True)
+class Untokenised:
+    """The columns of a `PairTable` as a store has them, as if each distinct text had tokens of its own."""
+
+    anchors: IntArray
+    positives: IntArray
+    keys: Ragged
+    groups: Ragged | None
+    negatives: Ragged | None
+    scores: FloatArray | None
+    identity: IntArray
+
+    @classmethod
+    def of(cls, table: PairTable) -> Untokenised:
+        identity = np.arange(len(table.texts), dtype=np.int64)
+        return cls(table.anchors, table.positives, table.keys, table.groups, table.negatives, table.scores, identity)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A task's training split with its loss and its first sub-batches. `max_length` is None for texts without tokens;
+    `pairs` describes the pair construction.
+    """
+
+    name: str
+    pairs: str
+    kind: Kind
+    loss: Loss
+    store: TokenStore | Untokenised
+    sub_batches: Sequence[Keys]
+    max_length: int | None = None
 
 
 def check(module: Run) -> None:
-    """Raise `ConfigError` for a task without negatives in its first sub-batches, and warn if there are few."""
-    data = module.data
-    tasks = [TaskData(data.store(name, "train"), data.task_configs[name].hard_negatives) for name in data.tasks]
-    dataset, names = StepDataset(data.plan, tasks), list(data.tasks)
-    for number, draws in _first_draws(module).items():
+    """Raise `ConfigError` for a task that would learn nothing, and warn if there is little to learn."""
+    for line in check_data(module.data, lambda name: cast("Loss", module.losses[name])):
+        if world()[0] == 0:
+            log.warning("%s", line)
+
+
+def check_data(data: MtclDataModule, loss_of: Callable[[str], Loss]) -> list[str]:
+    """Warnings about the tasks that a run trains. Raises `ConfigError` for a task that would learn nothing."""
+    names = list(data.tasks)
+    stores = {name: data.store(name, "train") for name in names}
+    tasks = [TaskData(store, data.task_configs[name].hard_negatives) for name, store in stores.items()]
+    dataset = StepDataset(data.plan, tasks)
+    warnings = []
+    for number, draws in _first_draws(data.plan).items():
         name = names[number]
-        if not _needs_negatives(cast("Loss", module.losses[name]), data.kinds[name]):
-            continue
-        counts = [_negatives(*dataset.rows(draw).keys) for draw in draws]
+        warnings += check_trial(
+            Trial(
+                name,
+                f"{data.tasks[name].pairs!r:.200}",
+                data.kinds[name],
+                loss_of(name),
+                stores[name],
+                [cast("Keys", dataset.rows(draw).keys) for draw in draws],
+                data.length_of(name),
+            )
+        )
+    return warnings
+
+
+def check_table(task: Task, table: PairTable, *, batch_size: int | None = None) -> list[str]:
+    """The same for a task's pairs with the defaults of a run, without an encoder: texts are not cut.
+
+    Also warns if there are fewer pairs than `batch_size`, by default that of a run.
+    """
+    store, batch_size = cast("TokenStore", Untokenised.of(table)), batch_size or MixtureConfig.batch_size
+    plan = Plan((PlanTask(task.name, len(table.anchors), batch_size),))
+    dataset = StepDataset(plan, [TaskData(store, TaskConfig.hard_negatives)])
+    keys = [cast("Keys", dataset.rows(draw).keys) for draw in _first_draws(plan)[0]]
+    trial = Trial(task.name, f"{task.pairs!r:.200}", table.kind, default_loss(table.kind), store, keys)
+    return [*check_trial(trial), *small(plan.tasks[0])]
+
+
+def small(task: PlanTask) -> list[str]:
+    """A warning if a task has fewer pairs than its batch size.
+
+    Such a run is allowed, because few-shot runs need it. A pair that repeats in a batch shares its keys with itself, so
+    it is never its own negative.
+    """
+    if task.num_used >= task.batch_size:
+        return []
+    return [
+        f"task {task.name!r} has {task.num_used} pairs, fewer than its batch size {task.batch_size}: pairs repeat in a "
+        f"batch, which has at most {task.num_used - 1} negatives per anchor (give a batch_size of at most "
+        f"{task.num_used})"
+    ]
+
+
+def check_trial(trial: Trial) -> list[str]:
+    """Warnings about one task. Raises `ConfigError` if it would learn nothing."""
+    if reason := _same_tokens(trial):
+        raise ConfigError(f"task {trial.name!r} would learn nothing: {reason}")
+    warnings = _few_distinct(trial)
+    if not trial.loss.needs_contrast:
+        return warnings
+    if trial.kind in (Kind.POSITIVE, Kind.PARALLEL):
+        counts = [_negatives(*keys) for keys in trial.sub_batches]
         share = sum(found for found, _ in counts) / max(1, sum(possible for _, possible in counts))
         if not share:
-            raise ConfigError(f"task {name!r} would learn nothing: {_reason(module, name)}")
-        if share < FEW and world()[0] == 0:
-            log.warning(
-                "task %r: only %.1f %% of the texts in a batch are negatives of each other, because the others share a "
-                "key (look at a step with: mtcl tasks batch %s)",
-                name,
-                100 * share,
-                name,
+            raise ConfigError(f"task {trial.name!r} would learn nothing: {_why_none(trial)}")
+        if share < FEW:
+            warnings.append(
+                f"task {trial.name!r}: only {100 * share:.1f} % of the texts in a batch are negatives of each other, "
+                f"because the others share a key (look at a step with: mtcl tasks batch {trial.name})"
             )
+    elif trial.store.scores is not None and len(scores := np.unique(np.asarray(trial.store.scores))) == 1:
+        raise ConfigError(
+            f"task {trial.name!r} would learn nothing: all its {len(trial.store.anchors):,} pairs have the score "
+            f"{scores[0]:g}: add pairs with other scores, or use a construction of positives"
+        )
+    return warnings
 
 
-def _first_draws(module: Run) -> dict[int, list[Draw]]:
+def _first_draws(plan: Plan) -> dict[int, list[Draw]]:
     """The first draws of each task, by the task's number."""
-    plan = module.data.plan
     found: dict[int, list[Draw]] = {number: [] for number in range(len(plan.tasks))}
     for step in range(STEPS):
         for draw in plan.draws(step):
@@ -69,33 +171,55 @@ def _first_draws(module: Run) -> dict[int, list[Draw]]:
     return {number: draws for number, draws in found.items() if draws}  # a schedule may start a task later
 
 
-def _needs_negatives(loss: Loss, kind: Kind) -> bool:
-    """Whether the loss learns from keys alone: a teacher's vectors and judged pairs teach without negatives."""
-    uses_keys = all(getattr(one, "keys", True) for one in loss.modules())
-    return kind in (Kind.POSITIVE, Kind.PARALLEL) and loss.teacher is None and uses_keys
-
-
-def _negatives(anchors: np.ndarray, positives: np.ndarray, hard: np.ndarray | None = None) -> tuple[int, int]:
+def _negatives(anchors: IntArray, positives: IntArray, hard: IntArray | None = None) -> tuple[int, int]:
     """The pairs of anchor and candidate that are negatives, and those that could be; from keys (N, K)."""
-    found, possible = _not_shared(anchors, positives), len(anchors) * (len(anchors) - 1)
+    found, possible = _count(anchors, positives), len(anchors) * (len(anchors) - 1)
     if hard is not None:
-        found, possible = found + _not_shared(anchors, hard), possible + len(anchors) * len(hard)
+        num_given = len(hard) - int(is_empty(torch.from_numpy(hard)).sum())
+        found, possible = found + _count(anchors, hard), possible + len(anchors) * num_given
     return found, possible
 
 
-def _not_shared(anchors: np.ndarray, candidates: np.ndarray) -> int:
-    shared_NC: Tensor = shares_key(torch.from_numpy(anchors), torch.from_numpy(candidates))
-    return int((~shared_NC).sum())
+def _count(anchors: IntArray, candidates: IntArray) -> int:
+    found_NC = relation(torch.from_numpy(anchors), torch.from_numpy(candidates), None)
+    return int((found_NC == NEGATIVE).sum())
 
 
-def _reason(module: Run, name: str) -> str:
-    data = module.data
-    store = data.store(name, "train")
-    if len(np.unique(np.asarray(store.identity))) < min(3, len(store.identity)):
-        length = data.length_of(name)
-        return f"its texts have equal tokens, {length} of them (max_length): raise max_length or shorten the prompt"
+def _same_tokens(trial: Trial) -> str:
+    """What is wrong if different texts all became the same tokens, else nothing."""
+    identity = np.asarray(trial.store.identity)
+    if len(identity) == 1 or len(np.unique(identity)) > 1:
+        return ""
+    return f"its texts have equal tokens, {trial.max_length} of them (max_length): {_ADVICE}"
+
+
+_ADVICE = "raise max_length or shorten the prompt"
+
+
+def _few_distinct(trial: Trial) -> list[str]:
+    identity = np.asarray(trial.store.identity)
+    distinct = len(np.unique(identity))
+    if distinct >= DISTINCT * len(identity):
+        return []
+    return [
+        f"task {trial.name!r}: its {len(identity):,} texts are only {distinct:,} different ones after they are cut to "
+        f"{trial.max_length} tokens (max_length): {_ADVICE}"
+    ]
+
+
+def _why_none(trial: Trial) -> str:
+    """Why no text is a negative of another."""
+    store = trial.store
+    for side, texts in (("anchors", store.anchors), ("positives", store.positives if store.groups is None else None)):
+        used = np.unique(np.asarray(texts)) if texts is not None else np.arange(2)
+        used = used[used >= 0]
+        if len(used) == 1 < len(store.anchors):
+            return f"all its {len(store.anchors):,} {side} are the same text: check the columns of {trial.pairs}"
+        if texts is not None and len(used) > 1 and len(np.unique(np.asarray(store.identity)[used])) == 1:
+            return f"its {len(used):,} {side} have equal tokens, {trial.max_length} of them (max_length): {_ADVICE}"
+    cut = "" if trial.max_length is None else f" ({trial.max_length})"
     return (
         "in its first sub-batches all texts share a key, so none is a negative of another. A key is a label, document "
-        f"id or cluster, or the tokens of texts that are equal when cut to max_length ({data.length_of(name)}): check "
-        f"the columns of {data.tasks[name].pairs!r:.200}"
+        f"id or cluster, or the tokens of texts that are equal when cut to max_length{cut}: check the columns of "
+        f"{trial.pairs}"
     )

@@ -9,7 +9,7 @@ import numpy as np
 
 from mtcl.errors import DataError, nearest
 from mtcl.task.roles import Role, as_role, hint, is_list
-from mtcl.types import FloatArray, IntArray
+from mtcl.types import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -63,7 +63,10 @@ def id_column(rows: pa.Table, name: str) -> pa.LargeStringArray:
     """A column of ids as strings; a null id is an error, because it would link unrelated rows."""
     ids = _whole(column(rows, name, Role.ID))
     if ids.null_count:
-        raise DataError(f"column {name!r} has {ids.null_count} null ids: give each row an id or leave the row out")
+        where = _first_row(rows, np.asarray(ids.is_null()), name)
+        raise DataError(
+            f"column {name!r} has {ids.null_count:,} null ids{where}: give each row an id or leave the row out"
+        )
     return ids
 
 
@@ -71,7 +74,10 @@ def number_column(rows: pa.Table, name: str) -> FloatArray:
     """A column of numbers as float64; a null or a NaN is an error."""
     values = np.asarray(_whole(column(rows, name, Role.NUMBER)).to_numpy(zero_copy_only=False))
     if missing := int(np.isnan(values).sum()):
-        raise DataError(f"column {name!r} has no number in {missing:,} rows: give each row one or leave the row out")
+        where = _first_row(rows, np.isnan(values), name)
+        raise DataError(
+            f"column {name!r} has no number in {missing:,} rows{where}: give each row one or leave the row out"
+        )
     return values
 
 
@@ -107,6 +113,13 @@ def count(skipped: dict[str, int], reason: str, rows: int) -> None:
     """Add to the number of rows left out for a reason."""
     if rows:
         skipped[reason] = skipped.get(reason, 0) + rows
+
+
+def _first_row(rows: pa.Table, is_wrong: BoolArray, name: str) -> str:
+    """The first wrong row by what another of its columns holds. Its number would not help where rows are left out."""
+    row = int(np.flatnonzero(is_wrong)[0])
+    other = next((other for other in rows.column_names if other != name), None)
+    return "" if other is None else f" (the first where {other!r} is {str(rows[other][row].as_py())!r:.60})"
 
 
 def _whole(chunked: pa.ChunkedArray) -> pa.Array:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import csv as standard_csv
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtcl.errors import DataError, root_cause
+from mtcl.task.reading.encoding import check_encoding, first_other_line
 from mtcl.task.reading.part import Part, Wanted
 from mtcl.task.roles import Role
 
@@ -23,74 +28,121 @@ FORMS = {
 """The form of a column's values for each type."""
 
 
-def read_csv(path: Path, wanted: Wanted) -> Part:
+def read_csv(path: Path, wanted: Wanted, *, delimiter: str = ",") -> Part:
     """Values of text and id columns stay as they are written (1984, true, 007), quoted or not; an empty cell is null.
 
     A column without a role becomes numbers if all its values are. Each row must have as many cells as the header.
+    Raises `DataError` with file and line.
     """
     import pyarrow as pa
 
+    check_encoding(path)
     with path.open("rb") as file:
         if not any(line.strip() for line in file):
             return Part(pa.table({}), [])
-    names = _header(path)
-    if len(set(names)) < len(names):
-        raise DataError(f"{path} has two columns with the same name: {', '.join(names)}")
+    text = _TextFile(path, delimiter)
+    names = text.header()
     chosen = names if wanted.rest else [name for name in names if name in wanted.roles]
-    rows = _as_written(path, chosen or names[:1])
-    return Part(pa.table({name: _typed(rows[name], name, wanted, path) for name in chosen}), names)
+    if twice := [name for name in chosen if names.count(name) > 1]:
+        raise DataError(f"{path} has two columns with the same name: {twice[0]}")
+    if not chosen and len(names) == 1 and (other := next((mark for mark in ";\t|" if mark in names[0]), None)):
+        raise DataError(
+            f"{path} has the single column {names[0]!r}: separate columns with {delimiter!r}, not {other!r}"
+        )
+    once = [name for name in names if names.count(name) == 1]
+    rows = text.as_written(chosen or once[:1])
+    if not chosen:
+        return Part(rows.select([]), names)
+    return Part(pa.table({name: _typed(rows[name], name, wanted, text) for name in chosen}), names)
 
 
-def _header(path: Path) -> list[str]:
-    import pyarrow as pa
-    from pyarrow import csv
+@dataclass(frozen=True)
+class _TextFile:
+    """A CSV file as text. pyarrow reads it; if that fails, the standard library finds the line."""
 
-    try:
-        with csv.open_csv(path, read_options=csv.ReadOptions(block_size=BLOCK), parse_options=_parsing()) as file:
-            names: list[str] = file.schema.names
-            return names
-    except (pa.ArrowException, OSError) as error:
-        raise _unreadable(path, error) from error
+    path: Path
+    delimiter: str
 
+    def header(self) -> list[str]:
+        import pyarrow as pa
+        from pyarrow import csv
 
-def _as_written(path: Path, names: list[str]) -> pa.Table:
-    import pyarrow as pa
-    from pyarrow import csv
-
-    texts = csv.ConvertOptions(
-        column_types=dict.fromkeys(names, pa.large_string()),
-        include_columns=names,
-        null_values=[""],
-        strings_can_be_null=True,
-    )
-    for with_threads in (True, False):  # only a single-threaded read reports the row of an error
+        reading = csv.ReadOptions(block_size=BLOCK)
         try:
-            reading = csv.ReadOptions(block_size=BLOCK, use_threads=with_threads)
-            return csv.read_csv(path, read_options=reading, parse_options=_parsing(), convert_options=texts)
+            with csv.open_csv(self.path, read_options=reading, parse_options=self._parsing()) as file:
+                names: list[str] = file.schema.names
+                return names
         except (pa.ArrowException, OSError) as error:
-            failure = error
-    raise _unreadable(path, failure) from failure
+            raise self._fault(error) from error
+
+    def as_written(self, names: list[str]) -> pa.Table:
+        """The named columns as text."""
+        import pyarrow as pa
+        from pyarrow import csv
+
+        texts = csv.ConvertOptions(
+            column_types=dict.fromkeys(names, pa.large_string()),
+            include_columns=names,
+            null_values=[""],
+            strings_can_be_null=True,
+        )
+        reading = csv.ReadOptions(block_size=BLOCK)
+        try:
+            return csv.read_csv(self.path, read_options=reading, parse_options=self._parsing(), convert_options=texts)
+        except (pa.ArrowException, OSError) as error:
+            raise self._fault(error) from error
+
+    def place(self, row: int) -> str:
+        """`file:line` where a row begins; rows are counted from 0, after the header and without blank lines."""
+        for number, (line, cells) in enumerate(self._records()):
+            if number == row + 1 and cells:
+                return f"{self.path}:{line}"
+        return str(self.path)
+
+    def _parsing(self) -> csv.ParseOptions:
+        from pyarrow import csv
+
+        return csv.ParseOptions(newlines_in_values=True, delimiter=self.delimiter)
+
+    def _records(self) -> Iterator[tuple[int, list[str]]]:
+        """Each row that is not blank, the header first, and the line it begins on."""
+        limit = standard_csv.field_size_limit(sys.maxsize)
+        try:
+            with self.path.open(encoding="utf-8-sig", newline="") as file:
+                reader, line = standard_csv.reader(file, delimiter=self.delimiter), 1
+                for cells in reader:
+                    if cells:
+                        yield line, cells
+                    line = reader.line_num + 1
+        finally:
+            standard_csv.field_size_limit(limit)
+
+    def _fault(self, error: Exception) -> DataError:
+        """What is wrong with the file, and on which line."""
+        if line := first_other_line(self.path):
+            return DataError(f"cannot read {self.path}:{line}: it is not UTF-8: save the file as UTF-8")
+        advice = "quote texts that have commas, quotes or line ends"
+        width, place = 0, str(self.path)
+        try:
+            for line, cells in self._records():
+                place, width = f"{self.path}:{line}", width or len(cells)
+                if len(cells) != width:
+                    told = f"it has {len(cells)} cells, the header {width}: {advice}"
+                    return DataError(f"cannot read {place}: {told}")
+        except standard_csv.Error as other:
+            return DataError(f"cannot read {place} ({other}): {advice}")
+        return DataError(f"cannot read {self.path} ({root_cause(error)}): {advice}")
 
 
-def _parsing() -> csv.ParseOptions:
-    from pyarrow import csv
-
-    return csv.ParseOptions(newlines_in_values=True)
-
-
-def _unreadable(path: Path, error: Exception) -> DataError:
-    return DataError(f"cannot read {path} ({root_cause(error)}): save it as UTF-8, and quote texts with commas")
-
-
-def _typed(texts: pa.ChunkedArray, name: str, wanted: Wanted, path: Path) -> pa.ChunkedArray:
+def _typed(texts: pa.ChunkedArray, name: str, wanted: Wanted, text: _TextFile) -> pa.ChunkedArray:
     match wanted.roles.get(name, Role.ANY):
         case Role.ANY:
             return _natural(texts)
         case Role.NUMBER:
-            return _numbers(texts, name, path)
+            return _numbers(texts, name, text)
         case Role.TEXTS:
             raise DataError(
-                f"{path}: column {name!r} holds text, and a CSV file has no lists: save it as JSONL or Parquet"
+                f"{text.path}: column {name!r} holds text, and a CSV file has no lists: save it as JSONL or Parquet"
             )
     return texts
 
@@ -104,8 +156,8 @@ def _natural(texts: pa.ChunkedArray) -> pa.ChunkedArray:
     return texts
 
 
-def _numbers(texts: pa.ChunkedArray, name: str, path: Path) -> pa.ChunkedArray:
-    """Numbers or booleans as float64. Raises `DataError` with the first row that has something else."""
+def _numbers(texts: pa.ChunkedArray, name: str, text: _TextFile) -> pa.ChunkedArray:
+    """Numbers or booleans as float64. Raises `DataError` with the line of the first other value."""
     import pyarrow as pa
 
     try:
@@ -113,9 +165,9 @@ def _numbers(texts: pa.ChunkedArray, name: str, path: Path) -> pa.ChunkedArray:
             return texts.cast(pa.bool_()).cast(pa.float64())
         return texts.cast(pa.float64())
     except pa.ArrowInvalid:
-        for row, text in enumerate(texts.to_pylist(), 2):  # the header is row 1
-            if text is not None and not _is_number(text):
-                message = f"{path}, row {row}: column {name!r} holds {text!r:.80}, not a number"
+        for row, value in enumerate(texts.to_pylist()):
+            if value is not None and not _is_number(value):
+                message = f"{text.place(row)}: column {name!r} holds {value!r:.80}, not a number"
                 raise DataError(message) from None
         raise
 

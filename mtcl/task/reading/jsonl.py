@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from mtcl.errors import DataError
 from mtcl.task.pairs.columns import column
-from mtcl.task.reading.joined import as_text, joined
+from mtcl.task.reading.encoding import check_encoding
+from mtcl.task.reading.joined import joined
 from mtcl.task.reading.part import Part, Wanted
-from mtcl.task.roles import Role, hint
+from mtcl.task.reading.values import array_of, named
+from mtcl.task.roles import Role
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,6 +32,8 @@ PEEKED = 16
 """Number of lines that decide whether a block's ids are integers and its hard negatives lists."""
 NO_OBJECT = re.compile(rb"\n[ \t\r]*(?:null|\n)")
 """A line that is blank or `null`. pyarrow reads `null` as a row, or crashes if it is the first line (26.0)."""
+MAX_DIGITS = 4000
+"""Python refuses to convert integers of over 4,300 digits, because it takes quadratic time."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 Row = dict[str, Any]
 Keys = dict[str, None]
@@ -53,6 +57,7 @@ def read_jsonl(path: Path, wanted: Wanted) -> Part:
     """Blank lines are skipped; a missing key is null. Raises `DataError` with file and line."""
     import pyarrow as pa
 
+    check_encoding(path)
     keys: Keys = {}
     tables = []
     for block in _blocks(path):
@@ -143,12 +148,13 @@ def _parsed_by_line(block: _Block, wanted: Wanted, keys: Keys) -> pa.Table:
     for name in here if wanted.rest else wanted.roles:
         values = [row.get(name) for row in rows]
         role = Role.ANY if wanted.rest else wanted.roles[name]
-        try:
-            columns[name] = _array(values, role)
-        except ValueError:
-            wrong = next(n for n, value in enumerate(values) if not _accepts(value, role))
-            raise _misfit(block.place(lines[wrong]), name, values[wrong], role) from None
+        columns[name] = array_of(values, name, role, lambda number: block.place(lines[number]))
     return pa.table(columns)
+
+
+def _whole(digits: str) -> int | str:
+    """An integer; one with more digits than Python converts stays text."""
+    return int(digits) if len(digits) <= MAX_DIGITS else digits
 
 
 def _objects(block: _Block) -> Iterator[tuple[int, Row]]:
@@ -156,89 +162,15 @@ def _objects(block: _Block) -> Iterator[tuple[int, Row]]:
     for line, content in enumerate(block.content.split(b"\n")):
         if content.strip():
             try:
-                row = json.loads(content.decode("utf-8"))
+                row = json.loads(content.decode("utf-8"), parse_int=_whole)
             except UnicodeDecodeError as error:
                 raise DataError(f"cannot read {block.place(line)} ({error}): save the file as UTF-8") from error
-            except (ValueError, RecursionError) as error:
-                raise DataError(f"cannot read {block.place(line)} as JSON: {error}") from error
+            except json.JSONDecodeError as error:
+                told = f"{error.msg.removesuffix(' at')} at character {error.pos + 1}"
+                raise DataError(f"cannot read {block.place(line)} as JSON: {told}") from error
+            except RecursionError as error:
+                raise DataError(f"cannot read {block.place(line)} as JSON: it is nested too deeply") from error
             if not isinstance(row, dict):
-                told = f"it is {_named(row)}, not an object: write one object per line"
+                told = f"it is {named(row)}, not an object: write one object per line"
                 raise DataError(f"cannot read {block.place(line)}: {told}")
             yield line, row
-
-
-def _array(values: list[Any], role: Role) -> pa.Array:
-    """A column's values in the type of its role. Raises `ValueError` if the role does not accept one of them."""
-    import pyarrow as pa
-
-    if role is not Role.ANY and not all(_accepts(value, role) for value in values):
-        raise ValueError
-    text, texts = pa.large_string(), pa.large_list(pa.large_string())
-    match role:
-        case Role.TEXT:
-            return pa.array(values, type=text)
-        case Role.ID:
-            return pa.array([str(value) if isinstance(value, int) else value for value in values], type=text)
-        case Role.NUMBER:
-            return pa.array([None if value is None else float(value) for value in values], type=pa.float64())
-        case Role.TEXTS:
-            return pa.array(values, type=texts)
-        case Role.TEXT_OR_TEXTS:
-            return pa.array([[value] if isinstance(value, str) else value for value in values], type=texts)
-    try:
-        return pa.array(values)
-    except (pa.ArrowException, OverflowError):  # of several types, or beyond 64 bits
-        return pa.array([as_text(value) for value in values], type=text)
-
-
-def _accepts(value: Any, role: Role) -> bool:
-    if value is None:
-        return True
-    match role:
-        case Role.TEXT:
-            return _is_text(value)
-        case Role.ID:
-            return _is_text(value) or type(value) is int
-        case Role.NUMBER:
-            return isinstance(value, int | float)
-        case Role.TEXTS:
-            return isinstance(value, list) and all(one is None or _is_text(one) for one in value)
-        case Role.TEXT_OR_TEXTS:
-            return _is_text(value) or _accepts(value, Role.TEXTS)
-    return _is_text(json.dumps(value, ensure_ascii=False))
-
-
-def _is_text(value: Any) -> bool:
-    r"""Whether a value is text that UTF-8 can encode; JSON can contain half of an emoji, as \ud83d."""
-    if not isinstance(value, str):
-        return False
-    if value.isascii():
-        return True
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _misfit(place: str, name: str, value: Any, role: Role) -> DataError:
-    if isinstance(value, str) and role is not Role.NUMBER and role is not Role.TEXTS:
-        return DataError(f"{place}: column {name!r} has half of a character ({value!a:.80}): fix or remove it")
-    what = hint(role, found_lists=isinstance(value, list))
-    return DataError(f"{place}: column {name!r} holds {_named(value)}, not {role}{what}")
-
-
-def _named(value: Any) -> str:
-    """A JSON value in words."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "true or false"
-        case int() | float():
-            return "a number"
-        case str():
-            return "text"
-        case list():
-            return "a list"
-    return "an object"

@@ -1,10 +1,10 @@
-"""Reads the rows of a split from its files: one JSONL or CSV file, or any number of Parquet shards."""
+"""Reads the rows of a split from its files: one file, or any number of shards."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from mtcl.errors import DataError
 from mtcl.task.pairs.columns import column
@@ -18,7 +18,8 @@ from mtcl.task.roles import Role
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FORMATS: dict[str, Callable[[Path, Wanted], Part]] = {
+Reader: TypeAlias = Callable[[Path, Wanted], Part]
+FORMATS: dict[str, Reader] = {
     ".parquet": read_parquet,
     ".jsonl": read_jsonl,
     ".csv": read_csv,
@@ -26,13 +27,16 @@ FORMATS: dict[str, Callable[[Path, Wanted], Part]] = {
 """The reader for each suffix."""
 
 
-def read_split(paths: list[Path], wanted: Wanted, *, optional: Collection[str] = ()) -> Part:
-    """All rows, in the order of the files. Files without rows are skipped.
+def read_split(
+    paths: list[Path], wanted: Wanted, *, optional: Collection[str] = (), reader: Reader | None = None
+) -> Part:
+    """All rows, in the order of the files. Files without rows are skipped. The suffix decides on the reader, if none is
+    given.
 
     Raises `DataError` if there are no rows, or if a column is missing or does not fit its role. `optional` columns may
     be missing. Columns of hard negatives may be missing in some of the shards, whose rows then have none.
     """
-    parts = {path: FORMATS[path.suffix](path, wanted) for path in paths}
+    parts = {path: (reader or FORMATS[path.suffix])(path, wanted) for path in paths}
     parts = {path: part for path, part in parts.items() if part.rows.num_rows}
     if not parts:
         raise DataError(f"no rows in {', '.join(map(str, paths))}")
@@ -47,7 +51,7 @@ def read_split(paths: list[Path], wanted: Wanted, *, optional: Collection[str] =
                 _in_roles(part, {n: r for n, r in wanted.roles.items() if n in part.names or n not in may_lack})
             )
         except DataError as error:
-            raise DataError(f"{path}: {error}" if len(parts) > 1 else str(error)) from error
+            raise DataError(f"{path}: {error}") from error
     return Part(joined(tables), names)
 
 
