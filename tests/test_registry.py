@@ -258,7 +258,7 @@ def test_a_package_replaces_a_reference_task_but_not_a_file(
 def test_an_unknown_name_is_told_the_nearest() -> None:
     with pytest.raises(TaskError, match=r"unknown task 'hashtagz'; did you mean 'hashtag' or 'hashtags' or"):
         discover()["hashtagz"]
-    with pytest.raises(TaskError, match=r"unknown task 'qqqq'; known: crisis_event, "):
+    with pytest.raises(TaskError, match=r"unknown task 'qqqq'; known: apart_occupation_duties, "):
         discover()["qqqq"]
 
 

@@ -52,11 +52,8 @@ def run_comparison(config: CompareConfig, folder: Path) -> Path:
     """Evaluate every encoder and return the path of the report in `folder`."""
     cache = cache_folder(config.cache)
     tokenizer = Tokenizer.load(resolve_model(config.tokenizer))
-    registry = discover(config.tasks_dir)
-    tasks = [registry[name] for name in config.tasks]
-    if config.rows is not None:
-        tasks = [first_rows(task, config.split, config.rows) for task in tasks]
-    pools = _pools(config, tasks, tokenizer, cache)
+    tasks = tasks_of(config)
+    pools = pools_of(config, tasks, tokenizer, cache)
     _announce(config, pools, tokenizer, cache)
     scores: dict[Key, Scores] = {}
     for name, spec in config.encoders.items():
@@ -154,7 +151,15 @@ def _result(pool: Pool, vectors_TD: Tensor) -> Result:
     return evaluate(pool, lambda texts: vectors_TD[torch.from_numpy(np.asarray(texts))])
 
 
-def _pools(config: CompareConfig, tasks: Sequence[Task], tokenizer: Tokenizer, cache: Path) -> list[Pool]:
+def tasks_of(config: CompareConfig) -> list[Task]:
+    """The tasks, with the configured number of rows."""
+    registry = discover(config.tasks_dir)
+    tasks = [registry[name] for name in config.tasks]
+    return tasks if config.rows is None else [first_rows(task, config.split, config.rows) for task in tasks]
+
+
+def pools_of(config: CompareConfig, tasks: Sequence[Task], tokenizer: Tokenizer, cache: Path) -> list[Pool]:
+    """The pools of the configured split; missing stores are built."""
     root = data_root(config.root)
     pools = []
     for task in tasks:
