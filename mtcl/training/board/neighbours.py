@@ -41,7 +41,7 @@ def neighbours_of(judging: Judging, vectors: Vectors, result: Result) -> Neighbo
         chosen = evenly(np.arange(len(cosines_P)), NUM_ANCHORS)
         return {int(p): [Found(int(store.positives[p]), float(cosines_P[p]), None)] for p in chosen}
     found: Neighbours = {}
-    for block in judging.blocks(vectors, evenly(judging.queries, NUM_ANCHORS)):
+    for block in judging.blocks(vectors, most=NUM_ANCHORS):
         top = block.cosines_NC.topk(min(NUM_NEIGHBOURS, len(judging.candidates)), dim=1)
         for row, (query, places, cosines) in enumerate(
             zip(block.queries.tolist(), top.indices.tolist(), top.values.tolist(), strict=True)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from mtcl.evaluation.pool import Result, Vectors
-from mtcl.training.board.judging import Judging, evenly
+from mtcl.training.board.judging import Judging
 from mtcl.types import FloatArray, Kind
 
 MOST_QUERIES = 512
@@ -27,8 +27,8 @@ class Spread:
 
 
 def spread_of(judging: Judging, vectors: Vectors, result: Result) -> Spread:
-    """The cosine of each sampled query with its nearest relevant candidate (`positives`) and with its nearest other
-    candidate (`hardest_negatives`). For judged pairs, the cosines of the pairs, apart for the labels 0 and 1.
+    """The cosine of each sampled query with its nearest relevant candidate (`positives`) and with its nearest
+    negative (`hardest_negatives`). For judged pairs, the cosines of the pairs, apart for the labels 0 and 1.
 
     A graded score of at least half the highest one counts as a 1 in the PR curve, but not in the histograms.
     """
@@ -41,11 +41,10 @@ def spread_of(judging: Judging, vectors: Vectors, result: Result) -> Spread:
             parts = {"positives": cosines_P[scores_P == 1], "negatives": cosines_P[scores_P != 1]}
         return Spread(parts, ones_P, cosines_P)
     positives, negatives = [np.empty(0)], [np.empty(0)]
-    for block in judging.blocks(vectors, evenly(judging.queries, MOST_QUERIES)):
-        relevant_NC = torch.from_numpy(block.relevant_NC)
+    for block in judging.blocks(vectors, most=MOST_QUERIES):
         nearest = [
-            block.cosines_NC.masked_fill(mask, -torch.inf).amax(dim=1).double().numpy()
-            for mask in (~relevant_NC, relevant_NC)
+            block.cosines_NC.masked_fill(~torch.from_numpy(mask_NC), -torch.inf).amax(dim=1).double().numpy()
+            for mask_NC in (block.relevant_NC, block.negative_NC)
         ]
         for kept, found in zip((positives, negatives), nearest, strict=True):
             kept.append(found[np.isfinite(found)])
