@@ -54,7 +54,7 @@ class Judging:
 
     def blocks(self, vectors: Vectors, *, most: int | None = None) -> Iterator[Block]:
         """At most `most` queries, evenly spread, or all, in blocks of bounded memory."""
-        places = np.arange(len(self.queries))
+        places: IntArray = np.arange(len(self.queries))
         places = places if most is None else evenly(places, most)
         candidates_CD = vectors.of(self.candidates)
         size = max(1, MOST_SCORES // max(1, len(self.candidates)))
