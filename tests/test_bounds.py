@@ -51,7 +51,7 @@ def test_a_step_past_the_bounds_ends_on_one(
         assert state["losses.search.log_temperature"] in bounds, file.name
     events = EventAccumulator(str(next((tmp_path / "run").rglob("events.*")).parent))
     events.Reload()
-    shown = [event.value for event in events.Scalars("train_temperature/search")]
+    shown = [event.value for event in events.Scalars("task_search/train_temperature")]
     assert len(shown) == STEPS
     assert shown[0] == pytest.approx(0.05)
     assert shown[1] in (pytest.approx(MIN_TEMPERATURE), pytest.approx(MAX_TEMPERATURE))

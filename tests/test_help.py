@@ -19,7 +19,7 @@ from mtcl.encoder.precision import best_precision
 from mtcl.training.task_config import TaskConfig
 
 KEYS = [key for keys in GROUPS.values() for key in keys]
-MAX_LINES = 60
+MAX_LINES = 62
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mtcl.__main__ import main
+from mtcl.training.board.names import plain
 from mtcl.training.checkpoint_file import WholeFile
 from tests.conftest import ROOT, Run, command_in
 
@@ -54,18 +55,19 @@ def losses(folder: Path) -> Losses:
     """Losses and accuracies of every step and all validations, as TensorBoard shows them in float32."""
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
     events.Reload()
-    tags = [tag for tag in events.Tags()["scalars"] if tag.startswith(("train_loss/", "train_accuracy/", "val"))]
-    return {tag: {e.step: e.value for e in events.Scalars(tag)} for tag in tags}
+    names = {tag: plain(tag) or "" for tag in events.Tags()["scalars"]}
+    kept = {tag: name for tag, name in names.items() if name.startswith(("train_loss/", "train_accuracy/", "val"))}
+    return {name: {e.step: e.value for e in events.Scalars(tag)} for tag, name in kept.items()}
 
 
 def weights(folder: Path) -> dict[str, Any]:
     return dict(torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"])
 
 
-def assert_equal_runs(one: Path, other: Path) -> None:
+def assert_equal_runs(one: Path, other: Path, *, at_least: int = STEPS) -> None:
     expected, found = losses(one), losses(other)
     assert set(expected) == set(found)
-    assert sum(len(steps) for steps in expected.values()) > STEPS
+    assert sum(len(steps) for steps in expected.values()) > at_least
     for tag, steps in expected.items():
         assert found[tag] == steps, tag
     for name, value in weights(one).items():

@@ -54,12 +54,6 @@ def test_means_between_log_points() -> None:
     assert shown.latest["train_loss/a"] == 2.0
 
 
-def test_layout_names_tags_that_exist() -> None:
-    charts = metrics.layout(["a", "b"])["all tasks"]
-    assert charts["loss"] == ["Multiline", ["train_loss/a", "train_loss/b"]]
-    assert set(charts) == set(metrics.TASK_TRAIN)
-
-
 def test_no_tag_is_written_elsewhere() -> None:
     """One place holds every tag name."""
     literal = re.compile(r"[\"'](train|val|test|throughput)(_\w+)?/")

@@ -24,6 +24,7 @@ from mtcl.configuration.parser import MtclParser
 from mtcl.configuration.run_keys import run_keys
 from mtcl.encoder.precision import best_precision
 from mtcl.errors import ConfigError
+from mtcl.training.board.names import Level
 from mtcl.training.callbacks import AveragingConfig
 from mtcl.training.datamodule import MtclDataModule
 from mtcl.training.module import MtclModule
@@ -71,6 +72,12 @@ class MtclCLI(LightningCLI):
             default=None,
             help="Evaluate and keep an average of the weights, for example {decay: 0.999}; null keeps the weights.",
         )
+        parser.add_argument(
+            "--board",
+            type=Level | None,
+            default="full",
+            help="How much TensorBoard shows: lean (few scalars, texts, HParams) or full; null for all scalars only.",
+        )
         parser.link_arguments("tasks", "data.tasks")
         parser.link_arguments("model.encoder", "data.encoder")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
@@ -88,6 +95,7 @@ class MtclCLI(LightningCLI):
             averaging=self.averaging,
             checkpointing=given["enable_checkpointing"] is not False,
             progress_bar=self._get(self.config, "trainer.enable_progress_bar") is not False and not self._has_bar(),
+            board=self._get(self.config, "board"),
             config_text=self.config_text(),
             purge_step=self.resume_step,
         )

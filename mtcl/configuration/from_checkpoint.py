@@ -133,9 +133,10 @@ def _plain(saved: SavedRun, left_out: list[str]) -> dict[str, Any]:
     config["trainer"] = take(saved.section("trainer"), PLAIN_OF_TRAINER, "trainer.")
     if averaging := saved.section("averaging"):
         config["averaging"] = take(averaging, ("decay", "start_step"), "averaging.")
-    if (every := saved.config.get("checkpoint_every_n_steps")) is not None:
-        config |= take({"checkpoint_every_n_steps": every}, ("checkpoint_every_n_steps",), "")
-    known = {*config, "averaging", "checkpoint_every_n_steps", "config"}
+    for name in ("checkpoint_every_n_steps", "board"):
+        if (value := saved.config.get(name)) is not None:
+            config |= take({name: value}, (name,), "")
+    known = {*config, "averaging", "checkpoint_every_n_steps", "board", "config"}
     left_out += [str(k) for k, v in saved.config.items() if k not in known and not _is_ordinary(str(k), v)]
     return config
 

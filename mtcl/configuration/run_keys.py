@@ -10,6 +10,7 @@ from lightning.pytorch import Trainer
 
 from mtcl.configuration.checks import check
 from mtcl.configuration.keys import Section, section_of
+from mtcl.training.board.names import Level
 from mtcl.training.callbacks import AveragingConfig
 from mtcl.training.datamodule import MtclDataModule
 from mtcl.training.module import MtclModule
@@ -36,6 +37,7 @@ def run_keys() -> Section:
         "data": _given("data", section_of(MtclDataModule)),
         "checkpoint_every_n_steps": int,
         "averaging": AveragingConfig | None,
+        "board": Level | None,
     }
     return Section(keys, set_by={key: by for key, by in SET_BY.items() if "." not in key})
 

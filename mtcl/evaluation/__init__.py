@@ -8,7 +8,7 @@ cosines of judged pairs are compared with their scores (`judged`). Measures of t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -30,13 +30,22 @@ PROTOCOLS = {
 }
 
 
-def evaluate(pool: Pool, embed: Embed, *, dims: Sequence[int] = (), groups: bool = False) -> Result:
+def evaluate(
+    pool: Pool,
+    embed: Embed,
+    *,
+    dims: Sequence[int] = (),
+    groups: bool = False,
+    see: Callable[[Vectors], None] | None = None,
+) -> Result:
     """Embed the pool's texts and compute its metrics. Raises `DataError` if the pool has nothing to find.
 
     The vectors are also scored when cut to each of `dims`, with names such as `mrr_dim50`. `groups` adds the metrics
-    of `group_figures`.
+    of `group_figures`. `see` is called with the vectors, which the result does not keep.
     """
     vectors = embed_shared(pool.texts, embed)
+    if see is not None:
+        see(vectors)
     result = _score(pool, vectors)
     for dim in dims:
         cut = _score(pool, vectors.cut(dim)).metrics

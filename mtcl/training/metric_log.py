@@ -12,13 +12,16 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
+from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
 from mtcl.data.batch import StepBatch
+from mtcl.distributed import world
 from mtcl.errors import DivergedError
 from mtcl.evaluation import Result, primary_of
 from mtcl.losses import Loss, View
 from mtcl.training import metrics
+from mtcl.training.board.names import Level, Names, layout
 from mtcl.training.callback_checks import check_at_validation
 from mtcl.training.metrics import RunningMeans
 from mtcl.training.observation import observe
@@ -28,18 +31,46 @@ if TYPE_CHECKING:
     from mtcl.training.run import Run
 
 
+MOST_COSINES = 28
+"""Pairs of tasks up to which each has a chart of its gradient cosine, 8 tasks; the board's picture shows all pairs."""
+Cosines = dict[tuple[str, str], tuple[float, int]]
+"""By pair of tasks, the sum of their gradient cosines and their number."""
+
+
 class MetricLog:
-    """Logs a module's metrics. `gradient_norm` is that of the last optimizer step."""
+    """Logs a module's metrics. `gradient_norm` is that of the last optimizer step, and `pairs_drawn` counts the pairs
+    that the run has drawn of each task, over all ranks.
+    """
 
     def __init__(self, module: Run, tasks: list[str]) -> None:
         self.module, self.tasks = module, tasks
         self.means = RunningMeans(tasks)
         self.gradient_norm = torch.zeros(())
+        self.pairs_drawn: dict[str, int] = {}
         self._shown_at = 0
+        self._level: Level = "full"
+        self._names: Names | None = None
+        self._ranks = 1
+        self._cosines: Cosines = {}
 
     def begin(self) -> None:
-        """Start at the run's current step."""
-        self._shown_at = self.module.global_step
+        """Start at the run's current step, and give TensorBoard its custom charts, once for each file of events."""
+        self._shown_at, self._ranks = self.module.global_step, world()[1]
+        for logger in self.module.trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_custom_scalars(layout(self._level))
+
+    def set_level(self, level: Level) -> None:
+        """Set how much is logged. Callbacks can monitor every value at each level."""
+        self._level, self._names = level, None
+
+    @property
+    def names(self) -> Names:
+        """The names of the run's values in TensorBoard."""
+        evaluated = self.module.data.evaluated
+        if self._names is None or self._names.primary.keys() != evaluated.keys():
+            self._names = Names({name: task.metric.name for name, task in evaluated.items()}, self._level)
+        return self._names
 
     def observe(self, task: int, view: View, loss_of: Loss, loss: Tensor) -> None:
         """Add one sub-batch's loss, accuracy, cosines, and the share of candidates that keys leave out."""
@@ -53,6 +84,9 @@ class MetricLog:
         throughput.texts += batch.num_texts
         throughput.distinct += len(batch.texts.place_T)
         throughput.pairs += sum(len(part) for part in batch.parts)
+        for part in batch.parts:
+            name = self.tasks[part.task]
+            self.pairs_drawn[name] = self.pairs_drawn.get(name, 0) + len(part) * self._ranks
 
     def show_cosines(self, losses: dict[str, Tensor], every: int) -> None:
         """Log the gradient cosine of each two tasks. It is only a diagnostic: conflicting gradients do not predict harm
@@ -61,14 +95,22 @@ class MetricLog:
         if every and self.module.global_step % every == 0 and len(losses) > 1:
             cosine_KK = cosines(gramian_of(losses, self.module.encoder.last_shared())).tolist()
             place = self.tasks.index
-            self._to_loggers(
-                {
-                    metrics.cosine_tag(one, other): cosine_KK[row][column]
-                    for row, one in enumerate(losses)
-                    for column, other in enumerate(losses)
-                    if place(one) < place(other)
-                }
-            )
+            found = {
+                (one, other): cosine_KK[row][column]
+                for row, one in enumerate(losses)
+                for column, other in enumerate(losses)
+                if place(one) < place(other)
+            }
+            for pair, cosine in found.items():
+                total, count = self._cosines.get(pair, (0.0, 0))
+                self._cosines[pair] = (total + cosine, count + 1)
+            if len(self.tasks) * (len(self.tasks) - 1) // 2 <= MOST_COSINES:
+                self._to_loggers({metrics.cosine_tag(*pair): cosine for pair, cosine in found.items()})
+
+    def take_cosines(self) -> Cosines:
+        """The sums of the gradient cosines since the last call."""
+        found, self._cosines = self._cosines, {}
+        return found
 
     def show_training(self) -> None:
         """Log the means since the last log point, once per step, and let callbacks monitor them.
@@ -98,17 +140,17 @@ class MetricLog:
     def show_results(self, split: str, results: Mapping[str, Result]) -> None:
         """Log an evaluation's figures, of each task and as macro means. Call it in a hook that ends an evaluation."""
         shown = self._values(split, results)
-        in_training = self.module.trainer.state.fn == "fit"
-        if in_training:  # by optimizer step; Lightning would add a chart of epochs
-            self._to_loggers(shown)
-        self.module.log_dict(shown, logger=not in_training, sync_dist=True)
-        if in_training:
+        self._to_loggers(shown)  # by optimizer step; Lightning would add a chart of epochs
+        self.module.log_dict(shown, logger=False, sync_dist=True)
+        if self.module.trainer.state.fn == "fit":
             check_at_validation(self.module.trainer, shown)
 
     def _values(self, split: str, results: Mapping[str, Result]) -> dict[str, float]:
         shown = {metrics.eval_tag(split, m, r.name): value for r in results.values() for m, value in r.metrics.items()}
         shown |= self.means_of(split, primary_of(results))
-        base = self.means_over(results, self.module.base.figures) if split == "val" else {}
+        figures = self.module.base.figures if split == "val" else {}
+        shown |= {metrics.gain_tag(name): r.primary - figures[name] for name, r in results.items() if name in figures}
+        base = self.means_over(results, figures)
         if metrics.VAL_MEAN in base:
             shown[metrics.VAL_GAIN] = shown[metrics.VAL_MEAN] - base[metrics.VAL_MEAN]
         return shown
@@ -129,5 +171,7 @@ class MetricLog:
         return self.means_of("val", {name: known[name] for group in complete for name in group})
 
     def _to_loggers(self, shown: dict[str, float]) -> None:
+        kept = self.names.kept(shown)
         for logger in self.module.trainer.loggers:
-            logger.log_metrics(shown, step=self.module.global_step)
+            named = self.names.on_board(kept) if isinstance(logger, TensorBoardLogger) else kept
+            logger.log_metrics(named, step=self.module.global_step)

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from torch import Tensor
 
 from mtcl.distributed import mean_over_ranks, world
@@ -44,6 +43,11 @@ def cosine_tag(one: str, other: str) -> str:
 def eval_tag(split: str, metric: str, task: str) -> str:
     """For example `val_ndcg@10/search`."""
     return f"{split}_{metric}/{task}"
+
+
+def gain_tag(task: str) -> str:
+    """A task's primary metric on validation minus the base encoder's: `val_gain/search`."""
+    return eval_tag("val", "gain", task)
 
 
 def mean_tag(split: str) -> str:
@@ -86,18 +90,6 @@ def training_tags(tasks: Iterable[str]) -> set[str]:
         DISTINCT_SHARE,
     }
     return of_run | {train_tag(value, task) for task in tasks for value in TASK_TRAIN}
-
-
-def layout(tasks: list[str]) -> dict[str, dict[str, list[object]]]:
-    """TensorBoard's custom layout: one chart for each training value, with one line per task."""
-    charts: dict[str, list[object]] = {v: ["Multiline", [train_tag(v, t) for t in tasks]] for v in TASK_TRAIN}
-    return {"all tasks": charts}
-
-
-def add_layout(logger: Logger, tasks: list[str]) -> None:
-    """Give a TensorBoard logger the custom layout for these tasks."""
-    if isinstance(logger, TensorBoardLogger):
-        logger.experiment.add_custom_scalars(layout(tasks))
 
 
 @dataclass

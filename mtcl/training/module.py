@@ -35,7 +35,7 @@ from mtcl.evaluation import Result, primary_of
 from mtcl.evaluation.groups import check_installed
 from mtcl.losses import Loss, default_loss
 from mtcl.losses.gather import gather_views
-from mtcl.training import learnable, lightning_private, metrics, resume, trained
+from mtcl.training import learnable, lightning_private, resume, trained
 from mtcl.training.base_reference import BaseReference
 from mtcl.training.callback_checks import check_before_training
 from mtcl.training.keep import Keep, KeepConfig
@@ -261,9 +261,6 @@ class MtclModule(Run):
         self.metric_log.begin()
         if self.keep is not None:
             self.keep.begin(from_checkpoint=self.start.saved is not None)
-        for logger in self.trainer.loggers:
-            if self.global_step == 0:
-                metrics.add_layout(logger, list(self.task_configs))
         pools = self.data.pools("validation")
         is_base = self.global_step == 0 and self.start.saved is None
         results: dict[str, Result] = {}

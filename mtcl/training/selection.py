@@ -6,10 +6,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from mtcl.errors import ConfigError
-from mtcl.training.metrics import VAL_MEAN, mean_tag
+from mtcl.training.metrics import VAL_MEAN, mean_of_role_tag, mean_tag
 from mtcl.training.task_config import TaskRole
 
-WEIGHTED_MEAN = "val/weighted_mean"
+WEIGHTED_MEAN = mean_of_role_tag("val", "weighted")
 """(1 - unseen_weight) * mean of the run's own tasks + unseen_weight * mean of watched and held-out tasks."""
 UNSEEN = (TaskRole.WATCH, TaskRole.HELD_OUT)
 

@@ -9,6 +9,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from mtcl.encoder.precision import best_precision
 from mtcl.errors import ConfigError
+from mtcl.training.board.callback import Board
+from mtcl.training.board.names import Level
 from mtcl.training.callbacks import (
     Averaging,
     AveragingConfig,
@@ -38,6 +40,7 @@ def trainer_options(
     averaging: AveragingConfig | None = None,
     checkpointing: bool = True,
     progress_bar: bool = True,
+    board: Level | None = "full",
     config_text: str | None = None,
     purge_step: int | None = None,
 ) -> dict[str, Any]:
@@ -52,6 +55,7 @@ def trainer_options(
         averaging: Evaluate and save an average of the weights.
         checkpointing: Write checkpoints.
         progress_bar: Show a progress bar with each task's loss.
+        board: How much TensorBoard shows (docs/board.md): lean or full; null for scalars only.
         config_text: The configuration to record; made from the module and the data if None.
         purge_step: Remove logged values from this step on, because a resumed run logs them again.
     """
@@ -60,6 +64,8 @@ def trainer_options(
     folder = Path(folder)
     callbacks: list[Any] = [Averaging(averaging)] if averaging else []
     callbacks += [SaveConfig(folder, config_text), Report(), EvaluationEnd()]
+    if board is not None:
+        callbacks.append(Board(folder, board, config_text))
     if checkpointing:
         callbacks += checkpoints(folder / "checkpoints", every_n_steps=checkpoint_every_n_steps)
         callbacks.append(Interruption(folder / "checkpoints"))

@@ -5,6 +5,8 @@ All are computed in the Trainer's precision. The files are made once and kept ne
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -20,6 +22,7 @@ from mtcl.encoder.teacher import BASE, Teacher, vectors_file
 from mtcl.encoder.vector_file import pooled_file
 from mtcl.errors import ConfigError
 from mtcl.evaluation import Pool, Result, evaluate
+from mtcl.evaluation.pool import Vectors as PoolVectors
 from mtcl.losses import Loss
 from mtcl.types import IntArray, Ragged
 
@@ -27,11 +30,24 @@ if TYPE_CHECKING:
     from mtcl.training.run import Run
 
 
+@dataclass(frozen=True)
+class Evaluated:
+    """A pool's evaluation: its vectors, by the module's own encoder or by the base encoder, and through which head."""
+
+    pool: Pool
+    vectors: PoolVectors
+    result: Result
+    is_own: bool
+    head: nn.Module | None
+
+
 class Vectors:
     """The vectors of a module's run."""
 
     def __init__(self, module: Run) -> None:
         self.module = module
+        self.watchers: list[Callable[[Evaluated], None]] = []
+        """Called after each evaluation of a pool, on this rank."""
         self._pooled_files: dict[Path, Path] = {}
 
     def embed(
@@ -65,7 +81,13 @@ class Vectors:
                 return through(head, encoder.finish(pooled_TH)).cpu()
 
         dim = module.encoder.dim if head is None else module.dim_of(pool.name)
-        return evaluate(pool, embed, dims=[d for d in module.eval_dims if d < dim], groups=module.eval_groups)
+        dims = [d for d in module.eval_dims if d < dim]
+        seen: list[PoolVectors] = []
+        see = seen.append if self.watchers else None
+        result = evaluate(pool, embed, dims=dims, groups=module.eval_groups, see=see)
+        for watch in self.watchers:
+            watch(Evaluated(pool, seen[0], result, encoder is module.encoder, head))
+        return result
 
     def teacher_file(self, task: str) -> Path | None:
         """The file of the teacher's vectors of a task's training texts, made if missing; None if the task's loss has no

@@ -120,7 +120,8 @@ class Runs:
         start = ["--init_from", source, "--model.evaluate_start", "false"] if run.start else []
         if run.start and not (self.folder / "runs" / run.start / "checkpoints" / BEST).exists():
             raise ConfigError(f"{start[1]} no longer has a checkpoint: remove that folder to run it again")
-        return ["fit", "--no_base", "--config", str(self._config(run)), "--run_dir", str(folder), *start]
+        board = [] if "board" in run.config else ["--board", "lean"]
+        return ["fit", "--no_base", "--config", str(self._config(run)), "--run_dir", str(folder), *start, *board]
 
     def _evaluate_arguments(self, run: StudyRun) -> list[str]:
         verb, folder, config = VERBS[self.study.split], str(self._run_folder(run)), str(self._config(run, "evaluate"))

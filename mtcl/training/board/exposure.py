@@ -1,0 +1,37 @@
+"""How many pairs of each task the run has drawn, against its plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+from mtcl.data.plan import Plan
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """A task's share of all pairs drawn, in the plan and in fact, and how often its pairs were passed."""
+
+    task: str
+    planned: float
+    actual: float
+    epochs: float
+
+
+def exposures(plan: Plan, pairs_drawn: Mapping[str, int], *, num_steps: int) -> list[Exposure]:
+    """The exposure of each trained task after `num_steps` micro-steps, in the plan's order.
+
+    Shares of the plan are those that its weights ask for, over all steps up to now.
+    """
+    changes = sorted({0, *(step for task in plan.tasks for step, _ in task.schedule if step < num_steps), num_steps})
+    planned = [0.0] * len(plan.tasks)
+    for first, end in pairwise(changes):
+        for number, share in enumerate(plan.shares(first)):
+            planned[number] += share * (end - first) * plan.tasks[number].batch_size
+    total, drawn = sum(planned) or 1.0, sum(pairs_drawn.values()) or 1
+    return [
+        Exposure(task.name, wanted / total, found / drawn, found / task.num_used)
+        for task, wanted in zip(plan.tasks, planned, strict=True)
+        for found in [pairs_drawn.get(task.name, 0)]
+    ]

@@ -1,0 +1,83 @@
+"""What a sample of queries finds in an evaluated pool, as the evaluation itself judges it.
+
+Letters: N queries, C candidates, D dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mtcl.evaluation.pool import Pool, Vectors
+from mtcl.evaluation.relevant import Judged
+from mtcl.task.pairs.shared_keys import carriers_of, shares_key
+from mtcl.types import BoolArray, IntArray, Kind
+
+MOST_SCORES = 1 << 24
+"""Scores in memory at a time."""
+MOST_CANDIDATES = 4096
+"""Translations that a text is compared with; other pools are compared as a whole, as in their evaluation."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of queries: text indices (N,), cosines (N, C), and which candidates are relevant and which are negatives
+    (N, C). A candidate that shares a key with the query without being judged relevant is neither.
+
+    A query's own text, where the evaluation leaves it out, has the cosine -inf.
+    """
+
+    queries: IntArray
+    cosines_NC: Tensor
+    relevant_NC: BoolArray
+    negative_NC: BoolArray
+
+
+class Judging:
+    """A pool's queries and candidates. For pools of judged pairs there is nothing to find: `is_searched` is False."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool, store = pool, pool.store
+        self.is_searched = store.kind in (Kind.POSITIVE, Kind.PARALLEL)
+        self.queries: IntArray = np.asarray(store.queries)
+        self.candidates: IntArray = np.asarray(store.candidates)
+        if store.kind is Kind.PARALLEL:
+            pairs = evenly(np.arange(len(store.anchors)), MOST_CANDIDATES)
+            self.queries = np.unique(np.asarray(store.anchors)[pairs])
+            self.candidates = np.unique(np.asarray(store.positives)[pairs])
+        self._carriers = carriers_of(store.keys.take(self.candidates)) if self.is_searched else None
+        self._judged = Judged(store) if store.kind is Kind.POSITIVE else None
+
+    def blocks(self, vectors: Vectors, *, most: int | None = None) -> Iterator[Block]:
+        """At most `most` queries, evenly spread, or all, in blocks of bounded memory."""
+        places: IntArray = np.arange(len(self.queries))
+        places = places if most is None else evenly(places, most)
+        candidates_CD = vectors.of(self.candidates)
+        size = max(1, MOST_SCORES // max(1, len(self.candidates)))
+        for start in range(0, len(places), size):
+            yield self._block(vectors, places[start : start + size], candidates_CD)
+
+    def _block(self, vectors: Vectors, places: IntArray, candidates_CD: Tensor) -> Block:
+        store, queries = self.pool.store, self.queries[places]
+        assert self._carriers is not None
+        shared_NC = shares_key(store.keys.take(queries), self._carriers)
+        relevant_NC = shared_NC
+        if self._judged is not None:
+            relevant = self._judged.of(places)
+            relevant_NC = np.zeros_like(shared_NC)
+            relevant_NC[relevant.rows, relevant.candidates.values] = True
+        cosine_NC = vectors.of(queries) @ candidates_CD.T
+        if store.exclude_self:
+            itself_NC = queries[:, None] == self.candidates
+            cosine_NC[torch.from_numpy(itself_NC)] = -torch.inf
+            relevant_NC = relevant_NC & ~itself_NC
+        return Block(queries, cosine_NC, relevant_NC, ~shared_NC & ~relevant_NC)
+
+
+def evenly(items: IntArray, most: int) -> IntArray:
+    """At most `most` of the items, evenly spread over them."""
+    return items[:: -(-len(items) // most)] if len(items) else items
