@@ -291,6 +291,29 @@ def test_a_batch_waits_for_clients_that_were_just_answered(
     assert sum(sizes) == 10
 
 
+def test_a_client_that_leaves_while_its_batch_waits(encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is left to compute then, and the next request gets its answer."""
+    monkeypatch.setattr(batching, "PATIENCE", 10)
+    app, gate = gated(encoder)
+
+    async def run() -> None:
+        async with app.starlette.router.lifespan_context(app.starlette):
+            first = asyncio.ensure_future(ask(app, TEI, {"inputs": ["dog", "cat"]}))
+            await until(gate.entered.is_set)
+            await asyncio.sleep(0.05)  # so the next batch waits for half a second
+            gate.is_open.set()
+            await first
+            leaving = asyncio.ensure_future(ask(app, TEI, {"inputs": ["dog"]}))
+            await until(lambda: app.batcher._jobs)
+            leaving.cancel()
+            await until(lambda: not app.batcher._jobs)
+            assert app.batcher.is_alive
+            await asyncio.wait_for(ask(app, TEI, {"inputs": ["bird"]}), 20)
+
+    asyncio.run(run())
+    assert [texts for texts, _ in gate.batches] == [2, 1]
+
+
 def test_a_full_batch_does_not_wait(encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its tokens are at the limit, although it has fewer texts than the batch before."""
     monkeypatch.setattr(batching, "PATIENCE", 1e6)

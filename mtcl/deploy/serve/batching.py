@@ -291,12 +291,16 @@ class Batcher:
     def _next_batch(self, last: Last) -> list[Slice] | None:
         """What is waiting, up to a batch's tokens; waits for a first job, and a moment for more. None at the end."""
         with self._changed:
-            while self._is_open and not self._drop():
-                self._changed.wait()
-            until = time.perf_counter() + PATIENCE * last.seconds
-            while self._is_open and not self._is_enough(last) and (left := until - time.perf_counter()) > 0:
-                self._changed.wait(left)
-            return self._take() if self._drop() else None
+            while True:
+                while self._is_open and not self._drop():
+                    self._changed.wait()
+                until = time.perf_counter() + PATIENCE * last.seconds
+                while self._is_open and not self._is_enough(last) and (left := until - time.perf_counter()) > 0:
+                    self._changed.wait(left)
+                if self._drop():  # their clients may have left in the meantime
+                    return self._take()
+                if not self._is_open:
+                    return None
 
     def _drop(self) -> int:
         """Remove jobs that nobody waits for; returns how many are left."""
