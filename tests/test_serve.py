@@ -10,6 +10,7 @@ import base64
 import json
 import random
 import threading
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ pytest.importorskip("uvicorn", reason="needs the extra `serve`")
 pytest.importorskip("prometheus_client", reason="needs the extra `serve`")
 from starlette.testclient import TestClient
 
+from mtcl.deploy.serve import batching
 from mtcl.deploy.serve.app import FINGERPRINT, App
 from mtcl.deploy.serve.dialects import OPENAI_ERRORS, TEI_ERRORS
 from mtcl.deploy.serve.limits import Limits
@@ -256,6 +258,78 @@ def test_batches_and_fairness(encoder: TextEncoder) -> None:
     assert all(tokens <= 50 for _, tokens in gate.batches)
     assert sum(texts for texts, _ in gate.batches) == 202
     assert len(gate.batches) == pytest.approx(2 + 200 * 5 / 50, abs=2), "batches are full"
+
+
+@pytest.mark.parametrize(("patience", "third"), [(1000, 4), (0, 1)])
+def test_a_batch_waits_for_clients_that_were_just_answered(
+    encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch, patience: float, third: int
+) -> None:
+    """Four clients send their second request one after another. The last client sends a third one, alone."""
+    monkeypatch.setattr(batching, "PATIENCE", patience)
+    app, gate = gated(encoder)
+
+    async def client(number: int) -> None:
+        await ask(app, TEI, {"inputs": ["dog"]})
+        await asyncio.sleep(0.05 * number)
+        await ask(app, TEI, {"inputs": ["cat"]})
+
+    async def run() -> None:
+        async with app.starlette.router.lifespan_context(app.starlette):
+            first = asyncio.ensure_future(ask(app, TEI, {"inputs": ["dog"]}))
+            await until(gate.entered.is_set)
+            clients = [asyncio.ensure_future(client(number)) for number in range(4)]
+            await until(lambda: len(app.batcher._jobs) == 4)
+            gate.is_open.set()
+            await asyncio.gather(first, *clients)
+            monkeypatch.setattr(batching, "PATIENCE", 0.1)
+            await ask(app, TEI, {"inputs": ["bird"]})
+
+    asyncio.run(run())
+    sizes = [texts for texts, _ in gate.batches]
+    assert sizes[:3] == [1, 4, third]
+    assert sizes[-1] == 1, "it does not wait for ever"
+    assert sum(sizes) == 10
+
+
+def test_a_client_that_leaves_while_its_batch_waits(encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is left to compute then, and the next request gets its answer."""
+    monkeypatch.setattr(batching, "PATIENCE", 10)
+    app, gate = gated(encoder)
+
+    async def run() -> None:
+        async with app.starlette.router.lifespan_context(app.starlette):
+            first = asyncio.ensure_future(ask(app, TEI, {"inputs": ["dog", "cat"]}))
+            await until(gate.entered.is_set)
+            await asyncio.sleep(0.05)  # so the next batch waits for half a second
+            gate.is_open.set()
+            await first
+            leaving = asyncio.ensure_future(ask(app, TEI, {"inputs": ["dog"]}))
+            await until(lambda: app.batcher._jobs)
+            leaving.cancel()
+            await until(lambda: not app.batcher._jobs)
+            assert app.batcher.is_alive
+            await asyncio.wait_for(ask(app, TEI, {"inputs": ["bird"]}), 20)
+
+    asyncio.run(run())
+    assert [texts for texts, _ in gate.batches] == [2, 1]
+
+
+def test_a_full_batch_does_not_wait(encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its tokens are at the limit, although it has fewer texts than the batch before."""
+    monkeypatch.setattr(batching, "PATIENCE", 1e6)
+    app, _ = gated(encoder, max_batch_tokens=9)
+    batcher, last = app.batcher, batching.Last(num_texts=3, seconds=1.0)
+
+    async def enough(*texts: str) -> bool:
+        batcher._jobs = deque(
+            batching.Job(encoder.tokenizer([text], 32), None, None, asyncio.Future(), np.empty((1, 1)))
+            for text in texts
+        )
+        return batcher._is_enough(last)
+
+    assert not asyncio.run(enough("dog", "dog"))
+    assert asyncio.run(enough("dog", "dog", "dog"))
+    assert asyncio.run(enough("dog dog dog dog dog dog dog"))
 
 
 def test_a_text_longer_than_a_batch(encoder: TextEncoder) -> None:

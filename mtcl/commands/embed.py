@@ -10,7 +10,7 @@ import argparse
 import logging
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from mtcl.errors import ConfigError, at
 if TYPE_CHECKING:
     from mtcl.deploy.embed.run import Done, Job
     from mtcl.deploy.embed.settings import Settings
+    from mtcl.deploy.embed.shards import Shard
 
 log = logging.getLogger("mtcl")
 OPTIONS = {name: f"--{name}" for name in ("task", "role", "dim", "dtype", "precision", "keep")}
@@ -51,7 +52,7 @@ def _embed(options: argparse.Namespace, part: tuple[int, int]) -> int:
     from mtcl.deploy.embed.progress import shown
     from mtcl.deploy.embed.run import Done, Job
     from mtcl.deploy.embed.shards import Columns, check_apart, every, find_shards
-    from mtcl.deploy.embed.workers import Source, embed_in_processes, num_devices
+    from mtcl.deploy.embed.workers import Source, embed_in_processes
 
     with at(**OPTIONS):
         columns = Columns(options.text, options.id, tuple(options.keep))
@@ -63,8 +64,7 @@ def _embed(options: argparse.Namespace, part: tuple[int, int]) -> int:
     mine = every(shards, part)
     choice = Choice(options.task, options.role, options.dim, options.any_dim, options.dtype, options.precision)
     source = Source(options.encoder, choice, options.trust_checkpoint)
-    if options.processes is not None and options.processes < 1:
-        raise ConfigError(f"--processes is {options.processes}: give 1 or more")
+    asked = _num_processes(shards, options.processes)
     with at(**OPTIONS):
         computer = source.load()
     window = WINDOW if options.window is None else options.window
@@ -72,7 +72,7 @@ def _embed(options: argparse.Namespace, part: tuple[int, int]) -> int:
         raise ConfigError(f"--window is {window}: give 1 or more")
     settings = job.agree(computer, computer.settings(columns, file_format=options.format, window=window))
     left = job.left(mine)
-    num_processes = min(options.processes or num_devices(), max(1, len(left)))
+    num_processes = min(asked, max(1, sum(shard.most_windows(window) for shard in left)))
     before = Done(before=len(mine) - len(left))
     with shown(sum(shard.size for shard in left)) as report:
         if num_processes == 1:
@@ -83,6 +83,17 @@ def _embed(options: argparse.Namespace, part: tuple[int, int]) -> int:
             done = replace(done, elsewhere=len(left) - done.shards)
     print(summary(before + done, job, settings))
     return 0
+
+
+def _num_processes(shards: Sequence[Shard], asked: int | None) -> int:
+    from mtcl.deploy.embed.workers import num_devices
+
+    if asked is not None and asked < 1:
+        raise ConfigError(f"--processes is {asked}: give 1 or more")
+    has_stream = any(shard.path is None for shard in shards)
+    if has_stream and (asked or 1) > 1:
+        raise ConfigError(f"--processes is {asked}, and only one process can read standard input: give files")
+    return 1 if has_stream else asked or num_devices()
 
 
 def summary(done: Done, job: Job, settings: Settings) -> str:

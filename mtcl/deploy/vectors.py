@@ -67,6 +67,10 @@ class ShardRecord:
         """None if the file is not finished. Raises `DataError` for a malformed record."""
         return read_record(cls, record_file(folder, name), advice="delete it and embed again")
 
+    def has_files(self, folder: Path) -> bool:
+        """Whether all its files are in the folder of vectors."""
+        return all((folder / name).is_file() for name in self.files)
+
     def text(self) -> str:
         """The content of its file."""
         return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"

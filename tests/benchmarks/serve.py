@@ -3,11 +3,13 @@
     python -m tests.benchmarks.serve RUN --data FOLDER [--seconds 60] [--rounds 3] [--items 8] [--connections 32]
         [--threads 1] [--route openai] [--client own]
     python -m tests.benchmarks.serve tiny --data FOLDER --requests 200000 --items 1     # memory over many requests
+    python -m tests.benchmarks.serve RUN --data FOLDER --items 1 --requests 320 --trees OTHER_CHECKOUT .
 
 `own` is an asyncio client on raw connections in a process of its own, because it takes the least time from the server
 on a machine of few cores. `locust` runs locust's FastHttpUser instead (`pip install locust`, best in another
 environment: give its interpreter as --locust "PYTHON -m locust"). Texts are those of the training rows of a data root.
 RUN is what `mtcl serve` takes, or tiny: an encoder of 2 layers and 32 dimensions.
+With --trees, servers of several checkouts (before and after a change) take turns.
 "CPU ratio" is the CPU time of `encode` per text over that of the whole server process: it does not count waiting for
 other processes, so it holds on a busy machine, too.
 """
@@ -27,10 +29,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import numpy as np
 import pyarrow as pa
@@ -85,11 +88,13 @@ def bodies_of(texts: list[str], items: int, route: str) -> list[bytes]:
 
 
 @contextmanager
-def server(run: str, threads: int, *options: str) -> Iterator[tuple[int, str, int]]:
-    """`mtcl serve` in a process of its own: (process id, host, port)."""
+def server(run: str, threads: int, *options: str, path: str | None = None) -> Iterator[tuple[int, str, int]]:
+    """`mtcl serve` in a process of its own, of the checkout `path` if given: (process id, host, port)."""
     words = [sys.executable, "-m", "mtcl", "serve", run, "--port", "0", "--threads", str(threads), *options]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment)
+    if path is not None:
+        environment |= {"PYTHONPATH": str(Path(path).resolve())}
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment, cwd=path)
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
@@ -243,6 +248,39 @@ def watch_memory(options: argparse.Namespace) -> str:
     return markdown_table(["part", "requests", "errors", "MiB", "requests/s"], rows, numbers=range(5))
 
 
+def texts_and_batches(host: str, port: int) -> tuple[float, float]:
+    """Texts embedded so far, and batches."""
+    with urlopen(f"http://{host}:{port}/metrics") as answer:
+        text = answer.read().decode()
+    found = [re.findall(rf"^te_batch_next_size_{name} (\S+)", text, re.MULTILINE)[0] for name in ("sum", "count")]
+    return float(found[0]), float(found[1])
+
+
+def compare_trees(options: argparse.Namespace) -> str:
+    """CPU time per request of the servers of several checkouts, in turn, and of `encode` per text."""
+    texts = texts_of(options.data, NUM_BODIES * options.items)
+    torch.set_num_threads(options.threads)
+    encoder = TextEncoder.load(options.run)
+    given = {"seconds": 3600.0, "connections": options.connections, "items": options.items}
+    rows = []
+    with ExitStack() as stack:
+        run = str(Path(options.run).resolve())  # servers start in their checkouts
+        servers = [stack.enter_context(server(run, options.threads, path=tree)) for tree in options.trees]
+        for number in range(options.rounds + 1):  # the first one warms up
+            for tree, (pid, host, port) in zip(options.trees, servers, strict=True):
+                before, cpu = texts_and_batches(host, port), cpu_seconds(pid)
+                load = run_own(host, port, options.route, texts, given | {"requests": options.requests})
+                cpu, after = cpu_seconds(pid) - cpu, texts_and_batches(host, port)
+                ms, size = cpu / load.num_requests * 1e3, (after[0] - before[0]) / (after[1] - before[1])
+                rows.append(
+                    (number, tree, f"{ms:.2f}", f"{size:.1f}", sum(load.errors.values()), f"{memory_mib(pid):.0f}")
+                )
+                print(rows[-1], file=sys.stderr)
+            plain_cpu = bulk(encoder, texts, options.seconds / 3)[1]
+            rows.append((number, "encode, per text", f"{1e3 / plain_cpu:.2f}", "", "", ""))
+    return markdown_table(["round", "", "CPU ms", "texts per batch", "errors", "MiB"], rows[len(options.trees) + 1 :])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", nargs="?")
@@ -256,7 +294,10 @@ def main() -> None:
     parser.add_argument("--client", choices=["own", "locust"], default="own")
     parser.add_argument("--locust", default=f"{sys.executable} -m locust", help="the command that starts locust")
     parser.add_argument("--locust_path", default="", help="folder of locust's package, if it is not installed")
-    parser.add_argument("--requests", type=int, help="watch the memory over so many requests instead")
+    parser.add_argument(
+        "--requests", type=int, help="watch the memory over so many requests instead; per round of --trees"
+    )
+    parser.add_argument("--trees", nargs="+", help="compare the CPU time of these checkouts' servers instead")
     parser.add_argument("--server_options", default="", help="more options of mtcl serve")
     parser.add_argument("--send", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -268,7 +309,8 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         options.run = encoder_of(Path(folder), "tiny") if options.run == "tiny" else options.run
-        print(watch_memory(options) if options.requests else compare(options))
+        measure = compare_trees if options.trees else watch_memory if options.requests else compare
+        print(measure(options))
 
 
 if __name__ == "__main__":

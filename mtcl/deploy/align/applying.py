@@ -15,12 +15,13 @@ import numpy as np
 
 from mtcl.console import track
 from mtcl.deploy.align.alignment import RECORD, Alignment
+from mtcl.deploy.embed.claims import claimed
 from mtcl.deploy.embed.computing import WINDOW
 from mtcl.deploy.embed.numbers import NumberType, Ranges, sampled
 from mtcl.deploy.embed.rows import Window
 from mtcl.deploy.embed.settings import Settings, agree, check_same, read_settings, with_ranges
 from mtcl.deploy.embed.shards import Identity, Shard
-from mtcl.deploy.embed.writing import ShardFiles, claimed
+from mtcl.deploy.embed.writing import ShardFiles
 from mtcl.deploy.search.exact import Float32
 from mtcl.deploy.space import MAPPED, Space
 from mtcl.deploy.vectors import ShardRecord, VectorFolder
@@ -106,6 +107,7 @@ def _sample(source: VectorFolder) -> Float32:
 
 
 def _apply_shard(alignment: Alignment, source: VectorFolder, shard: ShardRecord, files: ShardFiles) -> ShardRecord:
+    files.remove_stale_parts()
     parts = files.finished_parts()
     start = 0
     for block in replace(source, shards=(shard,)).blocks(WINDOW):
@@ -136,8 +138,4 @@ def _vectors_file(shard: ShardRecord) -> str:
 
 def _is_done(out: Path, shard: ShardRecord) -> bool:
     record = ShardRecord.read(out, shard.name)
-    return (
-        record is not None
-        and record.digest == shard.files[_vectors_file(shard)]
-        and all((out / name).is_file() for name in record.files)
-    )
+    return record is not None and record.digest == shard.files[_vectors_file(shard)] and record.has_files(out)

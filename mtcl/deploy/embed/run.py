@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mtcl.deploy.embed.claims import claimed
 from mtcl.deploy.embed.computing import Computer
 from mtcl.deploy.embed.numbers import Ranges, sampled
 from mtcl.deploy.embed.progress import Report
@@ -14,7 +15,7 @@ from mtcl.deploy.embed.settings import PARTS, Settings, agree, check_same, read_
 from mtcl.deploy.embed.shard_run import embed_shard, sample_texts
 from mtcl.deploy.embed.shards import Columns, Identity, Shard
 from mtcl.deploy.embed.tokens import TokenProcess
-from mtcl.deploy.embed.writing import ShardFiles, claimed, tidy
+from mtcl.deploy.embed.writing import ShardFiles, tidy
 from mtcl.deploy.vectors import ShardRecord, record_file
 from mtcl.errors import ConfigError, DataError
 
@@ -74,23 +75,34 @@ class Job:
         return found
 
     def embed(self, left: Sequence[Shard], computer: Computer, settings: Settings, report: Report) -> Done:
-        """Embed inputs one by one, but those that another process on this machine works on."""
-        total = Done()
+        """Embed inputs one by one: first those that no other process works on, then windows of the others."""
+        total, identities = Done(), dict[str, Identity]()
         with TokenProcess(computer.encoder.tokenizer, settings.max_length, is_apart=self.tokenize_apart) as tokenizing:
+
+            def embed_one(shard: Shard, *, is_first: bool) -> Done:
+                if self._is_done(shard):
+                    return Done()
+                if shard.name not in identities:
+                    identities[shard.name] = Identity.of(shard)
+                files = ShardFiles(self.folder, shard, settings, identities[shard.name])
+                record = embed_shard(files, computer, self.columns, tokenizing, report, is_first=is_first)
+                if record is None:
+                    return Done()
+                _tell(record, shard)
+                return Done(1, record.rows, record.bad)
+
             for shard in left:
                 with claimed(self.folder, shard) as is_mine:
-                    if not is_mine or self._is_done(shard):
-                        total += Done(elsewhere=1)
-                        continue
-                    files = ShardFiles(self.folder, shard, settings, Identity.of(shard))
-                    record = embed_shard(files, computer, self.columns, tokenizing, report)
-                    total += Done(1, record.rows, record.bad)
-                    _tell(record, shard)
-        return total
+                    if is_mine:
+                        total += embed_one(shard, is_first=True)
+            for shard in left:
+                if shard.path is not None:
+                    total += embed_one(shard, is_first=False)
+        return replace(total, elsewhere=len(left) - total.shards)
 
     def _is_done(self, shard: Shard) -> bool:
         record = ShardRecord.read(self.folder, shard.name)
-        if record is None or not all((self.folder / name).is_file() for name in record.files):
+        if record is None or not record.has_files(self.folder):
             return False
         if shard.path is None:
             raise ConfigError(f"{self.folder} already has vectors of a standard input: give another --out")

@@ -1,11 +1,17 @@
-"""One input from its rows to its file of vectors."""
+"""One input from its rows to its file of vectors.
+
+Several processes may work on one input: each reads all of its rows, and computes the windows that no other one has
+computed or works on. So who reaches the end of the input last finds all windows done, and writes the file.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, field
 
+from mtcl.deploy.embed.claims import Claim, held
 from mtcl.deploy.embed.computing import Computer, Distinct
 from mtcl.deploy.embed.numbers import Stored
 from mtcl.deploy.embed.progress import Report
@@ -13,7 +19,7 @@ from mtcl.deploy.embed.reading import opened
 from mtcl.deploy.embed.rows import Rows, Window
 from mtcl.deploy.embed.shards import Columns, Shard
 from mtcl.deploy.embed.tokens import TokenProcess
-from mtcl.deploy.embed.writing import ShardFiles
+from mtcl.deploy.embed.writing import Part, ShardFiles
 from mtcl.deploy.vectors import ShardRecord
 from mtcl.encoder.malloc_trim import trim_heap
 from mtcl.errors import DataError
@@ -21,53 +27,113 @@ from mtcl.errors import DataError
 log = logging.getLogger("mtcl")
 
 
+def embed_shard(
+    files: ShardFiles,
+    computer: Computer,
+    columns: Columns,
+    tokenizing: TokenProcess,
+    report: Report,
+    *,
+    is_first: bool = True,
+) -> ShardRecord | None:
+    """Compute an input's windows that are not done, and write its file of vectors if they are all done afterwards.
+
+    `is_first` is for the process that holds the input's lock; others help. Returns None if another process finishes the
+    input. Raises `DataError` for an input that cannot be read, or whose first window has no good row.
+    """
+    if is_first:
+        files.remove_stale_parts()
+    parts = files.finished_parts()
+    whole: tuple[Window, Stored] | None = None
+    with opened(files.shard, columns) as rows, closing(_Windows(files, rows, computer)) as windows:
+        if parts:
+            windows.skip(parts)
+            if is_first:
+                log.info("%s: continuing at row %s", files.shard, f"{windows.num_rows:,}")
+                report(0, rows.bytes_read)
+        for one, tokens in tokenizing.each(windows.claimed(), lambda one: one.distinct.texts):
+            vectors = computer.vectors(tokens)[one.distinct.of_row]
+            stored = files.settings.numbers.encode(vectors)
+            if one.is_whole:
+                whole = (one.window, stored)
+            else:
+                files.write_part(one.window, stored)
+                windows.release(one.window)
+            report(one.window.stop - one.window.start, one.read)
+            trim_heap()
+        return _finish(files, windows.num_rows, whole)
+
+
+def _finish(files: ShardFiles, num_rows: int, whole: tuple[Window, Stored] | None) -> ShardRecord | None:
+    """Write the file if all of the input's rows are in parts or in the only window, and nobody else does."""
+    parts = files.finished_parts()
+    if whole is None and (parts[-1].stop if parts else 0) != num_rows:
+        return None
+    with held(files.finish_lock) as is_mine:
+        return files.finish(parts, whole) if is_mine and not files.is_finished else None
+
+
 @dataclass(frozen=True)
 class _Work:
-    """A window that is on its way."""
+    """A window that this process computes; `is_whole` if it is the only one of its input."""
 
     window: Window
     distinct: Distinct
-    is_last: bool
+    is_whole: bool
     read: int
 
 
-def embed_shard(
-    files: ShardFiles, computer: Computer, columns: Columns, tokenizing: TokenProcess, report: Report
-) -> ShardRecord:
-    """Write an input's file of vectors, beginning after the windows that are done. Raises `DataError` for an input that
-    cannot be read, or whose first window has no good row.
-    """
-    parts = files.finished_parts()
-    last: tuple[Window, Stored] | None = None
-    with opened(files.shard, columns) as rows:
-        if parts:
-            rows.skip(parts[-1].stop)
-            log.info("%s: continuing at row %s", files.shard, f"{parts[-1].stop:,}")
-            report(0, rows.bytes_read)
-        work = _work(rows, files, computer)
-        for one, tokens in tokenizing.each(work, lambda one: one.distinct.texts):
-            vectors = computer.vectors(tokens)[one.distinct.of_row]
-            stored = files.settings.numbers.encode(vectors)
-            if one.is_last and not parts:
-                last = (one.window, stored)
-            else:
-                parts.append(files.write_part(one.window, stored))
-            report(one.window.stop - one.window.start, one.read)
-            trim_heap()
-    return files.finish(parts, last)
+@dataclass
+class _Windows:
+    """Reads an input to its end, and claims windows that nobody has computed or works on."""
 
+    files: ShardFiles
+    rows: Rows
+    computer: Computer
+    num_rows: int = 0
+    """Read so far; at the end, all of the input."""
+    _claims: dict[int, Claim] = field(default_factory=dict)
 
-def _work(rows: Rows, files: ShardFiles, computer: Computer) -> Iterator[_Work]:
-    """The windows; each is known to be the last one or not."""
-    before = rows.bytes_read
-    window = rows.take(files.settings.window)
-    if window is not None and window.start == 0:
-        check_usable(files.shard, window)
-    while window is not None:
-        following = rows.take(files.settings.window)
-        now = rows.bytes_read
-        yield _Work(window, computer.distinct(window.texts), following is None, now - before)
-        window, before = following, now
+    def skip(self, parts: list[Part]) -> None:
+        """Leave out the windows at the beginning that are done."""
+        self.num_rows = parts[-1].stop
+        self.rows.skip(self.num_rows)
+
+    def claimed(self) -> Iterator[_Work]:
+        """The windows that are this process's, until `release`."""
+        size, before = self.files.settings.window, self.rows.bytes_read
+        window = self.rows.take(size)
+        if window is not None and window.start == 0:
+            check_usable(self.files.shard, window)
+        while window is not None:
+            now = self.rows.bytes_read
+            following = self.rows.take(size)
+            self.num_rows = window.stop
+            if self._claim(window):
+                is_whole = window.start == 0 and following is None
+                yield _Work(window, self.computer.distinct(window.texts), is_whole, now - before)
+            window, before = following, now
+
+    def _claim(self, window: Window) -> bool:
+        if self.files.has_part(window):
+            return False
+        claim = Claim.take(self.files.window_lock(window.start))
+        if claim is None:
+            return False
+        if self.files.has_part(window) or self.files.is_finished:  # since it was looked at
+            claim.release()
+            return False
+        self._claims[window.start] = claim
+        return True
+
+    def release(self, window: Window) -> None:
+        """The window's part is written."""
+        self._claims.pop(window.start).release()
+
+    def close(self) -> None:
+        """Give back what was claimed and not computed, after an error."""
+        while self._claims:
+            self._claims.popitem()[1].release()
 
 
 def check_usable(shard: Shard, window: Window) -> None:

@@ -18,6 +18,8 @@ from mtcl.errors import ConfigError, DataError
 STDIN = "-"
 FORMATS = (".parquet", ".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".txt", ".txt.gz")
 """The suffixes of input files. A .txt has one text per line."""
+LEAST_BYTES = 16
+"""A row of a file that is not compressed has hardly less."""
 log = logging.getLogger("mtcl")
 
 
@@ -36,6 +38,13 @@ class Shard:
     def size(self) -> int:
         """Bytes; 0 for standard input."""
         return 0 if self.path is None else self.path.stat().st_size
+
+    def most_windows(self, rows: int) -> int:
+        """More windows of so many rows than this are hardly in it; more processes would have nothing to do."""
+        if self.path is None:
+            return 1
+        least_bytes = 1 if self.suffix.endswith((".gz", ".parquet")) else LEAST_BYTES
+        return max(1, -(-self.size // (rows * least_bytes)))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
-"""Several processes on one machine: each takes the next input that no other one works on, on its own device.
+"""Several processes on one machine, each on its own device: each takes the next input that no other one works on, and
+helps with the windows of others when there is none left (`mtcl.deploy.embed.shard_run`).
 
 On a CPU, the processes share its threads. They tell the first process what they have done through pipes. They end when
 it ends (`mtcl.processes`), and it stops all of them if one fails; what is finished stays.

@@ -1,7 +1,8 @@
 """The files of one input: its windows as parts, then one file of vectors, its side file and its record.
 
 Every file is written aside, flushed and renamed. The record comes last, so an input whose record exists is done, and
-one without is not; parts of windows that were finished before a kill are used again. An input of a single window is
+one without is not; parts of windows that were finished before a kill, or by another process, are used. A part names the
+content that it was made from, so those of an input that has changed since are left out. An input of a single window is
 written without parts.
 """
 
@@ -10,16 +11,16 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mtcl.deploy.embed.claims import input_lock, remove_empty
 from mtcl.deploy.embed.numbers import Stored
 from mtcl.deploy.embed.rows import Bad, Window, no_rows
 from mtcl.deploy.embed.settings import BAD, EMBEDDING, PARTS, Settings
@@ -33,8 +34,6 @@ from mtcl.types import __version__
 if TYPE_CHECKING:
     import pyarrow as pa
 
-INPUT = "input.json"
-"""In the folder of the parts: which input they are of."""
 ABOUT = b"mtcl"
 """Key of the settings in a Parquet file's metadata."""
 ABOUT_PART = b"mtcl_part"
@@ -43,12 +42,13 @@ log = logging.getLogger("mtcl")
 
 @dataclass(frozen=True)
 class Part:
-    """A finished window: rows `start` to `stop` of the input, `num_good` of them with a vector."""
+    """A finished window: rows `start` to `stop` of an input with this digest, `num_good` of them with a vector."""
 
     path: Path
     start: int
     stop: int
     num_good: int
+    digest: str | None
 
     @classmethod
     def read(cls, path: Path) -> Part:
@@ -56,7 +56,7 @@ class Part:
 
         with pq.ParquetFile(path) as file:
             about = _about(file)
-            return cls(path, about["start"], about["stop"], file.metadata.num_rows)
+            return cls(path, about["start"], about["stop"], file.metadata.num_rows, about.get("digest"))
 
     def bad(self) -> list[Bad]:
         """Its rows without a vector, which are not kept in memory: there may be many."""
@@ -84,39 +84,64 @@ class ShardFiles:
     def parts(self) -> Path:
         return self.folder / PARTS / self.shard.name
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether the input, with this content, is done."""
+        record = ShardRecord.read(self.folder, self.shard.name)
+        return record is not None and record.digest == self.identity.digest and record.has_files(self.folder)
+
+    def window_lock(self, start: int) -> Path:
+        return self.parts / f".{start:012d}.lock"
+
+    @property
+    def finish_lock(self) -> Path:
+        return self.parts / ".finish.lock"
+
+    def remove_stale_parts(self) -> None:
+        """Remove the parts of an input that has changed, or of a stream, which nobody can read again."""
+        stale = [
+            path
+            for path in self.parts.glob("*.parquet")
+            if self.shard.path is None or Part.read(path).digest != self.identity.digest
+        ]
+        if stale:
+            log.info("%s: starting again, %s", self.shard, "it has changed" if self.shard.path else "it is a stream")
+        for path in stale:
+            path.unlink()
+
     def finished_parts(self) -> list[Part]:
-        """The windows that are done, from the first one on without a gap. Parts of a changed input are removed."""
-        known = self.parts / INPUT
-        if (
-            not known.is_file()
-            or self.shard.path is None
-            or json.loads(known.read_text())["digest"] != self.identity.digest
-        ):
-            if known.is_file():
-                log.info(
-                    "%s: starting again, %s", self.shard, "it has changed" if self.shard.path else "it is a stream"
-                )
-            self.remove_parts()
-            return []
+        """The windows that are done, from the first one on without a gap."""
         found: list[Part] = []
-        for path in sorted(self.parts.glob("*.parquet")):
-            part = Part.read(path)
-            if part.start == (found[-1].stop if found else 0):
-                found.append(part)
+        while (part := self._part(found[-1].stop if found else 0)) is not None:
+            found.append(part)
         return found
+
+    def has_part(self, window: Window) -> bool:
+        """Whether the window is done."""
+        part = self._part(window.start)
+        return part is not None and part.stop == window.stop
+
+    def _part(self, start: int) -> Part | None:
+        try:
+            part = Part.read(self._part_file(start))
+        except FileNotFoundError:  # not made yet, or removed by a process that has finished the input
+            return None
+        return part if part.digest == self.identity.digest and part.stop > start else None
+
+    def _part_file(self, start: int) -> Path:
+        return self.parts / f"{start:012d}.parquet"
 
     def write_part(self, window: Window, stored: Stored) -> Part:
         """Write a window aside from the others."""
         import pyarrow.parquet as pq
 
-        if not (self.parts / INPUT).is_file():
-            write_text(self.parts / INPUT, json.dumps(asdict(self.identity)), alone=True)
-        path = self.parts / f"{window.start:012d}.parquet"
-        about = {"start": window.start, "stop": window.stop, "bad": [bad.plain() for bad in window.bad]}
+        path, digest = self._part_file(window.start), self.identity.digest
+        bad = [one.plain() for one in window.bad]
+        about = {"start": window.start, "stop": window.stop, "digest": digest, "bad": bad}
         table = self._table(window, stored).replace_schema_metadata({ABOUT_PART: json.dumps(about)})
         with written_whole(path, alone=True) as aside:
             pq.write_table(table, aside, **_layout(table.schema))
-        return Part(path, window.start, window.stop, len(table))
+        return Part(path, window.start, window.stop, len(table), digest)
 
     def finish(self, parts: list[Part], last: tuple[Window, Stored] | None) -> ShardRecord:
         """Write the file of vectors from the parts and the last window, which is no part; then the rest.
@@ -218,45 +243,21 @@ class ShardFiles:
 
 
 def remove_parts(folder: Path, shard: Shard) -> None:
-    """Remove an input's parts, which a killed command may have left although the input is done."""
+    """Remove an input's parts and locks, which a killed command may have left although the input is done. The parts of
+    an input `a/b` are in a folder below those of `a`, and stay.
+    """
     parts = folder / PARTS / shard.name
-    shutil.rmtree(parts, ignore_errors=True)
-    for above in parts.relative_to(folder).parents:
-        with suppress(OSError):  # another input's parts are in it
-            if above != Path():
-                (folder / above).rmdir()
-
-
-@contextmanager
-def claimed(folder: Path, shard: Shard) -> Iterator[bool]:
-    """Whether this process may work on the input; no other one on this machine does so at the same time."""
-    from filelock import FileLock, Timeout
-
-    path = _lock_file(folder, shard)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        path.unlink(missing_ok=True)  # whoever waits for it looks at the record afterwards
-        lock.release()
-        with suppress(OSError):
-            path.parent.rmdir()
+    with suppress(FileNotFoundError):  # it may be removed by another process at the same time
+        for path in parts.iterdir():
+            if not path.is_dir():
+                path.unlink(missing_ok=True)
+    remove_empty(parts)
 
 
 def tidy(folder: Path, shard: Shard) -> None:
     """Remove what a killed command has left of an input that is done."""
-    _lock_file(folder, shard).unlink(missing_ok=True)
+    input_lock(folder, shard).unlink(missing_ok=True)
     remove_parts(folder, shard)
-
-
-def _lock_file(folder: Path, shard: Shard) -> Path:
-    return folder / PARTS / f".{shard.name.replace('/', '%')}.lock"
 
 
 def _write(path: Path, tables: Iterator[pa.Table], schema: pa.Schema) -> None:

@@ -8,7 +8,6 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -176,17 +175,25 @@ class App:
             )
         return b"".join(parts)
 
-    async def _while_connected(self, request: Request, work: Any) -> Response:
+    async def _while_connected(self, request: Request, work: Awaitable[Response]) -> Response:
         """The result of `work`, which is cancelled if the client leaves."""
-        working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(request.receive())
+        leaving, working = asyncio.ensure_future(request.receive()), asyncio.current_task()
+        assert working is not None
+
+        def cancel(_: object) -> None:
+            if not is_over:
+                working.cancel()
+
+        is_over = False
+        leaving.add_done_callback(cancel)
         try:
-            await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
-            if not working.done():
-                raise ClientDisconnect
-            response: Response = working.result()
-            return response
+            return await work
+        except asyncio.CancelledError as error:
+            if leaving.done() and not working.uncancel():
+                raise ClientDisconnect from error
+            raise
         finally:
-            working.cancel()
+            is_over = True
             leaving.cancel()
 
     async def _embedded(self, given: EmbedRequest, dialect: Dialect) -> Response:

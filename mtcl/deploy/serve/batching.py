@@ -1,9 +1,12 @@
 """Dynamic batching: texts of all waiting requests go through one forward pass, up to a number of tokens.
 
-Three threads share the work. The event loop admits requests and waits. One thread tokenises (a tokenizer's settings are
-not safe to change from two). One thread computes: whenever it is free, it takes what is there, so nothing waits for a
-batch to fill up. Every waiting request gets the same share of a batch, so a long request does not hold up short ones.
-Tasks, roles and lengths mix freely: the forward pass is shared, and heads are applied to its rows afterwards.
+Three threads share the work. The event loop admits requests, tokenises short ones, and waits. One thread tokenises
+longer ones (a tokenizer's settings are not safe to change from two, so there is a lock). One thread computes: whenever
+it is free, it takes what is there. Only if that is less than in the batch before, it waits for a moment, because
+clients that have just got an answer send their next request; the first of these would otherwise be computed alone, at
+several times the cost per text. Every waiting request gets the same share of a batch, so a long request does not hold
+up short ones. Tasks, roles and lengths mix freely: the forward pass is shared, and heads are applied to its rows
+afterwards.
 """
 
 from __future__ import annotations
@@ -34,6 +37,10 @@ from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.types import FloatArray, IntArray, Ragged, offsets_of
 
 log = logging.getLogger("mtcl")
+CHARACTERS_AT_ONCE = 2048
+"""Shorter requests are tokenised in the event loop if the tokenizer is free: some 0.1 ms, less than a thread costs."""
+PATIENCE = 0.1
+"""How long a batch waits until it has as many texts as the one before, in times of the seconds that that one took."""
 TOKENS_PER_TRIM = 1 << 15
 """Free memory is returned to the system after so many tokens; otherwise the heap grows with batches of ever other sizes
 (docs/serve.md).
@@ -97,6 +104,14 @@ class Slice:
         return self.job.tokens.values[offsets[self.start] : offsets[self.end]]
 
 
+@dataclass(frozen=True)
+class Last:
+    """The batch before: its texts, and the seconds that it took."""
+
+    num_texts: int = 0
+    seconds: float = 0.0
+
+
 class Batcher:
     """Embeds the texts of many requests at once. `async with` starts and ends its threads.
 
@@ -113,6 +128,7 @@ class Batcher:
         self._jobs: deque[Job] = deque()
         self._changed = threading.Condition()
         self._is_open, self._is_abandoned = True, False
+        self._tokenizer_lock = threading.Lock()
         self._tokenising = ThreadPoolExecutor(1, thread_name_prefix="tokenise")
         self._computing = threading.Thread(target=self._compute, name="compute", daemon=True)
 
@@ -160,9 +176,7 @@ class Batcher:
         job = None
         try:
             started = time.perf_counter()
-            tokens = await self._loop.run_in_executor(
-                self._tokenising, self._tokens, texts, choice, truncate, direction
-            )
+            tokens = await self._tokenised(texts, choice, truncate, direction)
             self.metrics.tokenization_duration.observe(time.perf_counter() - started)
             if self._is_abandoned:
                 raise _shutting_down()
@@ -201,8 +215,25 @@ class Batcher:
         self.metrics.embed_duration.observe(now - started)
         self.metrics.embed_success.inc(len(job.tokens))
 
+    async def _tokenised(
+        self, texts: Sequence[str], choice: Choice, truncate: bool, direction: Direction | None
+    ) -> Ragged:
+        given = (texts, choice, truncate, direction)
+        if sum(map(len, texts)) <= CHARACTERS_AT_ONCE and self._tokenizer_lock.acquire(blocking=False):
+            try:
+                return self._tokens(*given)
+            finally:
+                self._tokenizer_lock.release()
+        return await self._loop.run_in_executor(self._tokenising, self._tokens_locked, *given)
+
+    def _tokens_locked(
+        self, texts: Sequence[str], choice: Choice, truncate: bool, direction: Direction | None
+    ) -> Ragged:
+        with self._tokenizer_lock:
+            return self._tokens(texts, choice, truncate, direction)
+
     def _tokens(self, texts: Sequence[str], choice: Choice, truncate: bool, direction: Direction | None) -> Ragged:
-        """Ids of texts with their prompt, cut as by `TextEncoder.encode`. Runs in the thread that tokenises."""
+        """Ids of texts with their prompt, cut as by `TextEncoder.encode`. Its caller has the tokenizer's lock."""
         whole = [choice.prompt + text for text in texts]
         tokenizer = self._tokenizer(direction)
         most = choice.max_length
@@ -237,8 +268,9 @@ class Batcher:
         """Compute batch after batch until the batcher ends; the life of the computing thread."""
         if self.num_threads is not None:
             torch.set_num_threads(self.num_threads)
-        num_tokens = 0
-        while (batch := self._next_batch()) is not None:
+        num_tokens, last = 0, Last()
+        while (batch := self._next_batch(last)) is not None:
+            started = time.perf_counter()
             num_tokens += sum(len(part.values) for part in batch)
             try:
                 self._embed(batch)
@@ -251,21 +283,39 @@ class Batcher:
                     job.vectors_TD = F.normalize(torch.from_numpy(job.vectors_TD[:, : job.dim]), dim=1).numpy()
             if finished:
                 self._loop.call_soon_threadsafe(_finish, finished)
+            last = Last(sum(map(len, batch)), time.perf_counter() - started)
             if num_tokens >= TOKENS_PER_TRIM:
                 num_tokens = 0
                 trim_heap()
 
-    def _next_batch(self) -> list[Slice] | None:
-        """What is waiting, up to a batch's tokens; waits for a first job. None at the end."""
+    def _next_batch(self, last: Last) -> list[Slice] | None:
+        """What is waiting, up to a batch's tokens; waits for a first job, and a moment for more. None at the end."""
         with self._changed:
             while True:
-                self._jobs = deque(job for job in self._jobs if not job.is_dropped)
-                if self._jobs or not self._is_open:
-                    break
-                self._changed.wait()
-            if not self._jobs:
-                return None
-            return self._take()
+                while self._is_open and not self._drop():
+                    self._changed.wait()
+                until = time.perf_counter() + PATIENCE * last.seconds
+                while self._is_open and not self._is_enough(last) and (left := until - time.perf_counter()) > 0:
+                    self._changed.wait(left)
+                if self._drop():  # their clients may have left in the meantime
+                    return self._take()
+                if not self._is_open:
+                    return None
+
+    def _drop(self) -> int:
+        """Remove jobs that nobody waits for; returns how many are left."""
+        self._jobs = deque(job for job in self._jobs if not job.is_dropped)
+        return len(self._jobs)
+
+    def _is_enough(self, last: Last) -> bool:
+        """Whether a batch has as many texts as the last one, or is full."""
+        num_texts = num_tokens = 0
+        for job in self._jobs:
+            num_texts += len(job.tokens) - job.num_taken
+            num_tokens += int(job.tokens.offsets[-1] - job.tokens.offsets[job.num_taken])
+            if num_texts >= last.num_texts or num_tokens >= self.limits.max_batch_tokens:
+                return True
+        return False
 
     def _take(self) -> list[Slice]:
         """Slices of the waiting jobs: an equal share for each, in turn, until the batch is full."""
