@@ -140,9 +140,11 @@ class MetricLog:
     def show_results(self, split: str, results: Mapping[str, Result]) -> None:
         """Log an evaluation's figures, of each task and as macro means. Call it in a hook that ends an evaluation."""
         shown = self._values(split, results)
-        self._to_loggers(shown)  # by optimizer step; Lightning would add a chart of epochs
-        self.module.log_dict(shown, logger=False, sync_dist=True)
-        if self.module.trainer.state.fn == "fit":
+        in_training = self.module.trainer.state.fn == "fit"
+        if in_training:  # by optimizer step; Lightning would add a chart of epochs
+            self._to_loggers(shown)
+        self.module.log_dict(shown, logger=not in_training, sync_dist=True)  # what is logged, `trainer.test` returns
+        if in_training:
             check_at_validation(self.module.trainer, shown)
 
     def _values(self, split: str, results: Mapping[str, Result]) -> dict[str, float]:

@@ -88,8 +88,8 @@ def fit_table(module: MtclModule) -> Table:
 def results_table(
     results: dict[str, Result], base: dict[str, Result] | None, *, module: MtclModule, split: str
 ) -> Table:
-    """The results of one evaluation, compared with the base encoder's if there are any."""
-    of = {pool.name: scored(pool) for pool in module.data.pools(split)}
+    """The results of one evaluation (val or test), compared with the base encoder's if there are any."""
+    of = {pool.name: scored(pool) for pool in module.data.pools("validation" if split == "val" else split)}
     values = {
         name: (
             of[name],
