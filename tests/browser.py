@@ -145,13 +145,19 @@ class Page:
         return int(self.driver.execute_script(script, selector))
 
     def enter_frame(self, *, timeout_s: float = 90) -> None:
-        """Look inside the page's only frame from now on, until another page is opened."""
+        """Look inside the page's only frame, or the one within it, from now on, until another page is opened."""
         end = time.monotonic() + timeout_s
         script = DEEP + "return all(document, []).filter(one => one.tagName === 'IFRAME');"
-        while not (frames := self.driver.execute_script(script)):
-            assert time.monotonic() < end, "no frame on the page"
+        while True:
+            self.driver.switch_to.default_content()  # frames are replaced while the page loads
+            depth = 0
+            while frames := self.driver.execute_script(script):
+                self.driver.switch_to.frame(frames[0])
+                depth += 1
+            if depth and self.text():
+                return
+            assert time.monotonic() < end, "no frame with a text on the page"
             time.sleep(0.5)
-        self.driver.switch_to.frame(frames[0])
 
     def type(self, selector: str, text: str, *, number: int = 0) -> None:
         """Write into one of the visible fields that a selector finds."""

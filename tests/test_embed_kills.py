@@ -99,9 +99,13 @@ def test_a_signal_stops_the_command_cleanly(
             os.kill(os.getpid(), number)
         return part
 
-    with monkeypatch.context() as patch:
-        patch.setattr(writing.ShardFiles, "write_part", signalling)
-        done = mtcl_command(*arguments, "out")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(writing.ShardFiles, "write_part", signalling)
+            done = mtcl_command(*arguments, "out")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert done.returncode == 128 + number
     assert done.stderr.strip().splitlines()[-1] == "mtcl: stopped; the same command continues with what is in out"
     assert VectorFolder.open(tmp_path / "out").unfinished == ["a"]

@@ -172,4 +172,4 @@ def test_wrong_values(tiny_model: Path, keep: dict[str, float], words: str) -> N
 
 
 def test_defaults() -> None:
-    assert KeepConfig() == KeepConfig(strength=1.0, share=0.125)
+    assert KeepConfig() == KeepConfig(strength=1.0, share=1 / 32)

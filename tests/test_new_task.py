@@ -80,10 +80,8 @@ def test_from_template_to_co_training(mtcl_command: Run, tmp_path: Path, tiny_mo
     assert "animals/train: 36 pairs, 40 texts\n" in trained.stderr
     assert "step 4 of 4: val/mean " in trained.stderr
     rows = [line.split() for line in trained.stdout.splitlines()]
-    assert {row[1]: row[5] for row in rows if "animals" in row or "search" in row} == {
-        "animals": "mrr",
-        "search": "ndcg@10",
-    }
+    for task, metric in (("animals", "mrr"), ("search", "ndcg@10")):
+        assert any(task in row and metric in row for row in rows), trained.stdout
     assert (tmp_path / "runs" / "run" / "checkpoints" / "best.ckpt").is_file()
     assert [p.name for p in (tmp_path / "tasks").iterdir() if p.is_file()] == ["animals.py"]
 

@@ -154,7 +154,7 @@ def test_rows_of_a_method_are_known_by_their_values() -> None:
         def data(self, split: str, root: Path | None) -> pa.Table:
             return self.rows
 
-    first, same, changed = (_data_fingerprint(Method(table), "train", None) for table in (rows, chunked, other))
+    first, same, changed = (_data_fingerprint(Method(table), "train", None, None) for table in (rows, chunked, other))
     assert first == same != changed
 
 
