@@ -67,8 +67,8 @@ class SubBatch:
 class Kept:
     """The K texts of a step whose distance from the start of training is measured (`mtcl.training.keep`).
 
-    `places_K` are their places among the step's distinct texts. `weights_K` make the weighted sum of their values, as a
-    mean over ranks, an unbiased estimate of the mean over the distinct texts of all ranks.
+    `places_K` are their places among the step's distinct texts. `weights_K` make the weighted sum of their values an
+    unbiased estimate of the mean over the rows of all sub-batches.
     """
 
     texts: Packed
@@ -157,36 +157,32 @@ class StepDataset(Dataset[StepBatch]):
         for part, texts in zip(rows, wanted, strict=True):
             parts.append(_sub_batch(part, self.tasks[part.task], merged[start : start + len(texts)]))
             start += len(texts)
-        kept = self._kept(step, rows, stores, distinct) if self.keep_share else None
         files = [file for part in rows if (file := self.tasks[part.task].pooled) is not None]
         if files:
             pooled = _take_rows(files, wanted, first)
             no_tokens = Packed((), torch.arange(len(first)), num_tokens=0)
-            return StepBatch(step, no_tokens, tuple(parts), len(identity), pooled, kept)
+            return StepBatch(step, no_tokens, tuple(parts), len(identity), pooled, self._kept(step, distinct, merged))
         tokens = _take(stores, wanted, first)
         packed = pack(tokens, tokens_per_chunk=self.tokens_per_chunk)
-        if kept is not None and len(kept.places_K):
-            taken = tokens.take(kept.places_K.numpy())
-            kept = replace(kept, texts=pack(taken, tokens_per_chunk=self.tokens_per_chunk))
-        return StepBatch(step, packed, tuple(parts), len(identity), kept=kept)
+        return StepBatch(step, packed, tuple(parts), len(identity), kept=self._kept(step, distinct, merged, tokens))
 
-    def _kept(self, step: int, rows: list[_Rows], stores: list[TokenStore], distinct: npt.NDArray[np.int64]) -> Kept:
-        """The texts to keep near the start, of this rank's `distinct` identities, without their tokens.
+    def _kept(
+        self, step: int, distinct: npt.NDArray[np.int64], merged: IntArray, tokens: Ragged | None = None
+    ) -> Kept | None:
+        """The texts to keep near the start, of the step's `distinct` identities; None if there is nothing to keep.
 
-        A text is drawn on every rank that has it or on none; on several ranks it counts once.
+        `merged` has the distinct text of each row. A text is drawn on every rank that has it or on none.
         """
+        if not self.keep_share:
+            return None
         seed = np.uint64(stream_key(self.plan.seed, step, "keep"))
         shares = mix(distinct.view(np.uint64) ^ seed) / 2.0**64
         places = np.flatnonzero(shares < self.keep_share)
-        total, num_ranks = len(distinct), np.ones(len(distinct), dtype=np.int64)
-        if self.world > 1:
-            on_rank = np.concatenate(
-                [part.on_ranks(store, self.world) for part, store in zip(rows, stores, strict=True)]
-            )
-            everywhere, num_ranks = np.unique(np.unique(on_rank, axis=0)[:, 0], return_counts=True)
-            total, num_ranks = len(everywhere), num_ranks[np.searchsorted(everywhere, distinct)]
-        weights = self.world / (self.keep_share * total * num_ranks[places])
-        return Kept(NO_TEXTS, torch.from_numpy(places), torch.from_numpy(weights).float())
+        weights = np.bincount(merged)[places] / (self.keep_share * len(merged))
+        texts = NO_TEXTS
+        if tokens is not None and len(places):
+            texts = pack(tokens.take(places), tokens_per_chunk=self.tokens_per_chunk)
+        return Kept(texts, torch.from_numpy(places), torch.from_numpy(weights).float())
 
     def rows(self, draw: Draw) -> _Rows:
         """This rank's rows of a draw. The texts of all ranks are needed to find out which keys are shared."""
@@ -208,7 +204,7 @@ class StepDataset(Dataset[StepBatch]):
             of_roles[2][is_empty] = EMPTY_PLACE
         keys = tuple(self._local(keys_NK) for keys_NK in of_roles)
         scores = None if store.scores is None else self._local(store.scores[pairs])
-        return _Rows(draw.task, tuple(self._local(text_N) for text_N in texts), keys, scores, texts)
+        return _Rows(draw.task, tuple(self._local(text_N) for text_N in texts), keys, scores)
 
     def _local(self, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """This rank's rows of a column of all ranks; a column may have several rows per pair (hard negatives)."""
@@ -218,29 +214,17 @@ class StepDataset(Dataset[StepBatch]):
 
 @dataclass(frozen=True)
 class _Rows:
-    """Indices into a task's texts, and the keys of these texts, by role; and the indices of all ranks."""
+    """Indices into a task's texts, and the keys of these texts, by role."""
 
     task: int
     texts: tuple[IntArray, ...]
     keys: tuple[npt.NDArray[np.int64], ...]
     scores: FloatArray | None
-    of_all_ranks: tuple[IntArray, ...]
 
     def identity(self, store: TokenStore) -> npt.NDArray[np.int64]:
-        return np.concatenate(_identities(self.texts, store))
-
-    def on_ranks(self, store: TokenStore, world: int) -> npt.NDArray[np.int64]:
-        """(n, 2) the identity of each text of the step, and the rank that has it."""
-        identities = _identities(self.of_all_ranks, store)
-        ranks = [np.arange(len(role)) // (len(role) // world) for role in identities]
-        return np.stack([np.concatenate(identities), np.concatenate(ranks)], axis=1)
-
-
-def _identities(texts: tuple[IntArray, ...], store: TokenStore) -> list[npt.NDArray[np.int64]]:
-    """The identities of texts by role."""
-    anchors, positives, *negatives = (np.array(store.identity[role], dtype=np.int64) for role in texts)
-    positives[texts[0] == texts[1]] += SECOND_VIEW
-    return [anchors, positives, *negatives]
+        anchors, positives, *negatives = (np.array(store.identity[texts]) for texts in self.texts)
+        positives[self.texts[0] == self.texts[1]] += SECOND_VIEW
+        return np.concatenate([anchors, positives, *negatives])
 
 
 def keys_of_draw(store: TokenStore, texts: tuple[IntArray, ...]) -> tuple[npt.NDArray[np.int64], ...]:

@@ -33,6 +33,8 @@ BLOCK = 1 << 14
 ALONE = r"([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}])"
 NOT_IN_WORDS = r"[^\p{L}\p{M}\p{N}]+"
 BASE = np.uint64(0x9E3779B97F4A7C15)
+INVERSE = np.uint64(pow(int(BASE), -1, 1 << 64))
+"""BASE * INVERSE = 1 modulo 2^64."""
 UIntArray = npt.NDArray[np.uint64]
 
 
@@ -117,7 +119,3 @@ def _prints(words_S: UIntArray, lengths_T: IntArray) -> Prints:
     is_long_T, is_longer_S = lengths_T >= WORDS_FOR_COPY, (lengths_T >= WORDS_FOR_CHANGE)[owner_S]
     hashes = np.concatenate([whole_T[is_long_T], without_S[is_longer_S]])
     return Prints(mix(hashes), np.concatenate([texts_T[is_long_T], owner_S[is_longer_S]]))
-
-
-INVERSE = np.uint64(pow(int(BASE), -1, 1 << 64))
-"""BASE * INVERSE = 1 modulo 2^64."""

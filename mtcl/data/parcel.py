@@ -1,7 +1,7 @@
 """Hands the tensors of a step to another process or device as a single one.
 
-Each tensor that crosses costs a shared file, a page-locked allocation and a copy of its own. A step has about a hundred
-small ones, so on a GPU this took more time than the training itself.
+Each tensor that crosses costs a shared file, a page-locked allocation and a copy for which the host waits. A step has
+about a hundred small ones.
 """
 
 from __future__ import annotations

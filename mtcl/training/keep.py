@@ -76,8 +76,8 @@ class Keep:
     def distance(self, batch: StepBatch, vectors_TD: Tensor) -> Tensor:
         """The mean squared distance (scalar) between the vectors (T, D) of a step's texts now and at the start.
 
-        It is a mean over the step's distinct texts, estimated without bias from those that the batch has drawn; the
-        mean over ranks is that of one process with all texts.
+        It is a mean over the rows of all sub-batches, estimated without bias from the texts that the batch has drawn;
+        the mean over ranks is that of one process with all rows.
         """
         kept, start, pooled_TH = batch.kept, self._start, batch.pooled_TH
         assert kept is not None
