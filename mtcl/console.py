@@ -20,6 +20,12 @@ def track(steps: Sequence[Step], what: str) -> Iterable[Step]:
     return shown(steps, description=what, transient=True, console=console, disable=is_hidden)
 
 
+def one_line(text: str, width: int, *, end: str = " ...") -> str:
+    """The text without line breaks, cut to `width` characters with `end` as its last ones."""
+    line = " ".join(text.split())
+    return line if len(line) <= width else line[: width - len(end)] + end
+
+
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Container[int] = ()) -> str:
     """A whole table, with a final line break. The columns in `numbers` (counted from 0) are right-aligned."""
     return "\n".join([markdown_head(head, numbers=numbers), *map(markdown_row, rows)]) + "\n"

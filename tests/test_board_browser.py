@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from mtcl.training.board.names import CHARTS, deep_link
-from tests.board_runs import EIGHT, arguments, write_model, write_tasks
+from tests.board_runs import arguments, write_model, write_tasks
 from tests.browser import Page, chromium, missing, squeezed, tensorboard
 from tests.conftest import command_in
 
@@ -167,7 +167,3 @@ def test_the_projector(address: str, page: Page, pictures: Path) -> None:
     page.enter_frame()
     page.wait("2 runs found", "2 tensors found", "Dimension: 48", "Total variance described")
     page.picture(pictures / "projector.png", settle_s=4)
-
-
-def test_eight_tasks_are_of_all_kinds() -> None:
-    assert set(FEWER) < set(EIGHT)

@@ -107,9 +107,10 @@ def test_gains_of_the_start_are_zero(full: Path) -> None:
     assert events.Scalars("summary/mean_gain_on_base")[-1].value == pytest.approx(mean, abs=1e-5)
 
 
-def test_the_drift_grows_from_nothing(full: Path) -> None:
-    events = shown(full)
-    assert all(h.histogram_value.max > 0 for h in events.Histograms("task_search/val_drift_from_start"))
+def test_the_drift_is_above_zero(full: Path) -> None:
+    found = shown(full).Histograms("task_search/val_drift_from_start")
+    assert [one.step for one in found] == [3, 6]
+    assert all(one.histogram_value.max > 0 for one in found)
 
 
 def text_of(events: EventAccumulator, tag: str) -> str:

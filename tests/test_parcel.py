@@ -1,10 +1,14 @@
-"""A parcel has one tensor of bytes, from which the same tensors come out on any device and in any process."""
+"""A parcel has one tensor of bytes, from which the same tensors come out on any device and in any process.
+
+python -m pytest tests/test_parcel.py
+"""
 
 from __future__ import annotations
 
 import pickle
 
 import numpy as np
+import pytest
 import torch
 
 from mtcl.data.batch import Column, Kept, StepBatch, SubBatch
@@ -43,7 +47,7 @@ def test_a_parcel_is_a_single_tensor() -> None:
     assert all(one.data_ptr() % one.element_size() == 0 for one in found)
 
 
-def test_on_the_way_to_another_device_there_is_one_copy(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_on_the_way_to_another_device_there_is_one_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     moved: list[torch.Size] = []
     original = torch.Tensor.to
 

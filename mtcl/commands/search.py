@@ -12,7 +12,7 @@ from typing import Any
 
 from mtcl.commands.arguments import Parser
 from mtcl.commands.process import quiet_libraries
-from mtcl.console import markdown_table
+from mtcl.console import markdown_table, one_line
 from mtcl.errors import ConfigError, at
 
 WIDTH = 80
@@ -57,8 +57,7 @@ def _table(text: str, found: list[dict[str, Any]]) -> str:
 
 
 def _short(value: object) -> str:
-    text = "" if value is None else " ".join(str(value).split())
-    return text if len(text) <= WIDTH else f"{text[: WIDTH - 3]}..."
+    return "" if value is None else one_line(str(value), WIDTH, end="...")
 
 
 def _parser(command: str) -> argparse.ArgumentParser:

@@ -122,20 +122,32 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True)
 class RunOfTask:
-    """The data of a run with the task, and the task's loss; None if only a run itself can make the loss."""
+    """The data of a run with the task `name`, and the task's loss as the configuration gives it."""
 
     data: MtclDataModule
-    loss: Loss | None
+    name: str
+    given_loss: Any
+
+    def loss(self) -> Loss | None:
+        """The task's loss; None if only a run itself can make it. Raises `ConfigError` for wrong arguments."""
+        import mtcl.losses as losses
+        from mtcl.configuration.from_checkpoint import made, own_class
+        from mtcl.task.contract import kind_of
+
+        if self.given_loss is None:
+            return losses.default_loss(kind_of(self.data.evaluated[self.name]))
+        try:
+            found: Loss | None = made(own_class(self.given_loss, losses))
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"tasks.{self.name}.loss: {error}") from error
+        return found
 
 
 def _run_of(options: argparse.Namespace, *, batch_size: int | None = None, alone: bool = False) -> RunOfTask:
     """The configured run, with `alone` without its other tasks. If none is configured, a run of this task alone with
     `batch_size` pairs per batch.
     """
-    import mtcl.losses as losses
-    from mtcl.configuration.from_checkpoint import made, own_class
     from mtcl.configuration.yaml_files import load
-    from mtcl.task.contract import kind_of
     from mtcl.training.datamodule import MtclDataModule
 
     default = {} if batch_size is None else {"data": {"batch_size": batch_size}}
@@ -156,9 +168,7 @@ def _run_of(options: argparse.Namespace, *, batch_size: int | None = None, alone
         settings = {key: value for key, value in settings.items() if key not in ("held_out", "replay")}
     named = ((config.get("tasks") or {}).get(options.name) or {}).get("loss")
     data = MtclDataModule(**{"tasks": tasks or {options.name: {}}, "encoder": encoder, "seed": seed, **settings})
-    described = None if named is None else own_class(named, losses)
-    own = losses.default_loss(kind_of(data.evaluated[options.name])) if named is None else made(described)
-    return RunOfTask(data, own)
+    return RunOfTask(data, options.name, named)
 
 
 def show_batch(options: argparse.Namespace) -> int:
@@ -213,9 +223,8 @@ def check(task: Task, root: Path | None, *, run: RunOfTask | None = None, batch_
 def _check_run(run: RunOfTask) -> list[str]:
     from mtcl.training import learnable
 
-    if run.loss is None:
+    if (loss := run.loss()) is None:
         return ["the loss is a class of your own, so only a run can check that it has something to learn"]
-    loss = run.loss
     return learnable.check_data(run.data, lambda _: loss) if run.data.tasks else []
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from mtcl.console import one_line
 from mtcl.data.near_copies import NearCopies
 from mtcl.errors import ConfigError, DataError, nearest
 from mtcl.task.pairs.keys import text_key, text_keys
@@ -173,5 +174,4 @@ def _said_near(leaks: Sequence[Leak]) -> str:
 
 
 def _shown(text: str) -> str:
-    line = " ".join(text.split())
-    return repr(line if len(line) <= EXAMPLE_CHARACTERS else line[: EXAMPLE_CHARACTERS - 3] + "...")
+    return repr(one_line(text, EXAMPLE_CHARACTERS, end="..."))

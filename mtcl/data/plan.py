@@ -178,6 +178,21 @@ class Plan:
         return Draw(index, pairs, epochs)
 
 
+def small(task: PlanTask) -> list[str]:
+    """A warning if a task has fewer pairs than its batch size.
+
+    Such a run is allowed, because few-shot runs need it. A pair that repeats in a batch shares its keys with itself, so
+    it is never its own negative.
+    """
+    if task.num_used >= task.batch_size:
+        return []
+    return [
+        f"task {task.name!r} has {task.num_used} pairs, fewer than its batch size {task.batch_size}: pairs repeat in a "
+        f"batch, which has at most {task.num_used - 1} negatives per anchor (give a batch_size of at most "
+        f"{task.num_used})"
+    ]
+
+
 def stream_key(*parts: object) -> int:
     """A 64-bit key from plain values, the same in every process and on every machine."""
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "little")

@@ -173,7 +173,7 @@ class Reader:
 
     def arrange(self, table: PairTable) -> tuple[PairTable, IntArray]:
         """The table with one row for each text and prompt, and the side of each row."""
-        return split_sides(table)[:2] if self.apart or self.prompt.differs else (table, sides_of(table))
+        return split_sides(table) if self.apart or self.prompt.differs else (table, sides_of(table))
 
     def read(self, texts: list[str], sides: IntArray) -> tuple[Ragged, int]:
         """The tokens of texts, and the number of texts that were cut before tokenisation."""

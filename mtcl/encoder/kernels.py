@@ -32,14 +32,19 @@ IMAGES = 16
 """With more images, of one row each, oneDNN runs at a third of the speed."""
 
 
-WITHOUT_PLANS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-"""PyTorch's kernels of `scaled_dot_product_attention`, without cuDNN's."""
+WITHOUT_PLANS = (
+    (SDPBackend.FLASH_ATTENTION, torch.backends.cuda.flash_sdp_enabled),
+    (SDPBackend.EFFICIENT_ATTENTION, torch.backends.cuda.mem_efficient_sdp_enabled),
+    (SDPBackend.MATH, torch.backends.cuda.math_sdp_enabled),
+)
+"""PyTorch's kernels of `scaled_dot_product_attention`, without cuDNN's, and whether each may be used."""
 
 
 def kernels_for(device: torch.device, *, is_compiled: bool = False) -> AbstractContextManager[object]:
     """The context in which a model on `device` runs. A compiled model keeps its own dropout and linear layers."""
     if device.type == "cuda":
-        chosen: AbstractContextManager[object] = sdpa_kernel(WITHOUT_PLANS)
+        allowed = [kernel for kernel, is_enabled in WITHOUT_PLANS if is_enabled()]  # type: ignore[no-untyped-call]
+        chosen: AbstractContextManager[object] = sdpa_kernel(allowed) if allowed else nullcontext()
         return chosen
     return _CpuKernels() if device.type == "cpu" and not is_compiled else nullcontext()
 

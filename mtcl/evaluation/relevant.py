@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mtcl.data.store import TokenStore
-from mtcl.types import FloatArray, IntArray, Ragged, offsets_of
+from mtcl.types import FloatArray, IntArray, Ragged, group, offsets_of
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,7 @@ class Judged:
         carried = np.asarray(store.carried.values)
         owners = np.repeat(np.arange(len(store.carried)), store.carried.lengths())
         size = 1 + max(int(self.subjects.max(initial=-1)), int(carried.max(initial=-1)))
-        self.of_subject = Ragged(
-            offsets_of(np.bincount(carried, minlength=size)), owners[np.argsort(carried, kind="stable")]
-        )
+        self.of_subject = group(carried, owners, num_rows=size)
 
     @property
     def can_be_found(self) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mtcl.console import markdown_table
+from mtcl.console import markdown_table, one_line
 from mtcl.files import write_text
 from mtcl.mining.root import REPORT
 
@@ -110,5 +110,4 @@ class Report:
 
 
 def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= WIDTH else line[: WIDTH - 4] + " ..."
+    return one_line(text, WIDTH)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 HASHED_ROWS = 4096
 """Number of rows hashed at a time."""
-_digests: WeakKeyDictionary[Task, dict[tuple[str, Path | None], str]] = WeakKeyDictionary()
+_digests: WeakKeyDictionary[Task, dict[tuple[str, Path | None, str], str]] = WeakKeyDictionary()
 """Cached digests of rows from a method `data`, which has to run before its rows can be hashed."""
 
 
@@ -35,12 +35,11 @@ def pairs_of(task: Task, split: str, root: Path | None) -> PairTable:
     pairs = pairs_in(task, split)
     corpus_name = getattr(pairs, "corpus", None)
     roles, corpus_roles = roles_in(task, split), roles_in(task, split, of_corpus=True)
-    rows = rows_of(task, split, root, roles)
+    rows, corpus = rows_of(task, split, root, roles), None
+    if corpus_name and split != "train":
+        corpus = rows_of(task, corpus_name, root, corpus_roles)
     with _told_with(task, split, root):
-        if corpus_name and split != "train":
-            table = pairs(rows, corpus=rows_of(task, corpus_name, root, corpus_roles))
-        else:
-            table = pairs(rows)
+        table = pairs(rows) if corpus is None else pairs(rows, corpus=corpus)
     if not isinstance(table, PairTable):
         raise DataError(f"pairs must give a PairTable, not {type(table).__name__}: use mtcl.pair_table")
     if table.kind != kind_of(task):
@@ -78,7 +77,7 @@ def _told_with(task: Task, split: str, root: Path | None) -> Iterator[None]:
         yield
     except DataError as error:
         place = task.data.place(split, root) if isinstance(task.data, Source) else ""
-        if not place or str(Path(place).parent) in str(error):
+        if not place or place in str(error):
             raise
         raise DataError(f"{place}: {error}") from error
 
@@ -111,10 +110,10 @@ def pairs_fingerprint(task: Task, split: str, root: Path | None) -> str:
 def _data_fingerprint(task: Task, split: str, root: Path | None, roles: Mapping[str, Role] | None) -> str:
     if isinstance(task.data, Source):
         return task.data.fingerprint(split, root)
-    known = _digests.setdefault(task, {})
-    if (split, root) not in known:
+    known, key = _digests.setdefault(task, {}), (split, root, repr(roles))
+    if key not in known:
         rows, digest = as_table(task.data(split, root), roles), hashlib.sha256()
         for start in range(0, len(rows), HASHED_ROWS):  # hash values: Arrow's bytes differ between equal tables
             digest.update(repr(rows.slice(start, HASHED_ROWS).to_pydict()).encode())
-        known[split, root] = digest.hexdigest()
-    return known[split, root]
+        known[key] = digest.hexdigest()
+    return known[key]

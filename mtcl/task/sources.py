@@ -192,7 +192,8 @@ class Rows(Source):
         return bool(getattr(self, split, None))
 
     def fingerprint(self, split: str, root: Path | None) -> str:
-        return hashlib.sha256(json.dumps(getattr(self, split, None), sort_keys=True, default=str).encode()).hexdigest()
+        rows = json.dumps(getattr(self, split, None), sort_keys=True, default=lambda value: str(_plain(value)))
+        return hashlib.sha256(rows.encode()).hexdigest()
 
 
 def shards_in(folder: Path) -> list[Path]:
@@ -223,7 +224,7 @@ def _single_files(folder: Path, split: str) -> list[Path]:
 
 def _other_format(path: Path) -> str:
     """What to do with a file of data in a format that is not read; nothing for files that are not data."""
-    known = ", ".join(suffix for suffix in FORMATS)
+    known = ", ".join(FORMATS)
     if path.suffix in OTHER_FORMATS:
         return f"{OTHER_FORMATS[path.suffix]} ({known} are read)"
     if path.suffix.lower() in FORMATS and path.suffix not in FORMATS:
@@ -237,7 +238,7 @@ def _no_split(folder: Path, split: str) -> str:
         stem = path.name.partition(".")[0]
         if stem.lower() == split.lower() and (advice := _other_format(path)):
             return f"no split {split!r} in {folder}: {path.name} cannot be read, {advice}"
-        if path.name.removesuffix(path.suffix) == split and path.suffix in FORMATS:
+        if path.stem == split and path.suffix in FORMATS:
             if path.is_dir():
                 return f"no split {split!r} in {folder}: {path.name} is a folder, call a folder of shards {split}"
             return f"no split {split!r} in {folder}: {path.name} is a link to a file that does not exist"
@@ -277,7 +278,7 @@ def as_table(rows: Any, roles: Mapping[str, Role] | None = None) -> pa.Table:
         return _by_role(rows, {name: role for name, role in roles.items() if name in names}, names)
     try:
         return pa.table({name: [row.get(name) for row in rows] for name in names})
-    except (pa.ArrowException, TypeError, UnicodeEncodeError) as error:
+    except (pa.ArrowException, TypeError, OverflowError, UnicodeEncodeError) as error:
         raise DataError(
             f"rows cannot be read as a table: {root_cause(error)}; give dicts with the same keys"
         ) from error
@@ -295,10 +296,12 @@ def _by_role(rows: list[Mapping[Any, Any]], roles: Mapping[str, Role], names: Co
 
 
 def _plain(value: Any) -> Any:
-    """NumPy's scalars and arrays, tuples and sets as plain values and lists."""
+    """NumPy's scalars and arrays, tuples and sets as plain values and lists; of a set in the same order each time."""
     if hasattr(value, "tolist"):
         value = value.tolist()
-    return list(value) if isinstance(value, tuple | set | frozenset) else value
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=str)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _having(

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from mtcl.data.batch import StepBatch, StepDataset, TaskData, join
 from mtcl.data.leaks import AllowLeaks, TrainedTexts, check_allow_leaks, check_leaks
 from mtcl.data.loader import Looking, StepLoader, check_validation_interval, pool_numbers
-from mtcl.data.plan import Plan
+from mtcl.data.plan import Plan, small
 from mtcl.data.store import TokenStore
 from mtcl.data.subset import Subset, labels_of
 from mtcl.data.tokenizer import Tokenizer
@@ -34,7 +34,6 @@ from mtcl.task.contract import Task, kind_of
 from mtcl.task.prompt import Prompt
 from mtcl.task.registry import discover
 from mtcl.training.callback_checks import check_callbacks
-from mtcl.training.learnable import small
 from mtcl.training.stores import Stores, same_tokens
 from mtcl.training.task_config import MixtureConfig, PairLimit, TaskConfig, TaskRole
 from mtcl.training.task_reader import TaskReader

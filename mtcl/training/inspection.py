@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mtcl.console import one_line
 from mtcl.data.batch import AS_KEY, StepDataset, TaskData
 from mtcl.data.store import TokenStore
 from mtcl.data.tokenizer import Tokenizer
@@ -193,5 +194,4 @@ def names_of_ids(task: Task, root: Path | None) -> dict[int, str]:
 
 
 def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= WIDTH else line[: WIDTH - 4] + " ..."
+    return one_line(text, WIDTH)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from mtcl.data.batch import StepDataset, TaskData
-from mtcl.data.plan import Draw, Plan, PlanTask
+from mtcl.data.plan import Draw, Plan, PlanTask, small
 from mtcl.distributed import world
 from mtcl.errors import ConfigError
 from mtcl.losses import Loss, default_loss
@@ -118,21 +118,6 @@ def check_table(task: Task, table: PairTable, *, batch_size: int | None = None) 
     keys = [cast("Keys", dataset.rows(draw).keys) for draw in _first_draws(plan)[0]]
     trial = Trial(task.name, f"{task.pairs!r:.200}", table.kind, default_loss(table.kind), store, keys)
     return [*check_trial(trial), *small(plan.tasks[0])]
-
-
-def small(task: PlanTask) -> list[str]:
-    """A warning if a task has fewer pairs than its batch size.
-
-    Such a run is allowed, because few-shot runs need it. A pair that repeats in a batch shares its keys with itself, so
-    it is never its own negative.
-    """
-    if task.num_used >= task.batch_size:
-        return []
-    return [
-        f"task {task.name!r} has {task.num_used} pairs, fewer than its batch size {task.batch_size}: pairs repeat in a "
-        f"batch, which has at most {task.num_used - 1} negatives per anchor (give a batch_size of at most "
-        f"{task.num_used})"
-    ]
 
 
 def check_trial(trial: Trial) -> list[str]:

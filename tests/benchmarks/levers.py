@@ -6,7 +6,7 @@
 Each recipe is `configs/public.yaml` for 100 steps, without job_search (whose documents the occupation tasks share), and
 changed by one lever. Trained and unseen tasks are those of `configs/zero_shot.yaml`, first 400 rows of each test split.
 `run` writes the item scores of each run, and leaves out what is there; `report` prints a table with 95 % intervals
-over items and seeds, and draws levers.png.
+over items and seeds, and draws levers-NAME.png.
 """
 
 from __future__ import annotations

@@ -99,15 +99,14 @@ class ShardFiles:
 
     def remove_stale_parts(self) -> None:
         """Remove the parts of an input that has changed, or of a stream, which nobody can read again."""
-        stale = [
-            path
-            for path in self.parts.glob("*.parquet")
-            if self.shard.path is None or Part.read(path).digest != self.identity.digest
-        ]
-        if stale:
+        num_stale = 0
+        for path in list(self.parts.glob("*.parquet")):
+            with suppress(FileNotFoundError):  # another process has just finished the input and removed its parts
+                if self.shard.path is None or Part.read(path).digest != self.identity.digest:
+                    path.unlink()
+                    num_stale += 1
+        if num_stale:
             log.info("%s: starting again, %s", self.shard, "it has changed" if self.shard.path else "it is a stream")
-        for path in stale:
-            path.unlink()
 
     def finished_parts(self) -> list[Part]:
         """The windows that are done, from the first one on without a gap."""

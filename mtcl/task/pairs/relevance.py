@@ -141,7 +141,7 @@ def _missing(wanted: Ragged, subject_of: IntArray, names: pa.Array) -> list[str]
     if not len(lost):
         return []
     queries = np.repeat(np.arange(len(wanted)), wanted.lengths())
-    num_queries = len(wanted) - len(np.unique(np.delete(queries, lost)))
+    num_queries = len(np.unique(queries)) - len(np.unique(np.delete(queries, lost)))
     subjects = np.unique(wanted.values[lost])
     words = f"{len(subjects):,} relevant documents are missing ({names[int(subjects[0])].as_py()!r:.80} is the first)"
     return [f"{words}: they count as not found, and {num_queries:,} of {len(wanted):,} queries have no other"]

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Sides = npt.NDArray[np.uint8]
-NO_COPIES: IntArray = np.empty(0, dtype=np.int64)
 
 
 def sides_of(table: PairTable) -> Sides:
@@ -27,9 +26,8 @@ def sides_of(table: PairTable) -> Sides:
     return np.where(_is_query(table), Side.QUERY, Side.DOCUMENT).astype(np.uint8)
 
 
-def split_sides(table: PairTable) -> tuple[PairTable, Sides, IntArray]:
-    """The table with a copy of each text that is both a query and a document, the side of each text, and the rows of
-    the texts that were copied.
+def split_sides(table: PairTable) -> tuple[PairTable, Sides]:
+    """The table with a copy of each text that is both a query and a document, and the side of each text.
 
     A copy stands for the document, has the keys of the original and comes after all other texts, in their order.
     """
@@ -37,7 +35,7 @@ def split_sides(table: PairTable) -> tuple[PairTable, Sides, IntArray]:
 
     sides = sides_of(table)
     if table.is_symmetric:
-        return table, sides, NO_COPIES
+        return table, sides
     both = np.flatnonzero((sides == Side.QUERY) & _is_document(table))
     place = np.arange(len(table.texts))
     place[both] = len(table.texts) + np.arange(len(both))
@@ -56,7 +54,7 @@ def split_sides(table: PairTable) -> tuple[PairTable, Sides, IntArray]:
         relevance=None if relevance is None else replace(relevance, candidates=place[relevance.candidates]),
     )
     sides = np.concatenate([sides, np.full(len(both), Side.DOCUMENT, dtype=np.uint8)])
-    return split, sides, both
+    return split, sides
 
 
 def as_documents(texts: pa.Array) -> IntArray:

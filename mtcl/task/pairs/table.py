@@ -113,7 +113,7 @@ def pair_table(
     if negatives is not None and len(negatives[0]):
         owner = first_of[negatives[1]]
         hard = group(owner, index_in(negatives[0], texts), num_rows=len(anchor_ids)).take(keep)
-    found = in_order(index_in(candidates, texts))
+    found = index_in(candidates.unique(), texts)
     relevance = judgements.resolve(texts) if judgements else None
     if relevance is None and queries:
         relevance = relevance_of_texts(*known[-1], found)
@@ -208,11 +208,6 @@ def label_table(
         skipped=skipped,
         relevance=table.judged().relevance,
     )
-
-
-def in_order(values: IntArray) -> IntArray:
-    """The distinct values in the order of their first occurrence."""
-    return values[np.sort(np.unique(values, return_index=True)[1])]
 
 
 def first_of_equals(*columns: IntArray) -> IntArray:

@@ -176,7 +176,9 @@ class Board(Callback):
             return
         if not trainer.validating and trainer.global_step:
             return
-        judging = self._judging.setdefault(pool.name, Judging(pool))
+        if pool.name not in self._judging:
+            self._judging[pool.name] = Judging(pool)
+        judging = self._judging[pool.name]
         neighbours = neighbours_of(judging, evaluated.vectors, evaluated.result)
         chosen = self._points[pool.name]
         if evaluated.head is None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtcl.evaluation.pool import Items, Pool
+from mtcl.evaluation.pool import Items, Pool, judge
 from mtcl.task.metrics import PairMetric
 from mtcl.types import FloatArray, IntArray
 
@@ -30,14 +30,20 @@ class Gain:
 
 
 def gain_of(pool: Pool, start: Items, now: Items) -> Gain | None:
-    """The gain of a pool's primary metric over the items that both have; None if there are none."""
-    common, of_start, of_now = np.intersect1d(start.items, now.items, return_indices=True)
-    if not len(common):
+    """The gain of a pool's primary metric over the items that both have; None if there are none, or if the start was
+    evaluated by another metric.
+    """
+    of_start = of_now = np.arange(len(now.items))
+    if not np.array_equal(start.items, now.items):  # items may repeat: queries with an id of their own and equal texts
+        _, of_start, of_now = np.intersect1d(start.items, now.items, return_indices=True)
+    if not len(of_now):
         return None
     clusters = np.unique(now.clusters[of_now], return_inverse=True)[1]
     if isinstance(pool.metric, PairMetric):
         return _of_pairs(pool.metric, start.scores[of_start], now.scores[of_now], clusters, now.names)
     name = pool.metric.name
+    if name not in start.names:
+        return None
     before, after = (items.scores[rows, items.names.index(name)] for items, rows in ((start, of_start), (now, of_now)))
     return Gain(float((after - before).mean()), _half_width(after - before, clusters))
 
@@ -60,7 +66,7 @@ def _of_pairs(
 
     def figure(of: FloatArray, rows: IntArray) -> float:
         values = [
-            metric(of[some, cosine], of[some, score])
+            judge(metric, of[some, cosine], of[some, score])
             for language in np.unique(languages)
             if len(some := rows[languages[rows] == language])
         ]

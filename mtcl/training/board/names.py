@@ -102,14 +102,6 @@ def in_summary(tag: str) -> str | None:
     return None
 
 
-def plain(tag: str) -> str | None:
-    """The name elsewhere of a value in TensorBoard; None if it is a repetition in `summary`."""
-    group, _, name = tag.partition("/")
-    if group == SUMMARY:
-        return None
-    return f"{name}/{group.removeprefix(GROUP)}" if group.startswith(GROUP) else tag
-
-
 def layout(level: Level = "full") -> dict[str, dict[str, list[object]]]:
     """TensorBoard's custom charts. Regular expressions stand for the tasks, so that runs with different tasks have
     equal layouts, which TensorBoard merges into one.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtcl.console import markdown_table
+from mtcl.console import markdown_table, one_line
 from mtcl.evaluation.pool import Result, Vectors
 from mtcl.training.board.judging import Judging, evenly
 from mtcl.training.board.spread import column
@@ -94,6 +94,5 @@ def _share_right(found: Neighbours) -> float:
 
 def shortened(text: str, width: int = WIDTH) -> str:
     """One line of at most `width` characters, which Markdown shows as it is."""
-    line = " ".join(text.split())
-    line = line if len(line) <= width else f"{line[: width - 1]}…"
-    return "".join(f"\\{one}" if one in "\\`*_[]#~" else one for one in html.escape(line, quote=False))
+    line = html.escape(one_line(text, width, end="…"), quote=False)
+    return "".join(f"\\{one}" if one in "\\`*_[]#~" else one for one in line)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mtcl.console import one_line
 from mtcl.data.store import TokenStore
 from mtcl.evaluation.pool import Pool
 from mtcl.training.board.judging import evenly
@@ -102,5 +103,4 @@ def similarity(vectors: Mapping[str, Tensor]) -> FloatArray:
 
 def _plain(text: str) -> str:
     """One line without tabs, which separate the projector's columns."""
-    line = " ".join(text.split())
-    return line if len(line) <= WIDTH else f"{line[: WIDTH - 1]}…"
+    return one_line(text, WIDTH, end="…")
