@@ -287,6 +287,11 @@ def test_a_gain_is_over_the_items_that_both_have(pools: dict[str, tuple[Pool, Ve
     assert gain is not None
     assert gain.gain == pytest.approx(0.45)
     assert gain_of(pool, replace(after, items=after.items + 10), after) is None
+    assert gain_of(pool, items([0.1, 0.2, 0.3], names=("ndcg@10",)), after) is None, "the start had another metric"
+    twice = replace(after, items=np.array([0, 0, 1]))
+    repeated = gain_of(pool, replace(items([0.1, 0.2, 0.3]), items=twice.items), twice)
+    assert repeated is not None
+    assert repeated.gain == pytest.approx(0.5), "of all three, two of which are queries of equal texts"
     single = gain_of(pool, items([0.1, 0.2], [5, 5]), items([0.1, 0.4], [5, 5]))
     assert single is not None
     assert single.half_width is None, "one cluster has no spread"

@@ -346,6 +346,19 @@ def test_documents_that_are_missing_or_have_several_texts_are_told(caplog: pytes
     assert pairs(pa.Table.from_pylist(rows), pa.Table.from_pylist(corpus)).skipped["corpus: empty text"] == 1
 
 
+def test_a_query_that_nothing_was_judged_relevant_to_lacks_no_document(caplog: pytest.LogCaptureFixture) -> None:
+    rows = [
+        {"query": q, "document": "a", "document_id": i, "grade": g}
+        for q, i, g in (("p", 1, 1), ("q", 7, 1), ("r", 1, 0))
+    ]
+    pairs = QueryDocument(document_id="document_id", grade="grade", corpus="corpus")
+    assert warnings_of(pairs, rows, [{"text": "a", "document_id": 1}], caplog) == [
+        "toy: 1 relevant documents are missing ('7' is the first): they count as not found, and 1 of 3 queries have no "
+        "other",
+        "toy: 1 of 3 queries have no relevant document: they score 0",
+    ]
+
+
 def test_queries_without_relevant_documents_and_conflicts_are_told(caplog: pytest.LogCaptureFixture) -> None:
     rows = [{"query": q, "document": d, "grade": g} for q, d, g in (("p", "a", 1), ("p", "a", 2), ("q", "a", 0))]
     assert warnings_of(QueryDocument(grade="grade"), rows, None, caplog) == [

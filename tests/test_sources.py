@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mtcl import DataError, Files, Hub, QueryDocument, Rows, TaskError
+from mtcl.task.roles import Role
 from mtcl.task.sources import as_table
 
 ROWS = [{"text": f"post {n}, with a comma", "label": f"label {n % 3}"} for n in range(7)]
@@ -376,3 +377,15 @@ def test_where_that_fits_no_row_is_told(folder: Path, where: dict[str, Any], mes
     write_parquet(folder, "train", [{"text": f"post {n}", "lang": "de" if n else "fr", "year": n} for n in range(3)])
     with pytest.raises(DataError, match=re.escape(message)):
         Files("topic", where=where)("train", folder.parent)
+
+
+def test_sets_come_in_the_same_order_in_every_process() -> None:
+    """Python's order of a set of strings is another one in each process, and a store's address hashes the values."""
+    rows = [{"text": "a", "tags": {"red", "blue", "green"}}]
+    roles = {"text": Role.TEXT, "tags": Role.TEXTS}
+    assert as_table(rows, roles)["tags"].to_pylist() == [["blue", "green", "red"]]
+
+
+def test_numbers_beyond_64_bits_are_refused_in_one_line() -> None:
+    with pytest.raises(DataError, match="rows cannot be read as a table"):
+        as_table([{"a": 2**70}])

@@ -19,6 +19,7 @@ import pytest
 from mtcl import MRR, Files, LabelText, PairTable, Rows, Task, TaskError
 from mtcl.data.store import TokenStore, growing_array, is_whole, prepare
 from mtcl.data.tokenizer import MAX_CHARACTERS, Tokenizer
+from mtcl.task.roles import Role
 from mtcl.task.rows import _data_fingerprint, pairs_of
 
 ROWS = [{"text": f"red dog {i}", "label": "post" if i % 2 else "news"} for i in range(20)]
@@ -156,6 +157,24 @@ def test_rows_of_a_method_are_known_by_their_values() -> None:
 
     first, same, changed = (_data_fingerprint(Method(table), "train", None, None) for table in (rows, chunked, other))
     assert first == same != changed
+
+
+def test_rows_and_corpus_of_one_split_are_known_by_their_own_columns() -> None:
+    """A method's rows are hashed by the columns that are read, and the corpus reads others than the rows."""
+    seen = []
+    for text in ("one", "another"):
+
+        class Method(Task, abstract=True):
+            rows = pa.table({"query": ["q"], "document": ["d"], "text": [text]})
+
+            def data(self, split: str, root: Path | None) -> list[dict[str, str]]:
+                return self.rows.to_pylist()
+
+        task = Method()
+        rows = _data_fingerprint(task, "validation", None, {"query": Role.TEXT, "document": Role.TEXT})
+        seen.append((rows, _data_fingerprint(task, "validation", None, {"text": Role.TEXT})))
+    assert seen[0][0] == seen[1][0]
+    assert seen[0][1] != seen[1][1]
 
 
 @pytest.mark.parametrize("damage", ["truncated", "missing", "no meta", "half a meta"])
