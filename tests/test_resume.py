@@ -20,7 +20,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mtcl.__main__ import main
-from mtcl.training.board.names import plain
+from mtcl.training.board.names import GROUP, SUMMARY
 from mtcl.training.checkpoint_file import WholeFile
 from tests.conftest import ROOT, Run, command_in
 
@@ -49,6 +49,14 @@ def options(model: Path, root: Path, run: str, **changed: object) -> list[str]:
         **changed,
     }
     return ["--run_dir", f"runs/{run}", *(x for key, value in values.items() for x in (f"--{key}", str(value)))]
+
+
+def plain(tag: str) -> str | None:
+    """The name elsewhere of a value in TensorBoard; None if it is a repetition in `summary`."""
+    group, _, name = tag.partition("/")
+    if group == SUMMARY:
+        return None
+    return f"{name}/{group.removeprefix(GROUP)}" if group.startswith(GROUP) else tag
 
 
 def losses(folder: Path) -> Losses:
