@@ -26,7 +26,7 @@ Fit = Callable[..., Any]
 
 
 def shown(folder: Path) -> EventAccumulator:
-    events = EventAccumulator(str(folder), size_guidance={"tensors": 0, "images": 0, "scalars": 0})
+    events = EventAccumulator(str(folder), size_guidance={"tensors": 0, "images": 0, "scalars": 0, "histograms": 0})
     return events.Reload()
 
 
