@@ -305,7 +305,7 @@ def test_the_encoder_is_found_by_the_folder(
     run.rename(tmp_path / "moved")
     refused = mtcl_command("search", "v", "dog bird")
     assert refused.returncode == 2
-    assert "is not known or has been moved: give its path as --ckpt" in refused.stderr
+    assert "is not known or is not on this machine: give it as --ckpt" in refused.stderr
 
 
 def test_another_encoder_is_refused(posts: Path, tiny_model: Path, trained_run: Path, mtcl_command: Run) -> None:

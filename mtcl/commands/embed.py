@@ -137,7 +137,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
     from mtcl.deploy.embed.settings import FileFormat
 
     parser = Parser(prog=f"mtcl {command}", description=__doc__)
-    parser.add_argument("encoder", metavar="CKPT", help="run folder (its best checkpoint), .ckpt, or a model's folder")
+    parser.add_argument("encoder", metavar="CKPT", help="run folder (best checkpoint), .ckpt, model's folder or name")
     parser.add_argument(
         "inputs",
         nargs="+",

@@ -59,7 +59,7 @@ def _listed(text: str) -> list[str]:
 def _parser(command: str) -> argparse.ArgumentParser:
     parser = Parser(prog=f"mtcl {command}", description=__doc__)
     parser.add_argument(
-        "checkpoint", metavar="RUN", help="run folder (its best checkpoint), .ckpt, or a model's folder"
+        "checkpoint", metavar="RUN", help="run folder (its best checkpoint), .ckpt, or a model's folder or name"
     )
     parser.add_argument("folder", metavar="DIR", help="folder to write")
     parser.add_argument("--task", help="export the vectors of this task: its head, prompt and max length")

@@ -35,7 +35,7 @@ def main(command: str, arguments: list[str]) -> int:
     alignment = None if options.map is None else Alignment.load(options.map)
     path = options.ckpt or (encoder_of(folder.path) if alignment is None else None)
     if path is None:
-        raise ConfigError(f"the encoder of {folder.path} is not known or has been moved: give its path as --ckpt")
+        raise ConfigError(f"the encoder of {folder.path} is not known or is not on this machine: give it as --ckpt")
     encoder = TextEncoder.load(path, trust_checkpoint=options.trust_checkpoint)
     with at(num="--num", role="--role", task="--task"):
         queries = Queries.of(folder, encoder, task=options.task, role=options.role, alignment=alignment)
@@ -66,7 +66,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
     parser.add_argument("texts", nargs="*", metavar="TEXT", help="texts (default: the lines of standard input)")
     parser.add_argument(
         "--ckpt",
-        help="the vectors' encoder: run folder, .ckpt or model's folder (default: where `mtcl embed` found it)",
+        help="the vectors' encoder: run folder, .ckpt or model's folder or name (default: where `mtcl embed` found it)",
     )
     parser.add_argument("--num", type=int, default=10, help="neighbours of each text (default: %(default)s)")
     parser.add_argument(

@@ -21,6 +21,7 @@ from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
 from mtcl.encoder.facts import Facts
 from mtcl.encoder.heads import read_heads, through
+from mtcl.encoder.hub import is_hub_name
 from mtcl.encoder.layout import Cut, new_folder, write_layout
 from mtcl.encoder.parts import EncoderParts
 from mtcl.encoder.reading import check_pooled, default_length, tokenizer_of
@@ -45,12 +46,12 @@ class TextEncoder(EncoderParts):
 
     @classmethod
     def load(cls, path: str | Path, *, device: str | None = None, trust_checkpoint: bool = False) -> TextEncoder:
-        """Load a trained encoder.
+        """Load an encoder, trained by mtcl or not.
 
         Args:
             path: A run folder (its best checkpoint), a .ckpt file of any Lightning Trainer, a folder that
-                `mtcl export` wrote, or any other folder of a model in the layout of sentence-transformers or Hugging
-                Face.
+                `mtcl export` wrote, any other folder of a model in the layout of sentence-transformers or Hugging
+                Face, or a model's name on the Hub.
             device: The device to compute on; by default a GPU if there is one.
             trust_checkpoint: Run code from the base model's repository if the run did. If false, no code that a
                 checkpoint names is executed.
@@ -58,6 +59,8 @@ class TextEncoder(EncoderParts):
         folder = Path(path).expanduser()
         if not is_checkpoint(folder) and any((folder / name).is_file() for name in ("modules.json", "config.json")):
             return cls._of_folder(folder, device=device)
+        if is_hub_name(str(path)):
+            return cls.base(EncoderConfig(name=str(path)), device=device)
         return cls.of_run(SavedRun.read(path, trust=trust_checkpoint), device=device)
 
     @classmethod

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 LEFT_OUT = "job_search"
 STEPS = 100
+ROWS = 400
 PLAIN, BASE, START = "plain", "base", "start"
 TRAINED = (
     "interest_topics",
@@ -115,6 +116,11 @@ RECIPES = {
     "layer decay 0.7": Recipe(["--model.optimizer.layer_decay=0.7"]),
     "prompts": Recipe(prompts()),
     "prompts, keep 1": Recipe([*keep(1), *prompts()]),
+    "prompts, keep 0.7, share 1/32": Recipe([*keep(0.7, 1 / 32), *prompts()]),
+    "prompts, keep 1, share 1/32": Recipe([*keep(1, 1 / 32), *prompts()]),
+    "keep 1, share 1/32, 200 steps": Recipe([*keep(1, 1 / 32), *steps(200)]),
+    "prompts, keep 2, share 1/32": Recipe([*keep(2, 1 / 32), *prompts()]),
+    "prompts, keep 2, share 1/32, 200 steps": Recipe([*keep(2, 1 / 32), *prompts(), *steps(200)]),
     START: Recipe([*steps(1), *lr(0), "--model.optimizer.head_lr=0"]),
 }
 """`start` is the encoder before the first step: with a projection, its PCA."""
@@ -130,6 +136,7 @@ class Job:
     seed: int
     encoder: str | None = None
     dim: int | None = None
+    rows: int = ROWS
 
     def scores(self, suffix: str = "") -> Path:
         return self.folder / "scores" / self.tag / f"{slug(self.recipe)}{suffix}.{self.seed}.npz"
@@ -163,7 +170,7 @@ def _carry_out(job: Job) -> None:
 
     if job.recipe == BASE:
         name = {} if job.encoder is None else {"name": job.encoder}
-        score(TextEncoder.base(EncoderConfig(**name), device=device()), job.scores(), is_run=False)
+        score(TextEncoder.base(EncoderConfig(**name), device=device()), job.scores(), job.rows, is_run=False)
         return
     recipe = RECIPES[job.recipe]
     common = [
@@ -179,14 +186,14 @@ def _carry_out(job: Job) -> None:
     own += [] if job.dim is None else [f"--model.encoder.dim={job.dim}"]
     shutil.rmtree(job.run, ignore_errors=True)
     mtcl(*common, *steps(STEPS), "--trainer.limit_val_batches=0", "--trainer.enable_progress_bar=false", *own)
-    score(TextEncoder.load(job.run / "checkpoints" / "last.ckpt", device=device()), job.scores())
+    score(TextEncoder.load(job.run / "checkpoints" / "last.ckpt", device=device()), job.scores(), job.rows)
     for share in recipe.merges:
         merged = job.run.with_name(f"{job.run.name}-merged")
         shutil.rmtree(merged, ignore_errors=True)
         mtcl(
             "merge", str(job.run / "checkpoints" / "last.ckpt"), "base", "--weight", f"{share:g}", "--out", str(merged)
         )
-        score(TextEncoder.load(merged, device=device()), job.scores(f"_merged_{share:g}"))
+        score(TextEncoder.load(merged, device=device()), job.scores(f"_merged_{share:g}"), job.rows)
         shutil.rmtree(merged)
     shutil.rmtree(job.run / "checkpoints")
 
@@ -230,7 +237,7 @@ class Direct:
 
 
 @lru_cache
-def suite() -> tuple[CompareConfig, list[Task], list[Pool]]:
+def suite(rows: int) -> tuple[CompareConfig, list[Task], list[Pool]]:
     """The tasks of configs/zero_shot.yaml and their pools."""
     from mtcl.commands.arguments import parse
     from mtcl.configuration import yaml_files
@@ -240,16 +247,16 @@ def suite() -> tuple[CompareConfig, list[Task], list[Pool]]:
     from mtcl.studies.compare.comparison import pools_of, tasks_of
     from mtcl.studies.compare.config import CompareConfig
 
-    config = parse(CompareConfig, yaml_files.read([str(CONFIGS / "zero_shot.yaml")]), [])
+    config = parse(CompareConfig, yaml_files.read([str(CONFIGS / "zero_shot.yaml")]), [f"--rows={rows}"])
     tasks = [task for task in tasks_of(config) if task.name != LEFT_OUT]
     return config, tasks, pools_of(config, tasks, Tokenizer.load(resolve_model(config.tokenizer)), cache_folder(None))
 
 
-def score(encoder: TextEncoder, path: Path, *, is_run: bool = True) -> None:
+def score(encoder: TextEncoder, path: Path, rows: int, *, is_run: bool = True) -> None:
     """Write the item scores of each task of the suite."""
     from mtcl.studies.compare.comparison import add_scores
 
-    config, tasks, pools = suite()
+    config, tasks, pools = suite(rows)
     found: dict[Any, Any] = {}
     add_scores("it", next(iter(config.encoders.values())), Direct(encoder, is_run), tasks, pools, [], found)
     (items,) = (one.items for one in found.values())
@@ -268,7 +275,7 @@ def run(options: argparse.Namespace) -> None:
     dims = "" if options.dim is None else f"-{options.dim}"
     tag = f"{options.name}{dims}"
     jobs = [
-        Job(options.folder.resolve(), tag, recipe, seed, options.encoder, options.dim)
+        Job(options.folder.resolve(), tag, recipe, seed, options.encoder, options.dim, options.rows)
         for seed in options.seeds
         for recipe in options.recipes
         if recipe != BASE or seed == options.seeds[0]
@@ -391,6 +398,7 @@ def main() -> None:
     one.add_argument("--encoder", help="folder or name of another base encoder")
     one.add_argument("--name", default="minilm", help="its name in the folder")
     one.add_argument("--dim", type=int)
+    one.add_argument("--rows", type=int, default=ROWS, help="of each test split; give the folder one number only")
     one.set_defaults(do=run)
     two = commands.add_parser("report")
     two.add_argument("folder", type=Path)

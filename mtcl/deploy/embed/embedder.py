@@ -34,7 +34,7 @@ class Embedder:
     """Adds a column `embedding` to batches of columns.
 
     Args:
-        checkpoint: A run folder, a .ckpt, or a model's folder, which every worker can read.
+        checkpoint: A run folder, a .ckpt, or a model's folder or name, which every worker can read.
         text: The column of texts.
         task, role, dim, dtype, precision, any_dim: As in `mtcl embed`.
         ranges: Of int8, two rows of the lowest and highest values: those of a folder's `_manifest.json`, for example.

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mtcl.deploy.embed.numbers import Numbers, NumberType, Ranges
+from mtcl.encoder.hub import is_hub_name
 from mtcl.errors import ConfigError, DataError
 from mtcl.types import __version__, read_record
 
@@ -100,7 +101,7 @@ def read_settings(folder: Path) -> Settings | None:
 
 
 ABOUT = ("mtcl_version", "encoder")
-"""Entries of the manifest that no vector depends on. `encoder` is the path of the encoder that the first run took."""
+"""Entries of the manifest that no vector depends on. `encoder` is where the first run found its encoder."""
 
 
 def encoder_of(folder: Path) -> Path | None:
@@ -108,6 +109,13 @@ def encoder_of(folder: Path) -> Path | None:
     content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     path = Path(str(content.get("encoder") or ""))
     return path if content.get("encoder") and path.exists() else None
+
+
+def _place(encoder: Path | None) -> str | None:
+    """The encoder's whole path, or its name on the Hub as it is."""
+    if encoder is None:
+        return None
+    return str(encoder) if is_hub_name(str(encoder)) else str(encoder.expanduser().absolute())
 
 
 def agree(folder: Path, wanted: Settings, *, encoder: Path | None = None) -> Settings:
@@ -121,8 +129,7 @@ def agree(folder: Path, wanted: Settings, *, encoder: Path | None = None) -> Set
     there = read_settings(folder)
     if there is None:
         aside = folder / f".{MANIFEST}.{uuid.uuid4().hex}.part"
-        place = None if encoder is None else str(encoder.expanduser().absolute())
-        content = {**wanted.plain(), "mtcl_version": __version__, "encoder": place}
+        content = {**wanted.plain(), "mtcl_version": __version__, "encoder": _place(encoder)}
         try:
             with aside.open("w", encoding="utf-8") as file:
                 file.write(json.dumps(content, indent=1, ensure_ascii=False) + "\n")

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 
 from mtcl.deploy.serve.limits import Limits
+from mtcl.encoder.hub import is_hub_name
 from mtcl.errors import ConfigError, root_cause
 
 log = logging.getLogger("mtcl")
@@ -38,7 +39,7 @@ class ServeConfig:
     """What a worker needs to know.
 
     Attributes:
-        path: A run folder, a .ckpt file or a model's folder.
+        path: A run folder, a .ckpt file or a model's folder or name.
         name: The model's name in requests and answers.
         device: Where to compute; by default a GPU if there is one.
         num_threads: Threads of the forward pass; torch's own number if None.
@@ -70,8 +71,8 @@ def check_installed() -> None:
 
 def check_exists(path: str) -> None:
     """Raise `ConfigError` if there is no such file or folder, before anything slow is imported."""
-    if not Path(path).expanduser().exists():
-        raise ConfigError(f"{path} does not exist: give a run folder, a .ckpt file or a model's folder")
+    if not Path(path).expanduser().exists() and not is_hub_name(path):
+        raise ConfigError(f"{path} does not exist: give a run folder, a .ckpt file or a model's folder or name")
 
 
 def check_device(device: str | None) -> None:
