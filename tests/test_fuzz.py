@@ -154,12 +154,11 @@ def damaged(content: bytes, seed: int) -> bytes:
     return bytes(data)
 
 
-@pytest.mark.parametrize("kind", ["parquet", "jsonl", "csv", "jsonl.gz"])
+@pytest.mark.parametrize("kind", ["parquet", "jsonl", "csv"])
 @given(st.integers(0, 2**32))
+@example(2828)  # a header that is not UTF-8
 @examples(25)
 def test_damaged_files(folder: Path, kind: str, seed: int) -> None:
-    import gzip
-
     place = folder / "it"
     place.mkdir(exist_ok=True)
     rows = [{"query": f"post {n} é", "document": f"text, {n}", "rest": n} for n in range(20)]
@@ -172,8 +171,7 @@ def test_damaged_files(folder: Path, kind: str, seed: int) -> None:
             writer.writeheader()
             writer.writerows(rows)
     else:
-        content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
-        path.write_bytes(gzip.compress(content) if kind == "jsonl.gz" else content)
+        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     path.write_bytes(damaged(path.read_bytes(), seed))
     pairs_in(path.name, folder)
 

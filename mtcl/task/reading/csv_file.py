@@ -72,7 +72,7 @@ class _TextFile:
             with csv.open_csv(self.path, read_options=reading, parse_options=self._parsing()) as file:
                 names: list[str] = file.schema.names
                 return names
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise self._fault(error) from error
 
     def as_written(self, names: list[str]) -> pa.Table:
@@ -89,7 +89,7 @@ class _TextFile:
         reading = csv.ReadOptions(block_size=BLOCK)
         try:
             return csv.read_csv(self.path, read_options=reading, parse_options=self._parsing(), convert_options=texts)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise self._fault(error) from error
 
     def place(self, row: int) -> str:

@@ -20,6 +20,6 @@ def read_parquet(path: Path, wanted: Wanted) -> Part:
             if twice := [name for name in chosen if names.count(name) > 1]:
                 raise DataError(f"{path} has two columns with the same name: {twice[0]}")
             rows = file.read(columns=None if wanted.rest else chosen)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read {path}: {root_cause(error)}") from error
     return Part(rows.select(chosen), names)
