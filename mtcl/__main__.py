@@ -31,8 +31,12 @@ COMMANDS = {
     "demo": ("mtcl.commands.demo", "generate a small corpus to try mtcl with"),
 }
 
-OF_THE_SYSTEM = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENOSPC, errno.EDQUOT}
-"""File errors that the user can fix: permissions, a file where a folder should be, a full disk."""
+OF_THE_SYSTEM = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENOSPC, errno.EDQUOT),
+    *(errno.EFBIG, errno.EIO, errno.ENAMETOOLONG, errno.ELOOP, errno.EMFILE, errno.ENFILE),
+}
+"""Errors that the user can fix: permissions, a file where a folder should be, a full or broken disk, a path too long,
+too many open files."""
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -5,6 +5,7 @@ python -m pytest tests/test_store.py
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import pickle
@@ -16,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mtcl import MRR, Files, LabelText, PairTable, Rows, Task, TaskError
+from mtcl import MRR, DataError, Files, LabelText, PairTable, Rows, Task
 from mtcl.data import intact
 from mtcl.data.intact import damage_of
 from mtcl.data.store import TokenStore, growing_array, prepare
@@ -236,11 +237,11 @@ def test_a_build_that_fails_leaves_nothing(
     tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(path: Path, texts: pa.Array) -> None:
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:
         patched.setattr("mtcl.data.store._write_texts", fail)
-        with pytest.raises(TaskError, match="disk full"):
+        with pytest.raises(DataError, match=f"^task 'animals', train: No space left on device: {tmp_path}/animals-"):
             build(task_of(), tokenizer, tmp_path)
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
     assert not damage_of(build(task_of(), tokenizer, tmp_path).folder, by_content=True)

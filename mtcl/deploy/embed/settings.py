@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from mtcl.deploy.embed.numbers import Numbers, NumberType, Ranges
 from mtcl.errors import ConfigError, DataError
+from mtcl.files import aside_of
 from mtcl.types import __version__, read_record
 
 MANIFEST = "_manifest.json"
@@ -120,7 +121,7 @@ def agree(folder: Path, wanted: Settings, *, encoder: Path | None = None) -> Set
     folder.mkdir(parents=True, exist_ok=True)
     there = read_settings(folder)
     if there is None:
-        aside = folder / f".{MANIFEST}.{uuid.uuid4().hex}.part"
+        aside = aside_of(folder / f"{MANIFEST}.{uuid.uuid4().hex}")  # also threads may be here at once
         place = None if encoder is None else str(encoder.expanduser().absolute())
         content = {**wanted.plain(), "mtcl_version": __version__, "encoder": place}
         try:
