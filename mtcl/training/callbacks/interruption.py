@@ -1,9 +1,13 @@
 """When a run is told to stop (SIGTERM, SIGUSR1, Ctrl-C), it saves `last.ckpt` after the current step and exits. If a
 validation is due at that step, it runs first, because it would be missing on resume.
 
+Before the first step, while the base encoder is evaluated, there is nothing to save: the run ends at once. It also ends
+at once at a second signal of any kind. Signals within a second of the first count as one, because launchers pass on
+what schedulers and terminals also send to each process.
+
 Lightning's own handling hangs when SIGTERM reaches several ranks, as schedulers send it (Lightning issue 20806), and
 broadcasts in every step. Here each rank only notes the signal, and ranks compare notes at log points, so a step has no
-additional collective. A second Ctrl-C ends the process at once.
+additional collective.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -28,8 +33,12 @@ if TYPE_CHECKING:
     from mtcl.training.module import MtclModule
 
 
+SAME_S = 1.0
+"""Signals within this time of the first one are the same one, sent more than once."""
+
+
 class Interrupted(SystemExit):
-    """The run was told to stop and has saved its state. `code` is 128 + the signal's number, as in shells."""
+    """The run was told to stop and has nothing left to save. `code` is 128 + the signal's number, as in shells."""
 
 
 class Interruption(Checkpoint):
@@ -41,12 +50,18 @@ class Interruption(Checkpoint):
     def __init__(self, folder: Path) -> None:
         self.path = folder / LAST
         self.received = self._leaving = 0
+        self._received_at = 0.0
+        self._has_begun = self._is_first = self._is_alone = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._is_first, self._is_alone = trainer.is_global_zero, trainer.world_size == 1
         silence_sigterm_broadcast(trainer)
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
                 signal.signal(number, self._note)
+
+    def on_train_batch_start(self, *arguments: Any, **options: Any) -> None:
+        self._has_begun = True
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: MtclModule, *arguments: Any, **options: Any) -> None:  # type: ignore[override]
         several = trainer.world_size > 1
@@ -68,9 +83,26 @@ class Interruption(Checkpoint):
         raise Interrupted(128 + self._leaving)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.received = number
-        if number == signal.SIGINT:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        """The handler of all signals."""
+        now = time.monotonic()
+        if self.received and now - self._received_at < SAME_S:
+            return
+        if self.received:
+            self._say(number, "ends at once; what was done since the last checkpoint is lost")
+            os._exit(128 + number)
+        self.received, self._received_at = number, now
+        if self._has_begun:
+            self._say(number, "saves its state after this step and stops; a second signal ends it at once")
+            return
+        self._say(number, "stops before its first step")
+        if self._is_alone:
+            raise Interrupted(128 + number)
+        os._exit(128 + number)  # the other ranks may wait for this one in the evaluation's collectives
+
+    def _say(self, number: int, what: str) -> None:
+        """Straight to standard error: a handler may have interrupted a write through Python's buffers."""
+        if self._is_first:
+            os.write(2, f"\n{signal.Signals(number).name}: the run {what}\n".encode())
 
 
 class EvaluationEnd(Callback):
