@@ -1,5 +1,6 @@
 """When a run is told to stop (SIGTERM, SIGUSR1, Ctrl-C), it saves `last.ckpt` after the current step and exits. If a
-validation is due at that step, it runs first, because it would be missing on resume.
+validation is due at that step, it runs first, because it would be missing on resume. The same happens when the
+processes that load data have stopped.
 
 Before the first step, while the base encoder is evaluated, there is nothing to save: the run ends at once. It also ends
 at once at a second signal of any kind. Signals within a second of the first count as one, because launchers pass on
@@ -24,7 +25,8 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint
 
-from mtcl.distributed import max_over_ranks
+from mtcl.distributed import max_over_ranks, together
+from mtcl.errors import DataError
 from mtcl.training.callbacks.checkpoints import save_shown
 from mtcl.training.lightning_private import is_accumulating, is_validation_due, silence_sigterm_broadcast
 from mtcl.types import LAST
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from mtcl.training.module import MtclModule
 
 
+NO_LOADER = 1000
+"""Noted like a signal: the processes that load data have stopped."""
 SAME_S = 1.0
 """Signals within this time of the first one are the same one, sent more than once."""
 
@@ -68,9 +72,8 @@ class Interruption(Checkpoint):
         every: int = (trainer.log_every_n_steps or 1) if several else 1  # type: ignore[attr-defined]
         if is_accumulating(trainer) or trainer.global_step % every:
             return
-        self._leaving = (
-            int(max_over_ranks(torch.tensor(self.received, device=pl_module.device))) if several else self.received
-        )
+        noted = NO_LOADER if pl_module.data.loader_failure and not self.received else self.received
+        self._leaving = int(max_over_ranks(torch.tensor(noted, device=pl_module.device))) if several else noted
         if self._leaving and not is_validation_due(trainer):
             self._leave(trainer, pl_module)
 
@@ -80,7 +83,12 @@ class Interruption(Checkpoint):
 
     def _leave(self, trainer: pl.Trainer, pl_module: MtclModule) -> None:
         save_shown(trainer, pl_module, self.path)
-        raise Interrupted(128 + self._leaving)
+        if self._leaving != NO_LOADER:
+            raise Interrupted(128 + self._leaving)
+        with together():
+            if failure := pl_module.data.loader_failure:
+                saved = f"the run is saved at step {trainer.global_step}"
+                raise DataError(f"{failure}; {saved}, continue with: mtcl fit --resume {self.path.parent.parent}")
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         """The handler of all signals."""
