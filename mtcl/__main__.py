@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import signal
 import sys
 
 from mtcl.processes import leave
@@ -31,8 +32,12 @@ COMMANDS = {
     "demo": ("mtcl.commands.demo", "generate a small corpus to try mtcl with"),
 }
 
-OF_THE_SYSTEM = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENOSPC, errno.EDQUOT}
-"""File errors that the user can fix: permissions, a file where a folder should be, a full disk."""
+OF_THE_SYSTEM = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENOSPC, errno.EDQUOT),
+    *(errno.EFBIG, errno.EIO, errno.ENAMETOOLONG, errno.ELOOP, errno.EMFILE, errno.ENFILE),
+}
+"""Errors that the user can fix: permissions, a file where a folder should be, a full or broken disk, a path too long,
+too many open files."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -62,6 +67,11 @@ def main(argv: list[str] | None = None) -> int:
         if not (error.on_all_ranks and os.environ.get("LOCAL_RANK", "0") != "0"):
             print(f"mtcl: {type(error).__name__}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        print("mtcl: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
     except OSError as error:
         if debug or error.errno not in OF_THE_SYSTEM:
             raise

@@ -18,6 +18,7 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 
 from mtcl import DataError
 from mtcl.errors import DivergedError
+from mtcl.files import aside_of
 from mtcl.training.checkpoint_file import WholeFile
 from tests.conftest import INTEREST, ROOT, Run, command_in
 from tests.test_distributed import RANKS
@@ -218,5 +219,7 @@ def test_a_checkpoint_is_renamed_into_place(tmp_path: Path, monkeypatch: pytest.
         return replace(source, target)
 
     monkeypatch.setattr(Path, "replace", spy)
-    WholeFile().save_checkpoint({"a": torch.zeros(10)}, tmp_path / "checkpoints" / "last.ckpt")
-    assert seen == [("checkpoints", f".last.ckpt.{os.getpid()}.part", 10)]
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    WholeFile().save_checkpoint({"a": torch.zeros(10)}, path)
+    assert seen == [("checkpoints", aside_of(path).name, 10)]
+    assert aside_of(path) != path

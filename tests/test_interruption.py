@@ -154,6 +154,55 @@ def test_an_evaluation_that_is_stopped_is_no_success(
     assert not (tmp_path / "runs" / "run" / "test.json").exists()
 
 
+@pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=pytest.mark.nightly)])
+def test_a_stop_before_the_first_step(
+    tiny_model: Path, demo_root: Path, cache: Path, tmp_path: Path, ranks: int
+) -> None:
+    """The base encoder's evaluation may take minutes; there is nothing to save, and nothing to continue."""
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "slow.py").write_text(SLOW.replace("sleep(2)", "sleep(20)"))
+    changed = {**ENDLESS, "tasks.slow.weight": 1, **(RANKS if ranks > 1 else {}), "data.num_workers": 0}
+    process = start(options(tiny_model, demo_root, "run", **changed), tmp_path, cache)
+    wait_for(tmp_path / "judging", process)
+    os.killpg(process.pid, signal.SIGTERM)
+    errors = process.communicate(timeout=15)[1]
+    assert process.returncode == 128 + signal.SIGTERM
+    assert errors.count("SIGTERM: the run stops before its first step") == 1
+    assert "Traceback" not in errors
+    assert "--resume" not in errors
+    if ranks == 1:
+        assert "stopped at step 0; start it again: it has no checkpoint yet" in errors
+        assert not (tmp_path / "runs" / "run" / ".fit.lock").exists()
+
+
+@pytest.mark.parametrize(("first", "second"), [("TERM", "INT"), pytest.param("INT", "USR1", marks=pytest.mark.nightly)])
+def test_a_second_signal_ends_the_run_at_once(
+    tiny_model: Path, demo_root: Path, cache: Path, tmp_path: Path, first: str, second: str
+) -> None:
+    """The state is saved after an optimizer step, and this one never ends."""
+    changed = {
+        **ENDLESS,
+        "trainer.accumulate_grad_batches": 1_000_000,
+        "data.num_workers": 0,
+        "model.evaluate_base": False,
+    }
+    process = start(options(tiny_model, demo_root, "run", **changed), tmp_path, cache)
+    wait_for(tmp_path / "runs" / "run" / "config.yaml", process)
+    time.sleep(1)
+    for name in (first, first):  # the same one twice, as a launcher and a scheduler send it
+        os.kill(process.pid, signal.Signals[f"SIG{name}"])
+    time.sleep(1.5)
+    assert process.poll() is None
+    os.kill(process.pid, signal.Signals[f"SIG{second}"])
+    errors = process.communicate(timeout=5)[1]
+    assert process.returncode == 128 + signal.Signals[f"SIG{second}"]
+    lines = [line for line in errors.splitlines() if line.startswith("SIG")]
+    assert lines == [
+        f"SIG{first}: the run saves its state after this step and stops; a second signal ends it at once",
+        f"SIG{second}: the run ends at once; what was done since the last checkpoint is lost",
+    ]
+
+
 def test_killed_rank_ends_the_run(tiny_model: Path, demo_root: Path, cache: Path, tmp_path: Path) -> None:
     process = start(
         options(tiny_model, demo_root, "run", **{**ENDLESS, **RANKS, "data.num_workers": 0}), tmp_path, cache

@@ -138,6 +138,12 @@ def test_a_killed_embedding_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert seen == list(range(10)), "each text once"
     assert len(found) == 10
     assert found.take(np.array([9, 0, 5, 9]))[:, 0].tolist() == [9, 0, 5, 9]
+    shard, content = tmp_path / "000001.npy", (tmp_path / "000001.npy").read_bytes()
+    shard.write_bytes(content[:130] + bytes([content[130] ^ 1]) + content[131:])
+    seen.clear()
+    embeddings_of(tokens, embed, tmp_path)
+    assert seen == [4, 5, 6, 7], "a damaged shard is made again"
+    assert shard.read_bytes() == content
 
 
 KINDS = {  # text, positive or positives, and what never is shared with a negative

@@ -5,6 +5,7 @@ python -m pytest tests/test_store.py
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import pickle
@@ -16,8 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mtcl import MRR, Files, LabelText, PairTable, Rows, Task, TaskError
-from mtcl.data.store import TokenStore, growing_array, is_whole, prepare
+from mtcl import MRR, DataError, Files, LabelText, PairTable, Rows, Task
+from mtcl.data import intact
+from mtcl.data.intact import damage_of
+from mtcl.data.store import TokenStore, growing_array, prepare
 from mtcl.data.tokenizer import MAX_CHARACTERS, Tokenizer
 from mtcl.task.roles import Role
 from mtcl.task.rows import _data_fingerprint, pairs_of
@@ -188,23 +191,60 @@ def test_a_damaged_store_is_built_again(
         file.unlink()
     else:
         file.write_bytes(file.read_bytes()[:-5])
-    assert not is_whole(store.folder)
+    assert damage_of(store.folder, by_content=False)
     assert np.array_equal(build(task_of(), tokenizer, tmp_path).tokens.values, expected)
-    assert is_whole(store.folder)
+    assert not damage_of(store.folder, by_content=True)
+
+
+def test_a_flipped_byte_in_any_file_is_noticed(
+    tokenizer: Tokenizer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The size stays the same, so only a digest shows it. The store is built again and never used as it is."""
+    store = build(task_of(), tokenizer, tmp_path)
+    before = {path.name: path.read_bytes() for path in store.folder.iterdir()}
+    assert {"meta.json", "texts.arrow", "tokens_values.npy", "keys_values.npy"} <= before.keys()
+    for name, content in before.items():
+        place = len(content) * 2 // 3
+        (store.folder / name).write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        assert name in damage_of(store.folder, by_content=True)
+        caplog.clear()
+        build(task_of(), tokenizer, tmp_path)
+        assert f"the token store {store.folder} is damaged ({name}" in caplog.text
+        assert {path.name: path.read_bytes() for path in store.folder.iterdir()} == before
+
+
+def test_one_process_per_node_compares_contents(
+    tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+    digest_of = intact.digest_of
+
+    def noted(path: Path) -> str:
+        read.append(path)
+        return digest_of(path)
+
+    build(task_of(), tokenizer, tmp_path)
+    monkeypatch.setattr(intact, "digest_of", noted)
+    build(task_of(), tokenizer, tmp_path)
+    assert len(read) == len(set(read)) > 5, "each file once"
+    read.clear()
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    build(task_of(), tokenizer, tmp_path)
+    assert not read
 
 
 def test_a_build_that_fails_leaves_nothing(
     tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(path: Path, texts: pa.Array) -> None:
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:
         patched.setattr("mtcl.data.store._write_texts", fail)
-        with pytest.raises(TaskError, match="disk full"):
+        with pytest.raises(DataError, match=f"^task 'animals', train: No space left on device: {tmp_path}/animals-"):
             build(task_of(), tokenizer, tmp_path)
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
-    assert is_whole(build(task_of(), tokenizer, tmp_path).folder)
+    assert not damage_of(build(task_of(), tokenizer, tmp_path).folder, by_content=True)
 
 
 def test_left_overs_of_a_killed_build_are_removed(tokenizer: Tokenizer, tmp_path: Path) -> None:
@@ -236,7 +276,7 @@ def test_two_processes_at_once(tiny_model: Path, tmp_path: Path) -> None:
     for process in processes:
         process.join(60)
     assert [process.exitcode for process in processes] == [0, 0]
-    assert [is_whole(p) for p in (tmp_path / "cache").iterdir() if p.is_dir()] == [True]
+    assert [damage_of(p, by_content=True) for p in (tmp_path / "cache").iterdir() if p.is_dir()] == [""]
 
 
 def test_long_texts_are_cut_and_counted(tokenizer: Tokenizer, tmp_path: Path) -> None:

@@ -76,3 +76,26 @@ def test_a_full_disk_leaves_no_vectors(
             vectors()
     assert [path.suffix for path in store.folder.glob("*teacher-*")] == [".lock"]
     assert np.load(vectors()).shape == (len(store.tokens), 32)
+
+
+def test_damaged_vectors_are_made_again(
+    tiny_model: Path, demo_root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A flipped byte leaves the size as it was. The next process that opens the store removes the file."""
+    given = {"root": demo_root, "tokenizer": Tokenizer.load(tiny_model), "max_length": 16, "cache": tmp_path}
+    task = discover(ROOT / "tasks" / "demo")["search"]
+    store = prepare(task, "validation", **given)
+    teacher = Teacher(Encoder.load(EncoderConfig(name=str(tiny_model))))
+
+    def vectors() -> Path:
+        return vectors_file(store, teacher, lambda e, t: e.embed(t, tokens_per_chunk=512), precision="32-true")
+
+    path = vectors()
+    before = path.read_bytes()
+    prepare(task, "validation", **given)
+    assert path.exists(), "an undamaged file stays"
+    path.write_bytes(before[:1000] + bytes([before[1000] ^ 1]) + before[1001:])
+    prepare(task, "validation", **given)
+    assert f"{path} was damaged" in caplog.text
+    assert not path.exists()
+    assert vectors().read_bytes() == before

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mtcl.commands.arguments import Parser, parse, user_path
+from mtcl.commands.folder_lock import only_writer
 from mtcl.commands.process import quiet_libraries
 from mtcl.configuration import yaml_files as configuration
 from mtcl.errors import ConfigError
@@ -30,7 +31,9 @@ def main(command: str, arguments: list[str]) -> int:
     from mtcl.studies.compare import CompareConfig, run_comparison
 
     content = configuration.read(options.config)
-    path = run_comparison(parse(CompareConfig, content, rest), options.out)
+    config = parse(CompareConfig, content, rest)
+    with only_writer(options.out, command, advice="wait for it, or give another --out"):
+        path = run_comparison(config, options.out)
     print(path.read_text(encoding="utf-8"))
     print(f"written to {path}")
     return 0

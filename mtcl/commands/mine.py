@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from mtcl.commands.arguments import Parser
+from mtcl.commands.folder_lock import only_writer
 from mtcl.commands.process import quiet_libraries
 from mtcl.encoder.config import Pooling
 from mtcl.errors import ConfigError, at
@@ -47,15 +48,16 @@ def main(command: str, arguments: list[str]) -> int:
     with at(column="--column"):
         rows = training_rows(task, root, column=options.column)
     encoder = encoder_of(options)
-    folder = lay_out(Path(options.out).expanduser(), task, root, overwrite=options.overwrite)
-
-    search = Search(options.candidates, options.index, options.max_length, options.cache)
-    with at(candidates="--candidates", index="--index"):
-        miner = Miner(task, root, encoder, search)
-    report = Report(task.name, options.ckpt or options.model or DEFAULT_MODEL, limits, miner.num_candidates)
-    with at(ranks="--ranks"):
-        rows.write(folder / "train.parquet", miner.blocks(rows, report))
-    report.write(folder)
+    out = Path(options.out).expanduser()
+    with only_writer(out, f"{command}-{task.name}", advice="wait for it, or give another --out"):
+        folder = lay_out(out, task, root, overwrite=options.overwrite)
+        search = Search(options.candidates, options.index, options.max_length, options.cache)
+        with at(candidates="--candidates", index="--index"):
+            miner = Miner(task, root, encoder, search)
+        report = Report(task.name, options.ckpt or options.model or DEFAULT_MODEL, limits, miner.num_candidates)
+        with at(ranks="--ranks"):
+            rows.write(folder / "train.parquet", miner.blocks(rows, report))
+        report.write(folder)
     print(report.text())
     print(f"\nwritten {folder / 'train.parquet'}, with this report next to it; {_what_to_do(task, options)}")
     return 0

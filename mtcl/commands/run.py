@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import json
 import logging
 import signal
@@ -13,14 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 from mtcl.commands.arguments import Parser
 from mtcl.commands.beginning import find_checkpoint
+from mtcl.commands.folder_lock import only_writer
 from mtcl.commands.process import allow_open_files, quiet_libraries
 from mtcl.commands.run_folder import run_folder
 from mtcl.configuration import yaml_files as configuration
 from mtcl.configuration.help import WIDTH, short_help
 from mtcl.errors import ConfigError, DataError, RankError
-from mtcl.types import BEST
+from mtcl.files import is_disk_full, write_text, written_whole
+from mtcl.types import BEST, LAST
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+    from torch import Tensor
+
     from mtcl.configuration.cli import MtclCLI
     from mtcl.encoder.checkpoint import SavedRun
 
@@ -61,7 +65,8 @@ def main(command: str, arguments: list[str]) -> int:
         else:
             merged = configuration.load(options.config, below=plain_config(saved) if saved else None)
         merged = configuration.without_tasks(merged, removed)
-        return carry_out(command, options, rest, config=merged, saved=saved, run_dir=run_dir)
+        with only_writer(run_dir, command, advice="wait for it, or give another --run_dir"):
+            return carry_out(command, options, rest, config=merged, saved=saved, run_dir=run_dir)
     finally:
         if not options.run_dir:  # a folder that was created and not used
             with contextlib.suppress(OSError):
@@ -120,25 +125,34 @@ def fit(cli: MtclCLI, *, resume: Path | None) -> int:
         cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=resume, weights_only=True if resume else None)
     except Interrupted as stop:
         if cli.trainer.is_global_zero:
-            log.warning("stopped at step %d; continue with: mtcl fit --resume %s", cli.trainer.global_step, cli.run_dir)
+            log.warning("stopped at step %d; %s", cli.trainer.global_step, _how_to_continue(cli.run_dir))
         return int(stop.code or 1)
     except RuntimeError as error:
         if not is_lost_rank(error):
             raise
-        lost = RankError(f"another process of the run has ended; continue with: mtcl fit --resume {cli.run_dir}")
+        lost = RankError(f"another process of the run has ended; {_how_to_continue(cli.run_dir)}")
         lost.on_all_ranks = True
         raise lost from error
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not is_disk_full(error):
             raise
-        raise DataError(f"disk full: free some space and continue with: mtcl fit --resume {cli.run_dir}") from error
+        where = error.filename or cli.run_dir  # TensorBoard does not say which of its files it was
+        advice = _how_to_continue(cli.run_dir)
+        raise DataError(f"disk full, cannot write {where}: free some space and {advice}") from error
     if cli.trainer.is_global_zero and cli.trainer.global_step < cli.trainer.max_steps:
         reached = (cli.trainer.global_step, cli.trainer.max_steps)
-        log.warning("stopped at step %d of %d; continue with: mtcl fit --resume %s", *reached, cli.run_dir)
+        log.warning("stopped at step %d of %d; %s", *reached, _how_to_continue(cli.run_dir))
     if cli.trainer.is_global_zero and cli.model.history:
         Console().print(fit_table(cli.model))
         print(f"best checkpoint: {cli.run_dir / 'checkpoints' / BEST}")
     return 0
+
+
+def _how_to_continue(run_dir: Path) -> str:
+    """Advice for a run that has ended too early: to resume it, if it has a checkpoint."""
+    if (run_dir / "checkpoints" / LAST).exists():
+        return f"continue with: mtcl fit --resume {run_dir}"
+    return "start it again: it has no checkpoint yet"
 
 
 def evaluate(cli: MtclCLI, command: str, *, with_base: bool) -> int:
@@ -157,34 +171,36 @@ def evaluate(cli: MtclCLI, command: str, *, with_base: bool) -> int:
     if cli.trainer.is_global_zero:
         split = "val" if command == "validate" else "test"
         Console().print(results_table(now, base, module=cli.model, split=split))
-        cli.run_dir.mkdir(parents=True, exist_ok=True)
         for of, results in ((split, now), (f"{split}_base", base or {})):
             for name, result in results.items():
                 result.items.write(cli.run_dir / "scores" / of / f"{name}.parquet")
             if results:
                 metrics = {name: result.metrics for name, result in results.items()}
-                (cli.run_dir / f"{of}.json").write_text(json.dumps(metrics, indent=1))
+                write_text(cli.run_dir / f"{of}.json", json.dumps(metrics, indent=1))
     return 0
 
 
 def predict(cli: MtclCLI) -> int:
     """Write each task's test texts with their embeddings to Parquet files in the run folder."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     embeddings = cli.trainer.predict(cli.model, cli.datamodule)
     if not cli.trainer.is_global_zero:
         return 0
-    folder = cli.run_dir / "embeddings"
-    folder.mkdir(parents=True, exist_ok=True)
     for pool, vectors_TD in zip(cli.datamodule.pools("test"), embeddings or [], strict=True):
-        flat = pa.array(vectors_TD.float().flatten().numpy())
-        column = pa.FixedSizeListArray.from_arrays(flat, vectors_TD.shape[1])
-        pq.write_table(pa.table({"text": pool.store.texts(), "embedding": column}), folder / f"{pool.name}.parquet")
-        print(
-            f"written {folder / pool.name}.parquet: {vectors_TD.shape[0]:,} texts of {vectors_TD.shape[1]} dimensions"
-        )
+        path = cli.run_dir / "embeddings" / f"{pool.name}.parquet"
+        write_vectors(path, pool.store.texts(), vectors_TD)
+        print(f"written {path}: {vectors_TD.shape[0]:,} texts of {vectors_TD.shape[1]} dimensions")
     return 0
+
+
+def write_vectors(path: Path, texts: pa.Array, vectors_TD: Tensor) -> None:
+    """Write a Parquet file with the columns `text` and `embedding`."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    flat = pa.array(vectors_TD.float().flatten().numpy())
+    column = pa.FixedSizeListArray.from_arrays(flat, vectors_TD.shape[1])
+    with written_whole(path) as aside:
+        pq.write_table(pa.table({"text": texts, "embedding": column}), aside)
 
 
 def _parser(command: str) -> argparse.ArgumentParser:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mtcl.commands.arguments import Parser
 from mtcl.errors import ConfigError, TaskError, nearest
-from mtcl.files import data_root
+from mtcl.files import data_root, write_text
 from mtcl.task.contract import NAME, Task, errors_of
 from mtcl.task.pairs.table import DRAWN
 from mtcl.task.registry import Registry, discover, reference_folder
@@ -268,9 +268,8 @@ def new(name: str) -> int:
         raise ConfigError(f"{taken[0]} is a reference task with the same name: choose another")
     if path.parent.exists() and not path.parent.is_dir():
         raise ConfigError(f"{str(path.parent)!r} is not a folder: rename it, because mtcl looks for tasks there")
-    path.parent.mkdir(exist_ok=True)
     class_name = "".join(part.capitalize() for part in name.split("_"))
-    path.write_text(TEMPLATE.format(name=name, class_name=class_name), encoding="utf-8")
+    write_text(path, TEMPLATE.format(name=name, class_name=class_name))
     print(f"written {path}: edit it, then run: mtcl tasks check {name}")
     return 0
 

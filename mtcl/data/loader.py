@@ -1,18 +1,23 @@
-"""Data loaders for Lightning: training steps from the run's position on, and evaluation pools by number."""
+"""Data loaders for Lightning: training steps from the run's position on, and evaluation pools by number.
+
+If the worker processes cannot hand over a batch, the training process assembles the following ones itself, so that the
+run can still save its state; `on_failure` learns the reason (`mtcl.data.handover`).
+"""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torch.utils.data import DataLoader, Dataset
 
 from mtcl.data.batch import StepBatch, StepDataset
+from mtcl.data.handover import POLL_S, handed_over, received
 from mtcl.data.parcel import Parcel
-from mtcl.errors import ConfigError
+from mtcl.errors import ConfigError, DataError
 
 log = logging.getLogger("mtcl")
 
@@ -25,6 +30,11 @@ class Position(Protocol):
     def state_dict(self) -> dict[str, Any]: ...
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None: ...
+
+
+def raised(error: DataError) -> None:
+    """Raise an error of the loader's workers."""
+    raise error
 
 
 @dataclass
@@ -43,15 +53,41 @@ class Looking:
 class StepLoader(DataLoader[StepBatch]):
     """Batches by step number, from the owner's position to `end`. Its length is that of the whole run."""
 
-    def __init__(self, dataset: StepDataset, owner: Position, *, num_steps: int, end: int, **options: Any) -> None:
-        self.owner, self.num_steps = owner, num_steps
-        super().__init__(dataset, sampler=_Steps(owner, end), batch_size=None, collate_fn=Parcel.of, **options)
+    def __init__(
+        self,
+        dataset: StepDataset,
+        owner: Position,
+        *,
+        num_steps: int,
+        end: int,
+        num_workers: int = 0,
+        on_failure: Callable[[DataError], None] = raised,
+        **options: Any,
+    ) -> None:
+        self.owner, self.num_steps, self.end, self.on_failure = owner, num_steps, end, on_failure
+        collate: Any = handed_over
+        super().__init__(
+            dataset,
+            sampler=_Steps(owner, end),
+            batch_size=None,
+            collate_fn=collate,
+            num_workers=num_workers,
+            timeout=POLL_S if num_workers else 0,
+            **options,
+        )
 
     def __iter__(self) -> Iterator[StepBatch]:  # type: ignore[override]
-        parcels: Iterator[Parcel[StepBatch]] = super().__iter__()
-        for parcel in parcels:
-            self.owner.position = parcel.content.step + 1
-            yield StepBatch.unpacked(parcel)
+        try:
+            for parcel in received(super().__iter__):
+                yield self._next(parcel)
+        except DataError as error:
+            self.on_failure(error)
+        for step in range(self.owner.position, self.end):
+            yield self._next(Parcel.of(self.dataset[step]))
+
+    def _next(self, parcel: Parcel[StepBatch]) -> StepBatch:
+        self.owner.position = parcel.content.step + 1
+        return StepBatch.unpacked(parcel)
 
     def __len__(self) -> int:
         return self.num_steps

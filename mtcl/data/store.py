@@ -2,8 +2,9 @@
 
 Each distinct text is tokenised once, by the tokenizer's own threads. The name of a store's folder has a hash of
 everything it depends on (the task's data, declaration and version, tokenizer, max length, prompt), so a stale store is
-never opened: a new one is built next to it. A store is written atomically, under a lock. If its files do not have their
-recorded sizes, it is built again. Later stages see only integers, no text.
+never opened: a new one is built next to it. A store is written atomically, under a lock. If its files are not as they
+were written, it is built again: one process per node compares their digests at each start (`mtcl.data.intact`). Later
+stages see only integers, no text.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +26,7 @@ import numpy.typing as npt
 import xxhash
 
 from mtcl.console import track
+from mtcl.data.intact import damage_of, facts_of, remove_damaged, seal
 from mtcl.data.tokenizer import MAX_CHARACTERS, Tokenizer
 from mtcl.files import written_whole
 from mtcl.task.contract import Task, errors_of
@@ -87,8 +90,8 @@ class TokenStore:
 
     @classmethod
     def open(cls, folder: Path) -> TokenStore:
-        meta = json.loads((folder / "meta.json").read_text())
-        held = {Path(name).stem for name in meta["sizes"]}
+        meta = facts_of(folder)
+        held = {Path(name).stem for name in meta["files"]}
 
         def array(name: str) -> Any:
             return np.load(folder / f"{name}.npy", mmap_mode="r") if name in held else None
@@ -141,18 +144,27 @@ def prepare(
 
     `prompt` is prepended to each text for tokenisation; it does not change the keys or the stored texts. A text that is
     both a query and a document has two rows if their prompts differ, or if `apart` is set. Several processes may call
-    this at once: one builds, the others wait. Raises a `DataError` that names task and split.
+    this at once: one builds, the others wait. The contents of the files are compared with their digests by the first
+    rank of each node; the other ranks, for which Lightning has it come first, compare sizes only. Raises a `DataError`
+    that names task and split.
     """
     from filelock import FileLock
 
     reader = Reader(tokenizer, max_length, Prompt.of(prompt), apart)
+    is_first = os.environ.get("LOCAL_RANK", "0") == "0"
     with errors_of(task, split):
         folder = cache / f"{task.name}-{split}-{_address(task, split, root, reader)}"
-        if not is_whole(folder):
+        if damage_of(folder, by_content=is_first):
             cache.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{folder}.lock"):
-                if not is_whole(folder):
-                    _build(folder, pairs_of(task, split, root), reader, title=f"{task.name}/{split}")
+                if found := damage_of(folder, by_content=is_first):
+                    title = f"{task.name}/{split}"
+                    if folder.exists():
+                        log.warning("%s: the token store %s is damaged (%s): building it again", title, folder, found)
+                        shutil.rmtree(folder)
+                    _build(folder, pairs_of(task, split, root), reader, title=title)
+        for path in remove_damaged(folder) if is_first else ():
+            log.warning("%s was damaged and is made again when it is needed", path)
         return TokenStore.open(folder)
 
 
@@ -183,24 +195,12 @@ class Reader:
         return self.tokenizer(prompted, self.max_length), cut
 
 
-def is_whole(folder: Path) -> bool:
-    """Whether all files of the store exist with their recorded sizes."""
-    try:
-        sizes = json.loads((folder / "meta.json").read_text())["sizes"]
-        return all((folder / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError, KeyError):
-        return False
-
-
 def _address(task: Task, split: str, root: Path | None, reader: Reader) -> str:
     depends_on = [FORMAT, pairs_fingerprint(task, split, root), *reader.facts]
     return hashlib.sha256(json.dumps(depends_on).encode()).hexdigest()[:16]
 
 
 def _build(folder: Path, table: PairTable, reader: Reader, *, title: str) -> None:
-    if folder.exists():
-        log.warning("%s: the token store %s is damaged; building it again", title, folder)
-        shutil.rmtree(folder)
     table, sides = reader.arrange(table)
     with written_whole(folder, alone=True) as aside:
         aside.mkdir()
@@ -209,7 +209,7 @@ def _build(folder: Path, table: PairTable, reader: Reader, *, title: str) -> Non
         for name, array in _columns(table).items():
             np.save(aside / f"{name}.npy", array)
         _write_texts(aside / "texts.arrow", table.texts)
-        meta = {
+        facts = {
             "kind": table.kind,
             "language_names": table.language_names,
             "problems": table.relevance.problems if table.relevance else (),
@@ -217,9 +217,8 @@ def _build(folder: Path, table: PairTable, reader: Reader, *, title: str) -> Non
             "tied": table.tied,
             "skipped": table.skipped,
             "num_cut": num_cut,
-            "sizes": {path.name: path.stat().st_size for path in sorted(aside.iterdir())},
         }
-        (aside / "meta.json").write_text(json.dumps(meta))
+        seal(aside, facts)
 
 
 def _columns(table: PairTable) -> dict[str, npt.NDArray[Any]]:

@@ -1,7 +1,8 @@
 """Files of vectors next to a token store: computed once, block by block, and memory-mapped by every reader.
 
 A file is written atomically, under a lock: if several processes ask at once, one computes and the others wait. Its name
-must contain all that its values depend on, so that a stale file is never read.
+must contain all that its values depend on, so that a stale file is never read. It ends with a digest of its content,
+which opening the store checks (`mtcl.data.store.prepare`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from mtcl.data.intact import sign
 from mtcl.data.store import TokenStore
 from mtcl.encoder.backbone import digest_of
 from mtcl.encoder.encoder import Encoder
@@ -34,6 +36,7 @@ def rows_file(path: Path, shape: tuple[int, int], vectors_of: Callable[[IntArray
         if not path.exists():
             with written_whole(path, alone=True) as aside:
                 _write(aside, shape, vectors_of)
+                sign(aside)
     return path
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from mtcl.console import track
+from mtcl.data.intact import is_signed, sign
 from mtcl.files import written_whole
 from mtcl.types import IntArray, Ragged
 
@@ -42,7 +43,7 @@ class Embeddings:
 def embeddings_of(
     tokens: Ragged, embed: Callable[[Ragged], Tensor], folder: Path, *, what: str = "texts"
 ) -> Embeddings:
-    """The embeddings of `tokens` by `embed`; shards that already exist in `folder` are reused.
+    """The embeddings of `tokens` by `embed`; shards that already exist in `folder` are reused if they are undamaged.
 
     The name of `folder` must depend on everything that changes the values. `what` labels the progress bar.
     """
@@ -50,9 +51,11 @@ def embeddings_of(
     paths = []
     for number in track(range(-(-len(tokens) // SHARD)), f"embed {what}"):
         path = folder / f"{number:06d}.npy"
-        if not path.exists():
+        if not (path.exists() and is_signed(path)):
             rows = np.arange(number * SHARD, min((number + 1) * SHARD, len(tokens)))
-            with written_whole(path) as aside, aside.open("wb") as file:
-                np.save(file, embed(tokens.take(rows)).numpy())
+            with written_whole(path) as aside:
+                with aside.open("wb") as file:
+                    np.save(file, embed(tokens.take(rows)).numpy())
+                sign(aside)
         paths.append(path)
     return Embeddings(paths)

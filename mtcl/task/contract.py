@@ -72,7 +72,8 @@ def errors_of(task: Task, what: str) -> Iterator[None]:
     except Exception as error:
         path = Path(inspect.getfile(type(task)))
         if isinstance(error, OSError) and not lines_in(path, error):  # from one of our files or the data's
-            raise DataError(f"task {task.name!r}, {what}: {error}") from error
+            reason = f"{error.strerror}: {error.filename}" if error.filename else error
+            raise DataError(f"task {task.name!r}, {what}: {reason}") from error
         reason = located(error, path)
         raise TaskError(f"task {task.name!r}, {what}: {reason}") from error
 

@@ -14,7 +14,7 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 
 from mtcl.errors import DataError, root_cause
 from mtcl.files import written_whole
-from mtcl.types import BEST
+from mtcl.types import BEST, LAST
 
 OF_WEIGHTS = ("epoch", "global_step", "pytorch-lightning_version", "state_dict", "mtcl")
 """The content of a checkpoint that is not the state of a run. Adam's state alone is twice the size of the weights."""
@@ -45,6 +45,7 @@ def write_whole(checkpoint: dict[str, Any], place: Path, *, advice: str) -> None
 
 
 def _advice(place: Path) -> str:
-    if not place.exists():
+    if not (place.parent / LAST).exists():
         return "free some disk space or give another --run_dir"
-    return f"the earlier one is intact; free some disk space and continue with: mtcl fit --resume {place.parent.parent}"
+    kept = "the earlier one is intact; " if place.exists() else ""
+    return f"{kept}free some disk space and continue with: mtcl fit --resume {place.parent.parent}"

@@ -17,6 +17,7 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from mtcl.data.batch import StepBatch, StepDataset, TaskData, join
+from mtcl.data.handover import CrashError
 from mtcl.data.leaks import AllowLeaks, TrainedTexts, check_allow_leaks, check_leaks
 from mtcl.data.loader import Looking, StepLoader, check_validation_interval, pool_numbers
 from mtcl.data.plan import Plan, small
@@ -26,7 +27,7 @@ from mtcl.data.tokenizer import Tokenizer
 from mtcl.distributed import of_all_ranks, together, world
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.declared import Declared
-from mtcl.errors import ConfigError, MtclError, at
+from mtcl.errors import ConfigError, DataError, MtclError, at
 from mtcl.evaluation import Pool
 from mtcl.files import cache_folder, data_root
 from mtcl.processes import stay_with_rank
@@ -115,6 +116,8 @@ class MtclDataModule(pl.LightningDataModule):
             raise ConfigError(f"data.num_workers is {num_workers}: give 0 or more")
         self.num_workers, self.start_method = num_workers, start_method
         self.position = 0
+        self.loader_failure: DataError | None = None
+        """Why the workers that load data have stopped, if they have."""
         self._plan: Plan | None = None
         for name, task in self.task_configs.items():
             task.check_role(name)
@@ -427,10 +430,18 @@ class MtclDataModule(pl.LightningDataModule):
             num_steps=ENDLESS if num_steps is None else num_steps,
             end=end,
             num_workers=self.num_workers,
+            on_failure=self._note_failure,
             multiprocessing_context=self.start_method if self.num_workers else None,
             worker_init_fn=stay_with_rank,
             pin_memory=on_gpu,
         )
+
+    def _note_failure(self, error: DataError) -> None:
+        """The run continues without workers until `Interruption` has saved its state, if it has that callback."""
+        if isinstance(error, CrashError):
+            raise error
+        self.loader_failure = error
+        log.warning("%s; this process loads the data from here on", error)
 
     def val_dataloader(self) -> DataLoader[int]:
         return pool_numbers(len(self.evaluated_in("validation")))

@@ -8,7 +8,6 @@ The store's files are generated (about 1.5 GB in a temporary folder), not built 
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from mtcl.data.batch import StepDataset, TaskData
+from mtcl.data.intact import seal
 from mtcl.data.plan import Plan, PlanTask, permute
 from mtcl.data.store import TokenStore
 from tests.benchmarks.process_memory import memory_mib
@@ -43,11 +43,8 @@ def write_store(folder: Path, *, pairs: int, texts: int) -> None:
     }
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
-    sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
-    meta = {"kind": "positive", "language_names": [], "exclude_self": False, "tied": False, "skipped": {}}
-    meta["problems"] = []
-    meta |= {"num_cut": 0, "sizes": sizes}
-    (folder / "meta.json").write_text(json.dumps(meta))
+    facts = {"kind": "positive", "language_names": [], "exclude_self": False, "tied": False, "skipped": {}}
+    seal(folder, facts | {"problems": [], "num_cut": 0})
 
 
 def main() -> None:

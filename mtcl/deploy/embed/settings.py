@@ -17,6 +17,7 @@ from typing import Any, Literal
 from mtcl.deploy.embed.numbers import Numbers, NumberType, Ranges
 from mtcl.encoder.hub import is_hub_name
 from mtcl.errors import ConfigError, DataError
+from mtcl.files import aside_of
 from mtcl.types import __version__, read_record
 
 MANIFEST = "_manifest.json"
@@ -128,7 +129,7 @@ def agree(folder: Path, wanted: Settings, *, encoder: Path | None = None) -> Set
     folder.mkdir(parents=True, exist_ok=True)
     there = read_settings(folder)
     if there is None:
-        aside = folder / f".{MANIFEST}.{uuid.uuid4().hex}.part"
+        aside = aside_of(folder / f"{MANIFEST}.{uuid.uuid4().hex}")  # also threads may be here at once
         content = {**wanted.plain(), "mtcl_version": __version__, "encoder": _place(encoder)}
         try:
             with aside.open("w", encoding="utf-8") as file:

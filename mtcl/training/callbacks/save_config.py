@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
-from mtcl.files import remember_root
+from mtcl.files import remember_root, write_text
 from mtcl.training.resume import config_text
 
 if TYPE_CHECKING:
@@ -32,11 +32,10 @@ class SaveConfig(Callback):
             return
         if pl_module.data.root is not None:
             remember_root(pl_module.data.root, cache=pl_module.data.cache)
-        self.folder.mkdir(parents=True, exist_ok=True)
         path, number = self.folder / "config.yaml", 1
         while path.exists():
             path, number = self.folder / f"config.resume-{number}.yaml", number + 1
-        path.write_text(self.text or config_text(pl_module), encoding="utf-8")
+        write_text(path, self.text or config_text(pl_module))
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
