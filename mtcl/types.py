@@ -27,6 +27,8 @@ FloatArray = npt.NDArray[np.floating[Any]]
 BoolArray = npt.NDArray[np.bool_]
 EMPTY_PLACE = 2**63 - 1
 """The first key of a hard negative that a pair does not have; such a place is a candidate for no anchor."""
+TAKEN = 1 << 20
+"""Rows of a ragged array that are copied at a time."""
 BEST, LAST = "best.ckpt", "last.ckpt"
 """Checkpoints of a run, in its folder `checkpoints/`: the best by `val/mean`, and the latest, to resume from."""
 
@@ -64,11 +66,16 @@ class Ragged:
         return np.diff(self.offsets)
 
     def take(self, rows: IntArray) -> Ragged:
-        """The given rows in the given order, copied into a new ragged array in one vectorised read."""
+        """The given rows in the given order, copied into a new ragged array in vectorised reads."""
         starts, ends = self.offsets[rows], self.offsets[rows + 1]
         offsets = offsets_of(ends - starts)
-        within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], ends - starts)
-        return Ragged(offsets, self.values[np.repeat(starts, ends - starts) + within])
+        values = np.empty(offsets[-1], dtype=self.values.dtype)
+        for first in range(0, len(rows), TAKEN):
+            some = slice(first, first + TAKEN)
+            lengths, places = (ends - starts)[some], offsets[first : first + TAKEN + 1]
+            within = np.arange(places[-1] - places[0]) - np.repeat(places[:-1] - places[0], lengths)
+            values[places[0] : places[-1]] = self.values[np.repeat(starts[some], lengths) + within]
+        return Ragged(offsets, values)
 
     def padded(self, width: int, fill: int) -> npt.NDArray[np.int64]:
         """(rows, width) int64 with `fill` after each row's values; no row may be longer than `width`."""

@@ -38,7 +38,7 @@ HELD_OUT = {"data.held_out": "[hashtag]"}
 def trained_on(*texts: str, belongs_to: dict[int, int] | None = None) -> TrainedTexts:
     """Texts and their keys; with `belongs_to`, also the key of a positive, by rows."""
     rows = np.array(list((belongs_to or {}).items()), dtype=np.int64).reshape(-1, 2)
-    return TrainedTexts(pa.array(texts, pa.large_string()), keys_of(pa.array(texts), [(rows[:, 0], rows[:, 1])], []))
+    return TrainedTexts(pa.array(texts, pa.large_string()), keys_of(pa.array(texts), [(rows[:, 0], rows[:, 1])]))
 
 
 def test_leaks_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:

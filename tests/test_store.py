@@ -20,10 +20,12 @@ import pytest
 from mtcl import MRR, DataError, Files, LabelText, PairTable, Rows, Task
 from mtcl.data import intact
 from mtcl.data.intact import damage_of
-from mtcl.data.store import TokenStore, growing_array, prepare
+from mtcl.data.store import Reader, TokenStore, prepare
+from mtcl.data.tokenise import growing_array
 from mtcl.data.tokenizer import MAX_CHARACTERS, Tokenizer
 from mtcl.task.roles import Role
 from mtcl.task.rows import _data_fingerprint, pairs_of
+from mtcl.types import IntArray, Ragged
 
 ROWS = [{"text": f"red dog {i}", "label": "post" if i % 2 else "news"} for i in range(20)]
 
@@ -254,6 +256,35 @@ def test_left_overs_of_a_killed_build_are_removed(tokenizer: Tokenizer, tmp_path
     left_over.mkdir()
     build(task_of(), tokenizer, tmp_path)
     assert not left_over.exists()
+
+
+def test_a_build_that_was_killed_keeps_the_chunks_it_has_tokenised(
+    tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mtcl.data.tokenise.BATCH", 2)
+    expected = build(task_of(), tokenizer, tmp_path / "whole")
+    monkeypatch.setattr("mtcl.data.tokenise.CHUNK", 6)  # 22 texts
+    read, seen = Reader.read, []
+
+    def counted(self: Reader, texts: list[str], sides: IntArray) -> tuple[Ragged, int]:
+        seen.extend(texts)
+        if len(seen) > 14 and stops:
+            raise KeyboardInterrupt
+        return read(self, texts, sides)
+
+    monkeypatch.setattr(Reader, "read", counted)
+    stops = True
+    with pytest.raises(KeyboardInterrupt):
+        build(task_of(), tokenizer, tmp_path)
+    chunks = sorted(tmp_path.glob("*.tokens/*.npz"))
+    assert len(chunks) == 2
+    chunks[0].write_bytes(chunks[0].read_bytes()[:-40] + bytes(40))
+    stops, seen[:] = False, []
+    store = build(task_of(), tokenizer, tmp_path)
+    assert len(seen) == 22 - 6  # one of the two is damaged
+    assert not list(tmp_path.glob("*.tokens"))
+    for name in ("tokens_values", "tokens_offsets", "identity"):
+        assert (store.folder / f"{name}.npy").read_bytes() == (expected.folder / f"{name}.npy").read_bytes()
 
 
 def build_from_files(root: Path, model: Path, cache: Path) -> None:

@@ -14,19 +14,16 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import xxhash
 
-from mtcl.console import track
 from mtcl.data.intact import damage_of, facts_of, remove_damaged, seal
+from mtcl.data.tokenise import tokenise
 from mtcl.data.tokenizer import MAX_CHARACTERS, Tokenizer
 from mtcl.files import written_whole
 from mtcl.task.contract import Task, errors_of
@@ -36,13 +33,12 @@ from mtcl.task.pairs.relevance import Relevance
 from mtcl.task.pairs.sides import sides_of, split_sides
 from mtcl.task.prompt import Prompt, Side
 from mtcl.task.rows import pairs_fingerprint, pairs_of
-from mtcl.types import FloatArray, IntArray, Kind, Ragged, offsets_of
+from mtcl.types import FloatArray, IntArray, Kind, Ragged
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 FORMAT = 9
-BATCH = 4096
 RAGGED = ("tokens", "keys", "groups", "negatives", "wanted", "carried")
 COLUMNS = ("anchors", "positives", "queries", "candidates", "languages")
 ARRAYS = (*COLUMNS, "identity", "sides", "scores", "grades", "log_q_anchor", "log_q_positive")
@@ -202,13 +198,9 @@ def _address(task: Task, split: str, root: Path | None, reader: Reader) -> str:
 
 def _build(folder: Path, table: PairTable, reader: Reader, *, title: str) -> None:
     table, sides = reader.arrange(table)
+    kept = folder.with_name(f"{folder.name}.tokens")
     with written_whole(folder, alone=True) as aside:
         aside.mkdir()
-        num_cut = _tokenise(aside, table.texts, sides, reader, title=title)
-        np.save(aside / "sides.npy", sides)
-        for name, array in _columns(table).items():
-            np.save(aside / f"{name}.npy", array)
-        _write_texts(aside / "texts.arrow", table.texts)
         facts = {
             "kind": table.kind,
             "language_names": table.language_names,
@@ -216,27 +208,34 @@ def _build(folder: Path, table: PairTable, reader: Reader, *, title: str) -> Non
             "exclude_self": table.exclude_self,
             "tied": table.tied,
             "skipped": table.skipped,
-            "num_cut": num_cut,
         }
-        seal(aside, facts)
+        np.save(aside / "sides.npy", sides)
+        for name, array in _columns(table):
+            np.save(aside / f"{name}.npy", array)
+        texts = table.texts
+        del table  # a hundred million pairs take gigabytes
+        _write_texts(aside / "texts.arrow", texts)
+        dtype = reader.tokenizer.dtype
+        num_cut = tokenise(aside, texts, sides, reader.read, dtype=dtype, kept=kept, title=title)
+        seal(aside, facts | {"num_cut": num_cut})
+    shutil.rmtree(kept, ignore_errors=True)
 
 
-def _columns(table: PairTable) -> dict[str, npt.NDArray[Any]]:
-    """The table's arrays by file name; text and group indices have 32 bits if they fit."""
+def _columns(table: PairTable) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+    """The table's arrays with their names, one after the other; text and group indices have 32 bits if they fit."""
     index = np.int32 if max(len(table.texts), len(table.anchors)) < 1 << 31 else np.int64
-    arrays: dict[str, npt.NDArray[Any]] = {"keys_offsets": table.keys.offsets, "keys_values": table.keys.values}
+    yield from (("keys_offsets", table.keys.offsets), ("keys_values", table.keys.values))
     for name in COLUMNS:
         if (column := getattr(table, name)) is not None:
-            arrays[name] = column.astype(index)
+            yield name, column.astype(index)
     for name in ("groups", "negatives"):
         if (ragged := getattr(table, name)) is not None:
-            arrays |= {f"{name}_offsets": ragged.offsets, f"{name}_values": ragged.values.astype(index)}
+            yield from ((f"{name}_offsets", ragged.offsets), (f"{name}_values", ragged.values.astype(index)))
     if table.scores is not None:
-        arrays["scores"] = table.scores
+        yield "scores", table.scores
     if table.relevance is not None:
-        arrays |= _relevance(table.relevance, index)
-    arrays["log_q_anchor"], arrays["log_q_positive"] = log_shares(table)
-    return arrays
+        yield from _relevance(table.relevance, index).items()
+    yield from zip(("log_q_anchor", "log_q_positive"), log_shares(table), strict=True)
 
 
 def _relevance(relevance: Relevance, index: type[np.generic]) -> dict[str, npt.NDArray[Any]]:
@@ -248,58 +247,6 @@ def _relevance(relevance: Relevance, index: type[np.generic]) -> dict[str, npt.N
         ragged: Ragged = getattr(relevance, name)
         arrays |= {f"{name}_offsets": ragged.offsets, f"{name}_values": ragged.values.astype(np.int64)}
     return arrays if relevance.grades is None else arrays | {"grades": relevance.grades}
-
-
-def _tokenise(folder: Path, texts: pa.Array, sides: IntArray, reader: Reader, *, title: str) -> int:
-    """Write tokens and identities of all texts, and return how many texts were cut. Memory use does not grow with the
-    number of tokens. The next batch is tokenised, outside of Python's lock, while the current one is written.
-    """
-    lengths = np.zeros(len(texts), dtype=np.int64)
-    identity = np.empty(len(texts), dtype=np.int64)
-    num_cut = 0
-
-    def read(start: int) -> tuple[Ragged, int]:
-        return reader.read(texts.slice(start, BATCH).to_pylist(), sides[start : start + BATCH])
-
-    with growing_array(folder / "tokens_values.npy", reader.tokenizer.dtype) as write, ThreadPoolExecutor(1) as pool:
-        ahead = pool.submit(read, 0)
-        for start in track(range(0, len(texts), BATCH), f"tokenise {title}"):
-            tokens, cut = ahead.result()
-            ahead = pool.submit(read, start + BATCH)
-            num_cut += cut
-            end = start + len(tokens)
-            write(tokens.values)
-            lengths[start:end] = tokens.lengths()
-            hashes = [xxhash.xxh3_64_intdigest(tokens[row].tobytes()) for row in range(len(tokens))]
-            identity[start:end] = np.array(hashes, dtype=np.uint64).astype(np.int64)
-    np.save(folder / "tokens_offsets.npy", offsets_of(lengths))
-    np.save(folder / "identity.npy", identity)
-    return num_cut
-
-
-@contextmanager
-def growing_array(path: Path, dtype: type[np.generic]) -> Iterator[Callable[[npt.NDArray[Any]], None]]:
-    """Write a one-dimensional .npy file piece by piece; numpy's header has room for the final size."""
-    size = 0
-    with path.open("wb") as file:
-
-        def write_header() -> None:
-            file.seek(0)
-            settings = {
-                "descr": np.lib.format.dtype_to_descr(np.dtype(dtype)),
-                "fortran_order": False,
-                "shape": (size,),
-            }
-            np.lib.format.write_array_header_1_0(file, settings)
-
-        def write(piece: npt.NDArray[Any]) -> None:
-            nonlocal size
-            file.write(np.ascontiguousarray(piece, dtype=dtype).data)
-            size += len(piece)
-
-        write_header()
-        yield write
-        write_header()
 
 
 def _write_texts(path: Path, texts: pa.Array) -> None:

@@ -19,6 +19,7 @@ from mtcl.task.digests import digest_files
 from mtcl.task.hub import check_revision, local_folder, read_data_set
 from mtcl.task.reading import FORMATS, Wanted, array_of, read_split
 from mtcl.task.roles import Role, as_role
+from mtcl.task.spill import kept_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -329,4 +330,4 @@ def _having(
     if missing and (is_strict or not there):
         others = [str(value) for value in found.unique().to_pylist()]
         raise DataError(f"no row of {what} has {column} {missing[0]!r}{nearest(str(missing[0]), others)}")
-    return rows.filter(kept)
+    return kept_rows(rows, kept)

@@ -48,7 +48,8 @@ def write_shards(folder: Path, *, pairs: int, vocabulary: list[str]) -> None:
 def build(folder: Path) -> None:
     """Print the figures of a process that builds the store, or opens an existing one."""
     from mtcl import MRR, Files, QueryDocument, Task
-    from mtcl.data.store import BATCH, prepare
+    from mtcl.data.store import prepare
+    from mtcl.data.tokenise import BATCH
     from mtcl.data.tokenizer import Tokenizer
     from mtcl.encoder.config import DEFAULT_MODEL
     from mtcl.encoder.hub import resolve_model

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from mtcl.task.pairs.base import Pairs
 from mtcl.task.pairs.columns import clean, text_column
+from mtcl.task.pairs.numbering import blocks_of
 from mtcl.task.pairs.table import PairTable, pair_table
 from mtcl.task.roles import Role
+from mtcl.task.spill import Spill
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,10 +35,16 @@ class Augmented(Pairs):
 
         rows, skipped = clean(rows, self.text)
         texts = text_column(rows, self.text)
-        words = texts.to_pylist()
-        halves = pa.array(
-            [" ".join(text.split()[: -(-len(text.split()) // 2)]) for text in words], type=pa.large_string()
-        )
-        asked = pc.greater(pc.count_substring_regex(texts, r"\S+"), 1)
-        queries = (halves.filter(asked), texts.filter(asked))
+        asked = Spill()
+        for block in blocks_of(texts):
+            halves = pa.array(map(_first_half, block.to_pylist()), type=pa.large_string())
+            has_several = pc.greater(pc.count_substring_regex(block, r"\S+"), 1)
+            asked.add(pa.table({"half": halves, "text": block}).filter(has_several))
+        found = pa.concat_tables(asked.tables())
+        queries = (found["half"], found["text"])
         return pair_table(texts, texts, candidates=texts, queries=queries, symmetric=True, skipped=skipped)
+
+
+def _first_half(text: str) -> str:
+    words = text.split()
+    return " ".join(words[: -(-len(words) // 2)])

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 from mtcl.errors import TaskError
 from mtcl.task.pairs.base import Pairs, training_only
 from mtcl.task.pairs.columns import clean, id_column, names_of, negatives_column, text_column
-from mtcl.task.pairs.keys import Links, index_in
+from mtcl.task.pairs.keys import Links
+from mtcl.task.pairs.numbering import Numbering
 from mtcl.task.pairs.relevance import Judgements
 from mtcl.task.pairs.shared_keys import connected
 from mtcl.task.pairs.table import PairTable, cluster_table, pair_table
@@ -17,6 +18,8 @@ from mtcl.types import IntArray
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from mtcl.task.pairs.numbering import Column
 
 
 @dataclass(frozen=True)
@@ -68,10 +71,11 @@ class Duplicates(Pairs):
 
         rows, skipped = clean(rows, self.anchor, self.positive)
         anchors, positives = text_column(rows, self.anchor), text_column(rows, self.positive)
-        component = pa.array(_components(anchors, positives)).cast(pa.string())
+        component = pa.chunked_array([pa.array(_components(anchors, positives)).cast(pa.large_string())])
         is_other = pc.not_equal(anchors, positives)  # a text that is only paired with itself has nothing to find
         asked = Links(anchors.filter(is_other), component.filter(is_other))
-        texts, components = pa.concat_arrays([anchors, positives]), pa.concat_arrays([component, component])
+        texts = pa.chunked_array([*anchors.chunks, *positives.chunks], pa.large_string())
+        components = pa.chunked_array([*component.chunks, *component.chunks])
         return pair_table(
             anchors,
             positives,
@@ -85,10 +89,8 @@ class Duplicates(Pairs):
         )
 
 
-def _components(anchors: pa.Array, positives: pa.Array) -> IntArray:
+def _components(anchors: Column, positives: Column) -> IntArray:
     """The number of each pair's component: pairs are edges between texts."""
-    import pyarrow as pa
-
-    texts = pa.chunked_array([anchors, positives]).unique()
-    left, right = index_in(anchors, texts), index_in(positives, texts)
+    texts = Numbering()
+    left, right = texts.of(anchors), texts.of(positives)
     return connected(left, right, size=len(texts))[left]

@@ -9,22 +9,19 @@ import numpy as np
 
 from mtcl.errors import DataError, nearest
 from mtcl.task.roles import Role, as_role, hint, is_list
+from mtcl.task.spill import Spill, kept_rows
 from mtcl.types import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def column(rows: pa.Table, name: str, role: Role, *, known: Sequence[str] | None = None) -> pa.ChunkedArray:
-    """A column in the type of its role. If `rows` has only some of the columns, `known` has the names of all.
-
-    Raises `DataError` if the column is missing or has the wrong type.
-    """
+def column(rows: pa.Table, name: str, role: Role) -> pa.ChunkedArray:
+    """A column in the type of its role. Raises `DataError` if it is missing or has the wrong type."""
     import pyarrow as pa
 
     if name not in rows.column_names:
-        known = rows.column_names if known is None else known
-        raise DataError(f"no column {name!r} (columns: {', '.join(known)}){nearest(name, known)}")
+        raise DataError(missing(name, rows.column_names))
     found = as_role(rows[name], role)
     if found is None:
         kind = rows[name].type
@@ -34,6 +31,11 @@ def column(rows: pa.Table, name: str, role: Role, *, known: Sequence[str] | None
     except pa.ArrowInvalid as error:
         raise DataError(f"column {name!r} cannot be read ({error}): is the file saved as UTF-8?") from error
     return found
+
+
+def missing(name: str, known: Sequence[str]) -> str:
+    """The message for a column that is not among the `known` ones."""
+    return f"no column {name!r} (columns: {', '.join(known)}){nearest(name, known)}"
 
 
 def clean(rows: pa.Table, *texts: str) -> tuple[pa.Table, dict[str, int]]:
@@ -50,18 +52,18 @@ def clean(rows: pa.Table, *texts: str) -> tuple[pa.Table, dict[str, int]]:
         count(skipped, f"null {name}", num_null)
         count(skipped, f"empty {name}", num_blank)
         if num_null + num_blank:
-            rows = rows.filter(pc.invert(pc.or_(null, blank)))
+            rows = kept_rows(rows, pc.invert(pc.or_(null, blank)))
     return rows, skipped
 
 
-def text_column(rows: pa.Table, name: str) -> pa.LargeStringArray:
-    """A column of strings as one array."""
-    return _whole(column(rows, name, Role.TEXT))
+def text_column(rows: pa.Table, name: str) -> pa.ChunkedArray:
+    """A column of large strings."""
+    return column(rows, name, Role.TEXT)
 
 
-def id_column(rows: pa.Table, name: str) -> pa.LargeStringArray:
-    """A column of ids as strings; a null id is an error, because it would link unrelated rows."""
-    ids = _whole(column(rows, name, Role.ID))
+def id_column(rows: pa.Table, name: str) -> pa.ChunkedArray:
+    """A column of ids as large strings; a null id is an error, because it would link unrelated rows."""
+    ids = column(rows, name, Role.ID)
     if ids.null_count:
         where = _first_row(rows, np.asarray(ids.is_null()), name)
         raise DataError(
@@ -86,7 +88,7 @@ def texts_column(rows: pa.Table, name: str) -> pa.LargeListArray:
     return _whole(column(rows, name, Role.TEXTS))
 
 
-def negatives_column(rows: pa.Table, names: str | tuple[str, ...]) -> tuple[pa.Array, IntArray] | None:
+def negatives_column(rows: pa.Table, names: str | tuple[str, ...]) -> tuple[pa.ChunkedArray, IntArray] | None:
     """Hard negatives of all named columns: the texts, and the row of each; None if no column is named.
 
     Each row of a column has a text or a list of texts; nulls and blanks are skipped.
@@ -94,14 +96,19 @@ def negatives_column(rows: pa.Table, names: str | tuple[str, ...]) -> tuple[pa.A
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    texts, owners = [], []
+    texts, owners = Spill(), [np.empty(0, dtype=np.int64)]
     for name in names_of(names):
-        lists = _whole(column(rows, name, Role.TEXT_OR_TEXTS))
-        owner, flat = pc.list_parent_indices(lists), pc.list_flatten(lists)
-        given = pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(flat), ""), False)
-        texts.append(flat.filter(given))
-        owners.append(np.asarray(owner.filter(given)))
-    return (pa.concat_arrays(texts), np.concatenate(owners)) if texts else None
+        start = 0
+        for lists in column(rows, name, Role.TEXT_OR_TEXTS).chunks:
+            owner, flat = pc.list_parent_indices(lists), pc.list_flatten(lists)
+            given = pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(flat), ""), False)
+            texts.add(pa.table({"text": flat.filter(given)}))
+            owners.append(np.asarray(owner.filter(given)) + start)
+            start += len(lists)
+    if not names:
+        return None
+    found = pa.chunked_array([chunk for table in texts.tables() for chunk in table["text"].chunks], pa.large_string())
+    return found, np.concatenate(owners)
 
 
 def names_of(names: str | tuple[str, ...]) -> tuple[str, ...]:

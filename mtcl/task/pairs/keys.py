@@ -8,63 +8,100 @@ give more keys.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from mtcl.types import IntArray, Ragged, group
+from mtcl.task.pairs.numbering import blocks_of
+from mtcl.task.pairs.parts import Entries, first_of_equals, grouped
+from mtcl.types import IntArray, Ragged
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from mtcl.task.pairs.numbering import Column
 
 
 class Links(NamedTuple):
     """`texts[i]` belongs to `ids[i]`: a document id, a cluster, a connected component."""
 
-    texts: pa.Array
-    ids: pa.Array
+    texts: Column
+    ids: Column
 
 
 def text_key(text: str) -> int:
     """A text's own key: the same for texts that differ only in case and spacing."""
-    return _signed(xxhash.xxh3_64_intdigest(("text:" + " ".join(text.split()).casefold()).encode()))
+    return int(_keys([text], _of_text)[0])
+
+
+def text_keys(texts: Column) -> npt.NDArray[np.int64]:
+    """(N,) each text's own key."""
+    parts = [_keys(block.to_pylist(), _of_text) for block in blocks_of(texts)]
+    return np.concatenate([np.empty(0, dtype=np.int64), *parts])
 
 
 def id_key(name: str) -> int:
     """The key of a document id, cluster or component; it differs from the key of a text with the same characters."""
-    return _signed(xxhash.xxh3_64_intdigest(("id:" + name).encode()))
+    return int(_keys([name], _of_id)[0])
 
 
-def text_keys(texts: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    """Each text's own key."""
-    return np.fromiter((text_key(t.as_py()) for t in texts), dtype=np.int64, count=len(texts))
+def id_keys(ids: Column) -> npt.NDArray[np.int64]:
+    """(N,) the key of each id."""
+    parts = [np.empty(0, dtype=np.int64)]
+    for block in blocks_of(ids):
+        encoded = block.dictionary_encode()
+        parts.append(_keys(encoded.dictionary.to_pylist(), _of_id)[np.asarray(encoded.indices)])
+    return np.concatenate(parts)
 
 
-def _signed(value: int) -> int:
-    return (value - (1 << 64) if value >= 1 << 63 else value) or 1  # 0 pads rows of keys
+def _of_text(text: str) -> str:
+    return f"text:{' '.join(text.split()).casefold()}"
 
 
-def keys_of(texts: pa.Array, known: Sequence[tuple[IntArray, IntArray]], links: Sequence[Links]) -> Ragged:
-    """Each text's own key, the keys of its positives in `known` (anchors, positives), and of its ids in `links`.
+def _of_id(name: str) -> str:
+    return f"id:{name}"
+
+
+def _keys(texts: list[str], marked: Callable[[str], str]) -> npt.NDArray[np.int64]:
+    hashes = [xxhash.xxh3_64_intdigest(marked(text).encode()) for text in texts]
+    keys = np.array(hashes, dtype=np.uint64).view(np.int64)
+    keys[keys == 0] = 1  # 0 pads rows of keys
+    return keys
+
+
+def keys_of(
+    texts: Column,
+    known: Sequence[tuple[IntArray, IntArray]],
+    links: Sequence[tuple[IntArray, npt.NDArray[np.int64]]] = (),
+) -> Ragged:
+    """Each text's own key, the keys of its positives in `known` (anchors, positives), and other keys in `links` (texts,
+    keys). Texts are given by their numbers.
 
     Texts that differ only in case and spacing get the same keys.
     """
     own = text_keys(texts)
-    rows: list[IntArray] = [np.arange(len(texts))]
-    values: list[IntArray] = [own]
-    for anchors, positives in known:
-        rows.append(anchors)
-        values.append(own[positives])
-    for link in links:
-        ids = link.ids.unique()
-        hashed = np.fromiter((id_key(i.as_py()) for i in ids), dtype=np.int64, count=len(ids))
-        rows.append(index_in(link.texts, texts))
-        values.append(hashed[index_in(link.ids, ids)])
-    distinct, of_text = np.unique(own, return_inverse=True)
-    return group(of_text[np.concatenate(rows)], np.concatenate(values), num_rows=len(distinct)).take(of_text)
+    first_T = _first_of_equal(own)
+    entries = [Entries(np.arange(len(own)), own)]
+    entries += [Entries(anchors, own, positives) for anchors, positives in known]
+    entries += [Entries(rows, keys) for rows, keys in links]
+    if (first_T == np.arange(len(first_T))).all():
+        return grouped(entries, num_rows=len(own))
+    return grouped([one._replace(rows=first_T[one.rows]) for one in entries], num_rows=len(own)).take(first_T)
+
+
+def _first_of_equal(own: IntArray) -> IntArray:
+    """(T,) the first text with the same own key. Few texts have equal keys, so only those are compared."""
+    ordered = np.sort(own)
+    repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    first_T = np.arange(len(own))
+    if len(repeated):
+        places = np.searchsorted(repeated, own).clip(max=len(repeated) - 1)
+        rows = np.flatnonzero(repeated[places] == own)
+        first_T[rows] = rows[first_of_equals(places[rows])]
+    return first_T
 
 
 def index_in(values: pa.Array, among: pa.Array) -> IntArray:

@@ -10,6 +10,7 @@ from mtcl.task.pairs.base import Pairs, training_only
 from mtcl.task.pairs.columns import clean, names_of, negatives_column, text_column, texts_column
 from mtcl.task.pairs.table import By, PairTable, label_table
 from mtcl.task.roles import Role
+from mtcl.task.spill import ROWS, Spill
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -69,11 +70,14 @@ class Tags(Pairs):
         import pyarrow.compute as pc
 
         rows, skipped = clean(rows, self.text)
-        tags = texts_column(rows, self.tags)
-        owner = pc.list_parent_indices(tags)
-        flat = pa.table({"text": pc.take(text_column(rows, self.text), owner), "tag": pc.list_flatten(tags)})
-        pairs, empty_tags = clean(flat, "text", "tag")
-        untagged = len(rows) - len(pc.unique(owner))
+        flat, untagged = Spill(), 0
+        for start in range(0, len(rows), ROWS):
+            some = rows.slice(start, ROWS)
+            tags = texts_column(some, self.tags)
+            owner = pc.list_parent_indices(tags)
+            flat.add(pa.table({"text": text_column(some, self.text).take(owner), "tag": pc.list_flatten(tags)}))
+            untagged += len(some) - len(pc.unique(owner))
+        pairs, empty_tags = clean(pa.concat_tables(flat.tables()), "text", "tag")
         if untagged:
             skipped = {**skipped, f"no {self.tags}": untagged}
         skipped = {**skipped, **{f"tag: {reason}": count for reason, count in empty_tags.items()}}

@@ -16,6 +16,8 @@ from mtcl.types import Kind
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from mtcl.task.pairs.numbering import Column
+
 
 @dataclass(frozen=True)
 class Parallel(Pairs):
@@ -42,7 +44,7 @@ class Parallel(Pairs):
 
         if isinstance(self.target, str):
             rows, skipped = clean(rows, self.source, self.target)
-            ids = id_column(rows, self.language) if self.language else pa.array([self.target] * len(rows))
+            ids = id_column(rows, self.language) if self.language else pa.repeat(self.target, len(rows))
             return self._table(rows, self.target, ids, skipped)
         rows, skipped = clean(rows, self.source)
         long = []
@@ -54,17 +56,17 @@ class Parallel(Pairs):
         if empty:
             raise DataError(f"no row has a translation in {', '.join(map(repr, empty))}: leave the column out")
         joined = pa.concat_tables(long)
-        return self._table(joined, "target", joined["language"].combine_chunks(), skipped)
+        return self._table(joined, "target", joined["language"], skipped)
 
     def _long(self, rows: pa.Table, target: str) -> pa.Table:
         import pyarrow as pa
 
-        names = pa.array([target] * len(rows), type=pa.string())
+        names = pa.repeat(target, len(rows))
         columns = {self.source: text_column(rows, self.source), "target": text_column(rows, target), "language": names}
         negatives = {name: column(rows, name, Role.TEXT_OR_TEXTS) for name in names_of(self.negatives)}
         return pa.table(columns | negatives)
 
-    def _table(self, rows: pa.Table, target: str, languages: pa.StringArray, skipped: dict[str, int]) -> PairTable:
+    def _table(self, rows: pa.Table, target: str, languages: Column, skipped: dict[str, int]) -> PairTable:
         sources, targets = text_column(rows, self.source), text_column(rows, target)
         return pair_table(
             sources,

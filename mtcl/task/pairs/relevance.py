@@ -17,11 +17,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mtcl.errors import DataError
-from mtcl.task.pairs.keys import Links, index_in
+from mtcl.task.pairs.keys import Links
+from mtcl.task.pairs.numbering import Numbering
+from mtcl.task.pairs.parts import Entries, first_of_equals, grouped
 from mtcl.types import FloatArray, IntArray, Ragged, group, offsets_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from mtcl.task.pairs.numbering import Column
 
 
 @dataclass(frozen=True)
@@ -57,18 +61,18 @@ class Judgements:
     wanted: Links
     carried: Links
     grades: FloatArray | None = None
-    query_ids: pa.Array | None = None
+    query_ids: Column | None = None
     grouped: bool = False
 
-    def resolve(self, texts: pa.Array) -> Relevance:
-        """As integers; `texts` has all distinct texts. Raises `DataError` if a query id has several texts."""
-        import pyarrow as pa
-
-        names = pa.chunked_array([_large(self.carried.ids), _large(self.wanted.ids)]).unique()
-        queries, row_query = self._queries(texts)
-        candidates, subject_of = _distinct_pairs(index_in(self.carried.texts, texts), index_in(self.carried.ids, names))
-        wanted, grades, num_conflicts = _highest(row_query, index_in(self.wanted.ids, names), self.grades, len(queries))
-        problems = [*([] if self.grouped else _ambiguous(subject_of, names)), *_missing(wanted, subject_of, names)]
+    def resolve(self, texts: Numbering) -> Relevance:
+        """As integers; texts get their numbers from `texts`. Raises `DataError` if a query id has several texts."""
+        names = Numbering()
+        queries, row_query = self._queries(texts.of(self.wanted.texts))
+        candidates, subject_of = _distinct_pairs(texts.of(self.carried.texts), names.of(self.carried.ids))
+        wanted, grades, num_conflicts = _highest(row_query, names.of(self.wanted.ids), self.grades, len(queries))
+        all_names = names.texts()
+        problems = [] if self.grouped else _ambiguous(subject_of, all_names)
+        problems += _missing(wanted, subject_of, all_names)
         if num_conflicts:
             problems.append(f"{num_conflicts:,} documents have several grades for one query: the highest counts")
         if unjudged := int((wanted.lengths() == 0).sum()):
@@ -76,17 +80,16 @@ class Judgements:
         carried = Ragged(np.arange(len(candidates) + 1), subject_of)
         return Relevance(queries, candidates, wanted, carried, grades, tuple(problems))
 
-    def _queries(self, texts: pa.Array) -> tuple[IntArray, IntArray]:
-        """The text of each query, and the query of each row."""
-        asked = index_in(self.wanted.texts, texts)
+    def _queries(self, asked: IntArray) -> tuple[IntArray, IntArray]:
+        """The text of each query, and the query of each row, whose text is `asked`."""
         if self.query_ids is None:
             return np.unique(asked, return_inverse=True)
-        ids = self.query_ids.unique()
-        row_query = index_in(self.query_ids, ids)
+        ids = Numbering()
+        row_query = ids.of(self.query_ids)
         queries: IntArray = np.empty(len(ids), dtype=np.int64)
         queries[row_query[::-1]] = asked[::-1]
         if len(other := np.flatnonzero(queries[row_query] != asked)):
-            first = ids[int(row_query[other[0]])].as_py()
+            first = ids.texts()[int(row_query[other[0]])].as_py()
             raise DataError(f"query id {first!r} has several texts: give each text an id of its own")
         return queries, row_query
 
@@ -107,7 +110,7 @@ def relevance_of_groups(queries: IntArray, candidates: IntArray, groups: Ragged,
 
 def _distinct_pairs(ones: IntArray, others: IntArray) -> tuple[IntArray, IntArray]:
     """The distinct pairs, in the order of their first occurrence."""
-    first = np.sort(np.unique(np.stack([ones, others]), axis=1, return_index=True)[1])
+    first = np.flatnonzero(first_of_equals(others, ones) == np.arange(len(ones)))
     return ones[first], others[first]
 
 
@@ -116,7 +119,7 @@ def _highest(
 ) -> tuple[Ragged, FloatArray | None, int]:
     """Each row's distinct values with a grade above 0, their highest grades, and how many values had several grades."""
     if grades is None:
-        return group(rows, values, num_rows=num_rows), None, 0
+        return grouped([Entries(rows, values)], num_rows=num_rows), None, 0
     order = np.lexsort((-grades, values, rows))
     rows, values, grades = rows[order], values[order], grades[order]
     is_first = np.ones(len(rows), dtype=bool)
@@ -145,9 +148,3 @@ def _missing(wanted: Ragged, subject_of: IntArray, names: pa.Array) -> list[str]
     subjects = np.unique(wanted.values[lost])
     words = f"{len(subjects):,} relevant documents are missing ({names[int(subjects[0])].as_py()!r:.80} is the first)"
     return [f"{words}: they count as not found, and {num_queries:,} of {len(wanted):,} queries have no other"]
-
-
-def _large(column: pa.Array) -> pa.Array:
-    import pyarrow as pa
-
-    return column.cast(pa.large_string())

@@ -14,6 +14,7 @@ from mtcl.task.pairs.keys import Links
 from mtcl.task.pairs.relevance import Judgements
 from mtcl.task.pairs.table import PairTable, pair_table
 from mtcl.task.roles import Role
+from mtcl.task.spill import kept_rows
 from mtcl.types import FloatArray
 
 if TYPE_CHECKING:
@@ -76,15 +77,15 @@ class QueryDocument(Pairs):
         if corpus is not None or self.document_id or grades is not None or query_ids is not None:
             judgements = Judgements(wanted, Links(searched, carried), grades, query_ids)
         if grades is not None:
-            rows = rows.filter(pa.array(grades > 0))
+            rows = kept_rows(rows, pa.array(grades > 0))
             count(skipped, "grade 0", int((grades == 0).sum()))
-        queries, documents = text_column(rows, self.query), text_column(rows, self.document)
+            asked, found = text_column(rows, self.query), text_column(rows, self.document)
         if self.document_id:
             ids = id_column(rows, self.document_id)
-            links = [Links(queries, ids), Links(documents, ids), *links]
+            links = [Links(asked, ids), Links(found, ids), *links]
         return pair_table(
-            queries,
-            documents,
+            asked,
+            found,
             links=links,
             candidates=searched,
             negatives=negatives_column(rows, self.negatives),

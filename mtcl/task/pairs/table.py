@@ -10,12 +10,16 @@ import numpy as np
 
 from mtcl.errors import DataError
 from mtcl.task.pairs.columns import count
-from mtcl.task.pairs.keys import Links, index_in, keys_of
+from mtcl.task.pairs.keys import Links, id_keys, index_in, keys_of
+from mtcl.task.pairs.numbering import Numbering, in_order, occurring
+from mtcl.task.pairs.parts import Entries, first_of_equals, grouped
 from mtcl.task.pairs.relevance import Judgements, Relevance, relevance_of_groups, relevance_of_texts
-from mtcl.types import FloatArray, IntArray, Kind, Ragged, group
+from mtcl.types import FloatArray, IntArray, Kind, Ragged
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from mtcl.task.pairs.numbering import Column
 
 By = Literal["label", "example", "both"]
 DRAWN = -1
@@ -71,16 +75,16 @@ class PairTable:
 
 
 def pair_table(
-    anchors: pa.Array,
-    positives: pa.Array,
+    anchors: Column,
+    positives: Column,
     *,
-    candidates: pa.Array,
+    candidates: Column,
     kind: Kind = Kind.POSITIVE,
     links: Sequence[Links] = (),
-    negatives: tuple[pa.Array, IntArray] | None = None,
+    negatives: tuple[Column, IntArray] | None = None,
     scores: FloatArray | None = None,
-    languages: pa.Array | None = None,
-    queries: tuple[pa.Array, pa.Array] | None = None,
+    languages: Column | None = None,
+    queries: tuple[Column, Column] | None = None,
     judgements: Judgements | None = None,
     exclude_self: bool = False,
     tied: bool = False,
@@ -94,14 +98,13 @@ def pair_table(
     by default the anchors and positives. `judgements` replace them where relevance has ids or grades; keys and pairs
     don't depend on it. Pairs of other kinds than positives, and those with `exclude_self`, are always symmetric.
     """
-    skipped = dict(skipped or {})
-    asked = queries or ()
-    judged = (judgements.wanted.texts, judgements.carried.texts) if judgements else ()
-    linked = (k.texts for k in links)
-    texts = _distinct(anchors, candidates, positives, *asked, *linked, *(negatives or ())[:1], *judged)
-    anchor_ids, positive_ids = index_in(anchors, texts), index_in(positives, texts)
+    skipped, texts = dict(skipped or {}), Numbering()
+    anchor_ids, candidate_ids, positive_ids = (texts.of(column) for column in (anchors, candidates, positives))
     known = [(anchor_ids, positive_ids)] if scores is None else []
-    known += [(index_in(queries[0], texts), index_in(queries[1], texts))] if queries else []
+    known += [(texts.of(queries[0]), texts.of(queries[1]))] if queries else []
+    linked = [(texts.of(link.texts), id_keys(link.ids)) for link in links]
+    negative_ids = texts.of(negatives[0]) if negatives else None
+    relevance = judgements.resolve(texts) if judgements else None
     language_names = languages.unique() if languages is not None else None
     language_ids = index_in(languages, language_names) if languages is not None else np.zeros_like(anchor_ids)
     first_of = first_of_equals(language_ids, positive_ids, anchor_ids)
@@ -110,19 +113,19 @@ def pair_table(
     count(skipped, "duplicate pair", len(anchor_ids) - len(keep) - int(is_other.sum()))
     count(skipped, "duplicate pair with another score", int(is_other.sum()))
     hard = None
-    if negatives is not None and len(negatives[0]):
-        owner = first_of[negatives[1]]
-        hard = group(owner, index_in(negatives[0], texts), num_rows=len(anchor_ids)).take(keep)
-    found = index_in(candidates.unique(), texts)
-    relevance = judgements.resolve(texts) if judgements else None
+    if negatives is not None and negative_ids is not None and len(negative_ids):
+        hard = grouped([Entries(first_of[negatives[1]], negative_ids)], num_rows=len(anchor_ids)).take(keep)
+    found = in_order(candidate_ids, size=len(texts))
     if relevance is None and queries:
         relevance = relevance_of_texts(*known[-1], found)
+    all_texts, size = texts.texts(), len(texts)
+    del texts  # its table needs some of the memory that sorting keys does
     return PairTable(
-        texts=texts,
+        texts=all_texts,
         anchors=anchor_ids[keep],
         positives=positive_ids[keep],
-        keys=keys_of(texts, known, links),
-        queries=np.unique(relevance.queries if relevance else anchor_ids[keep]),
+        keys=keys_of(all_texts, known, linked),
+        queries=occurring(relevance.queries if relevance else anchor_ids, size=size),
         candidates=found,
         kind=kind,
         negatives=hard,
@@ -138,28 +141,31 @@ def pair_table(
 
 
 def cluster_table(
-    members: pa.Array, clusters: pa.Array, *, max_pairs: int | None = None, skipped: dict[str, int] | None = None
+    members: Column, clusters: Column, *, max_pairs: int | None = None, skipped: dict[str, int] | None = None
 ) -> PairTable:
     """Pairs of two members of a cluster, at most `max_pairs` per cluster and epoch.
 
     A member that is alone in its cluster is left out.
     """
     skipped = dict(skipped or {})
-    texts, names = _distinct(members), clusters.unique()
-    pairs = np.unique(np.stack([index_in(members, texts), index_in(clusters, names)]), axis=1)
-    count(skipped, "duplicate pair", len(members) - pairs.shape[1])
-    groups = group(pairs[1], pairs[0], num_rows=len(names))
-    alone = groups.lengths()[pairs[1]] < 2
+    texts, names = Numbering(), Numbering()
+    member_ids, cluster_ids = texts.of(members), names.of(clusters)
+    clusters_of = grouped([Entries(member_ids, cluster_ids)], num_rows=len(texts))
+    anchors: IntArray = np.repeat(np.arange(len(texts)), clusters_of.lengths())
+    target = clusters_of.values
+    count(skipped, "duplicate pair", len(members) - len(anchors))
+    groups = grouped([Entries(target, anchors)], num_rows=len(names))
+    alone = groups.lengths()[target] < 2
     count(skipped, "alone in its cluster", int(alone.sum()))
-    anchors, target = pairs[:, ~alone]
-    queries = np.unique(anchors)
+    anchors, target = anchors[~alone], target[~alone]
+    queries, all_texts = occurring(anchors, size=len(texts)), texts.texts()
     if max_pairs is not None:
         anchors, target = _capped(anchors, target, groups, max_pairs)
     return PairTable(
-        texts=texts,
+        texts=all_texts,
         anchors=anchors,
         positives=target,
-        keys=keys_of(texts, [], [Links(members, clusters)]),
+        keys=keys_of(all_texts, [], [(member_ids, id_keys(clusters))]),
         queries=queries,
         candidates=np.arange(len(texts)),
         groups=groups,
@@ -170,11 +176,11 @@ def cluster_table(
 
 
 def label_table(
-    members: pa.Array,
-    labels: pa.Array,
+    members: Column,
+    labels: Column,
     *,
     by: By,
-    negatives: tuple[pa.Array, IntArray] | None = None,
+    negatives: tuple[Column, IntArray] | None = None,
     skipped: dict[str, int] | None = None,
 ) -> PairTable:
     """Pairs of a text with its label's text, with another text of that label, or both; the candidates are labels."""
@@ -183,7 +189,7 @@ def label_table(
         return table
     if negatives is not None:
         raise DataError(f"hard negatives of labels need by='label', not {by!r}")
-    of_label = group(table.positives, table.anchors, num_rows=len(table.texts))
+    of_label = grouped([Entries(table.positives, table.anchors)], num_rows=len(table.texts))
     has_example = of_label.lengths()[table.positives] > 1
     anchors, target, groups = table.anchors[has_example], table.positives[has_example], of_label
     skipped = dict(table.skipped)
@@ -210,27 +216,9 @@ def label_table(
     )
 
 
-def first_of_equals(*columns: IntArray) -> IntArray:
-    """For each row, the first row with the same values in all columns."""
-    order = np.lexsort(columns)
-    is_new = np.zeros(len(order), dtype=bool)
-    is_new[:1] = True
-    for column in columns:
-        is_new[1:] |= np.diff(column[order]) != 0
-    first_of = np.empty(len(order), dtype=np.int64)
-    first_of[order] = order[is_new][np.cumsum(is_new) - 1]  # lexsort is stable: the first of equals is the earliest
-    return first_of
-
-
 def _capped(anchors: IntArray, target: IntArray, groups: Ragged, max_pairs: int) -> tuple[IntArray, IntArray]:
     """Replace the pairs of clusters above the cap by `max_pairs` pairs with drawn anchors."""
     large = np.flatnonzero(groups.lengths() > max_pairs)
     kept = ~np.isin(target, large)
     drawn = np.repeat(large, max_pairs)
     return np.concatenate([anchors[kept], np.full(len(drawn), DRAWN)]), np.concatenate([target[kept], drawn])
-
-
-def _distinct(*columns: pa.Array) -> pa.LargeStringArray:
-    import pyarrow as pa
-
-    return pa.chunked_array([column.cast(pa.large_string()) for column in columns]).unique()

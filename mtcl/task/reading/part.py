@@ -22,7 +22,10 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Part:
-    """The rows of one file, with the wanted columns that exist; `names` has the names of all its columns."""
+    """The rows of one file, with the wanted columns that exist; `names` has the names of all its columns. Rows that are
+    spilled are on disk (`mtcl.task.spill`).
+    """
 
     rows: pa.Table
     names: list[str]
+    is_spilled: bool = False

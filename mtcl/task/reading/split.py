@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from mtcl.errors import DataError
-from mtcl.task.pairs.columns import column
+from mtcl.task.pairs.columns import column, missing
 from mtcl.task.reading.csv_file import read_csv
 from mtcl.task.reading.joined import joined
 from mtcl.task.reading.jsonl import read_jsonl
 from mtcl.task.reading.parquet import read_parquet
 from mtcl.task.reading.part import Part, Wanted
 from mtcl.task.roles import Role
+from mtcl.task.spill import Spill
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,27 +37,30 @@ def read_split(
     Raises `DataError` if there are no rows, or if a column is missing or does not fit its role. `optional` columns may
     be missing. Columns of hard negatives may be missing in some of the shards, whose rows then have none.
     """
-    parts = {path: (reader or FORMATS[path.suffix])(path, wanted) for path in paths}
-    parts = {path: part for path, part in parts.items() if part.rows.num_rows}
-    if not parts:
+    names: dict[str, None] = {}
+    rows, names_of = Spill(), {}
+    for path in paths:
+        part = (reader or FORMATS[path.suffix])(path, wanted)
+        if part.rows.num_rows:
+            names_of[path] = part.names
+            names |= dict.fromkeys(part.names)
+            rows.add(part.rows if wanted.rest else _in_roles(path, part, wanted), is_spilled=part.is_spilled)
+    if not names_of:
         raise DataError(f"no rows in {', '.join(map(str, paths))}")
-    names = list(dict.fromkeys(name for part in parts.values() for name in part.names))
-    if wanted.rest:
-        return Part(joined([part.rows for part in parts.values()]), names)
-    may_lack = {n for n, role in wanted.roles.items() if n in optional or (role is Role.TEXT_OR_TEXTS and n in names)}
-    tables = []
-    for path, part in parts.items():
-        try:
-            tables.append(
-                _in_roles(part, {n: r for n, r in wanted.roles.items() if n in part.names or n not in may_lack})
-            )
-        except DataError as error:
-            raise DataError(f"{path}: {error}") from error
-    return Part(joined(tables), names)
+    if not wanted.rest:
+        may_lack = {n for n, r in wanted.roles.items() if n in optional or (r is Role.TEXT_OR_TEXTS and n in names)}
+        for path, there in names_of.items():
+            for name in [name for name in wanted.roles if name not in there and name not in may_lack]:
+                raise DataError(f"{path}: {missing(name, there)}")
+    return Part(joined(rows.tables()), list(names))
 
 
-def _in_roles(part: Part, roles: dict[str, Role]) -> pa.Table:
+def _in_roles(path: Path, part: Part, wanted: Wanted) -> pa.Table:
+    """The wanted columns that the file has."""
     import pyarrow as pa
 
-    found = {name: column(part.rows, name, role, known=part.names) for name, role in roles.items()}
-    return pa.table(found) if found else part.rows
+    try:
+        there = {name: role for name, role in wanted.roles.items() if name in part.names}
+        return pa.table({name: column(part.rows, name, role) for name, role in there.items()}) if there else part.rows
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
