@@ -54,6 +54,8 @@ TRAINED = (
     "stackexchange_search",
     "duplicate_questions",
 )
+LABELLED = TRAINED[:5]
+"""Tasks of labels and stories; the others compare texts by their whole meaning."""
 
 
 def keep(strength: float, share: float = 0.125) -> list[str]:
@@ -69,9 +71,9 @@ def lr(value: float) -> list[str]:
     return [f"--model.optimizer.lr={value:g}"]
 
 
-def prompts() -> list[str]:
-    """Each trained task's name before its texts."""
-    return [f"--tasks.{task}.prompt={json.dumps(task.replace('_', ' ') + ': ')}" for task in TRAINED]
+def prompts(tasks: Sequence[str] = TRAINED) -> list[str]:
+    """Each task's name before its texts."""
+    return [f"--tasks.{task}.prompt={json.dumps(task.replace('_', ' ') + ': ')}" for task in tasks]
 
 
 def lora(rate: float) -> list[str]:
@@ -119,6 +121,9 @@ RECIPES = {
     "prompts, keep 0.7, share 1/32": Recipe([*keep(0.7, 1 / 32), *prompts()]),
     "prompts, keep 1, share 1/32": Recipe([*keep(1, 1 / 32), *prompts()]),
     "keep 1, share 1/32, 200 steps": Recipe([*keep(1, 1 / 32), *steps(200)]),
+    "prompts of labels, keep 0.7, share 1/32": Recipe([*keep(0.7, 1 / 32), *prompts(LABELLED)]),
+    "prompts of labels, keep 0.3, share 1/32": Recipe([*keep(0.3, 1 / 32), *prompts(LABELLED)]),
+    "prompts of labels, keep 1, share 1/32": Recipe([*keep(1, 1 / 32), *prompts(LABELLED)]),
     "prompts, keep 2, share 1/32": Recipe([*keep(2, 1 / 32), *prompts()]),
     "prompts, keep 2, share 1/32, 200 steps": Recipe([*keep(2, 1 / 32), *prompts(), *steps(200)]),
     START: Recipe([*steps(1), *lr(0), "--model.optimizer.head_lr=0"]),
