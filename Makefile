@@ -6,9 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e
 
+TABLES = $(shell grep -rl --include=*.md '\[\[\[cog' docs README.md)
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: quickstart test quick nightly check lint types layers format bench results clean
+.PHONY: quickstart test quick nightly check lint types layers tables compare-tables docs format bench results clean
 
 quickstart: $(VENV)/.offline  ## train the demo tasks from a generated corpus
 	$(BIN)/mtcl demo data/demo
@@ -25,7 +26,7 @@ nightly: $(VENV)/.dev  ## all tests: kills, nodes, whole combinations too; ends 
 	MTCL_KILLS=20 MTCL_CASES=all $(PYTEST) -n 2 -m "not timed" --durations=50
 	$(PYTEST) -m timed
 
-check: lint types layers  ## what must hold before a change is handed over, beside the tests
+check: lint types layers compare-tables  ## what must hold before a change is handed over, beside the tests
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -36,6 +37,15 @@ types: $(VENV)/.dev
 
 layers: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/test_layers.py
+
+compare-tables: $(VENV)/.dev
+	$(BIN)/cog --check -I . $(TABLES)
+
+tables: $(VENV)/.dev  ## write the tables of the documentation again
+	$(BIN)/cog -r -I . $(TABLES)
+
+docs: $(VENV)/.docs  ## the documentation as a site, in build/docs
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs build/docs
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
@@ -50,6 +60,10 @@ $(VENV)/.dev: $(VENV)/.offline
 	$(INSTALL) ".[dev]"
 	touch $@
 
+$(VENV)/.docs: $(VENV)/.offline
+	$(INSTALL) ".[docs]"
+	touch $@
+
 bench: $(VENV)/.dev  ## the figures of docs/performance.md; an hour or more
 	$(BIN)/python -m tests.benchmarks.throughput
 	$(BIN)/python -m tests.benchmarks.throughput --data public --batch 32
@@ -61,4 +75,4 @@ results: $(VENV)/.dev  ## what docs/results.md reports (but one-seed tables), fr
 	$(BIN)/python -m tests.benchmarks.results runs/results
 
 clean:
-	rm -rf $(VENV) runs studies data .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build runs studies data .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,4 +1,4 @@
-"""What docs/training.md says is so: its names exist, its tables are whole, its configurations are parsed.
+"""What docs/training.md says is so: its names exist, its tables are whole. Every page's configurations are parsed.
 
 python -m pytest tests/test_docs.py
 """
@@ -22,9 +22,12 @@ from mtcl.data.mixture import Cycle
 from mtcl.task.pairs import Pairs
 from mtcl.weighting import Weighting
 from tests.conftest import ROOT, Run
+from tests.pages import PAGES, blocks
 
 PAGE = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```yaml\n(.*?)```", PAGE, flags=re.S)
+SITE = [page for page in PAGES if page.is_relative_to(ROOT / "docs")]
+BLOCKS = [block for page in SITE for block in blocks(page, "yaml") if re.search(r"^tasks: *(\{|$)", block, flags=re.M)]
+"""The configurations of runs; those of comparisons have a list of tasks."""
 
 
 def first_column(title: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""The built wheel carries the reference tasks and works in an empty folder.
+"""The built wheel carries the reference tasks and configurations and works in an empty folder.
 
 python -m pytest tests/test_wheel.py
 """
@@ -19,7 +19,7 @@ from tests.conftest import ROOT
 pytestmark = pytest.mark.usefixtures("starts_processes")
 
 
-def test_tasks_of_the_wheel(tmp_path: Path) -> None:
+def test_tasks_and_configurations_of_the_wheel(tmp_path: Path) -> None:
     hatchling = pytest.importorskip("hatchling.build", reason="needs the extra `dev`")
     source = tmp_path / "source"
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
@@ -37,11 +37,22 @@ def test_tasks_of_the_wheel(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "installed")}
-    code = "from mtcl.__main__ import main; import mtcl, sys; print(mtcl.__file__); sys.exit(main(['tasks', 'list']))"
+    code = """
+import mtcl, sys
+from mtcl.__main__ import main
+from mtcl.configuration.yaml_files import load
+print(mtcl.__file__, list(load(['configs/demo.yaml'])['tasks']), flush=True)
+sys.exit(main(['tasks', 'list']) or print() or main(['configs']))
+"""
     done = subprocess.run(
         [sys.executable, "-P", "-c", code], cwd=empty, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert str(tmp_path / "installed") in done.stdout.splitlines()[0]
-    names = {line.split()[0] for line in done.stdout.splitlines()[1:]}
-    assert names == {p.stem for p in (ROOT / "tasks").rglob("*.py")}
+    first, *rest = done.stdout.splitlines()
+    assert str(tmp_path / "installed") in first
+    assert "'storyline', 'search'" in first, "the keys of configs/demo.yaml"
+    tasks, configurations = (
+        {line.split()[0] for line in part} for part in (rest[: rest.index("")], rest[rest.index("") + 1 :])
+    )
+    assert tasks == {p.stem for p in (ROOT / "tasks").rglob("*.py")}
+    assert configurations == {p.stem for p in (ROOT / "configs").glob("*.yaml")}

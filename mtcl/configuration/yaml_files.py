@@ -1,7 +1,7 @@
 """Merge configuration files into one plain dict, key by key; later files win.
 
 jsonargparse replaces a whole dict (`tasks`) with the dict of a later file. Here dicts are merged at every depth, and a
-task that a later file sets to null is removed.
+task that a later file sets to null is removed. `configs/NAME.yaml` is also found where there is no checkout.
 """
 
 from __future__ import annotations
@@ -109,11 +109,28 @@ def _holds_itself(value: Any, *, inside: tuple[int, ...] = ()) -> bool:
     return any(_holds_itself(part, inside=(*inside, id(value))) for part in parts)
 
 
+def reference_folder() -> Path:
+    """The configurations that come with mtcl: in an installed wheel, or `configs/` in a checkout."""
+    package = Path(__file__).parents[1]
+    installed = package / "reference_configs"
+    return installed if installed.is_dir() else package.parent / "configs"
+
+
+def found(path: Path) -> Path:
+    """The path; if it is `configs/NAME.yaml` and there is none here, that of the configurations that come with mtcl."""
+    if path.parent == Path("configs") and not path.exists() and (own := reference_folder() / path.name).is_file():
+        return own
+    return path
+
+
 def _read(path: Path) -> dict[str, Any]:
+    path = found(path)
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506, a SafeLoader
     except FileNotFoundError as error:
         there = [str(p) for p in path.parent.glob("[!.]*.yaml")] if path.parent.is_dir() else []
+        if path.parent == Path("configs"):
+            there += [f"configs/{p.name}" for p in reference_folder().glob("*.yaml")]
         raise ConfigError(f"no configuration file {str(path)!r}{nearest(str(path), there)}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read configuration file {str(path)!r}: {error}") from error

@@ -44,7 +44,7 @@ class Task:
     license: ClassVar[str] = ""
     """The data's licence."""
     prompt: ClassVar[str | dict[str, str] | None] = None
-    """Put before every text of the task, for example `topic of the headline: `, so that the shared encoder can tell
+    """Put before every text of the task, for example `topic of the headline:`, so that the shared encoder can tell
     which task a text is embedded for; `{"query": ..., "document": ...}` for one on each side. None takes the run's, by
     default what the base encoder declares; "" puts nothing there. A run's `tasks.NAME.prompt` overrides it."""
     data: Callable[[str, Path | None], pa.Table]

@@ -119,8 +119,8 @@ class RocAuc(PairMetric):
         roc_auc = (sum of r over pairs labelled 1 - P1 * (P1 + 1) / 2) / (P1 * P0)
 
     Shapes: cosines and labels 0 or 1, both (P,); a number from 0 to 1.
-    Source: Hanley and McNeil 1982, The meaning and use of the area under a receiver operating
-        characteristic (ROC) curve.
+    Source: Hanley and McNeil 1982, The meaning and use of the area under a receiver operating characteristic (ROC)
+    curve.
 
     Example:
         >>> import numpy as np

@@ -1,0 +1,89 @@
+"""Tables that are committed, to be read on GitHub: `make tables` writes them, `make check` compares them."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterable
+
+import mtcl
+import mtcl.losses
+from docs.generators.api import title_of
+from mtcl.losses import default_loss
+
+ROWS = {
+    "QueryDocument": "a query and a document that answers it",
+    "LabelText": "a post and its one label, as text",
+    "Tags": "a post and its several tags",
+    "Cluster": "posts of one story or cluster",
+    "Duplicates": "two wordings of the same thing",
+    "Parallel": "a text and its translation",
+    "Scored": "two texts with a similarity score",
+    "Labelled": "two texts, and 1 if they belong together, else 0",
+    "Augmented": "texts only",
+}
+"""The pairs, in the order of the table, and the rows that they are for."""
+
+
+def rows() -> str:
+    """What rows look like -> pairs, default loss, other losses that fit, metrics that fit."""
+    known = {name for name in mtcl.__all__ if title_of(name) == "Pairs" and is_pairs(name)}
+    if known != ROWS.keys():
+        raise AssertionError(f"the table of rows lacks {known ^ ROWS.keys()}: add what rows they are for")
+    lines = []
+    for name, text in ROWS.items():
+        kind = getattr(mtcl, name).kind
+        loss = type(default_loss(kind)).__name__
+        metrics = [f"`{one}`" for one in named("Metrics") if one != "Metric" and kind in getattr(mtcl, one).kinds]
+        columns = ", ".join(columns_of(name))
+        lines.append((text, f"`{name}({columns})`", f"`{loss}`", ", ".join(metrics)))
+    return table(("your rows are", "pairs", "loss, unless you choose another", "metrics"), lines)
+
+
+def losses() -> str:
+    """Every loss with the kinds of pairs it takes and its first sentence."""
+    lines = [
+        (f"`{name}`", ", ".join(sorted(kind.value for kind in getattr(mtcl, name).kinds)), summary(name))
+        for name in named("Losses")
+        if name != "Loss"
+    ]
+    return table(("loss", "kinds of pairs", "what it does"), lines)
+
+
+def metrics() -> str:
+    """Every metric with the kinds of pairs it judges and its first sentence."""
+    lines = [
+        (f"`{name}`", ", ".join(sorted(kind.value for kind in getattr(mtcl, name).kinds)), summary(name))
+        for name in named("Metrics")
+        if name != "Metric"
+    ]
+    return table(("metric", "kinds of pairs", "what it says"), lines)
+
+
+def named(title: str) -> list[str]:
+    """The public names under a heading of the reference."""
+    return [name for name in mtcl.__all__ if title_of(name) == title]
+
+
+def is_pairs(name: str) -> bool:
+    """Whether a public name is a way to form pairs."""
+    found = getattr(mtcl, name)
+    return isinstance(found, type) and issubclass(found, mtcl.Pairs) and found is not mtcl.Pairs
+
+
+def columns_of(pairs: str) -> list[str]:
+    """The columns that rows must have: the arguments whose default is the name of a column."""
+    parameters = inspect.signature(getattr(mtcl, pairs)).parameters.values()
+    return [p.name for p in parameters if isinstance(p.default, str) and p.name not in ("by", "corpus_text")]
+
+
+def summary(name: str) -> str:
+    """The first sentence of a docstring."""
+    text = " ".join((inspect.getdoc(getattr(mtcl, name)) or "").split("\n\n")[0].split())
+    return re.split(r"(?<=[a-z)`])[.:] ", text)[0].rstrip(".").replace("|", "\\|")
+
+
+def table(head: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> str:
+    """A Markdown table."""
+    rule = "|" + "---|" * len(head)
+    return "\n".join(["| " + " | ".join(head) + " |", rule, *("| " + " | ".join(line) + " |" for line in lines)])
