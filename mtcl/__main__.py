@@ -10,6 +10,7 @@ import importlib
 import os
 import signal
 import sys
+from pathlib import Path
 
 from mtcl.processes import leave
 
@@ -54,6 +55,7 @@ def main(argv: list[str] | None = None) -> int:
 
         print(__version__)
         return 0
+    from mtcl.console import line_of
     from mtcl.errors import ConfigError, MtclError, nearest
 
     try:
@@ -66,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
         if debug:
             raise
         if not (error.on_all_ranks and os.environ.get("LOCAL_RANK", "0") != "0"):
-            print(f"mtcl: {type(error).__name__}: {error}", file=sys.stderr)
+            print(f"mtcl: {type(error).__name__}: {line_of(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         if debug:
@@ -76,19 +78,39 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         if debug or error.errno not in OF_THE_SYSTEM:
             raise
-        print(f"mtcl: {error.strerror}: {error.filename or error}", file=sys.stderr)
+        if error.filename is None and error.errno == errno.ENOSPC:  # standard output: all files are named
+            raise
+        print(f"mtcl: {error.strerror}: {line_of(error.filename or error)}", file=sys.stderr)
         return 2
 
 
 def entry() -> None:
-    """The console script; it ends silently if the reader of its output has closed the pipe (`mtcl ... | head`)."""
+    """The console script. Output that a terminal cannot show is escaped, so that nothing is lost; the command ends
+    silently if the reader of its output has closed the pipe (`mtcl ... | head`), or if there is none.
+    """
+    for name in ("stdout", "stderr"):
+        if (stream := getattr(sys, name)) is None:  # closed by the shell: `mtcl ... >&-`
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115, until the process ends
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = main()
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 141  # 128 + SIGPIPE, the shell convention
+        _drop_output()
+        code = 128 + signal.SIGPIPE if hasattr(signal, "SIGPIPE") else 1
+    except OSError as error:
+        if "--debug" in sys.argv or error.errno != errno.ENOSPC:
+            raise
+        print(f"mtcl: {error.strerror}: standard output", file=sys.stderr)
+        _drop_output()
+        code = 2
     leave(code)
+
+
+def _drop_output() -> None:
+    """What is still to be written goes nowhere, so that Python does not fail when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def usage() -> str:

@@ -1,28 +1,57 @@
-"""Output of long commands: a progress bar on standard error, and Markdown tables."""
+"""Output of commands: a progress bar on standard error, tables, and texts of any origin without control characters.
+
+Names and texts come from task files and data. An escape code in them would change the terminal, and rich would take
+`[bold]` for markup and `:star:` for a picture, so both are shown as they are written.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Iterable, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Step = TypeVar("Step")
+
+
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""Control characters but for tabs and line breaks, with those that turn the direction of writing."""
+
+
+def plain(text: object) -> str:
+    """The text with its control characters as Python escapes them."""
+    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
+
+
+def line_of(text: object) -> str:
+    """The text as one line, as messages are."""
+    return " ".join(plain(text).splitlines())
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console that shows text as it is written."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
 def track(steps: Sequence[Step], what: str) -> Iterable[Step]:
     """The steps one by one, with a progress bar labelled `what` that disappears at the end. There is no bar for a
     single step, or if standard error is not a terminal.
     """
-    from rich.console import Console
+    from rich.markup import escape
     from rich.progress import track as shown
 
-    console = Console(stderr=True)
-    is_hidden = len(steps) < 2 or not console.is_terminal
-    return shown(steps, description=what, transient=True, console=console, disable=is_hidden)
+    errors = console(stderr=True)
+    is_hidden = len(steps) < 2 or not errors.is_terminal
+    return shown(steps, description=escape(plain(what)), transient=True, console=errors, disable=is_hidden)
 
 
 def one_line(text: str, width: int, *, end: str = " ...") -> str:
     """The text without line breaks, cut to `width` characters with `end` as its last ones."""
-    line = " ".join(text.split())
+    line = " ".join(plain(text).split())
     return line if len(line) <= width else line[: width - len(end)] + end
 
 
@@ -44,4 +73,4 @@ def markdown_row(cells: Iterable[object]) -> str:
 
 def _cell(value: object) -> str:
     """Without line breaks, and with `|` escaped."""
-    return " ".join(str(value).split()).replace("|", r"\|")
+    return " ".join(plain(value).split()).replace("|", r"\|")

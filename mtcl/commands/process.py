@@ -7,6 +7,8 @@ import logging
 import os
 import sys
 
+from mtcl.console import plain
+
 log = logging.getLogger("mtcl")
 
 
@@ -16,7 +18,7 @@ def quiet_libraries() -> None:
 
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_Plain("%(message)s"))
     log.handlers, log.propagate = [handler], False
     log.setLevel(logging.INFO)
     import lightning.pytorch  # sets its own level when first imported
@@ -31,6 +33,13 @@ def quiet_libraries() -> None:
         ".*in eval mode at the start of training.*",  # a frozen backbone
     ):
         warnings.filterwarnings("ignore", message=message)
+
+
+class _Plain(logging.Formatter):
+    """Without the control characters that names and texts may have."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return plain(super().format(record))
 
 
 def allow_open_files() -> None:

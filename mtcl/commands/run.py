@@ -17,6 +17,7 @@ from mtcl.commands.process import allow_open_files, quiet_libraries
 from mtcl.commands.run_folder import run_folder
 from mtcl.configuration import yaml_files as configuration
 from mtcl.configuration.help import WIDTH, short_help
+from mtcl.console import console
 from mtcl.errors import ConfigError, DataError, RankError
 from mtcl.files import is_disk_full, write_text, written_whole
 from mtcl.types import BEST, LAST
@@ -113,8 +114,6 @@ def carry_out(
 
 def fit(cli: MtclCLI, *, resume: Path | None) -> int:
     """Train, then print the base encoder's results and the best ones."""
-    from rich.console import Console
-
     from mtcl.distributed import is_lost_rank
     from mtcl.training.callbacks import Interrupted
     from mtcl.training.callbacks.report import fit_table
@@ -143,7 +142,7 @@ def fit(cli: MtclCLI, *, resume: Path | None) -> int:
         reached = (cli.trainer.global_step, cli.trainer.max_steps)
         log.warning("stopped at step %d of %d; %s", *reached, _how_to_continue(cli.run_dir))
     if cli.trainer.is_global_zero and cli.model.history:
-        Console().print(fit_table(cli.model))
+        console().print(fit_table(cli.model))
         print(f"best checkpoint: {cli.run_dir / 'checkpoints' / BEST}")
     return 0
 
@@ -157,8 +156,6 @@ def _how_to_continue(run_dir: Path) -> str:
 
 def evaluate(cli: MtclCLI, command: str, *, with_base: bool) -> int:
     """Evaluate, also with the base encoder if asked; write metrics and per-item scores of both to the run folder."""
-    from rich.console import Console
-
     from mtcl.training.callbacks.report import results_table
 
     run = cli.trainer.validate if command == "validate" else cli.trainer.test
@@ -170,7 +167,7 @@ def evaluate(cli: MtclCLI, command: str, *, with_base: bool) -> int:
         base = dict(cli.model.results)
     if cli.trainer.is_global_zero:
         split = "val" if command == "validate" else "test"
-        Console().print(results_table(now, base, module=cli.model, split=split))
+        console().print(results_table(now, base, module=cli.model, split=split))
         for of, results in ((split, now), (f"{split}_base", base or {})):
             for name, result in results.items():
                 result.items.write(cli.run_dir / "scores" / of / f"{name}.parquet")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtcl.commands.arguments import Parser
+from mtcl.console import line_of
 from mtcl.errors import ConfigError, TaskError, nearest
 from mtcl.files import data_root, write_text
 from mtcl.task.contract import NAME, Task, errors_of
@@ -86,11 +87,11 @@ def list_tasks(registry: Registry) -> int:
     width = max([len(name) for name in registry.entries], default=0)
     for name, entry in sorted(registry.entries.items()):
         if entry.task is None:
-            print(f"{name:<{width}}  BROKEN  {entry.error}")
+            print(f"{name:<{width}}  BROKEN  {line_of(entry.error)}")
         else:
             task = entry.task
             kind = type(task.pairs).__name__ if not callable(getattr(task.pairs, "__func__", None)) else "own pairs"
-            print(f"{name:<{width}}  {kind:<13} {task.metric.name:<10} {_first_line(task)}")
+            print(line_of(f"{name:<{width}}  {kind:<13} {task.metric.name:<10} {_first_line(task)}"))
     broken = sum(entry.task is None for entry in registry.entries.values())
     if broken:
         print(f"{broken} of {len(registry.entries)} tasks are broken", file=sys.stderr)
@@ -101,8 +102,8 @@ def show(task: Task) -> int:
     """Print a task's declaration."""
     print(f"{task.name} (version {task.version})\n  {_first_line(type(task))}\n")
     for name in ("owner", "license", "prompt", "data", "pairs"):
-        print(f"  {name:<8} {getattr(task, name)}".rstrip())
-    print(f"  {'metric':<8} {task.metric.name}\n  sample")
+        print(line_of(f"  {name:<8} {getattr(task, name)}").rstrip())
+    print(f"  {'metric':<8} {line_of(task.metric.name)}\n  sample")
     for row in task.sample:
         print(f"    {row}")
     return 0
@@ -275,4 +276,5 @@ def new(name: str) -> int:
 
 
 def _first_line(task: type[Task]) -> str:
-    return (task.__doc__ or "").strip().splitlines()[0]
+    lines = (task.__doc__ or "").strip().splitlines()
+    return line_of(lines[0]) if lines else ""

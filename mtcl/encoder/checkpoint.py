@@ -7,6 +7,7 @@ repository never runs because a checkpoint asks for it.
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from mtcl.encoder.config import ATTENTIONS, TOKENS_PER_CHUNK, EncoderConfig
 from mtcl.encoder.encoder import Encoder
+from mtcl.encoder.finite import check_finite
 from mtcl.encoder.heads import heads_in
 from mtcl.encoder.lora_state import has_adapters, merged
 from mtcl.errors import ConfigError, root_cause
@@ -48,13 +50,19 @@ class SavedRun:
 
     @classmethod
     def read(cls, path: str | Path, default: str = BEST, *, trust: bool = False) -> SavedRun:
-        """Read a .ckpt file, or a run folder's checkpoint `default`. Raises `ConfigError` if mtcl did not write it."""
+        """Read a .ckpt file, or a run folder's checkpoint `default`.
+
+        Raises `ConfigError` if mtcl did not write it, if it is damaged, and if a weight is not finite.
+        """
         file = find(Path(path), default)
         try:
+            check_sums(file)
             content = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises a dozen types for damaged files
             raise ConfigError(f"{str(file)!r} is not a checkpoint, or is damaged ({root_cause(error)})") from error
-        return cls.of(content, file, trust=trust)
+        saved = cls.of(content, file, trust=trust)
+        check_finite(saved.state, f"checkpoint {str(file)!r}", advice="give one from before training diverged")
+        return saved
 
     @classmethod
     def of(cls, content: Any, path: str | Path, *, trust: bool = False) -> SavedRun:
@@ -299,6 +307,14 @@ class SavedRun:
                 )
         encoder.load_state_dict(state)
         return encoder
+
+
+def check_sums(file: Path) -> None:
+    """Raise `ValueError` if a part of a checkpoint has other content than was written; torch does not look."""
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as parts:
+            if damaged := parts.testzip():
+                raise ValueError(f"{damaged} has other content than was written")
 
 
 def find(path: Path, default: str = BEST) -> Path:

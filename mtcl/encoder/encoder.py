@@ -28,6 +28,7 @@ from mtcl.encoder.backbone import digest_of, hidden_size, load_backbone, num_pos
 from mtcl.encoder.config import EncoderConfig, Pooling
 from mtcl.encoder.declared import Declared
 from mtcl.encoder.dense import Dense, load_layers, size_after
+from mtcl.encoder.finite import check_finite
 from mtcl.encoder.kernels import kernels_for
 from mtcl.encoder.layers import stack_of
 from mtcl.encoder.malloc_trim import trim_heap
@@ -97,6 +98,8 @@ class Encoder(nn.Module):
         pooling = declared.pooling if config.pooling is None else config.pooling
         encoder = cls(backbone, pooling=pooling, dense=dense, dim=config.dim).train()
         encoder.declared, encoder.token_types = declared, _token_types(backbone, declared, config)
+        given = {name: w for name, w in encoder.named_parameters() if not name.startswith("projection.")}
+        check_finite(given, f"model {config.name!r}", advice="give another folder, or download it again")
         _check_sizes(encoder, config)
         encoder.choose_attention(config.attention)
         encoder.adapt(config)

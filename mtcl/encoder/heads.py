@@ -12,6 +12,7 @@ from pathlib import Path
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mtcl.encoder.finite import check_finite
 from mtcl.errors import ConfigError, root_cause
 
 PREFIX = "heads."
@@ -48,7 +49,11 @@ def read_heads(folder: Path) -> dict[str, nn.Linear]:
 
     file = folder / FILE
     try:
-        return heads_in(load_file(file)) if file.is_file() else {}
+        state = load_file(file) if file.is_file() else {}
+        check_finite(state, str(file), advice="export the run again")
+        return heads_in(state)
+    except ConfigError:
+        raise
     except Exception as error:  # safetensors has error types of its own
         raise ConfigError(f"{file} is malformed ({root_cause(error)}): export the run again") from error
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
+from mtcl.console import line_of
 from mtcl.evaluation import Result, primary_of, scored
 from mtcl.training.metrics import mean_groups
 from mtcl.training.selection import WEIGHTED_MEAN
@@ -127,7 +128,7 @@ def comparison(
         for name in names:
             items, metric, figures = values[name]
             pairs = [trained_on.get(name, "")] * bool(trained_on)
-            table.add_row(name, str(items), *pairs, metric, *_cells([figures[column] for column in columns]))
+            table.add_row(name, str(items), *pairs, line_of(metric), *_cells([figures[column] for column in columns]))
         table.add_section()
         means = [_mean([values[name][2][column] for name in names]) for column in columns]
         table.add_row(mean, *[""] * len(about), *_cells(means))

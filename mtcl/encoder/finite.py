@@ -1,0 +1,18 @@
+"""Refuses weights that are not numbers: every vector would be NaN, and rankings of NaN have figures as well."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from mtcl.errors import ConfigError
+
+
+def check_finite(state: Mapping[str, Tensor], whose: str, *, advice: str) -> None:
+    """Raise `ConfigError` with the name of the first tensor that has a NaN or an infinite value, and `advice`."""
+    for name, value in state.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            num_odd = int((~torch.isfinite(value)).sum())
+            raise ConfigError(f"{whose}: {num_odd:,} of {value.numel():,} values of {name} are not finite: {advice}")
