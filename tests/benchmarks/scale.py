@@ -46,7 +46,7 @@ def write_store(folder: Path, *, pairs: int, texts: int) -> None:
     sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
     meta = {"kind": "positive", "language_names": [], "exclude_self": False, "tied": False, "skipped": {}}
     meta["problems"] = []
-    meta |= {"num_cut": 0, "sizes": sizes}
+    meta |= {"num_cut": 0, "num_distinct": texts, "sizes": sizes}
     (folder / "meta.json").write_text(json.dumps(meta))
 
 
