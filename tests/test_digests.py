@@ -15,8 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from mtcl import MtclDataModule
 from mtcl.task import digests
 from mtcl.task.digests import digest_files
+from mtcl.task.rows import pairs_fingerprint, row_digests
 
 TICK_S = 0.05
 """Longer than the clock of any file system that tests run on stands still."""
@@ -197,3 +199,28 @@ def test_processes_at_once_lose_nothing(tmp_path: Path, own_memo: Path) -> None:
         process.join(60)
     assert [process.exitcode for process in processes] == [0, 0, 0]
     assert sorted(json.loads(own_memo.read_text())) == sorted(str(path.resolve()) for path in paths)
+
+
+@pytest.mark.parametrize(("node", "num_calls"), [(0, 0), (1, 1)])
+def test_rows_of_a_method_are_read_by_one_process_of_each_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, node: int, num_calls: int
+) -> None:
+    """A rank takes the digest that the first rank of its node has sent, and none of another node's."""
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "counted.py").write_text(
+        "from mtcl import MRR, QueryDocument, Task\n\n\n"
+        'class Counted(Task):\n    """Rows that are counted."""\n\n'
+        '    name = "counted"\n    pairs = QueryDocument()\n    metric = MRR()\n'
+        '    sample = [{"query": "a", "document": "b"}, {"query": "c", "document": "d"}]\n    _calls = []\n\n'
+        "    def data(self, split, root):\n        self._calls.append(split)\n        return self.sample\n"
+    )
+    data = MtclDataModule(tasks={"counted": {}}, tasks_dir=str(tmp_path / "tasks"))
+    task = data.tasks["counted"]
+    expected = pairs_fingerprint(task, "train", None)
+    sent = dict(row_digests(task))
+    row_digests(task).clear()
+    task._calls.clear()  # type: ignore[attr-defined]
+    monkeypatch.setattr("mtcl.training.datamodule.of_all_ranks", lambda own: [(node, {"counted": sent}), own])
+    data._share_digests()
+    assert pairs_fingerprint(task, "train", None) == expected
+    assert len(task._calls) == num_calls  # type: ignore[attr-defined]

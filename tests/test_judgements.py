@@ -84,6 +84,7 @@ def store_in_memory(table: PairTable) -> TokenStore:
         log_q_anchor=np.zeros(size),
         log_q_positive=np.zeros(size),
         num_cut=0,
+        num_distinct=size,
         **{name: getattr(table, name) for name in (*names, *rest)},
         **vars(table.relevance),
     )

@@ -38,7 +38,7 @@ from mtcl.types import FloatArray, IntArray, Kind, Ragged
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FORMAT = 9
+FORMAT = 10
 RAGGED = ("tokens", "keys", "groups", "negatives", "wanted", "carried")
 COLUMNS = ("anchors", "positives", "queries", "candidates", "languages")
 ARRAYS = (*COLUMNS, "identity", "sides", "scores", "grades", "log_q_anchor", "log_q_positive")
@@ -52,6 +52,7 @@ class TokenStore:
     `tokens`, `keys`, `identity` and `sides` have a row for each distinct text. A text that is both a query and a
     document has a second row if its prompts differ; these copies come last. Texts with equal `identity` have equal
     tokens.
+    `num_distinct` is the number of texts that differ as tokens.
     `log_q_anchor` and `log_q_positive` are the log of the share of an epoch's pairs in which a text has that role.
     `queries`, `candidates`, `wanted`, `carried`, `grades` and `problems` are as in `Relevance`, which all splits but
     train have if their pairs are positives; otherwise the first two are distinct texts. The other attributes are as in
@@ -83,6 +84,7 @@ class TokenStore:
     tied: bool
     skipped: dict[str, int]
     num_cut: int
+    num_distinct: int
 
     @classmethod
     def open(cls, folder: Path) -> TokenStore:
@@ -102,7 +104,7 @@ class TokenStore:
             kind=Kind(meta["kind"]),
             language_names=tuple(meta["language_names"]),
             problems=tuple(meta["problems"]),
-            **{name: meta[name] for name in ("exclude_self", "tied", "skipped", "num_cut")},
+            **{name: meta[name] for name in ("exclude_self", "tied", "skipped", "num_cut", "num_distinct")},
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -217,7 +219,8 @@ def _build(folder: Path, table: PairTable, reader: Reader, *, title: str) -> Non
         _write_texts(aside / "texts.arrow", texts)
         dtype = reader.tokenizer.dtype
         num_cut = tokenise(aside, texts, sides, reader.read, dtype=dtype, kept=kept, title=title)
-        seal(aside, facts | {"num_cut": num_cut})
+        num_distinct = len(np.unique(np.load(aside / "identity.npy")))
+        seal(aside, facts | {"num_cut": num_cut, "num_distinct": num_distinct})
     shutil.rmtree(kept, ignore_errors=True)
 
 

@@ -21,6 +21,7 @@ import xxhash
 
 from mtcl.console import track
 from mtcl.files import written_whole
+from mtcl.task.spill import let_go
 from mtcl.types import IntArray, Ragged, offsets_of
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def tokenise(
             write(found.tokens.values)
             lengths[start:end], identity[start:end] = found.tokens.lengths(), found.identity
             num_cut += found.num_cut
+            let_go()
     np.save(folder / "tokens_offsets.npy", offsets_of(lengths))
     np.save(folder / "identity.npy", identity)
     return num_cut

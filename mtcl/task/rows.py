@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 HASHED_ROWS = 4096
 """Number of rows hashed at a time."""
-_digests: WeakKeyDictionary[Task, dict[tuple[str, Path | None, str], str]] = WeakKeyDictionary()
-"""Cached digests of rows from a method `data`, which has to run before its rows can be hashed."""
+Digests = dict[tuple[str, Path | None, str], str]
+"""Digests of rows by split, data root and columns."""
+_digests: WeakKeyDictionary[Task, Digests] = WeakKeyDictionary()
 
 
 def pairs_of(task: Task, split: str, root: Path | None) -> PairTable:
@@ -107,10 +108,17 @@ def pairs_fingerprint(task: Task, split: str, root: Path | None) -> str:
     return hashlib.sha256(json.dumps(depends_on).encode()).hexdigest()[:16]
 
 
+def row_digests(task: Task) -> Digests:
+    """The digests that are known of rows from the task's method `data`, which has to run before its rows can be hashed.
+    The ranks of a node share them.
+    """
+    return _digests.setdefault(task, {})
+
+
 def _data_fingerprint(task: Task, split: str, root: Path | None, roles: Mapping[str, Role] | None) -> str:
     if isinstance(task.data, Source):
         return task.data.fingerprint(split, root)
-    known, key = _digests.setdefault(task, {}), (split, root, repr(roles))
+    known, key = row_digests(task), (split, root, repr(roles))
     if key not in known:
         rows, digest = as_table(task.data(split, root), roles), hashlib.sha256()
         for start in range(0, len(rows), HASHED_ROWS):  # hash values: Arrow's bytes differ between equal tables

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import mmap
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import groupby
 from typing import IO, TYPE_CHECKING
+from weakref import WeakSet
 
 from mtcl.errors import DataError
 from mtcl.files import cache_folder
@@ -24,6 +25,8 @@ IN_MEMORY = 1 << 28
 """Bytes that stay in memory."""
 ROWS = 1 << 17
 """Rows of a large table that are handled at a time."""
+_maps: WeakSet[mmap.mmap] = WeakSet()
+"""The files that are mapped."""
 
 
 class Spill:
@@ -58,6 +61,7 @@ class Spill:
         waiting = self._tables[self._num_done :]
         self._tables[self._num_done :] = [_on_disk(list(same)) for _, same in groupby(waiting, lambda one: one.schema)]
         self._num_done, self._size = len(self._tables), 0
+        let_go()
 
 
 class Growing:
@@ -77,6 +81,7 @@ class Growing:
                 self._file = self._file or _nameless()
                 self._file.writelines(self._pieces)
             self._pieces, self._size = [], 0
+            let_go()
 
     def buffer(self) -> pa.Buffer:
         """All bytes."""
@@ -88,6 +93,23 @@ class Growing:
             self._file.writelines(self._pieces)
         self._pieces, self._size = [], 0
         return _mapped(self._file)
+
+
+def passing(chunks: Iterable[pa.Array]) -> Iterator[pa.Array]:
+    """The chunks of a column one by one. Mapped pages that were read are let go of now and then."""
+    size = 0
+    for chunk in chunks:
+        yield chunk
+        size += chunk.nbytes
+        if size > IN_MEMORY:
+            let_go()
+            size = 0
+
+
+def let_go() -> None:
+    """Give mapped pages back: they count as this process's memory, although the kernel could drop them at any time."""
+    for one in list(_maps) if hasattr(mmap, "MADV_DONTNEED") else ():
+        one.madvise(mmap.MADV_DONTNEED)
 
 
 def kept_rows(rows: pa.Table, is_kept: pa.Array | pa.ChunkedArray) -> pa.Table:
@@ -121,7 +143,9 @@ def _mapped(file: IO[bytes]) -> pa.Buffer:
     import pyarrow as pa
 
     file.flush()
-    return pa.py_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    found = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    _maps.add(found)
+    return pa.py_buffer(found)
 
 
 @contextmanager

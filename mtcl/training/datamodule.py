@@ -34,6 +34,8 @@ from mtcl.processes import stay_with_rank
 from mtcl.task.contract import Task, kind_of
 from mtcl.task.prompt import Prompt
 from mtcl.task.registry import discover
+from mtcl.task.rows import row_digests
+from mtcl.task.sources import Source
 from mtcl.training.callback_checks import check_callbacks
 from mtcl.training.stores import Stores, same_tokens
 from mtcl.training.task_config import MixtureConfig, PairLimit, TaskConfig, TaskRole
@@ -183,6 +185,7 @@ class MtclDataModule(pl.LightningDataModule):
         self._open_all(stage)
 
     def setup(self, stage: str) -> None:
+        self._share_digests()
         with together():
             self._check(stage)
             self._open_all(stage)
@@ -190,6 +193,14 @@ class MtclDataModule(pl.LightningDataModule):
             self.position = 0  # a new run; a resumed one reads its position from the checkpoint later
         if stage == "fit" and self.held_out:
             self.check_leaks()
+
+    def _share_digests(self) -> None:
+        """Rows from a method `data` were read and hashed by one process of each node, for all of its processes."""
+        own = {name: row_digests(task) for name, task in self.evaluated.items() if not isinstance(task.data, Source)}
+        node = self.trainer.node_rank if self.trainer else 0
+        for other, found in of_all_ranks((node, own)) if own else ():
+            for name in own if other == node else ():
+                own[name].update(found[name])
 
     def _check(self, stage: str) -> None:
         """Raise `ConfigError` for errors that show before the stores are built, which may take minutes."""

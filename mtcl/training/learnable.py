@@ -55,11 +55,13 @@ class Untokenised:
     negatives: Ragged | None
     scores: FloatArray | None
     identity: IntArray
+    num_distinct: int
 
     @classmethod
     def of(cls, table: PairTable) -> Untokenised:
         identity = np.arange(len(table.texts), dtype=np.int64)
-        return cls(table.anchors, table.positives, table.keys, table.groups, table.negatives, table.scores, identity)
+        columns = (table.anchors, table.positives, table.keys, table.groups, table.negatives, table.scores)
+        return cls(*columns, identity, num_distinct=len(identity))
 
 
 @dataclass(frozen=True)
@@ -172,8 +174,7 @@ def _count(anchors: IntArray, candidates: IntArray) -> int:
 
 def _same_tokens(trial: Trial) -> str:
     """What is wrong if different texts all became the same tokens, else nothing."""
-    identity = np.asarray(trial.store.identity)
-    if len(identity) == 1 or len(np.unique(identity)) > 1:
+    if len(trial.store.identity) == 1 or trial.store.num_distinct > 1:
         return ""
     return f"its texts have equal tokens, {trial.max_length} of them (max_length): {_ADVICE}"
 
@@ -182,12 +183,11 @@ _ADVICE = "raise max_length or shorten the prompt"
 
 
 def _few_distinct(trial: Trial) -> list[str]:
-    identity = np.asarray(trial.store.identity)
-    distinct = len(np.unique(identity))
-    if distinct >= DISTINCT * len(identity):
+    num_texts, num_distinct = len(trial.store.identity), trial.store.num_distinct
+    if num_distinct >= DISTINCT * num_texts:
         return []
     return [
-        f"task {trial.name!r}: its {len(identity):,} texts are only {distinct:,} different ones after they are cut to "
+        f"task {trial.name!r}: its {num_texts:,} texts are only {num_distinct:,} different ones after they are cut to "
         f"{trial.max_length} tokens (max_length): {_ADVICE}"
     ]
 

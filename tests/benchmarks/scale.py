@@ -44,7 +44,7 @@ def write_store(folder: Path, *, pairs: int, texts: int) -> None:
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
     facts = {"kind": "positive", "language_names": [], "exclude_self": False, "tied": False, "skipped": {}}
-    seal(folder, facts | {"problems": [], "num_cut": 0})
+    seal(folder, facts | {"problems": [], "num_cut": 0, "num_distinct": texts})
 
 
 def main() -> None:

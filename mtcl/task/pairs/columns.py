@@ -9,7 +9,7 @@ import numpy as np
 
 from mtcl.errors import DataError, nearest
 from mtcl.task.roles import Role, as_role, hint, is_list
-from mtcl.task.spill import Spill, kept_rows
+from mtcl.task.spill import Spill, kept_rows, passing
 from mtcl.types import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -27,7 +27,8 @@ def column(rows: pa.Table, name: str, role: Role) -> pa.ChunkedArray:
         kind = rows[name].type
         raise DataError(f"column {name!r} holds {kind}, not {role}{hint(role, found_lists=is_list(kind))}")
     try:
-        found.validate(full=True)
+        for chunk in passing(found.chunks):
+            chunk.validate(full=True)
     except pa.ArrowInvalid as error:
         raise DataError(f"column {name!r} cannot be read ({error}): is the file saved as UTF-8?") from error
     return found
@@ -47,7 +48,7 @@ def clean(rows: pa.Table, *texts: str) -> tuple[pa.Table, dict[str, int]]:
     for name in texts:
         found = column(rows, name, Role.TEXT)
         null = pc.is_null(found)
-        blank = pa.chunked_array([_is_blank(chunk) for chunk in found.chunks], type=pa.bool_())
+        blank = pa.chunked_array([_is_blank(chunk) for chunk in passing(found.chunks)], type=pa.bool_())
         num_null, num_blank = pc.sum(null).as_py() or 0, pc.sum(blank).as_py() or 0
         count(skipped, f"null {name}", num_null)
         count(skipped, f"empty {name}", num_blank)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import xxhash
 
 from mtcl.errors import DataError
-from mtcl.task.spill import Growing
+from mtcl.task.spill import Growing, passing
 from mtcl.types import IntArray
 
 if TYPE_CHECKING:
@@ -132,9 +132,10 @@ def blocks_of(column: Column) -> Iterator[pa.LargeStringArray]:
     """The texts of a column, at most `BLOCK` at a time."""
     import pyarrow as pa
 
-    for chunk in [column] if isinstance(column, pa.Array) else column.chunks:
-        for start in range(0, len(chunk), BLOCK):
-            yield chunk.slice(start, BLOCK).cast(pa.large_string())
+    chunks = [column] if isinstance(column, pa.Array) else column.chunks
+    blocks = (chunk.slice(start, BLOCK) for chunk in chunks for start in range(0, len(chunk), BLOCK))
+    for block in passing(blocks):
+        yield block.cast(pa.large_string())
 
 
 def in_order(numbers: IntArray, *, size: int) -> IntArray:
