@@ -156,7 +156,8 @@ def damaged(content: bytes, seed: int) -> bytes:
 
 @pytest.mark.parametrize("kind", ["parquet", "jsonl", "csv"])
 @given(st.integers(0, 2**32))
-@example(2828)  # a header that is not UTF-8
+@example(281)  # a column of Parquet whose name is not UTF-8
+@example(2828)  # the same in a CSV file
 @examples(25)
 def test_damaged_files(folder: Path, kind: str, seed: int) -> None:
     place = folder / "it"
