@@ -39,10 +39,10 @@ layers: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/test_layers.py
 
 compare-tables: $(VENV)/.dev
-	$(BIN)/cog --check -I . $(TABLES)
+	$(BIN)/python -m cogapp --check $(TABLES)
 
 tables: $(VENV)/.dev  ## write the tables of the documentation again
-	$(BIN)/cog -r -I . $(TABLES)
+	$(BIN)/python -m cogapp -r $(TABLES)
 
 docs: $(VENV)/.docs  ## the documentation as a site, in build/docs
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs build/docs

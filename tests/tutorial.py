@@ -59,6 +59,7 @@ def folder_with_commands(folder: Path) -> dict[str, str]:
 
 def follow(page: Path, folder: Path, changes: dict[str, str] | None = None) -> None:
     """Do what a page says in a folder; `changes` are replacements in its commands, such as of a port."""
+    folder = folder.resolve()
     environment = folder_with_commands(folder)
     shutil.copy(ROOT / "docs" / "job_titles.csv", folder)
     output = ""

@@ -42,21 +42,13 @@ def rows() -> str:
 
 def losses() -> str:
     """Every loss with the kinds of pairs it takes and its first sentence."""
-    lines = [
-        (f"`{name}`", ", ".join(sorted(kind.value for kind in getattr(mtcl, name).kinds)), summary(name))
-        for name in named("Losses")
-        if name != "Loss"
-    ]
+    lines = [(f"`{name}`", kinds_of(name), summary(name)) for name in named("Losses") if name != "Loss"]
     return table(("loss", "kinds of pairs", "what it does"), lines)
 
 
 def metrics() -> str:
     """Every metric with the kinds of pairs it judges and its first sentence."""
-    lines = [
-        (f"`{name}`", ", ".join(sorted(kind.value for kind in getattr(mtcl, name).kinds)), summary(name))
-        for name in named("Metrics")
-        if name != "Metric"
-    ]
+    lines = [(f"`{name}`", kinds_of(name), summary(name)) for name in named("Metrics") if name != "Metric"]
     return table(("metric", "kinds of pairs", "what it says"), lines)
 
 
@@ -71,6 +63,12 @@ def is_pairs(name: str) -> bool:
     return isinstance(found, type) and issubclass(found, mtcl.Pairs) and found is not mtcl.Pairs
 
 
+def kinds_of(name: str) -> str:
+    """The kinds of pairs that a loss or a metric is for."""
+    kinds = getattr(mtcl, name).kinds
+    return "all" if kinds == frozenset(mtcl.Kind) else ", ".join(sorted(kind.value for kind in kinds))
+
+
 def columns_of(pairs: str) -> list[str]:
     """The columns that rows must have: the arguments whose default is the name of a column."""
     parameters = inspect.signature(getattr(mtcl, pairs)).parameters.values()
@@ -80,7 +78,7 @@ def columns_of(pairs: str) -> list[str]:
 def summary(name: str) -> str:
     """The first sentence of a docstring."""
     text = " ".join((inspect.getdoc(getattr(mtcl, name)) or "").split("\n\n")[0].split())
-    return re.split(r"(?<=[a-z)`])[.:] ", text)[0].rstrip(".").replace("|", "\\|")
+    return re.split(r"(?<=[a-z)`])\. ", text)[0].rstrip(".").replace("|", "\\|")
 
 
 def table(head: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> str:
