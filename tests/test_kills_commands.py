@@ -90,7 +90,7 @@ def prepared(folder: Path, run: Path, model: Path, root: Path) -> None:
     shutil.copytree(run, folder / "run")
     rows = [json.dumps({"id": f"{n:05d}", "text": f"post {n} dog cat red"}) for n in range(3000)]
     (folder / "posts.jsonl").write_text("\n".join(rows))
-    shared = {"tasks": ["search", "interest"], "root": str(root), "tokenizer": str(model), "cache": "stores"}
+    shared = {"tasks": ["search", "storyline"], "root": str(root), "tokenizer": str(model), "cache": "stores"}
     encoders = {"ours": {"run": "run"}, "theirs": {"model": str(model)}}
     (folder / "compare.yaml").write_text(yaml.safe_dump({**shared, "encoders": encoders, "precision": "32-true"}))
     overrides = {
