@@ -6,14 +6,18 @@ Names and texts come from task files and data. An escape code in them would chan
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Container, Iterable, Sequence
+import time
+from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 Step = TypeVar("Step")
+LINE_EVERY_S = 30
+log = logging.getLogger("mtcl")
 
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -39,14 +43,24 @@ def console(*, stderr: bool = False) -> Console:
 
 def track(steps: Sequence[Step], what: str) -> Iterable[Step]:
     """The steps one by one, with a progress bar labelled `what` that disappears at the end. There is no bar for a
-    single step, or if standard error is not a terminal.
+    single step; if standard error is not a terminal, a line is logged every half minute.
     """
     from rich.markup import escape
     from rich.progress import track as shown
 
     errors = console(stderr=True)
-    is_hidden = len(steps) < 2 or not errors.is_terminal
-    return shown(steps, description=escape(plain(what)), transient=True, console=errors, disable=is_hidden)
+    if not errors.is_terminal:
+        return _logged(steps, what)
+    return shown(steps, description=escape(plain(what)), transient=True, console=errors, disable=len(steps) < 2)
+
+
+def _logged(steps: Sequence[Step], what: str) -> Iterator[Step]:
+    last = time.monotonic()
+    for number, step in enumerate(steps):
+        if time.monotonic() - last >= LINE_EVERY_S:
+            last = time.monotonic()
+            log.info("%s: %.0f %%", what, 100 * number / len(steps))
+        yield step
 
 
 def one_line(text: str, width: int, *, end: str = " ...") -> str:

@@ -108,3 +108,12 @@ def test_a_path_that_is_too_long(tmp_path: Path, capsys: pytest.CaptureFixture[s
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("mtcl: ")
         assert name in line
+
+
+def test_progress_is_logged_without_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(console_module, "LINE_EVERY_S", 0)
+    with caplog.at_level("INFO", "mtcl"):
+        assert list(track(range(4), "rank labels")) == [0, 1, 2, 3]
+    assert caplog.messages == [f"rank labels: {share} %" for share in (0, 25, 50, 75)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -19,7 +20,7 @@ from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.declared import Declared
 from mtcl.encoder.hub import resolve_model
 from mtcl.encoder.text_encoder import TextEncoder
-from mtcl.errors import ConfigError
+from mtcl.errors import ConfigError, root_cause
 from mtcl.studies.compare.config import EncoderSpec
 from mtcl.studies.compare.endpoint import Endpoint, model_key
 from mtcl.studies.compare.vectors import VectorCache
@@ -132,7 +133,11 @@ def _sentence_transformer(spec: EncoderSpec) -> Plain:
     except ImportError as error:
         raise ConfigError("models from the Hub need sentence-transformers: pip install 'mtcl[compare]'") from error
     folder = resolve_model(str(spec.model))
-    model = SentenceTransformer(str(folder), device=_device())
+    check_modules(folder)
+    try:
+        model = SentenceTransformer(str(folder), device=_device(), model_kwargs={"use_safetensors": True})
+    except Exception as error:  # of the library, of transformers and of torch
+        raise ConfigError(f"model {spec.model!r} cannot be read ({root_cause(error)})") from error
 
     def embed(texts: Sequence[str]) -> Tensor:
         # prompts stand before the texts already; an empty one keeps the default prompt away
@@ -142,6 +147,21 @@ def _sentence_transformer(spec: EncoderSpec) -> Plain:
         return found.float().cpu()
 
     return Plain(embed, Declared.read(folder, str(spec.model)).prompt)
+
+
+def check_modules(folder: Path) -> None:
+    """Raise `ConfigError` if a model's folder names classes that are not sentence-transformers' own.
+
+    The library would import them, also from a file in the folder, without being asked to trust it.
+    """
+    path = folder / "modules.json"
+    try:
+        modules = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+        names = [str(module["type"]) for module in modules]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ConfigError(f"{path} cannot be read ({root_cause(error)})") from error
+    if odd := [name for name in names if not name.startswith("sentence_transformers.")]:
+        raise ConfigError(f"{path} names code of its own ({odd[0]}), which mtcl does not run: give another model")
 
 
 def _device() -> str:
