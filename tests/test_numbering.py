@@ -5,6 +5,7 @@ python -m pytest tests/test_numbering.py
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -170,6 +171,14 @@ def test_rows_of_parquet_are_the_same_on_disk(tmp_path: Path) -> None:
     found = read_split(paths, Wanted(QueryDocument().columns())).rows
     assert found.to_pylist() == pa.concat_tables([rows.select(["query", "document"])] * 3).to_pylist()
     assert read_split(paths, Wanted({}, rest=True)).rows.to_pylist() == pa.concat_tables([rows] * 3).to_pylist()
+
+
+def test_rows_of_jsonl_are_the_same_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mtcl.task.reading.jsonl.BLOCK", 200)
+    rows = [{"query": f"a {n}", "document": "d" if n % 7 else None, "id": n if n < 30 else f"x{n}"} for n in range(60)]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = read_split([tmp_path / "train.jsonl"], Wanted(QueryDocument(document_id="id").columns())).rows
+    assert found.to_pylist() == [row | {"id": str(row["id"])} for row in rows]
 
 
 def test_a_column_that_some_shards_lack_is_named_with_the_shard(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from mtcl.task.reading.joined import joined
 from mtcl.task.reading.part import Part, Wanted
 from mtcl.task.reading.values import array_of, named
 from mtcl.task.roles import Role
+from mtcl.task.spill import Spill
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -59,15 +60,17 @@ def read_jsonl(path: Path, wanted: Wanted) -> Part:
 
     check_encoding(path)
     keys: Keys = {}
-    tables = []
+    spill = Spill()
     for block in _blocks(path):
         rows = None if wanted.rest else _parsed_at_once(block, wanted.roles, keys)
-        tables.append(_parsed_by_line(block, wanted, keys) if rows is None else rows)
-    rows = joined([table for table in tables if len(table)] or [pa.table({})])
+        rows = _parsed_by_line(block, wanted, keys) if rows is None else rows
+        if len(rows):
+            spill.add(rows)
+    rows = joined(spill.tables() or [pa.table({})])
     for name in rows.column_names:
         if name not in keys and (rows[name].null_count < len(rows) or _occurs(name, path)):
             keys[name] = None
-    return Part(rows.select([name for name in rows.column_names if name in keys]), list(keys))
+    return Part(rows.select([name for name in rows.column_names if name in keys]), list(keys), spill.is_used)
 
 
 def _blocks(path: Path) -> Iterator[_Block]:
