@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import inspect
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from mtcl.commands.arguments import Parser
-from mtcl.errors import ConfigError, TaskError, nearest
+from mtcl.commands.process import quiet_libraries
+from mtcl.commands.task_check import check
+from mtcl.commands.task_run import run_of
+from mtcl.errors import ConfigError
 from mtcl.files import data_root
-from mtcl.task.contract import NAME, Task, errors_of
-from mtcl.task.pairs.table import DRAWN
+from mtcl.task.contract import NAME, Task
 from mtcl.task.registry import Registry, discover, reference_folder
-from mtcl.types import Kind
 
-if TYPE_CHECKING:
-    from mtcl.losses import Loss
-    from mtcl.task.pairs import PairTable
-    from mtcl.training.datamodule import MtclDataModule
-
-SPLITS = ("train", "validation", "test")
 TEMPLATE = '''"""One line: what goes in and what it should be near to."""
 
 from mtcl import NDCG, Files, QueryDocument, Task
@@ -74,7 +66,8 @@ def main(command: str, arguments: list[str]) -> int:
     if options.action == "show":
         return show(task)
     if options.config or options.model:
-        run = _run_of(options, alone=True)
+        quiet_libraries()
+        run = run_of(options, alone=True)
         return check(task, run.data.root, run=run)
     if options.max_length:
         raise ConfigError(f"--max_length {options.max_length} counts tokens: give --model or --config too")
@@ -120,140 +113,16 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data.root", dest="root", help="data root (default: MTCL_DATA)")
 
 
-@dataclass(frozen=True)
-class RunOfTask:
-    """The data of a run with the task `name`, and the task's loss as the configuration gives it."""
-
-    data: MtclDataModule
-    name: str
-    given_loss: Any
-
-    def loss(self) -> Loss | None:
-        """The task's loss; None if only a run itself can make it. Raises `ConfigError` for wrong arguments."""
-        import mtcl.losses as losses
-        from mtcl.configuration.from_checkpoint import made, own_class
-        from mtcl.task.contract import kind_of
-
-        if self.given_loss is None:
-            return losses.default_loss(kind_of(self.data.evaluated[self.name]))
-        try:
-            found: Loss | None = made(own_class(self.given_loss, losses))
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"tasks.{self.name}.loss: {error}") from error
-        return found
-
-
-def _run_of(options: argparse.Namespace, *, batch_size: int | None = None, alone: bool = False) -> RunOfTask:
-    """The configured run, with `alone` without its other tasks. If none is configured, a run of this task alone with
-    `batch_size` pairs per batch.
-    """
-    from mtcl.configuration.yaml_files import load
-    from mtcl.training.datamodule import MtclDataModule
-
-    default = {} if batch_size is None else {"data": {"batch_size": batch_size}}
-    config: dict[str, Any] = load(options.config) if options.config else default
-    tasks = {name: {**(task or {}), "loss": None} for name, task in (config.get("tasks") or {}).items()}
-    given = {name: getattr(options, name) for name in ("root", "tasks_dir", "batch_size", "max_length")}
-    settings = {**(config.get("data") or {}), **{name: value for name, value in given.items() if value is not None}}
-    encoder = dict((config.get("model") or {}).get("encoder") or {}) | (
-        {"name": options.model} if options.model else {}
-    )
-    if options.config and options.name not in tasks:
-        raise ConfigError(f"the configuration has no task {options.name!r}{nearest(options.name, tasks)}")
-    seed = config.get("seed_everything", 1)
-    if unknown := set(settings) - set(inspect.signature(MtclDataModule).parameters):
-        raise ConfigError(f"unknown key 'data.{min(unknown)}'")
-    if alone:
-        tasks = {name: task for name, task in tasks.items() if name == options.name}
-        settings = {key: value for key, value in settings.items() if key not in ("held_out", "replay")}
-    named = ((config.get("tasks") or {}).get(options.name) or {}).get("loss")
-    data = MtclDataModule(**{"tasks": tasks or {options.name: {}}, "encoder": encoder, "seed": seed, **settings})
-    return RunOfTask(data, options.name, named)
-
-
 def show_batch(options: argparse.Namespace) -> int:
     """Print a task's part of a training step; without a configuration, that of a run of this task alone."""
     from mtcl.training.inspection import InspectedStep, inspect_batch
 
-    shown = inspect_batch(_run_of(options, batch_size=8).data, options.step)
+    shown = inspect_batch(run_of(options, batch_size=8).data, options.step)
     part = tuple(task for task in shown.tasks if task.name == options.name)
     print(InspectedStep(shown.step, part).text(options.pairs))
     if not part:
         print(f"the task has no sub-batch in step {options.step}; others do: {', '.join(t.name for t in shown.tasks)}")
     return 0
-
-
-def check(task: Task, root: Path | None, *, run: RunOfTask | None = None, batch_size: int | None = None) -> int:
-    """Make pairs from the sample and the real rows and print a summary. Raises an error if that fails, or if training
-    would learn nothing: with the defaults, on whole texts; with `run`, as that run cuts and batches them.
-    """
-    from mtcl.task.pairs import Pairs, PairTable
-    from mtcl.task.rows import pairs_of
-    from mtcl.task.sources import Source, as_table
-    from mtcl.training import learnable
-
-    with errors_of(task, "sample"):
-        roles = task.pairs.columns() if isinstance(task.pairs, Pairs) else None
-        table = task.pairs(as_table(task.sample, roles))
-        if not isinstance(table, PairTable):
-            raise TaskError(f"pairs must give a PairTable, not {type(table).__name__}: use mtcl.pair_table")
-        print(f"sample: {describe(table)}")
-    tables = {}
-    source = task.data
-    missing = [split for split in SPLITS if isinstance(source, Source) and not source.has(split, root)]
-    if missing and "test" not in missing:
-        print(f"no {' and no '.join(missing)} split: the task can be held out or watched, and `mtcl test` evaluates it")
-    for split in SPLITS if "test" in missing else [split for split in SPLITS if split not in missing]:
-        with errors_of(task, split):
-            tables[split] = table = pairs_of(task, split, root)
-        print(f"{split}: {describe(table)}")
-        if split == "train":
-            print("\n".join(f"    {line}" for line in examples(table)))
-            warnings = _check_run(run) if run else learnable.check_table(task, table, batch_size=batch_size)
-            print("".join(f"    warning: {line}\n" for line in warnings), end="")
-            continue
-        if "train" in tables and (seen := num_seen(table, tables["train"])):
-            print(f"    {seen:,} of {len(table.queries):,} queries are training texts too, so they test nothing new")
-        if table.kind is Kind.POSITIVE and len(table.candidates) == 1:
-            print("    warning: there is only one text to find, so any encoder has a perfect metric")
-    print(f"task {task.name!r} is ready: add it to a configuration under `tasks:`")
-    return 0
-
-
-def _check_run(run: RunOfTask) -> list[str]:
-    from mtcl.training import learnable
-
-    if (loss := run.loss()) is None:
-        return ["the loss is a class of your own, so only a run can check that it has something to learn"]
-    return learnable.check_data(run.data, lambda _: loss) if run.data.tasks else []
-
-
-def describe(table: PairTable) -> str:
-    """Summarise a table of pairs in one line."""
-    left_out = ", ".join(f"{count:,} {reason}" for reason, count in table.skipped.items())
-    words = f"{len(table.anchors):,} pairs, {len(table.texts):,} distinct texts, {len(table.candidates):,} candidates"
-    return words + (f"; left out: {left_out}" if left_out else "")
-
-
-def num_seen(table: PairTable, train: PairTable) -> int:
-    """The number of a split's queries that are also anchors in the training split."""
-    import numpy as np
-    import pyarrow.compute as pc
-
-    known = train.texts.take(np.unique(train.anchors[train.anchors != DRAWN]))
-    return int(pc.sum(pc.is_in(table.texts.take(table.queries), value_set=known)).as_py() or 0)
-
-
-def examples(table: PairTable, count: int = 3) -> list[str]:
-    """The first pairs as readable lines."""
-    lines = []
-    for anchor, positive in list(zip(table.anchors, table.positives, strict=True))[:count]:
-        if table.groups is not None:
-            members = table.groups[positive]
-            anchor = members[0] if anchor == DRAWN else anchor
-            positive = next((member for member in members if member != anchor), anchor)
-        lines.append(f"{table.texts[int(anchor)].as_py()[:70]!r} -> {table.texts[int(positive)].as_py()[:70]!r}")
-    return lines
 
 
 def new(name: str) -> int:
