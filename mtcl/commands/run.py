@@ -114,7 +114,10 @@ def fit(cli: MtclCLI, *, resume: Path | None) -> int:
     from mtcl.training.callbacks import Interrupted
     from mtcl.training.callbacks.report import fit_table
 
-    if cli.trainer.is_global_zero:
+    if resume and cli.resume_step is not None and cli.resume_step > cli.trainer.max_steps > 0:
+        if cli.trainer.is_global_zero:
+            log.warning("%s", _finished(cli))
+    elif cli.trainer.is_global_zero:
         log.info("run folder %s; watch it with: tensorboard --logdir %s", cli.run_dir, cli.run_dir.parent)
     try:
         cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=resume, weights_only=True if resume else None)
@@ -139,6 +142,16 @@ def fit(cli: MtclCLI, *, resume: Path | None) -> int:
         Console().print(fit_table(cli.model))
         print(f"best checkpoint: {cli.run_dir / 'checkpoints' / BEST}")
     return 0
+
+
+def _finished(cli: MtclCLI) -> str:
+    """What to do with a run that has no step left. That is no error: jobs that restart until they end come here."""
+    steps = cli.trainer.max_steps
+    return (
+        f"{cli.run_dir} is finished: it has trained all its {steps:,} steps (trainer.max_steps). To evaluate it: mtcl "
+        f"test --ckpt {cli.run_dir}; to train it further: --resume {cli.run_dir} --trainer.max_steps {2 * steps}; to "
+        f"start a new run from its weights: --config ... --init_from {cli.run_dir}"
+    )
 
 
 def evaluate(cli: MtclCLI, command: str, *, with_base: bool) -> int:
