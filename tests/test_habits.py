@@ -50,8 +50,8 @@ def test_a_batch_size_is_that_of_all_tasks_or_of_one() -> None:
 def test_the_keys_that_are_offered_exist(ours: str) -> None:
     assert ours in dict(full_names(run_keys()))
     theirs = ELSEWHERE[ours][0]
-    with pytest.raises(ConfigError, match=f"unknown key 'data.{theirs}'.*did you mean '{ours}'"):
-        check_run({"data": {theirs: 3}})
+    with pytest.raises(ConfigError, match=f"unknown key 'trainer.{theirs}'.*did you mean '{ours}'"):
+        check_run({"trainer": {theirs: 3}})
 
 
 @pytest.mark.parametrize(("section", "key"), [("model", "model.encoder.name"), ("data", "data.root")])

@@ -12,7 +12,7 @@ ELSEWHERE = {
     "model.optimizer.lr": ("learning_rate", "learningrate", "lr"),
     "model.optimizer.warmup_steps": ("warmup", "warmup_ratio", "num_warmup_steps"),
     "model.optimizer.decay": ("lr_scheduler_type", "scheduler"),
-    "model.encoder.name": ("model_name", "model_name_or_path", "encoder", "base_model"),
+    "model.encoder.name": ("model_name", "model_name_or_path", "base_model"),
     "model.activation_checkpointing": ("gradient_checkpointing",),
     "data.batch_size": ("bs", "train_batch_size", "per_device_train_batch_size", "mini_batch_size"),
     "data.max_length": ("max_len", "max_seq_length", "max_seq_len"),
