@@ -48,7 +48,7 @@ def all_losses() -> str:
         )
     lines += [
         "",
-        "give one in a configuration as `tasks: {NAME: {loss: InfoNCE}}`; `mtcl losses InfoNCE` has its parameters",
+        "`mtcl losses InfoNCE` shows its parameters and how to give it",
     ]
     return "\n".join(lines)
 
