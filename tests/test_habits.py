@@ -81,3 +81,14 @@ def test_a_finished_run_says_so(trained_run: Path, demo_root: Path, mtcl_command
     assert further.returncode == 0, further.stderr
     assert "is finished" not in further.stderr
     assert "step 5 of 5" in further.stderr or "best checkpoint" in further.stdout
+
+
+def test_a_start_without_a_configuration_says_what_it_takes(trained_run: Path, mtcl_command: Run) -> None:
+    """`--tasks.NAME=null` leaves a task of it out, as `--tasks.NAME null` does."""
+    given = ("fit", "--init_from", str(trained_run), "--trainer.max_steps", "many")
+    refused = mtcl_command(*given)
+    assert refused.returncode == 2, "the steps are no number, so nothing is trained"
+    (line,) = [line for line in refused.stderr.splitlines() if line.startswith("no --config is given")]
+    assert "tasks search, interest, storyline; and every value that you do not give (trainer.max_steps 4)" in line
+    for left_out in (["--tasks.interest=null"], ["--tasks.interest", "null"]):
+        assert "tasks search, storyline; " in mtcl_command(*given, *left_out).stderr

@@ -61,6 +61,8 @@ def main(command: str, arguments: list[str]) -> int:
         else:
             merged = configuration.load(options.config, below=plain_config(saved) if saved else None)
         merged = configuration.without_tasks(merged, removed)
+        if saved and options.init_from and not options.config:
+            log.warning("%s", _taken(options.init_from, merged))
         return carry_out(command, options, rest, config=merged, saved=saved, run_dir=run_dir)
     finally:
         if not options.run_dir:  # a folder that was created and not used
@@ -142,6 +144,16 @@ def fit(cli: MtclCLI, *, resume: Path | None) -> int:
         Console().print(fit_table(cli.model))
         print(f"best checkpoint: {cli.run_dir / 'checkpoints' / BEST}")
     return 0
+
+
+def _taken(run: str, config: dict[str, Any]) -> str:
+    """What a new run takes from the run that it starts from, if it is given no configuration of its own."""
+    steps = (config.get("trainer") or {}).get("max_steps")
+    tasks = ", ".join(config.get("tasks") or ()) or "none"
+    return (
+        f"no --config is given, so this run takes that of {run}: tasks {tasks}; and every value that you do not give "
+        f"(trainer.max_steps {steps}); give --config FILE to train other tasks"
+    )
 
 
 def _finished(cli: MtclCLI) -> str:

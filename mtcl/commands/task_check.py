@@ -130,9 +130,10 @@ class Check:
         encoder by split.
         """
         from mtcl.training.advice.pace import tried
-        from mtcl.training.advice.report import reading_figures, seconds
+        from mtcl.training.advice.report import reading_figures
         from mtcl.training.advice.suggestion import suggestions
         from mtcl.training.advice.warnings import prompt_of, reading_of
+        from mtcl.training.callbacks.progress_lines import duration
 
         assert self.run is not None
         data, name, train = self.run.data, self.task.name, self.splits["train"]
@@ -145,7 +146,7 @@ class Check:
             self.report.warnings += reading.lines(split) if split == "train" else []
         log.info("evaluating the untrained encoder and timing some steps ...")
         result, pace = tried(data, name, self.run.loss(), self.run.model)
-        epoch = f"{seconds(pace.epoch_s(len(train)))} for an epoch of {len(train):,} pairs here ({pace.device})"
+        epoch = f"{duration(pace.epoch_s(len(train)))} for an epoch of {len(train):,} pairs here ({pace.device})"
         step = f"{pace.step_s:.2f} s for a step of {pace.batch_size} pairs"
         self.report.advice.append(("time:", f"{epoch}: {step}"))
         trains = str(data.encoder_config.train)

@@ -85,13 +85,6 @@ def reading_figures(reading: Reading) -> dict[str, str]:
     }
 
 
-def seconds(value: float) -> str:
-    """A time to read: 45 s, 12 min, 3.5 h."""
-    if value < 90:
-        return f"{value:.0f} s" if value >= 10 else f"{value:.1f} s"
-    return f"{value / 60:.0f} min" if value < 5400 else f"{value / 3600:.1f} h"
-
-
 def _part(count: int, total: int) -> str:
     return f"{count:,} ({count / max(1, total):.0%})"
 
