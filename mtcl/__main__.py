@@ -21,6 +21,7 @@ COMMANDS = {
     "predict": ("mtcl.commands.run", "write the embeddings of the test splits"),
     "tasks": ("mtcl.commands.tasks", "list, show, check or create tasks"),
     "configs": ("mtcl.commands.configs", "list the configurations that come with mtcl, or print one"),
+    "losses": ("mtcl.commands.losses", "list the losses, or show one with its parameters"),
     "mine": ("mtcl.commands.mine", "find hard negatives for a task's training rows"),
     "merge": ("mtcl.commands.merge", "average the weights of checkpoints, or of one and the base encoder"),
     "export": ("mtcl.commands.export", "write an encoder as a folder that other libraries load"),

@@ -5,17 +5,21 @@ python -m pytest tests/test_callbacks.py
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 import yaml
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, LambdaCallback, ModelCheckpoint
 
 from mtcl import ConfigError, MtclDataModule, MtclModule
 from mtcl.training import metrics
+from mtcl.training.callbacks import ProgressLines
 from tests.conftest import Run, quiet_trainer
 
 Fit = Callable[..., Any]
@@ -53,6 +57,7 @@ def fit(tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_command: Run) ->
         ("TQDMProgressBar", {}),
         ("RichProgressBar", {}),
         ("Timer", {"duration": "00:01:00:00"}),
+        ("ModelSummary", {"max_depth": 1}),
     ],
 )
 def test_it_works(fit: Fit, name: str, arguments: dict[str, Any]) -> None:
@@ -146,3 +151,41 @@ def test_from_python(demo_root: Path, cache: Path, tiny_model: Path, tmp_path: P
     module = MtclModule(encoder={"name": str(tiny_model)}, evaluate_base=False)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="EarlyStopping monitors 'val_own', which the run does not log"):
         quiet_trainer(**options, callbacks=[EarlyStopping("val_own")]).fit(module, _data(demo_root, cache))
+
+
+def test_progress_in_a_log_file(
+    demo_root: Path,
+    cache: Path,
+    tiny_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Lines between validations, at most one per interval, and none on a terminal. The clock advances 5 s per look."""
+    monkeypatch.setattr(logging.getLogger("mtcl"), "propagate", True)
+    caplog.set_level(logging.INFO, "mtcl")
+
+    def lines(*, on_terminal: bool) -> list[str]:
+        ticks = iter(range(0, 10_000, 5))
+        clock = SimpleNamespace(monotonic=lambda: float(next(ticks)))
+        screen = SimpleNamespace(stderr=SimpleNamespace(isatty=lambda: on_terminal))
+        monkeypatch.setattr("mtcl.training.callbacks.progress_lines.time", clock)
+        monkeypatch.setattr("mtcl.training.callbacks.progress_lines.sys", screen)
+        caplog.clear()
+        module = MtclModule(encoder={"name": str(tiny_model)}, evaluate_base=False)  # type: ignore[arg-type]
+        quiet_trainer(max_steps=6, limit_val_batches=0, log_every_n_steps=1, callbacks=[ProgressLines(every_s=10)]).fit(
+            module, _data(demo_root, cache)
+        )
+        return [line for line in caplog.messages if "steps/s" in line]
+
+    found = lines(on_terminal=False)
+    assert [line.split(":")[0] for line in found] == ["step 2 of 6", "step 4 of 6", "step 6 of 6"]
+    assert re.fullmatch(r"step 2 of 6: loss \d\.\d{4}, 0\.20 steps/s, 20 s left", found[0])
+    assert lines(on_terminal=True) == []
+
+
+def test_a_lambda_callback_is_for_python(demo_root: Path, cache: Path, tiny_model: Path) -> None:
+    steps: list[int] = []
+    own = LambdaCallback(on_train_batch_end=lambda trainer, *_: steps.append(trainer.global_step))
+    module = MtclModule(encoder={"name": str(tiny_model)}, evaluate_base=False)  # type: ignore[arg-type]
+    quiet_trainer(max_steps=2, limit_val_batches=0, callbacks=[own]).fit(module, _data(demo_root, cache))
+    assert steps == [1, 2]

@@ -6,15 +6,25 @@ python -m pytest tests/test_new_task.py
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
-from tests.conftest import Run
+import pytest
+
+import mtcl
+from mtcl.commands.task_new import TEMPLATES
+from mtcl.task.pairs import Pairs
+from tests.conftest import ROOT, Run
 
 LABELS = ("dog", "cat", "bird", "fish")
 CHANGES = [
     ("One line: what goes in and what it should be near to.", "Animals by their letters, for a test."),
     ("NDCG, Files, QueryDocument, Task", "MRR, Files, LabelText, Task"),
-    ("What the task teaches, and where its data comes from.", "A line of letters -> the animal it stands for."),
+    (
+        "What the task teaches (a query -> the document that answers it), and where its data comes from.",
+        "A line of letters -> the animal it stands for.",
+    ),
     ('QueryDocument(query="query", document="document")', 'LabelText(text="line", label="animal")'),
     ("NDCG(k=10)", "MRR()"),
     (
@@ -61,8 +71,11 @@ def test_from_template_to_co_training(mtcl_command: Run, tmp_path: Path, tiny_mo
     checked = mtcl_command("tasks", "check", "animals", "--data.root", str(root))
     assert checked.returncode == 0, checked.stderr
     assert "sample: 2 pairs" in checked.stdout
-    assert "train: 36 pairs, 40 distinct texts, 4 candidates" in checked.stdout
-    assert "'a u 0' -> 'dog'" in checked.stdout
+    shown = " ".join(checked.stdout.replace("│", " ").split())
+    assert "pairs 36 36 36" in shown
+    assert "distinct texts 40 40 40" in shown
+    assert "texts to find 4 4 4" in shown
+    assert "'a u 0' -> 'dog'" in shown
 
     options = {
         "tasks.animals.weight": 1,
@@ -95,3 +108,90 @@ def test_the_template_itself_is_a_right_task(mtcl_command: Run, tmp_path: Path) 
     checked = mtcl_command("tasks", "check", "two_words")
     assert checked.stdout == "sample: 2 pairs, 4 distinct texts, 2 candidates\n"
     assert (checked.returncode, "no data root" in checked.stderr) == (2, True)
+
+
+def test_every_kind_of_pairs_has_a_template() -> None:
+    classes = [getattr(mtcl, name) for name in mtcl.__all__]
+    assert set(TEMPLATES) == {
+        one.__name__ for one in classes if isinstance(one, type) and issubclass(one, Pairs) and one is not Pairs
+    }
+
+
+def test_every_template_runs(mtcl_command: Run, tmp_path: Path, tiny_model: Path) -> None:
+    """Written with rows, each passes the check, and all train together."""
+    names = {kind: f"of_{kind.lower()}" for kind in TEMPLATES}
+    for kind, name in names.items():
+        written = mtcl_command("tasks", "new", name, "--kind", kind, "--data.root", "rows")
+        assert written.returncode == 0, written.stderr
+        command = written.stdout.strip().rpartition("run: mtcl ")[2].split()
+        assert command == ["tasks", "check", name, "--data.root", "rows"]
+        checked = mtcl_command(*command)
+        assert checked.returncode == 0, checked.stderr
+        assert f"task {name!r} is ready" in checked.stdout
+    options = {"model.encoder.name": tiny_model, "data.root": "rows", "data.batch_size": 8, "trainer.max_steps": 1}
+    given = [f"--tasks.{name}.weight=1" for name in names.values()] + [f"--{k}={v}" for k, v in options.items()]
+    done = mtcl_command("fit", *given)
+    assert done.returncode == 0, done.stderr
+    assert all(name in done.stdout for name in names.values())
+
+
+def test_templates_are_formatted(mtcl_command: Run, tmp_path: Path) -> None:
+    for kind in TEMPLATES:
+        assert mtcl_command("tasks", "new", f"of_{kind.lower()}", "--kind", kind).returncode == 0
+    files = sorted(tmp_path.glob("tasks/*.py"))
+    assert len(files) == len(TEMPLATES)
+    for command in (["check", "--config", str(ROOT / "pyproject.toml")], ["format", "--check", "--line-length", "120"]):
+        done = subprocess.run(
+            [str(Path(sys.executable).with_name("ruff")), *command, *files], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout
+
+
+def test_another_folder_and_rows_that_are_there(mtcl_command: Run, tmp_path: Path) -> None:
+    (tmp_path / "rows" / "own").mkdir(parents=True)
+    done = mtcl_command("tasks", "new", "own", "--tasks_dir", "more/tasks", "--data.root", "rows")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "more" / "tasks" / "own.py").is_file()
+    assert list((tmp_path / "rows" / "own").iterdir()) == [], "rows of a team are left alone"
+    assert done.stdout.endswith("mtcl tasks check own --tasks_dir more/tasks --data.root rows\n")
+    again = mtcl_command("tasks", "new", "own", "--tasks_dir", "more/tasks")
+    assert (again.returncode, "more/tasks/own.py exists" in again.stderr) == (2, True)
+    unknown = mtcl_command("tasks", "new", "other", "--kind", "Triplet")
+    assert unknown.returncode == 2
+    assert "QueryDocument" in unknown.stderr
+
+
+def test_pages_of_all_tasks(mtcl_command: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert mtcl_command("tasks", "new", "own", "--kind", "Tags").returncode == 0
+    assert mtcl_command("tasks", "docs", "--out", "TASKS.md").returncode == 0
+    page = (tmp_path / "TASKS.md").read_text(encoding="utf-8").splitlines()
+    assert page[2:5] == ["# Tasks", "", "| task | what it teaches | pairs | metric | owner | licence |"]
+    (own,) = [line for line in page if line.startswith("| `own` |")]
+    assert own.endswith("| `Tags` | ndcg@10 | @your-team | internal |")
+    owners = mtcl_command("tasks", "codeowners")
+    assert owners.stdout == "# Written by `mtcl tasks codeowners`.\n/tasks/own.py @your-team\n"
+    path = tmp_path / "tasks" / "own.py"
+    path.write_text(path.read_text().replace("@your-team", "the team"))
+    refused = mtcl_command("tasks", "codeowners")
+    assert refused.returncode == 2
+    assert "task 'own': owner is 'the team': give @team, @org/team or an address" in refused.stderr
+
+
+def test_the_list_fits_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from mtcl.__main__ import main
+
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["tasks", "list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    place = next(number for number, line in enumerate(lines) if line.split()[0] == "hashtags")
+    assert lines[place].split()[1:] == ["Tags,", "ndcg@10"]
+    assert lines[place + 1].strip().startswith("A tweet without its hashtags -> ")
+
+
+def test_an_unknown_task_says_where_it_was_looked_for(mtcl_command: Run, tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    refused = mtcl_command("tasks", "show", "serch", "--tasks_dir", "more")
+    assert refused.returncode == 2
+    assert "unknown task 'serch'; did you mean 'search' or " in refused.stderr
+    assert refused.stderr.endswith("(looked in tasks (not found), more, mtcl's own tasks)\n")

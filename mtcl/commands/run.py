@@ -66,6 +66,8 @@ def main(command: str, arguments: list[str]) -> int:
         else:
             merged = configuration.load(options.config, below=plain_config(saved) if saved else None)
         merged = configuration.without_tasks(merged, removed)
+        if saved and options.init_from and not options.config:
+            log.warning("%s", _taken(options.init_from, merged))
         with only_writer(run_dir, command, advice="wait for it, or give another --run_dir"):
             return carry_out(command, options, rest, config=merged, saved=saved, run_dir=run_dir)
     finally:
@@ -118,7 +120,10 @@ def fit(cli: MtclCLI, *, resume: Path | None) -> int:
     from mtcl.training.callbacks import Interrupted
     from mtcl.training.callbacks.report import fit_table
 
-    if cli.trainer.is_global_zero:
+    if resume and cli.resume_step is not None and cli.resume_step > cli.trainer.max_steps > 0:
+        if cli.trainer.is_global_zero:
+            log.warning("%s", _finished(cli))
+    elif cli.trainer.is_global_zero:
         log.info("run folder %s; watch it with: tensorboard --logdir %s", cli.run_dir, cli.run_dir.parent)
     try:
         cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=resume, weights_only=True if resume else None)
@@ -152,6 +157,26 @@ def _how_to_continue(run_dir: Path) -> str:
     if (run_dir / "checkpoints" / LAST).exists():
         return f"continue with: mtcl fit --resume {run_dir}"
     return "start it again: it has no checkpoint yet"
+
+
+def _taken(run: str, config: dict[str, Any]) -> str:
+    """What a new run takes from the run that it starts from, if it is given no configuration of its own."""
+    steps = (config.get("trainer") or {}).get("max_steps")
+    tasks = ", ".join(config.get("tasks") or ()) or "none"
+    return (
+        f"no --config is given, so this run takes that of {run}: tasks {tasks}; and every value that you do not give "
+        f"(trainer.max_steps {steps}); give --config FILE to train other tasks"
+    )
+
+
+def _finished(cli: MtclCLI) -> str:
+    """What to do with a run that has no step left. That is no error: jobs that restart until they end come here."""
+    steps = cli.trainer.max_steps
+    return (
+        f"{cli.run_dir} is finished: it has trained all its {steps:,} steps (trainer.max_steps). To evaluate it: mtcl "
+        f"test --ckpt {cli.run_dir}; to train it further: --resume {cli.run_dir} --trainer.max_steps {2 * steps}; to "
+        f"start a new run from its weights: --config ... --init_from {cli.run_dir}"
+    )
 
 
 def evaluate(cli: MtclCLI, command: str, *, with_base: bool) -> int:

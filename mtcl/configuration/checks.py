@@ -26,6 +26,8 @@ from mtcl.configuration.values import Text, fits, loaded
 from mtcl.configuration.words import expected, shown
 from mtcl.errors import ConfigError, nearest
 
+MEANT = {"model": "model.encoder.name", "model.encoder": "model.encoder.name", "data": "data.root"}
+"""Sections that people give a single value -> the key that they mean."""
 CLASS_KEYS = ("class_path", "init_args", "dict_kwargs")
 
 
@@ -91,6 +93,8 @@ class _Walk:
 
     def wrong(self, where: str, value: Any, hint: Any) -> str:
         told = f"{self.name(where)} is {shown(loaded(value))}: give {expected(hint)}"
+        if isinstance(hint, Section) and where in MEANT and not isinstance(value, Mapping | list):
+            return told + did_you_mean([self.name(where).replace(where, MEANT[where])])
         if isinstance(hint, Section) or isinstance(value, Mapping | list):
             return told
         kinds = Members.of(hint)

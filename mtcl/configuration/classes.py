@@ -11,43 +11,12 @@ from typing import Any
 from mtcl.configuration.closest import closest, did_you_mean
 from mtcl.errors import ConfigError
 from mtcl.losses import Loss
+from mtcl.losses.counterparts import COUNTERPARTS, no_loss_of_ours
 from mtcl.weighting import Weighting
 
 NOUNS: dict[type, tuple[str, str]] = {Loss: ("loss", "losses"), Weighting: ("weighting", "weightings")}
 
 LIBRARIES = ("sentence_transformers", "torch", "pytorch_metric_learning")
-COUNTERPARTS = {
-    "MultipleNegativesRankingLoss": "InfoNCE",
-    "CachedMultipleNegativesRankingLoss": "InfoNCE",
-    "MultipleNegativesSymmetricRankingLoss": "{class_path: InfoNCE, init_args: {directions: both}}",
-    "CachedMultipleNegativesSymmetricRankingLoss": "{class_path: InfoNCE, init_args: {directions: both}}",
-    "GISTEmbedLoss": "{class_path: InfoNCE, init_args: {guide: base}}",
-    "CachedGISTEmbedLoss": "{class_path: InfoNCE, init_args: {guide: base}}",
-    "TripletLoss": "InfoNCE",
-    "CoSENTLoss": "CoSENT",
-    "AnglELoss": "CoSENT",
-    "CosineSimilarityLoss": "CoSENT",
-    "ContrastiveLoss": "PairBCE",
-    "OnlineContrastiveLoss": "PairBCE",
-    "MSELoss": "TeacherMSE",
-    "EmbedDistillLoss": "TeacherMSE",
-    "MarginMSELoss": "MarginMSE",
-    "DistillKLDivLoss": "DistillKL",
-    "MatryoshkaLoss": "{class_path: Matryoshka, init_args: {loss: InfoNCE, dims: [128]}}",
-    "GlobalOrthogonalRegularizationLoss": "{class_path: SpreadOut, init_args: {loss: InfoNCE}}",
-    "CrossEntropyLoss": "InfoNCE",
-    "CosineEmbeddingLoss": "PairBCE",
-    "BCEWithLogitsLoss": "PairBCE",
-    "KLDivLoss": "DistillKL",
-    "TripletMarginLoss": "InfoNCE",
-    "NTXentLoss": "InfoNCE",
-    "SupConLoss": "{class_path: InfoNCE, init_args: {multi_positive: true}}",
-}
-"""Losses of sentence-transformers, PyTorch and pytorch-metric-learning -> mtcl's loss for the same pairs.
-
-`CosineSimilarityLoss` fits the cosine to a score; CoSENT fits only the order of the scores. The contrastive losses use
-labels 0 and 1, as PairBCE does. The negative of a triplet is a hard negative for InfoNCE.
-"""
 
 
 def noun(kinds: tuple[type, ...]) -> str:
@@ -69,7 +38,7 @@ def resolve(name: str, kinds: tuple[type, ...], *, imports: bool) -> type | None
     is_short = short == name
     named = [kind for kind in _concrete(kinds) if kind.__name__ == name]
     if not named and Loss in kinds and short in COUNTERPARTS and (is_short or package in LIBRARIES):
-        raise ConfigError(f"{short!r} is not a loss of mtcl: give {COUNTERPARTS[short]}, its counterpart")
+        raise ConfigError(no_loss_of_ours(short))
     is_path = all(part.isidentifier() for part in name.split("."))
     found = named[0] if named else _look_up(name, kinds, imports=imports) if is_path else None
     if isinstance(found, type):

@@ -47,7 +47,7 @@ def from_arguments(arguments: list[str], keys: Section) -> list[Override]:
             raise ConfigError(f"unexpected {option!r}: give options as --KEY VALUE")
         key = option.removeprefix("--").removesuffix("+")
         if not _is_known(key, keys):
-            near = [f"--{name}" for name in closest_key(key, keys)]
+            near = [f"--{name.removeprefix('--')}" for name in closest_key(key, keys)]
             told = did_you_mean(near) or ": it is neither an option of the command nor a key of the configuration"
             raise ConfigError(f"unknown option {option}{told}")
         if not is_joined:

@@ -126,7 +126,7 @@ def find_leaks(
     for other, known in trained.items():
         copies = index.among(known.texts)
         equal = {name: np.flatnonzero(occurring(keys[name], known.keys.values, block=BLOCK)) for name in texts}
-        rows = np.union1d(copies.rows, _rows_of(known, np.concatenate([keys[name][equal[name]] for name in texts])))
+        rows = np.union1d(copies.rows, rows_of_keys(known, np.concatenate([keys[name][equal[name]] for name in texts])))
         for name, own_texts in texts.items():
             own = copies.own - starts[name]
             is_near = (own >= 0) & (own < len(own_texts)) & ~np.isin(own, equal[name])
@@ -143,7 +143,7 @@ def find_leaks(
     return sorted(leaks, key=lambda leak: order.index(leak.held_out))
 
 
-def _rows_of(trained: TrainedTexts, keys: IntArray) -> IntArray:
+def rows_of_keys(trained: TrainedTexts, keys: IntArray) -> IntArray:
     """The rows of the texts whose own key is one of `keys`; a text also has the keys of texts that it belongs to."""
     found: list[int] = []
     wanted = set(keys.tolist())

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mtcl.errors import ConfigError, root_cause
+from mtcl.task.prompt import NO_PROMPT, Prompt
 from mtcl.types import Ragged, offsets_of
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 MAX_CHARACTERS = 100_000
 """Longer texts are cut before tokenisation: no encoder reads more, and tokenizers take seconds for a megabyte."""
+WHOLE = 1 << 20
+"""A max length in tokens at which no text is cut."""
 NO_LIMIT = 1 << 30
 """transformers writes a number above it if a tokenizer's files set no maximum length."""
 log = logging.getLogger("mtcl")
@@ -75,6 +78,19 @@ class Tokenizer:
         if max_length < least or (most is not None and max_length > most):
             limit = f"at least {least}" if most is None else f"{least} to {most}"
             raise ConfigError(f"task {task!r}: max_length is {max_length}: the tokenizer takes {limit}")
+
+    def check_prompt(self, task: str, prompt: Prompt, max_length: int) -> int:
+        """The tokens of a task's longer prompt, special tokens included. Raises `ConfigError` if they leave no room for
+        a text.
+        """
+        lengths = self([prompt.query, prompt.document], WHOLE).lengths() if prompt != NO_PROMPT else np.zeros(1)
+        longest = int(lengths.max())
+        if longest >= max_length:
+            raise ConfigError(
+                f"task {task!r} would learn nothing: its prompt takes {longest} tokens, and max_length is "
+                f"{max_length}, so nothing of a text is left: raise max_length or shorten the prompt"
+            )
+        return longest
 
     @property
     def longest(self) -> int | None:

@@ -7,6 +7,7 @@ from mtcl.errors import ConfigError, nearest
 from mtcl.losses.base import Loss
 from mtcl.losses.composed import Matryoshka, SpreadOut, WeightedSum
 from mtcl.losses.cosent import CoSENT
+from mtcl.losses.counterparts import COUNTERPARTS, no_loss_of_ours
 from mtcl.losses.distill import DistillKL, MarginMSE, TeacherMSE
 from mtcl.losses.info_nce import InfoNCE
 from mtcl.losses.pair_bce import PairBCE
@@ -32,6 +33,8 @@ def loss_named(name: str) -> Loss:
     Raises `ConfigError` for an unknown name.
     """
     known = {kind.__name__: kind for kind in (CoSENT, DistillKL, InfoNCE, MarginMSE, PairBCE, TeacherMSE)}
+    if name in COUNTERPARTS:
+        raise ConfigError(no_loss_of_ours(name))
     if name not in known:
         raise ConfigError(f"no loss {name!r}{nearest(name, known)}")
     return known[name]()

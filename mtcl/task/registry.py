@@ -14,6 +14,7 @@ import importlib.metadata
 import importlib.util
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -38,14 +39,16 @@ class Entry:
 class Registry:
     """All tasks by name. `registry[name]` returns an instance or raises `TaskError`."""
 
-    def __init__(self, entries: list[Entry]) -> None:
+    def __init__(self, entries: list[Entry], looked_in: Sequence[str] = ()) -> None:
         self.entries: dict[str, Entry] = {}
+        self.looked_in = looked_in
         for entry in entries:
             self._add(entry)
 
     def __getitem__(self, name: str) -> Task:
         if name not in self.entries:
-            raise TaskError(f"unknown task {name!r}{nearest(name, self.entries)}")
+            where = f" (looked in {', '.join(self.looked_in)})" if self.looked_in else ""
+            raise TaskError(f"unknown task {name!r}{nearest(name, self.entries)}{where}")
         entry = self.entries[name]
         if entry.task is None:
             raise TaskError(f"task {name!r} cannot be loaded: {entry.error}")
@@ -83,7 +86,9 @@ def discover(tasks_dir: str | Path | None = None) -> Registry:
                 entries.append(_load_file(path, is_reference=path.resolve().is_relative_to(reference)))
     packaged = [_load_entry_point(point) for point in sorted(importlib.metadata.entry_points(group=GROUP))]
     own = [e for e in entries if not e.is_reference]
-    return Registry([*own, *packaged, *(e for e in entries if e.is_reference)])
+    looked_in = [str(folder) if folder.is_dir() else f"{folder} (not found)" for folder in folders]
+    looked_in += [f"{len(packaged)} of installed packages"] * bool(packaged) + ["mtcl's own tasks"]
+    return Registry([*own, *packaged, *(e for e in entries if e.is_reference)], looked_in)
 
 
 def reference_folder() -> Path:

@@ -17,7 +17,7 @@ import torch
 from mtcl.console import one_line
 from mtcl.data.batch import AS_KEY, StepDataset, TaskData
 from mtcl.data.store import TokenStore
-from mtcl.data.tokenizer import Tokenizer
+from mtcl.data.tokenizer import WHOLE, Tokenizer
 from mtcl.errors import ConfigError
 from mtcl.losses.relation import shares_key
 from mtcl.task.contract import Task
@@ -28,8 +28,6 @@ from mtcl.types import EMPTY_PLACE, IntArray
 
 WIDTH = 72
 """The number of characters of a text to show."""
-NO_LIMIT = 1 << 20
-"""A max length in tokens at which no text is cut."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +155,7 @@ def _inspected(
     distinct = np.unique(np.concatenate(rows.texts))
     prompt, sides = data.prompt_of(name), np.array(store.sides[distinct]).tolist()
     prompted = [prompt[side] + text for side, text in zip(sides, words(distinct), strict=True)]
-    whole = tokenizer(prompted, NO_LIMIT).lengths()
+    whole = tokenizer(prompted, WHOLE).lengths()
     cut = whole - store.tokens.take(distinct).lengths()
     return InspectedTask(
         name, tuple(pairs), data.length_of(name), len(distinct), int((cut > 0).sum()), int(cut.clip(min=0).sum())

@@ -21,8 +21,10 @@ from mtcl.distributed import world
 from mtcl.errors import ConfigError
 from mtcl.losses import Loss, default_loss
 from mtcl.losses.relation import NEGATIVE, is_empty, relation
+from mtcl.training.advice import warnings
+from mtcl.training.advice.untokenised import Untokenised
 from mtcl.training.task_config import MixtureConfig, TaskConfig
-from mtcl.types import FloatArray, IntArray, Kind, Ragged
+from mtcl.types import IntArray, Kind
 
 if TYPE_CHECKING:
     from mtcl.data.store import TokenStore
@@ -45,26 +47,6 @@ Keys = tuple[IntArray, ...]
 
 
 @dataclass(frozen=True)
-class Untokenised:
-    """The columns of a `PairTable` as a store has them, as if each distinct text had tokens of its own."""
-
-    anchors: IntArray
-    positives: IntArray
-    keys: Ragged
-    groups: Ragged | None
-    negatives: Ragged | None
-    scores: FloatArray | None
-    identity: IntArray
-    num_distinct: int
-
-    @classmethod
-    def of(cls, table: PairTable) -> Untokenised:
-        identity = np.arange(len(table.texts), dtype=np.int64)
-        columns = (table.anchors, table.positives, table.keys, table.groups, table.negatives, table.scores)
-        return cls(*columns, identity, num_distinct=len(identity))
-
-
-@dataclass(frozen=True)
 class Trial:
     """A task's training split with its loss and its first sub-batches. `max_length` is None for texts without tokens;
     `pairs` describes the pair construction.
@@ -74,16 +56,16 @@ class Trial:
     pairs: str
     kind: Kind
     loss: Loss
-    store: TokenStore | Untokenised
+    store: TokenStore
     sub_batches: Sequence[Keys]
     max_length: int | None = None
 
 
 def check(module: Run) -> None:
     """Raise `ConfigError` for a task that would learn nothing, and warn if there is little to learn."""
-    for line in check_data(module.data, lambda name: cast("Loss", module.losses[name])):
-        if world()[0] == 0:
-            log.warning("%s", line)
+    lines = check_data(module.data, lambda name: cast("Loss", module.losses[name]))
+    for line in [*lines, *warnings.of_run(module.data)] if world()[0] == 0 else ():
+        log.warning("%s", line)
 
 
 def check_data(data: MtclDataModule, loss_of: Callable[[str], Loss]) -> list[str]:
@@ -114,7 +96,7 @@ def check_table(task: Task, table: PairTable, *, batch_size: int | None = None) 
 
     Also warns if there are fewer pairs than `batch_size`, by default that of a run.
     """
-    store, batch_size = cast("TokenStore", Untokenised.of(table)), batch_size or MixtureConfig.batch_size
+    store, batch_size = Untokenised.of(table), batch_size or MixtureConfig.batch_size
     plan = Plan((PlanTask(task.name, len(table.anchors), batch_size),))
     dataset = StepDataset(plan, [TaskData(store, TaskConfig.hard_negatives)])
     keys = [cast("Keys", dataset.rows(draw).keys) for draw in _first_draws(plan)[0]]

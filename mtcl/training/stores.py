@@ -68,6 +68,7 @@ class Stores:
         if (name, split) not in self._open:
             length = self.length_of(name)
             self.tokenizer.check_length(name, length)
+            self.tokenizer.check_prompt(name, self.prompt_of(name), length)
             self._open[name, split] = prepare(
                 self.tasks[name],
                 split,

@@ -75,7 +75,8 @@ class TaskConfig:
     def of(cls, name: str, given: TaskConfig | Mapping[str, Any] | None) -> TaskConfig:
         """Build it from a mapping of its attributes; `loss` may be a loss or its name."""
         if isinstance(given, Mapping) and isinstance(given.get("loss"), str):
-            given = {**given, "loss": loss_named(given["loss"])}
+            with at(f"tasks.{name}.loss: "):
+                given = {**given, "loss": loss_named(given["loss"])}
         return from_mapping(cls, given, where=f"tasks.{name}")
 
     def described(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from mtcl.training.callbacks import (
     EvaluationEnd,
     Interruption,
     Progress,
+    ProgressLines,
     Report,
     SaveConfig,
     checkpoints,
@@ -63,7 +64,7 @@ def trainer_options(
         raise ConfigError(f"checkpoint_every_n_steps is {checkpoint_every_n_steps}: give at least 1")
     folder = Path(folder)
     callbacks: list[Any] = [Averaging(averaging)] if averaging else []
-    callbacks += [SaveConfig(folder, config_text), Report(), EvaluationEnd()]
+    callbacks += [SaveConfig(folder, config_text), Report(), ProgressLines(), EvaluationEnd()]
     if board is not None:
         callbacks.append(Board(folder, board, config_text))
     if checkpointing:

@@ -4,6 +4,7 @@ from mtcl.training.callbacks.averaging import Averaging, AveragingConfig
 from mtcl.training.callbacks.checkpoints import checkpoints
 from mtcl.training.callbacks.interruption import EvaluationEnd, Interrupted, Interruption
 from mtcl.training.callbacks.progress import Progress
+from mtcl.training.callbacks.progress_lines import ProgressLines
 from mtcl.training.callbacks.report import Report
 from mtcl.training.callbacks.save_config import SaveConfig
 
@@ -14,6 +15,7 @@ __all__ = [
     "Interrupted",
     "Interruption",
     "Progress",
+    "ProgressLines",
     "Report",
     "SaveConfig",
     "checkpoints",

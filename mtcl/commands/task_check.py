@@ -1,0 +1,216 @@
+"""`mtcl tasks check NAME`: pairs from the sample and the real rows, and a table of what a team needs to act.
+
+Without an encoder it reads the rows only. With one (--model or --config) it also tokenises them, evaluates the
+untrained encoder and runs a few steps of training.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mtcl.console import one_line
+from mtcl.errors import TaskError
+from mtcl.task.contract import Task, errors_of
+
+if TYPE_CHECKING:
+    from mtcl.commands.task_run import RunOfTask
+    from mtcl.evaluation import Result
+    from mtcl.task.pairs import PairTable
+    from mtcl.training.advice.report import Report
+    from mtcl.training.advice.split import Split
+
+log = logging.getLogger("mtcl")
+SPLITS = ("train", "validation", "test")
+EXAMPLES, WIDTH = 3, 64
+"""Pairs to read, and the characters of each text."""
+MOST_COLUMNS = 100
+SAMPLE = 10_000
+"""Texts that are tokenised to measure their lengths."""
+NEEDS_ENCODER = (
+    "with --model NAME (or -c RUN.yaml) the check also reads lengths and unknown tokens, scores the untrained encoder, "
+    "measures the time of an epoch and suggests batch size, steps and learning rate"
+)
+
+
+def check(task: Task, root: Path | None, *, run: RunOfTask | None = None, batch_size: int | None = None) -> int:
+    """Print the sample, the table and what to do. Raises an error if pairs cannot be made, or if training would learn
+    nothing: with the defaults, on whole texts; with `run`, as that run cuts and batches them.
+    """
+    from rich.console import Console
+
+    from mtcl.training.advice.report import Report
+
+    _check_sample(task)
+    report = Report(f"{task.name}: {_declared(task.pairs)}, {task.metric.name}")
+    try:
+        Check(task, root, report, run, batch_size).fill()
+    finally:
+        report.print(Console(width=min(Console().width, MOST_COLUMNS)))
+    print(f"task {task.name!r} is ready: add it to a configuration under `tasks:`")
+    return 0
+
+
+@dataclass
+class Check:
+    """The check of one task, which fills `report`; `run` is a run with the task, if an encoder was given."""
+
+    task: Task
+    root: Path | None
+    report: Report
+    run: RunOfTask | None = None
+    batch_size: int | None = None
+    tables: dict[str, PairTable] = field(default_factory=dict)
+    splits: dict[str, Split] = field(default_factory=dict)
+
+    def fill(self) -> None:
+        """Add figures and advice. If training would learn nothing, the error comes after those of the rows."""
+        for name in self._present():
+            with errors_of(self.task, name):
+                self._read(name)
+        if "train" in self.tables:
+            self.report.warnings += self._learnable()
+        results = self._try() if self.run and "train" in self.tables else {}
+        for name in self.splits:
+            if name != "train":
+                self._score(name, results.get(name))
+        if not self.run:
+            self.report.advice.append(("note:", NEEDS_ENCODER))
+
+    @property
+    def _has_labels(self) -> bool:
+        return bool(getattr(self.task.pairs, "has_labels", False))
+
+    def _present(self) -> list[str]:
+        from mtcl.task.sources import Source
+
+        source = self.task.data
+        missing = [split for split in SPLITS if isinstance(source, Source) and not source.has(split, self.root)]
+        if "test" in missing:  # reading it says why
+            return list(SPLITS)
+        if missing:
+            what = f"no {' and no '.join(missing)} split"
+            self.report.advice.append(
+                ("note:", f"{what}: the task can be held out or watched, and `mtcl test` evaluates it")
+            )
+        return [split for split in SPLITS if split not in missing]
+
+    def _read(self, name: str) -> None:
+        """A split's figures and warnings that need no encoder, and some training pairs to read."""
+        from mtcl.task.rows import pairs_of, roles_in, rows_of
+        from mtcl.training.advice.report import rows_figures
+        from mtcl.training.advice.split import Split
+        from mtcl.training.advice.warnings import of_evaluation, of_training
+
+        self.tables[name] = pairs_of(self.task, name, self.root)
+        split = self.splits[name] = Split.of(name, self.tables[name])
+        num_rows = len(rows_of(self.task, name, self.root, roles_in(self.task, name)))
+        self.report.add(name, rows_figures(split, num_rows))
+        if name == "train":
+            self.report.advice += [("pair:", line) for line in examples(split)]
+            self.report.warnings += of_training(split)
+        else:
+            self.report.warnings += of_evaluation(
+                self.splits.get("train"), split, has_labels=self._has_labels, with_near=True
+            )
+
+    def _learnable(self) -> list[str]:
+        from mtcl.training import learnable
+
+        if self.run is None:
+            return learnable.check_table(self.task, self.tables["train"], batch_size=self.batch_size)
+        if (loss := self.run.loss()) is None:
+            return ["the loss is a class of your own, so only a run can check that it has something to learn"]
+        return learnable.check_data(self.run.data, lambda _: loss) if self.run.data.tasks else []
+
+    def _try(self) -> dict[str, Result]:
+        """What the encoder adds: lengths and unknown tokens, a few steps, suggestions. The results of the untrained
+        encoder by split.
+        """
+        from mtcl.training.advice.pace import tried
+        from mtcl.training.advice.report import reading_figures
+        from mtcl.training.advice.suggestion import suggestions
+        from mtcl.training.advice.warnings import prompt_of, reading_of
+        from mtcl.training.callbacks.progress_lines import duration
+
+        assert self.run is not None
+        data, name, train = self.run.data, self.task.name, self.splits["train"]
+        if name not in data.tasks:  # held out or watched
+            return {}
+        self.report.warnings += prompt_of(data, name)
+        for split in self.splits:
+            reading = reading_of(data, name, split, SAMPLE)
+            self.report.add(split, reading_figures(reading))
+            self.report.warnings += reading.lines(split) if split == "train" else []
+        log.info("evaluating the untrained encoder and timing some steps ...")
+        result, pace = tried(data, name, self.run.loss(), self.run.model)
+        epoch = f"{duration(pace.epoch_s(len(train)))} for an epoch of {len(train):,} pairs here ({pace.device})"
+        step = f"{pace.step_s:.2f} s for a step of {pace.batch_size} pairs"
+        self.report.advice.append(("time:", f"{epoch}: {step}"))
+        trains = str(data.encoder_config.train)
+        for one in suggestions(train, has_labels=self._has_labels, on_gpu=pace.device != "CPU", trains=trains):
+            self.report.advice.append(("try:", f"{one.key} {one.value}: {one.reason}"))
+        return {} if result is None else {"validation": result}
+
+    def _score(self, name: str, base: Result | None) -> None:
+        """The scores of random vectors and of the untrained encoder, and what seen rows do to them."""
+        from mtcl.training.advice.baseline import Baseline, random_result
+        from mtcl.training.advice.seen import seen_in, seen_items
+        from mtcl.training.advice.untokenised import Untokenised
+
+        metric, split = self.task.metric, self.splits[name]
+        random = random_result(self.task.name, Untokenised.of(self.tables[name]), metric)
+        baseline = Baseline(name, metric, random, base)
+        for of, result in ((f"{metric.name} of random vectors", random), (f"{metric.name} of the encoder now", base)):
+            self.report.add(name, {of: f"{result.primary:.3f}"} if result else {})
+        self.report.warnings += baseline.lines()
+        if (train := self.splits.get("train")) is not None:
+            seen = seen_in(train, split)
+            near = f" + {seen.near_share:.1%}" if len(seen.near) else ""
+            self.report.add(name, {"seen in training": f"{len(seen.equal):,} ({seen.share:.1%}){near}"})
+            self.report.warnings += baseline.inflation(seen_items(seen, split)) if seen.lines() else []
+
+
+def examples(split: Split, count: int = EXAMPLES) -> list[str]:
+    """Some pairs, spread over the split, as readable lines."""
+    from mtcl.training.advice.split import spread
+
+    arrow = "->" if not split.is_symmetric else "~"
+    scores = [""] * count
+    if split.scores is not None:
+        scores = [f"  ({score:g})" for score in split.scores[spread(len(split), count)]]
+    pairs = split.read_pairs(count)
+    return [f"{shown(one)}\n{arrow} {shown(other)}{score}" for (one, other), score in zip(pairs, scores, strict=False)]
+
+
+def _declared(pairs: object) -> str:
+    """A pair construction with the fields that are not its defaults."""
+    if not is_dataclass(pairs):
+        return "pairs of its own"
+    given = {one.name: getattr(pairs, one.name) for one in fields(pairs) if getattr(pairs, one.name) != one.default}
+    return f"{type(pairs).__name__}({', '.join(f'{name}={value!r}' for name, value in given.items())})"
+
+
+def shown(text: str) -> str:
+    return repr(one_line(text, WIDTH))
+
+
+def describe(table: PairTable) -> str:
+    """Summarise a table of pairs in one line."""
+    left_out = ", ".join(f"{count:,} {reason}" for reason, count in table.skipped.items())
+    words = f"{len(table.anchors):,} pairs, {len(table.texts):,} distinct texts, {len(table.candidates):,} candidates"
+    return words + (f"; left out: {left_out}" if left_out else "")
+
+
+def _check_sample(task: Task) -> None:
+    from mtcl.task.pairs import Pairs, PairTable
+    from mtcl.task.sources import as_table
+
+    with errors_of(task, "sample"):
+        roles = task.pairs.columns() if isinstance(task.pairs, Pairs) else None
+        table = task.pairs(as_table(task.sample, roles))
+        if not isinstance(table, PairTable):
+            raise TaskError(f"pairs must give a PairTable, not {type(table).__name__}: use mtcl.pair_table")
+        print(f"sample: {describe(table)}")

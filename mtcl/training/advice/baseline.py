@@ -1,0 +1,108 @@
+"""The score of random vectors and of the untrained encoder, which tells whether a task is trivial or hopeless.
+
+Random vectors are evaluated by the same code as an encoder's, so their score says what the number of candidates and of
+relevant texts gives away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from mtcl.data.store import TokenStore
+from mtcl.evaluation import Pool, Result, evaluate
+from mtcl.evaluation.pool import judge
+from mtcl.task.metrics import Metric, PairMetric
+from mtcl.types import BoolArray, FloatArray, IntArray, Kind
+
+DIM, SEED = 64, 0
+MOST_SCORES = 1 << 31
+"""Cosines above which random vectors are not evaluated, since it would take minutes."""
+TRIVIAL, EASY_BY_CHANCE = 0.97, 0.5
+HOPELESS = 2.0
+"""Standard errors above chance from which the untrained encoder finds something."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The primary metric of random vectors and of the untrained encoder on one split; None if it was not evaluated."""
+
+    split: str
+    metric: Metric
+    random: Result | None
+    base: Result | None = None
+
+    def lines(self) -> list[str]:
+        """Warnings about a task that is trivial, hopeless or easy by chance."""
+        found, name = [], self.metric.name
+        chance = None if self.random is None else self.random.primary
+        if chance is not None and chance >= EASY_BY_CHANCE and not isinstance(self.metric, PairMetric):
+            found.append(
+                f"random vectors reach {name} {chance:.2f} on {self.split}: there are few texts to find, so the metric "
+                "says little; evaluate with more candidates"
+            )
+        if self.base is None:
+            return found
+        reached = self.base.primary
+        if reached >= TRIVIAL:
+            found.append(
+                f"the untrained encoder reaches {name} {reached:.3f} on {self.split}: there is little left to learn; "
+                "make the task harder or leave it out"
+            )
+        elif chance is not None and reached <= chance + HOPELESS * _error(self.base, self.metric):
+            found.append(
+                f"the untrained encoder ({name} {reached:.3f}) is no better than random vectors ({chance:.3f}) on "
+                f"{self.split}: are the two columns of each row about the same thing?"
+            )
+        return found
+
+    def inflation(self, seen_I: BoolArray) -> list[str]:
+        """What the items that training has seen do to the score, and the most that remembering them can add."""
+        result = self.base or self.random
+        if result is None or not seen_I.any():
+            return []
+        of = "untrained encoder" if self.base else "random vectors"
+        line = f"{self.metric.name} on {self.split}: {result.primary:.3f} with the rows that training has seen, "
+        line += f"{score_without(result, self.metric, seen_I):.3f} without ({of})" if not seen_I.all() else f"({of})"
+        if (scores_I := item_scores(result, self.metric)) is not None:
+            remembered = float(np.where(seen_I, scores_I.clip(min=1.0), scores_I).mean())
+            line += f"; an encoder that only remembers its training rows gets up to {remembered:.3f}"
+        return [line]
+
+
+def random_result(name: str, store: TokenStore, metric: Metric) -> Result | None:
+    """The result of random unit vectors; None if the split is too large to evaluate in passing."""
+    if store.kind is Kind.POSITIVE and len(store.queries) * len(store.candidates) > MOST_SCORES:
+        return None
+    generator = torch.Generator().manual_seed(SEED)
+
+    def embed(texts: IntArray) -> torch.Tensor:
+        return F.normalize(torch.randn(len(texts), DIM, generator=generator), dim=1)
+
+    return evaluate(Pool(name, store, metric), embed)
+
+
+def item_scores(result: Result, metric: Metric) -> FloatArray | None:
+    """(I,) the primary metric of each item, if it is a mean over items."""
+    if isinstance(metric, PairMetric):
+        return None
+    return result.items.scores[:, result.items.names.index(metric.name)]
+
+
+def score_without(result: Result, metric: Metric, seen_I: BoolArray) -> float:
+    """The primary metric of the items that training has not seen, of which there is at least one."""
+    if (scores_I := item_scores(result, metric)) is not None:
+        return float(scores_I[~seen_I].mean())
+    cosine_P, score_P = (result.items.scores[~seen_I, result.items.names.index(name)] for name in ("cosine", "score"))
+    return float(judge(metric, cosine_P, score_P))
+
+
+def _error(result: Result, metric: Metric) -> float:
+    """The standard error of a score; of a correlation, that of none."""
+    scores_I = item_scores(result, metric)
+    if scores_I is None:
+        return 1 / float(np.sqrt(max(1, result.num_items)))
+    return float(scores_I.std() / np.sqrt(len(scores_I)))

@@ -1,0 +1,76 @@
+"""The warnings that `mtcl tasks check` and `mtcl fit` have in common, by the same functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mtcl.training.advice import rows
+from mtcl.training.advice.reading import Reading, long_prompt, read
+from mtcl.training.advice.seen import seen_in
+from mtcl.training.advice.split import MOST_PAIRS, Split
+
+if TYPE_CHECKING:
+    from mtcl.training.datamodule import MtclDataModule
+
+OF_TRAINING: tuple[Callable[[Split], list[str]], ...] = (
+    rows.left_out,
+    rows.contradictions,
+    rows.skew,
+    rows.copies,
+    rows.unreadable,
+)
+OF_EVALUATION: tuple[Callable[[Split], list[str]], ...] = (
+    rows.left_out,
+    rows.contradictions,
+    rows.few_to_evaluate,
+    rows.unreadable,
+)
+
+
+def of_run(data: MtclDataModule) -> list[str]:
+    """Warnings about each task that a run trains, before its first step; call it on one rank.
+
+    Of a large task only the first `MOST_PAIRS` pairs are read, and near copies are left to `mtcl tasks check`.
+    """
+    found = []
+    for name in data.tasks:
+        train = Split.of("train", data.store(name, "train"), most=MOST_PAIRS)
+        lines = of_training(train) + prompt_of(data, name) + reading_of(data, name).lines("train")
+        if data.stores.is_open(name, "validation"):
+            has_labels = bool(getattr(data.tasks[name].pairs, "has_labels", False))
+            validation = Split.of("validation", data.store(name, "validation"))
+            lines += of_evaluation(train, validation, has_labels=has_labels)
+        found += [f"task {name!r}: {line}" for line in lines]
+    return found
+
+
+def of_training(train: Split) -> list[str]:
+    """Warnings about the rows of a training split."""
+    return [line for find in OF_TRAINING for line in find(train)]
+
+
+def of_evaluation(train: Split | None, split: Split, *, has_labels: bool = False, with_near: bool = False) -> list[str]:
+    """Warnings about a validation or test split, and about what training has seen of it."""
+    found = [line for find in OF_EVALUATION for line in find(split)]
+    if train is None:
+        return found
+    found += seen_in(train, split, with_near=with_near).lines()
+    return found + (rows.new_labels(train, split) if has_labels else [])
+
+
+def prompt_of(data: MtclDataModule, name: str) -> list[str]:
+    """A warning about a task's prompt. Raises `ConfigError` if it leaves no room for a text."""
+    length = data.length_of(name)
+    return long_prompt(data.tokenizer.check_prompt(name, data.prompt_of(name), length), length)
+
+
+def reading_of(data: MtclDataModule, name: str, split: str = "train", count: int = 2000) -> Reading:
+    """How the run's encoder reads about `count` texts of a split."""
+    store = data.store(name, split)
+    table = Split.of(split, store)
+    chosen = table.sample(count)
+    sides = np.asarray(store.sides)[chosen]
+    return read(table.words(chosen), sides, data.tokenizer, data.prompt_of(name), data.length_of(name))
