@@ -334,3 +334,25 @@ def test_vectors_survive_the_process(tmp_path: Path) -> None:
     found = VectorCache(tmp_path / "v", "m").get([*texts, "unknown"])
     assert found.keys() == vectors.keys()
     assert all(np.array_equal(found[text], vectors[text]) for text in texts)
+
+
+def test_a_task_with_a_head_of_its_own(
+    trained_run: Path, tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_command: Run
+) -> None:
+    """It counts in the row of the encoder's whole size, and in those of fewer dimensions, with the ones it has."""
+    pytest.importorskip("matplotlib")
+    content = {
+        "tasks": ["search", "interest"],
+        "encoders": {"ours": {"run": str(trained_run)}, "base": {"model": str(tiny_model)}},
+        "dims": [8],
+        "root": str(demo_root),
+        "tokenizer": str(tiny_model),
+        "rows": 30,
+    }
+    (tmp_path / "compare.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    done = mtcl_command("compare", "--config", "compare.yaml")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "compare" / "compare.json").read_text())["levels"]
+    assert [(row["encoder"], row["dim"]) for row in rows] == [("ours", 8), ("ours", 16), ("base", 8), ("base", 32)]
+    assert rows[0]["by_task"]["interest"] == rows[1]["by_task"]["interest"], "4 dimensions in both"
+    assert rows[0]["by_task"]["search"] != rows[1]["by_task"]["search"]

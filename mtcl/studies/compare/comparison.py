@@ -134,12 +134,13 @@ def add_scores(
 ) -> None:
     """Add an encoder's scores by dimension: each text is embedded once; longer vectors are cut and normalised again.
 
-    An mtcl run gets the prompts and the maximum text length that it was trained with, a model those it declares.
+    An mtcl run gets the prompts and the maximum text length that it was trained with, a model those it declares. A task
+    whose head has fewer dimensions counts with those it has.
     """
     for task, pool in zip(tasks, pools, strict=True):
         texts = spec.as_sent(pool.store, embed.prompt_of(task))
         vectors_TD = embed(texts, embed.length_of(task), task=task.name)
-        full = vectors_TD.shape[1]
+        full = embed.dim or vectors_TD.shape[1]
         for dim in sorted({min(dim, full) for dim in (*dims, full)}):
             result = _result(pool, F.normalize(vectors_TD[:, :dim], dim=1))
             found = scores.setdefault((name, dim), Scores())
