@@ -106,8 +106,8 @@ def pair_table(
     negative_ids = texts.of(negatives[0]) if negatives else None
     relevance = judgements.resolve(texts) if judgements else None
     language_names = languages.unique() if languages is not None else None
-    language_ids = index_in(languages, language_names) if languages is not None else np.zeros_like(anchor_ids)
-    first_of = first_of_equals(language_ids, positive_ids, anchor_ids)
+    language_ids = None if languages is None else index_in(languages, language_names)
+    first_of = first_of_equals(*([] if language_ids is None else [language_ids]), positive_ids, anchor_ids)
     keep = np.flatnonzero(first_of == np.arange(len(first_of)))
     is_other = scores != scores[first_of] if scores is not None else np.zeros(len(first_of), dtype=bool)
     count(skipped, "duplicate pair", len(anchor_ids) - len(keep) - int(is_other.sum()))
@@ -130,7 +130,7 @@ def pair_table(
         kind=kind,
         negatives=hard,
         scores=None if scores is None else scores[keep].astype(np.float32),
-        languages=None if languages is None else language_ids[keep],
+        languages=None if language_ids is None else language_ids[keep],
         language_names=() if language_names is None else tuple(language_names.to_pylist()),
         exclude_self=exclude_self,
         tied=tied,
