@@ -65,6 +65,10 @@ class Ragged:
     def lengths(self) -> IntArray:
         return np.diff(self.offsets)
 
+    def owners(self) -> IntArray:
+        """(values,) the row of each value."""
+        return np.repeat(np.arange(len(self)), self.lengths())
+
     def take(self, rows: IntArray) -> Ragged:
         """The given rows in the given order, copied into a new ragged array in vectorised reads."""
         starts, ends = self.offsets[rows], self.offsets[rows + 1]

@@ -239,7 +239,7 @@ def keys_of_draw(store: TokenStore, texts: tuple[IntArray, ...]) -> tuple[npt.ND
     keys = store.keys.take(distinct)
     _, of_key, count = np.unique(keys.values, return_inverse=True, return_counts=True)
     is_shared = count[of_key] > 1
-    owner = np.repeat(np.arange(len(distinct)), keys.lengths())[is_shared]
+    owner = keys.owners()[is_shared]
     lengths = np.bincount(owner, minlength=len(distinct))
     shared_TK = Ragged(offsets_of(lengths), keys.values[is_shared]).padded(int(lengths.max()), 0)
     identity_T = np.array(store.identity[distinct]) + AS_KEY

@@ -57,7 +57,7 @@ def few_per_label(store: TokenStore, per_label: int, *, seed: int, name: str) ->
     seed_64, anchor_P = np.uint64(stream_key(seed, name, "examples")), np.asarray(store.anchors)
     if store.groups is None:
         return _kept(store, _rank_within(label_P, _order(anchor_P, label_P, seed_64)) < per_label, None)
-    group_G = np.repeat(np.arange(len(store.groups)), store.groups.lengths())
+    group_G = store.groups.owners()
     member_M = np.asarray(store.groups.values)
     is_chosen_M = _rank_within(group_G, _order(member_M, group_G, seed_64)) < per_label
     is_own_P = label_P != store.positives  # the pair of a post and its label's text is a group of its own
@@ -148,7 +148,7 @@ def _opened(folder: Path, own: dict[str, Any]) -> Subset:
 
 def _with_members(ragged: Ragged, stays: BoolArray) -> Ragged:
     """A ragged array with those of its values that stay; a row may become empty."""
-    row = np.repeat(np.arange(len(ragged)), ragged.lengths())[stays]
+    row = ragged.owners()[stays]
     return Ragged(offsets_of(np.bincount(row, minlength=len(ragged))), np.asarray(ragged.values)[stays])
 
 

@@ -17,7 +17,7 @@ FEW = 8
 
 def ranks_of(cosine_NC: FloatArray, chosen: Ragged) -> IntArray:
     """The rank, from 1, of each value of `chosen`, which has a row of distinct candidates for each query."""
-    rows = np.repeat(np.arange(len(chosen)), chosen.lengths())
+    rows = chosen.owners()
     own = cosine_NC[rows, chosen.values]
     better, equal = (_counted if chosen.lengths().max(initial=0) <= FEW else _sorted)(cosine_NC, chosen, own)
     tied = np.flatnonzero(equal > 1)

@@ -26,7 +26,7 @@ class Relevant:
     @property
     def rows(self) -> IntArray:
         """(R,) the row of each relevant candidate."""
-        return np.repeat(np.arange(len(self.candidates)), self.candidates.lengths())
+        return self.candidates.owners()
 
     @property
     def num_relevant(self) -> IntArray:
@@ -59,9 +59,8 @@ class Judged:
         offsets, self.subjects = np.asarray(store.wanted.offsets), np.asarray(store.wanted.values)
         self.wanted = Ragged(offsets, np.arange(len(self.subjects)))
         carried = np.asarray(store.carried.values)
-        owners = np.repeat(np.arange(len(store.carried)), store.carried.lengths())
         size = 1 + max(int(self.subjects.max(initial=-1)), int(carried.max(initial=-1)))
-        self.of_subject = group(carried, owners, num_rows=size)
+        self.of_subject = group(carried, store.carried.owners(), num_rows=size)
 
     @property
     def can_be_found(self) -> bool:
@@ -74,7 +73,7 @@ class Judged:
         grade, and a query is never relevant to itself if the store excludes that.
         """
         store, places = self.store, self.wanted.take(queries)
-        rows, subjects = np.repeat(np.arange(len(queries)), places.lengths()), self.subjects[places.values]
+        rows, subjects = places.owners(), self.subjects[places.values]
         grades = np.ones(len(rows)) if store.grades is None else np.asarray(store.grades)[places.values]
         found = self.of_subject.take(subjects)
         is_lost = found.lengths() == 0

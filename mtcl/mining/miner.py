@@ -142,7 +142,7 @@ class Miner:
     def _positive_scores(self, anchors_ND: FloatArray, positives: Ragged) -> FloatArray:
         from mtcl.mining.candidates import positive_scores
 
-        owners_S = np.repeat(np.arange(len(positives)), positives.lengths())
+        owners_S = positives.owners()
         return positive_scores(anchors_ND, self.embeddings.take(positives.values), owners_S)
 
     def _texts_of(self, numbers: IntArray) -> list[list[str]]:

@@ -78,9 +78,9 @@ class MinedRows:
         members = group(cluster[there], anchors[there], num_rows=len(names))
         first = np.minimum(members.lengths(), MAX_MEMBERS + 1)
         kept = np.arange(len(members.values)) < np.repeat(members.offsets[:-1] + first, members.lengths())
-        owners = np.repeat(np.arange(len(names)), members.lengths())[kept]
+        owners = members.owners()[kept]
         few = group(owners, members.values[kept], num_rows=len(names)).take(cluster)
-        row = np.repeat(np.arange(len(anchors)), few.lengths())
+        row = few.owners()
         other = few.values != anchors[row]
         return group(row[other], few.values[other], num_rows=len(anchors))
 

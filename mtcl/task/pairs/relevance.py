@@ -103,7 +103,7 @@ def relevance_of_texts(queries: IntArray, found: IntArray, candidates: IntArray)
 
 def relevance_of_groups(queries: IntArray, candidates: IntArray, groups: Ragged, *, num_texts: int) -> Relevance:
     """Judgements that name groups: members of one group are relevant to each other."""
-    owners = np.repeat(np.arange(len(groups)), groups.lengths())
+    owners = groups.owners()
     of_text = group(groups.values, owners, num_rows=num_texts)
     return Relevance(queries, candidates, of_text.take(queries), of_text.take(candidates))
 
@@ -143,7 +143,7 @@ def _missing(wanted: Ragged, subject_of: IntArray, names: pa.Array) -> list[str]
     lost = np.flatnonzero(~np.isin(wanted.values, subject_of))
     if not len(lost):
         return []
-    queries = np.repeat(np.arange(len(wanted)), wanted.lengths())
+    queries = wanted.owners()
     num_queries = len(np.unique(queries)) - len(np.unique(np.delete(queries, lost)))
     subjects = np.unique(wanted.values[lost])
     words = f"{len(subjects):,} relevant documents are missing ({names[int(subjects[0])].as_py()!r:.80} is the first)"

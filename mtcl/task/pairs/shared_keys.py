@@ -40,7 +40,7 @@ class Carriers:
     @cached_property
     def matrix(self) -> Any:
         """(C, T) a sparse matrix, 1 where the candidate has the key."""
-        return _matrix(_owners(self.places), self.places.values, shape=(len(self), len(self.keys_T)))
+        return _matrix(self.places.owners(), self.places.values, shape=(len(self), len(self.keys_T)))
 
 
 def carriers_of(keys: Ragged) -> Carriers:
@@ -92,7 +92,7 @@ def components(keys: Ragged) -> IntArray:
     """
     carriers = carriers_of(keys)
     size = len(keys) + len(carriers.keys_T)
-    return connected(_owners(keys), len(keys) + carriers.places.values, size=size)[: len(keys)]
+    return connected(keys.owners(), len(keys) + carriers.places.values, size=size)[: len(keys)]
 
 
 def connected(ones: IntArray, others: IntArray, *, size: int) -> IntArray:
@@ -106,7 +106,7 @@ def connected(ones: IntArray, others: IntArray, *, size: int) -> IntArray:
 def _carried(keys: Ragged, carriers: Carriers) -> tuple[IntArray, IntArray]:
     """For each key that some candidate has: its row, and its position among the carriers' keys."""
     places, is_there = _find(keys.values, carriers.keys_T)
-    return _owners(keys)[is_there], places[is_there]
+    return keys.owners()[is_there], places[is_there]
 
 
 def _find(keys: IntArray, keys_T: IntArray) -> tuple[IntArray, BoolArray]:
@@ -115,11 +115,6 @@ def _find(keys: IntArray, keys_T: IntArray) -> tuple[IntArray, BoolArray]:
         return np.zeros(len(keys), dtype=np.int64), np.zeros(len(keys), dtype=np.bool_)
     places = np.searchsorted(keys_T, keys).clip(max=len(keys_T) - 1)
     return places, keys_T[places] == keys
-
-
-def _owners(keys: Ragged) -> IntArray:
-    """The row of each value."""
-    return np.repeat(np.arange(len(keys)), keys.lengths())
 
 
 def _matrix(rows: IntArray, columns: IntArray, *, shape: tuple[int, int]) -> Any:

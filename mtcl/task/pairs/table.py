@@ -151,7 +151,7 @@ def cluster_table(
     texts, names = Numbering(), Numbering()
     member_ids, cluster_ids = texts.of(members), names.of(clusters)
     clusters_of = grouped([Entries(member_ids, cluster_ids)], num_rows=len(texts))
-    anchors: IntArray = np.repeat(np.arange(len(texts)), clusters_of.lengths())
+    anchors = clusters_of.owners()
     target = clusters_of.values
     count(skipped, "duplicate pair", len(members) - len(anchors))
     groups = grouped([Entries(target, anchors)], num_rows=len(names))
