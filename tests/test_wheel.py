@@ -51,8 +51,7 @@ sys.exit(main(['tasks', 'list']) or print() or main(['configs']))
     first, *rest = done.stdout.splitlines()
     assert str(tmp_path / "installed") in first
     assert "'storyline', 'search'" in first, "the keys of configs/demo.yaml"
-    tasks, configurations = (
-        {line.split()[0] for line in part} for part in (rest[: rest.index("")], rest[rest.index("") + 1 :])
-    )
+    parts = rest[: rest.index("")], rest[rest.index("") + 1 :]
+    tasks, configurations = ({line.split()[0] for line in part if not line.startswith(" ")} for part in parts)
     assert tasks == {p.stem for p in (ROOT / "tasks").rglob("*.py")}
     assert configurations == {p.stem for p in (ROOT / "configs").glob("*.yaml")}

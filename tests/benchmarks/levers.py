@@ -240,10 +240,6 @@ class Direct:
     def length_of(self, task: Task) -> int | None:
         return self.encoder.length_of(task) if self.is_run else None
 
-    @property
-    def dim(self) -> int:
-        return self.encoder.dim
-
 
 @lru_cache
 def suite(rows: int) -> tuple[CompareConfig, list[Task], list[Pool]]:

@@ -135,17 +135,25 @@ def add_scores(
     """Add an encoder's scores by dimension: each text is embedded once; longer vectors are cut and normalised again.
 
     An mtcl run gets the prompts and the maximum text length that it was trained with, a model those it declares. A task
-    whose head has fewer dimensions counts with those it has.
+    whose head has fewer dimensions than other tasks' vectors counts with those it has.
     """
+    results: dict[str, dict[int, Result]] = {}
     for task, pool in zip(tasks, pools, strict=True):
         texts = spec.as_sent(pool.store, embed.prompt_of(task))
         vectors_TD = embed(texts, embed.length_of(task), task=task.name)
-        full = embed.dim or vectors_TD.shape[1]
-        for dim in sorted({min(dim, full) for dim in (*dims, full)}):
-            result = _result(pool, F.normalize(vectors_TD[:, :dim], dim=1))
-            found = scores.setdefault((name, dim), Scores())
-            found.items.setdefault(task.name, []).append(scores_of(result.items, pool.metric, where=pool.name))
-            found.metrics.setdefault(task.name, []).append(result.metrics)
+        own = vectors_TD.shape[1]
+        results[task.name] = {
+            dim: _result(pool, F.normalize(vectors_TD[:, :dim], dim=1))
+            for dim in {min(dim, own) for dim in (*dims, own)}
+        }
+    full = max(dim for of_task in results.values() for dim in of_task)
+    for dim in sorted({min(dim, full) for dim in (*dims, full)}):
+        found = scores.setdefault((name, dim), Scores())
+        for pool in pools:
+            of_task = results[pool.name]
+            result = of_task[min(dim, max(of_task))]
+            found.items.setdefault(pool.name, []).append(scores_of(result.items, pool.metric, where=pool.name))
+            found.metrics.setdefault(pool.name, []).append(result.metrics)
 
 
 def _result(pool: Pool, vectors_TD: Tensor) -> Result:

@@ -43,10 +43,6 @@ class Embedder(Protocol):
     def length_of(self, task: Task) -> int | None:
         """Tokens the task's texts are cut to; None if the encoder decides."""
 
-    @property
-    def dim(self) -> int | None:
-        """Dimensions of the encoder, if a task's vectors may have fewer (a head of its own); None if none has."""
-
 
 @dataclass(frozen=True)
 class Plain:
@@ -62,10 +58,6 @@ class Plain:
         return self.prompt
 
     def length_of(self, task: Task) -> None:
-        return None
-
-    @property
-    def dim(self) -> None:
         return None
 
 
@@ -104,10 +96,6 @@ class Local:
 
     def length_of(self, task: Task) -> int | None:
         return self.encoder.length_of(task) if self.is_run else None
-
-    @property
-    def dim(self) -> int:
-        return self.encoder.dim
 
 
 def encoders_of(name: str, spec: EncoderSpec, cache: Path, precision: str) -> Iterator[Embedder]:

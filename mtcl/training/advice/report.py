@@ -46,14 +46,17 @@ class Report:
             table.add_column(split, justify="right")
         for name, of_split in self.numbers.items():
             table.add_row(name, *(Text(of_split.get(split, "")) for split in splits))
-        console.print(table)
         lines = Table.grid(padding=(0, 2, 0, 0))
         lines.add_column(min_width=MARGIN - 2, no_wrap=True)
         lines.add_column(overflow="fold")
         for what, line in [*(("warning:", warning) for warning in self.warnings), *self.advice]:
             lines.add_row(Text(what), Text(line))
-        console.print()
-        console.print(lines)
+        with console.capture() as shown:
+            console.print(table)
+            console.print()
+            console.print(lines)
+        for line in shown.get().splitlines():
+            print(line.rstrip(), file=console.file)
 
 
 def rows_figures(split: Split, num_rows: int) -> dict[str, str]:
