@@ -3,10 +3,10 @@
     MTCL_DATA=... python -m tests.benchmarks.levers run FOLDER [--recipes plain "keep 1"] [--seeds 1 2 3] [--workers 2]
     python -m tests.benchmarks.levers report FOLDER
 
-Each recipe is `configs/public.yaml` for 100 steps, without job_search (whose documents the occupation tasks share), and
-changed by one lever. Trained and unseen tasks are those of `configs/zero_shot.yaml`, first 400 rows of each test split.
-`run` writes the item scores of each run, and leaves out what is there; `report` prints a table with 95 % intervals
-over items and seeds, and draws levers-NAME.png.
+Each recipe is `configs/public.yaml` for 100 steps, without prompts, `model.keep` and job_search (whose documents the
+occupation tasks share), and changed by the levers of its name. Trained and unseen tasks are those of
+`configs/zero_shot.yaml`, first 400 rows of each test split. `run` writes the item scores of each run, and leaves out
+what is there; `report` prints a table with 95 % intervals over items and seeds, and draws levers-NAME.png.
 """
 
 from __future__ import annotations
@@ -178,14 +178,8 @@ def _carry_out(job: Job) -> None:
         score(TextEncoder.base(EncoderConfig(**name), device=device()), job.scores(), job.rows, is_run=False)
         return
     recipe = RECIPES[job.recipe]
-    common = [
-        "fit",
-        "--config",
-        str(CONFIGS / "public.yaml"),
-        f"--tasks.{LEFT_OUT}=null",
-        "--no_base",
-        "--model.keep=null",
-    ]
+    common = ["fit", "--config", str(CONFIGS / "public.yaml"), f"--tasks.{LEFT_OUT}=null", "--no_base"]
+    common += ["--model.keep=null", *(f"--tasks.{task}.prompt=null" for task in TRAINED)]
     own = ["--run_dir", str(job.run), f"--seed_everything={job.seed}", *recipe.arguments]
     own += [] if job.encoder is None else [f"--model.encoder.name={job.encoder}"]
     own += [] if job.dim is None else [f"--model.encoder.dim={job.dim}"]
