@@ -6,14 +6,17 @@ python -m pytest tests/test_board_run.py
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.board_runs import EIGHT, arguments, write_tasks
@@ -113,6 +116,11 @@ def test_the_drift_is_above_zero(full: Path) -> None:
     assert all(one.histogram_value.max > 0 for one in found)
 
 
+def pixels(png: bytes) -> np.ndarray:
+    """(H, W, 3)."""
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+
+
 def text_of(events: EventAccumulator, tag: str) -> str:
     (value,) = events.Tensors(f"{tag}/text_summary")[-1].tensor_proto.string_val
     return str(value.decode())
@@ -192,12 +200,15 @@ def test_a_resumed_run_goes_on_with_the_board(fit: Fit, place: Path) -> None:
     whole, parts = shown(runs / "whole"), shown(runs / "parts")
     for tag in whole.Tags()["images"]:
         if tag != "summary/gradient_cosines":  # the mean since the last validation, or since the resume
-            assert whole.Images(tag)[-1].encoded_image_string == parts.Images(tag)[-1].encoded_image_string, tag
+            one, other = (pixels(events.Images(tag)[-1].encoded_image_string) for events in (whole, parts))
+            assert one.shape == other.shape
+            assert (one != other).any(axis=2).mean() < 0.005, f"{tag}: the last bit of a figure may move an edge"
     for tag in ("task_search/val_neighbours", "task_same_topic/val_neighbours"):
         assert text_of(whole, tag) == text_of(parts, tag)
     for name in ("before", "after"):
-        one, other = ((runs / run / "projector" / f"{name}.bytes").read_bytes() for run in ("whole", "parts"))
-        assert one == other
+        files = (runs / run / "projector" / f"{name}.bytes" for run in ("whole", "parts"))
+        one, other = (np.frombuffer(file.read_bytes(), dtype=np.float32) for file in files)
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
     raw = b"".join(p.read_bytes() for p in (runs / "parts").glob("events*"))
     assert raw.count(b"_hparams_/session_start_info") == 1
 
