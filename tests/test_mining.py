@@ -358,6 +358,7 @@ def test_rows_without_a_pair_have_no_negatives() -> None:
     assert [positives[row].tolist() for row in range(3)] == [[0], [], []]
 
 
+@pytest.mark.nightly
 @pytest.mark.skipif("MTCL_DATA" not in os.environ, reason="MTCL_DATA names no folder of data sets")
 def test_real_titles(tmp_path: Path, mtcl_process: Run) -> None:
     """No negative of a job title is of its own occupation; on average they score lower than the positive."""
