@@ -1,6 +1,6 @@
 """Commands that are killed (SIGKILL) at any moment leave nothing half-written under a final name, and can be run again.
 
-python -m pytest tests/test_kills_commands.py -m nightly -s              # 22 kills
+python -m pytest tests/test_kills_commands.py -m nightly -s              # 20 kills (2 per command)
 MTCL_KILLS=5 python -m pytest tests/test_kills_commands.py -m nightly -s  # 50 kills (5 per command)
 
 Each command runs in a fork of a process that has imported all libraries, so most kills come while it works. Every other

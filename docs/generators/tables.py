@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import mtcl
 import mtcl.losses
 from docs.generators.api import title_of
+from mtcl.console import markdown_table
 from mtcl.losses import default_loss
 
 ROWS = {
@@ -78,10 +79,9 @@ def columns_of(pairs: str) -> list[str]:
 def summary(name: str) -> str:
     """The first sentence of a docstring."""
     text = " ".join((inspect.getdoc(getattr(mtcl, name)) or "").split("\n\n")[0].split())
-    return re.split(r"(?<=[a-z)`])\. ", text)[0].rstrip(".").replace("|", "\\|")
+    return re.split(r"(?<=[a-z)`])\. ", text)[0].rstrip(".")
 
 
 def table(head: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> str:
     """A Markdown table."""
-    rule = "|" + "---|" * len(head)
-    return "\n".join(["| " + " | ".join(head) + " |", rule, *("| " + " | ".join(line) + " |" for line in lines)])
+    return markdown_table(head, lines).rstrip("\n")

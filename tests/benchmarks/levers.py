@@ -2,6 +2,7 @@
 
     MTCL_DATA=... python -m tests.benchmarks.levers run FOLDER [--recipes plain "keep 1"] [--seeds 1 2 3] [--workers 2]
     python -m tests.benchmarks.levers report FOLDER
+    MTCL_DATA=... python -m tests.benchmarks.levers tokens        # tokens of a step, without and with the prompts
 
 Each recipe is `configs/public.yaml` for 100 steps, without prompts, `model.keep` and job_search (whose documents the
 occupation tasks share), and changed by the levers of its name. Trained and unseen tasks are those of
@@ -23,6 +24,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -386,6 +388,24 @@ def report(options: argparse.Namespace) -> None:
         plot(found, options.folder / f"levers-{place.name}.png")
 
 
+# The price of prompts
+
+
+def tokens(options: argparse.Namespace) -> None:
+    """Tokens of a step in the mean of the first 20, which have the same pairs without and with the prompts."""
+    from mtcl.configuration.yaml_files import load
+    from mtcl.training.datamodule import MtclDataModule
+
+    config = load([str(CONFIGS / "public.yaml")])
+    with_prompts = {task: {"prompt": config["tasks"][task]["prompt"]} for task in TRAINED}
+    for name, tasks in (("without prompts", {task: {} for task in TRAINED}), ("with prompts", with_prompts)):
+        data = MtclDataModule(tasks=tasks, num_workers=0, seed=1, **config["data"])
+        data.prepare_data()
+        data.setup("fit")
+        counts = [batch.texts.num_tokens for batch in islice(data.train_dataloader(), 20)]
+        print(f"{name}: {np.mean(counts):,.0f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
@@ -402,6 +422,7 @@ def main() -> None:
     two = commands.add_parser("report")
     two.add_argument("folder", type=Path)
     two.set_defaults(do=report)
+    commands.add_parser("tokens").set_defaults(do=tokens)
     options = parser.parse_args()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     options.do(options)

@@ -39,8 +39,9 @@ def main() -> None:
 
 def public(folder: Path) -> None:
     """Eight tasks at 384 and at 50 dimensions, both compared with the base encoder on the test splits."""
-    fit(folder / "public-384", "public", "--model.keep=null")
-    fit(folder / "public-50", "public", "--model.keep=null", "--model.encoder.dim=50")
+    plain = ("--config", str(CONFIGS / "no_prompts.yaml"), "--model.keep=null")
+    fit(folder / "public-384", "public", *plain)
+    fit(folder / "public-50", "public", *plain, "--model.encoder.dim=50")
     encoders = {
         "base": {"model": "sentence-transformers/all-MiniLM-L6-v2"},
         "mtcl, 384": {"run": str(folder / "public-384")},
