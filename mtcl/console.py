@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
 import time
 from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 Step = TypeVar("Step")
 LINE_EVERY_S = 30
+WIDEST = 100
+"""The most columns of text in a terminal."""
 log = logging.getLogger("mtcl")
 
 
@@ -32,6 +35,11 @@ def plain(text: object) -> str:
 def line_of(text: object) -> str:
     """The text as one line, as messages are."""
     return " ".join(plain(text).splitlines())
+
+
+def columns() -> int:
+    """The columns of the terminal, at most `WIDEST`."""
+    return min(shutil.get_terminal_size().columns, WIDEST)
 
 
 def console(*, stderr: bool = False) -> Console:

@@ -38,14 +38,13 @@ def written_whole(path: Path, *, alone: bool = False) -> Iterator[Path]:
     Raises `OSError` with the name `path` if the system refuses a write, also where a library hides the system's error.
     """
     aside = aside_of(path)
-    with _named(path, aside):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_left_overs(path.parent)
-        if alone:
-            for left_over in path.parent.glob(f".{glob.escape(_short(path.name))}.*.part"):
-                _remove(left_over)
     try:
         with _named(path, aside):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _remove_left_overs(path.parent)
+            if alone:
+                for left_over in path.parent.glob(f".{glob.escape(_short(path.name))}.*.part"):
+                    _remove(left_over)
             yield aside
             for written in [aside, *aside.rglob("*")] if aside.is_dir() else [aside]:
                 _flush(written)
@@ -79,8 +78,13 @@ def data_root(given: str | None = None) -> Path | None:
 
 def remember_root(root: Path, *, cache: Path) -> None:
     """Record that the user has read a data root, so that their checkpoints may refer to it."""
-    if not is_known_root(root, cache=cache):
-        known = cache / KNOWN_ROOTS
+    from filelock import FileLock
+
+    if is_known_root(root, cache=cache):
+        return
+    known = cache / KNOWN_ROOTS
+    cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{known}.lock"):
         before = known.read_text(encoding="utf-8") if known.is_file() else ""
         write_text(known, f"{before}{root.resolve()}\n")
 

@@ -19,6 +19,7 @@ from mtcl.commands import tasks
 from mtcl.evaluation.pool import Items, Result
 from mtcl.training.advice.baseline import Baseline, score_without
 from mtcl.training.advice.reading import scripts_of
+from mtcl.training.advice.rows import left_out
 from mtcl.training.advice.split import Split
 from mtcl.training.advice.suggestion import suggestions
 from tests.conftest import WORDS
@@ -267,3 +268,22 @@ def test_the_score_without_seen_rows() -> None:
     assert line.startswith("mrr on test: 0.625 with the rows that training has seen, 0.250 without (untrained encoder)")
     (line,) = Baseline("test", MRR(), None, result).inflation(~seen_I)
     assert line.endswith("an encoder that only remembers its training rows gets up to 1.000")
+
+
+def test_rows_beyond_those_that_are_read_count_as_rows() -> None:
+    """A part of 40 of 200 pairs, with 10 repeated rows: 5 % of all rows make no pair, and not 20 %."""
+    table = QueryDocument()(pa.Table.from_pylist([*search(0, 200), *search(0, 10)]))
+    part = Split.of("train", table, most=40)
+    assert (len(part), part.num_rows) == (40, 210)
+    assert left_out(part) == left_out(Split.of("train", table)) == []
+
+
+def test_names_are_shown_as_they_are_written(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Square brackets are no markup of the terminal's."""
+    task = made(QueryDocument(), search)
+    monkeypatch.setattr(MRR, "name", "f1[/macro] [bold]x[/bold]")
+    type(task).metric = MRR()
+    assert run(task, monkeypatch) == 0
+    assert "f1[/macro] [bold]x[/bold] of random vectors" in capsys.readouterr().out

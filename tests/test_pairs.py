@@ -264,3 +264,30 @@ def test_a_class_of_one_s_own_gets_all_columns_unless_it_names_them() -> None:
     assert Same().columns() == QueryDocument().columns()
     assert (Clicks().columns(), Clicks().corpus_columns()) == (None, None)
     assert Declared().columns() == {"query": Role.TEXT, "document": Role.TEXT, "clicks": Role.ANY}
+
+
+TYPES = {Role.TEXT: pa.string(), Role.TEXTS: pa.list_(pa.string()), Role.ID: pa.string(), Role.NUMBER: pa.float64()}
+
+
+@pytest.mark.parametrize(
+    ("pairs", "row"),
+    [
+        (QueryDocument(), {"query": " ", "document": None}),
+        (LabelText(), {"text": None, "label": ""}),
+        (Tags(), {"text": " ", "tags": ["a"]}),
+        (Tags(), {"text": "a", "tags": [" "]}),
+        (Cluster(), {"text": " ", "cluster_id": "a"}),
+        (Duplicates(), {"anchor": " ", "positive": " "}),
+        (Parallel(), {"source": " ", "target": " "}),
+        (Scored(), {"first": " ", "second": "", "score": 0.5}),
+        (Labelled(), {"first": " ", "second": "", "label": 1}),
+        (Augmented(), {"text": " "}),
+    ],
+)
+def test_rows_without_any_text(pairs: Pairs, row: Row) -> None:
+    """They make an empty table, whose reasons the error about it tells."""
+    table = pairs(
+        pa.Table.from_pylist([row, row], pa.schema([(name, TYPES[role]) for name, role in pairs.columns().items()]))
+    )
+    assert len(table.anchors) == 0
+    assert sum(table.skipped.values()) >= 2

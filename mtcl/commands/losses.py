@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, get_type_hints
 
 from mtcl.commands.arguments import Parser
+from mtcl.console import columns
 from mtcl.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from mtcl.losses import Loss
-
-WIDEST = 100
-"""The most columns of the output."""
 
 
 def main(command: str, arguments: list[str]) -> int:
@@ -39,7 +37,7 @@ class Parameter:
 def all_losses() -> str:
     """A line for each loss: its name, the kinds of pairs that it is for, and its first sentence."""
     kinds = _kinds()
-    width, room = max(map(len, kinds)), _columns()
+    width, room = max(map(len, kinds)), columns()
     lines = []
     for name, kind in kinds.items():
         lines.append(f"{name:<{width}}  for {needs_of(kind)}")
@@ -65,7 +63,7 @@ def one_loss(name: str) -> str:
         raise ConfigError(no_loss_of_ours(name))
     if name not in kinds:
         raise ConfigError(f"no loss {name!r}{nearest(name, kinds)}")
-    kind, room = kinds[name], _columns()
+    kind, room = kinds[name], columns()
     text = re.split(r"^(?:Args|Example):\n", inspect.getdoc(kind) or "", maxsplit=1, flags=re.MULTILINE)[0]
     lines = [f"{name}, for {needs_of(kind)}", "", text.rstrip(), "", "Parameters:"]
     for one in parameters(kind):
@@ -96,11 +94,10 @@ def summary(kind: type[Loss]) -> str:
 
 def parameters(kind: type[Loss]) -> list[Parameter]:
     """The arguments of a loss. Each is in its docstring, as a test checks."""
+    from mtcl.configuration.help import arguments_in
     from mtcl.configuration.words import expected, shown
 
-    told = inspect.getdoc(kind) or ""
-    section = re.split(r"^Args:\n", told, maxsplit=1, flags=re.MULTILINE)[-1]
-    meanings = dict(re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", section, flags=re.MULTILINE))
+    meanings = arguments_in(inspect.getdoc(kind) or "")
     hints = get_type_hints(kind.__init__)
     return [
         Parameter(
@@ -132,9 +129,3 @@ def _kinds() -> dict[str, type[Loss]]:
         for name, kind in found.items()
         if isinstance(kind, type) and issubclass(kind, losses.Loss) and kind is not losses.Loss
     }
-
-
-def _columns() -> int:
-    import shutil
-
-    return min(shutil.get_terminal_size().columns, WIDEST)

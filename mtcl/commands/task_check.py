@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtcl.console import one_line
+from mtcl.console import WIDEST, console, one_line
 from mtcl.errors import TaskError
 from mtcl.task.contract import Task, errors_of
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from mtcl.evaluation import Result
     from mtcl.task.pairs import PairTable
     from mtcl.training.advice.report import Report
+    from mtcl.training.advice.seen import Seen
     from mtcl.training.advice.split import Split
 
 log = logging.getLogger("mtcl")
 SPLITS = ("train", "validation", "test")
 EXAMPLES, WIDTH = 3, 64
 """Pairs to read, and the characters of each text."""
-MOST_COLUMNS = 100
 SAMPLE = 10_000
 """Texts that are tokenised to measure their lengths."""
 NEEDS_ENCODER = (
@@ -39,16 +39,16 @@ def check(task: Task, root: Path | None, *, run: RunOfTask | None = None, batch_
     """Print the sample, the table and what to do. Raises an error if pairs cannot be made, or if training would learn
     nothing: with the defaults, on whole texts; with `run`, as that run cuts and batches them.
     """
-    from rich.console import Console
-
     from mtcl.training.advice.report import Report
 
     _check_sample(task)
+    terminal = console()
+    terminal.width = min(terminal.width, WIDEST)
     report = Report(f"{task.name}: {_declared(task.pairs)}, {task.metric.name}")
     try:
         Check(task, root, report, run, batch_size).fill()
     finally:
-        report.print(Console(width=min(Console().width, MOST_COLUMNS)))
+        report.print(terminal)
     print(f"task {task.name!r} is ready: add it to a configuration under `tasks:`")
     return 0
 
@@ -64,6 +64,7 @@ class Check:
     batch_size: int | None = None
     tables: dict[str, PairTable] = field(default_factory=dict)
     splits: dict[str, Split] = field(default_factory=dict)
+    seen: dict[str, Seen] = field(default_factory=dict)
 
     def fill(self) -> None:
         """Add figures and advice. If training would learn nothing, the error comes after those of the rows."""
@@ -101,20 +102,22 @@ class Check:
         """A split's figures and warnings that need no encoder, and some training pairs to read."""
         from mtcl.task.rows import pairs_of, roles_in, rows_of
         from mtcl.training.advice.report import rows_figures
+        from mtcl.training.advice.seen import seen_in
         from mtcl.training.advice.split import Split
         from mtcl.training.advice.warnings import of_evaluation, of_training
 
-        self.tables[name] = pairs_of(self.task, name, self.root)
+        rows = rows_of(self.task, name, self.root, roles_in(self.task, name))
+        self.tables[name] = pairs_of(self.task, name, self.root, rows=rows)
         split = self.splits[name] = Split.of(name, self.tables[name])
-        num_rows = len(rows_of(self.task, name, self.root, roles_in(self.task, name)))
-        self.report.add(name, rows_figures(split, num_rows))
+        self.report.add(name, rows_figures(split, len(rows)))
         if name == "train":
             self.report.advice += [("pair:", line) for line in examples(split)]
             self.report.warnings += of_training(split)
         else:
-            self.report.warnings += of_evaluation(
-                self.splits.get("train"), split, has_labels=self._has_labels, with_near=True
-            )
+            train = self.splits.get("train")
+            if train is not None:
+                self.seen[name] = seen_in(train, split)
+            self.report.warnings += of_evaluation(train, split, self.seen.get(name), has_labels=self._has_labels)
 
     def _learnable(self) -> list[str]:
         from mtcl.training import learnable
@@ -157,17 +160,16 @@ class Check:
     def _score(self, name: str, base: Result | None) -> None:
         """The scores of random vectors and of the untrained encoder, and what seen rows do to them."""
         from mtcl.training.advice.baseline import Baseline, random_result
-        from mtcl.training.advice.seen import seen_in, seen_items
-        from mtcl.training.advice.untokenised import Untokenised
+        from mtcl.training.advice.seen import seen_items
+        from mtcl.training.advice.untokenised import untokenised
 
         metric, split = self.task.metric, self.splits[name]
-        random = random_result(self.task.name, Untokenised.of(self.tables[name]), metric)
+        random = random_result(self.task.name, untokenised(self.tables[name]), metric)
         baseline = Baseline(name, metric, random, base)
         for of, result in ((f"{metric.name} of random vectors", random), (f"{metric.name} of the encoder now", base)):
             self.report.add(name, {of: f"{result.primary:.3f}"} if result else {})
         self.report.warnings += baseline.lines()
-        if (train := self.splits.get("train")) is not None:
-            seen = seen_in(train, split)
+        if (seen := self.seen.get(name)) is not None:
             near = f" + {seen.near_share:.1%}" if len(seen.near) else ""
             self.report.add(name, {"seen in training": f"{len(seen.equal):,} ({seen.share:.1%}){near}"})
             self.report.warnings += baseline.inflation(seen_items(seen, split)) if seen.lines() else []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pprint
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,17 +160,13 @@ def text_of(name: str, template: Template) -> str:
         about=template.about,
         pairs=template.pairs,
         metric=template.metric,
-        sample="".join(f"        {_literal(row)},\n" for row in template.sample),
+        sample="".join(f"        {json.dumps(row, ensure_ascii=False)},\n" for row in template.sample),
     )
 
 
 def _order(name: str) -> tuple[bool, str]:
     """The order of imports: constants first."""
     return not name.isupper(), name
-
-
-def _literal(row: dict[str, Any]) -> str:
-    return pprint.pformat(row, width=1000, sort_dicts=False).replace("'", '"')
 
 
 def _write_rows(folder: Path, template: Template) -> None:

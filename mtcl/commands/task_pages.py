@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import textwrap
 from pathlib import Path
 
-from mtcl.console import line_of, markdown_table
+from mtcl.console import columns, line_of, markdown_table
 from mtcl.errors import ConfigError
 from mtcl.files import write_text
 from mtcl.task.contract import Task
 from mtcl.task.pairs import Pairs
-from mtcl.task.registry import Entry, Registry
+from mtcl.task.registry import Registry
 
-WIDEST = 100
 INDENT = "    "
 ABOUT_PAGE = "<!-- Written by `mtcl tasks docs`. -->\n\n# Tasks\n\n"
 
 
 def list_tasks(registry: Registry) -> int:
     """Print each task with its pairs, metric and first sentence; exit code 1 if any file is broken."""
-    room = min(shutil.get_terminal_size().columns, WIDEST)
+    room = columns()
     width = max([len(name) for name in registry.entries], default=0)
     for name, entry in sorted(registry.entries.items()):
         if entry.task is None:
@@ -55,14 +53,13 @@ def codeowners(registry: Registry, out: Path | None) -> int:
     """
     here = Path.cwd()
     entries = sorted(registry.entries.values(), key=lambda entry: entry.origin)
-    files = [(Path(entry.origin).resolve(), entry) for entry in entries if entry.task]
-    inside = [(path.relative_to(here).as_posix(), entry) for path, entry in files if path.is_relative_to(here)]
+    files = [(Path(entry.origin).resolve(), entry.task) for entry in entries if entry.task]
+    inside = [(path.relative_to(here).as_posix(), task) for path, task in files if path.is_relative_to(here)]
     if not inside:
         raise ConfigError(f"no task file below {here}: run it in the repository that has them")
-    if odd := [entry for _, entry in inside if not _is_owner(entry)]:
-        owner = odd[0].task.owner if odd[0].task else ""
-        raise ConfigError(f"task {odd[0].name!r}: owner is {owner!r}: give @team, @org/team or an address")
-    lines = [f"/{path} {entry.task.owner}" for path, entry in inside if entry.task]
+    if odd := [task for _, task in inside if not _is_owner(task.owner)]:
+        raise ConfigError(f"task {odd[0].name!r}: owner is {odd[0].owner!r}: give @team, @org/team or an address")
+    lines = [f"/{path} {task.owner}" for path, task in inside]
     return _written("\n".join(["# Written by `mtcl tasks codeowners`.", *lines]) + "\n", out)
 
 
@@ -76,8 +73,7 @@ def first_line(task: type[Task]) -> str:
     return line_of((task.__doc__ or "").strip().splitlines()[0])
 
 
-def _is_owner(entry: Entry) -> bool:
-    owner = entry.task.owner if entry.task else ""
+def _is_owner(owner: str) -> bool:
     return "@" in owner and all("@" in word and len(word) > 1 for word in owner.split())
 
 

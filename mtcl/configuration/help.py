@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import inspect
 import re
 import textwrap
 from dataclasses import dataclass
@@ -132,8 +131,12 @@ def documented(file: str, name: str) -> dict[str, str]:
     """The description of each argument in the docstring of a class, read without importing the file."""
     tree = ast.parse(files("mtcl").joinpath(file).read_text(encoding="utf-8"))
     (found,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
-    text = inspect.cleandoc(ast.get_docstring(found) or "")
-    section = re.split(r"^(?:Args|Attributes):\n", text, maxsplit=1, flags=re.MULTILINE)[-1]
+    return arguments_in(ast.get_docstring(found) or "")
+
+
+def arguments_in(docstring: str) -> dict[str, str]:
+    """The description of each argument in a docstring without its common indentation."""
+    section = re.split(r"^(?:Args|Attributes):\n", docstring, maxsplit=1, flags=re.MULTILINE)[-1]
     return dict(re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", section, flags=re.MULTILINE))
 
 

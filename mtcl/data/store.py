@@ -149,7 +149,7 @@ def prepare(
     from filelock import FileLock
 
     reader = Reader(tokenizer, max_length, Prompt.of(prompt), apart)
-    is_first = os.environ.get("LOCAL_RANK", "0") == "0"
+    is_first = os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")) == "0"
     with errors_of(task, split):
         folder = cache / f"{task.name}-{split}-{_address(task, split, root, reader)}"
         if damage_of(folder, by_content=is_first):
@@ -218,8 +218,7 @@ def _build(folder: Path, table: PairTable, reader: Reader, *, title: str) -> Non
         del table  # a hundred million pairs take gigabytes
         _write_texts(aside / "texts.arrow", texts)
         dtype = reader.tokenizer.dtype
-        num_cut = tokenise(aside, texts, sides, reader.read, dtype=dtype, kept=kept, title=title)
-        num_distinct = len(np.unique(np.load(aside / "identity.npy")))
+        num_cut, num_distinct = tokenise(aside, texts, sides, reader.read, dtype=dtype, kept=kept, title=title)
         seal(aside, facts | {"num_cut": num_cut, "num_distinct": num_distinct})
     shutil.rmtree(kept, ignore_errors=True)
 

@@ -46,8 +46,8 @@ class Tokenised:
 
 def tokenise(
     folder: Path, texts: pa.Array, sides: IntArray, read: Read, *, dtype: type[np.generic], kept: Path, title: str
-) -> int:
-    """Write tokens and identities of all texts to `folder`, and return how many texts were cut.
+) -> tuple[int, int]:
+    """Write tokens and identities of all texts to `folder`, and return how many were cut and how many differ as tokens.
 
     `kept` is the folder of finished chunks; there are none if all texts are in one chunk.
     """
@@ -67,7 +67,7 @@ def tokenise(
             let_go()
     np.save(folder / "tokens_offsets.npy", offsets_of(lengths))
     np.save(folder / "identity.npy", identity)
-    return num_cut
+    return num_cut, len(np.unique(identity))
 
 
 def _kept(folder: Path, texts: pa.Array, sides: IntArray, read: Read, told: str) -> Tokenised:

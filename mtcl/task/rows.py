@@ -28,15 +28,16 @@ Digests = dict[tuple[str, Path | None, str], str]
 _digests: WeakKeyDictionary[Task, Digests] = WeakKeyDictionary()
 
 
-def pairs_of(task: Task, split: str, root: Path | None) -> PairTable:
-    """The pairs of a task's split, made from its rows; those of other splits than train have their relevance.
+def pairs_of(task: Task, split: str, root: Path | None, *, rows: pa.Table | None = None) -> PairTable:
+    """The pairs of a task's split, made from its rows, which are read if they are not given; those of other splits than
+    train have their relevance.
 
     Raises `DataError` if there are none.
     """
     pairs = pairs_in(task, split)
     corpus_name = getattr(pairs, "corpus", None)
     roles, corpus_roles = roles_in(task, split), roles_in(task, split, of_corpus=True)
-    rows, corpus = rows_of(task, split, root, roles), None
+    rows, corpus = rows_of(task, split, root, roles) if rows is None else rows, None
     if corpus_name and split != "train":
         corpus = rows_of(task, corpus_name, root, corpus_roles)
     with _told_with(task, split, root):

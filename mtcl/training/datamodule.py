@@ -199,8 +199,9 @@ class MtclDataModule(pl.LightningDataModule):
         own = {name: row_digests(task) for name, task in self.evaluated.items() if not isinstance(task.data, Source)}
         node = self.trainer.node_rank if self.trainer else 0
         for other, found in of_all_ranks((node, own)) if own else ():
-            for name in own if other == node else ():
-                own[name].update(found[name])
+            if other == node:
+                for name, digests in found.items():
+                    own[name].update(digests)
 
     def _check(self, stage: str) -> None:
         """Raise `ConfigError` for errors that show before the stores are built, which may take minutes."""

@@ -22,7 +22,7 @@ from mtcl.errors import ConfigError
 from mtcl.losses import Loss, default_loss
 from mtcl.losses.relation import NEGATIVE, is_empty, relation
 from mtcl.training.advice import warnings
-from mtcl.training.advice.untokenised import Untokenised
+from mtcl.training.advice.untokenised import untokenised
 from mtcl.training.task_config import MixtureConfig, TaskConfig
 from mtcl.types import IntArray, Kind
 
@@ -96,7 +96,7 @@ def check_table(task: Task, table: PairTable, *, batch_size: int | None = None) 
 
     Also warns if there are fewer pairs than `batch_size`, by default that of a run.
     """
-    store, batch_size = Untokenised.of(table), batch_size or MixtureConfig.batch_size
+    store, batch_size = untokenised(table), batch_size or MixtureConfig.batch_size
     plan = Plan((PlanTask(task.name, len(table.anchors), batch_size),))
     dataset = StepDataset(plan, [TaskData(store, TaskConfig.hard_negatives)])
     keys = [cast("Keys", dataset.rows(draw).keys) for draw in _first_draws(plan)[0]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -133,7 +132,7 @@ def _sentence_transformer(spec: EncoderSpec) -> Plain:
     except ImportError as error:
         raise ConfigError("models from the Hub need sentence-transformers: pip install 'mtcl[compare]'") from error
     folder = resolve_model(str(spec.model))
-    check_modules(folder)
+    declared = Declared.read(folder, str(spec.model))  # refuses a folder's own code, which the library would run
     try:
         model = SentenceTransformer(str(folder), device=_device(), model_kwargs={"use_safetensors": True})
     except Exception as error:  # of the library, of transformers and of torch
@@ -146,22 +145,7 @@ def _sentence_transformer(spec: EncoderSpec) -> Plain:
         )
         return found.float().cpu()
 
-    return Plain(embed, Declared.read(folder, str(spec.model)).prompt)
-
-
-def check_modules(folder: Path) -> None:
-    """Raise `ConfigError` if a model's folder names classes that are not sentence-transformers' own.
-
-    The library would import them, also from a file in the folder, without being asked to trust it.
-    """
-    path = folder / "modules.json"
-    try:
-        modules = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
-        names = [str(module["type"]) for module in modules]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ConfigError(f"{path} cannot be read ({root_cause(error)})") from error
-    if odd := [name for name in names if not name.startswith("sentence_transformers.")]:
-        raise ConfigError(f"{path} names code of its own ({odd[0]}), which mtcl does not run: give another model")
+    return Plain(embed, declared.prompt)
 
 
 def _device() -> str:

@@ -36,6 +36,7 @@ class Augmented(Pairs):
         rows, skipped = clean(rows, self.text)
         texts = text_column(rows, self.text)
         asked = Spill()
+        asked.add(pa.table({"half": texts.slice(0, 0), "text": texts.slice(0, 0)}))  # if no text is left
         for block in blocks_of(texts):
             halves = pa.array(map(_first_half, block.to_pylist()), type=pa.large_string())
             has_several = pc.greater(pc.count_substring_regex(block, r"\S+"), 1)

@@ -71,7 +71,7 @@ class Tags(Pairs):
 
         rows, skipped = clean(rows, self.text)
         flat, untagged = Spill(), 0
-        for start in range(0, len(rows), ROWS):
+        for start in range(0, max(1, len(rows)), ROWS):  # also if no row is left
             some = rows.slice(start, ROWS)
             tags = texts_column(some, self.tags)
             owner = pc.list_parent_indices(tags)

@@ -102,7 +102,8 @@ def pair_table(
     anchor_ids, candidate_ids, positive_ids = (texts.of(column) for column in (anchors, candidates, positives))
     known = [(anchor_ids, positive_ids)] if scores is None else []
     known += [(texts.of(queries[0]), texts.of(queries[1]))] if queries else []
-    linked = [(texts.of(link.texts), id_keys(link.ids)) for link in links]
+    hashed = {number: id_keys(ids) for number, ids in {id(link.ids): link.ids for link in links}.items()}
+    linked = [(texts.of(link.texts), hashed[id(link.ids)]) for link in links]
     negative_ids = texts.of(negatives[0]) if negatives else None
     relevance = judgements.resolve(texts) if judgements else None
     language_names = languages.unique() if languages is not None else None

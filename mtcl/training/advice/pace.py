@@ -78,10 +78,11 @@ def tried(data: MtclDataModule, name: str, loss: Loss | None, model: dict[str, A
         if data.stores.has(name, "validation"):
             _trainer().validate(module, data, verbose=False)
             result = module.results[name]
-        _trainer(max_steps=WARM_UP + STEPS, limit_val_batches=0, callbacks=[clock]).fit(module, data)
-    steps_s = [after - before for before, after in zip(clock.times[WARM_UP - 1 :], clock.times[WARM_UP:], strict=False)]
-    device = str(module.device) if module.device.type != "cpu" else "CPU"
-    return result, Pace(sum(steps_s) / len(steps_s), data.plan.tasks[0].batch_size, device)
+        trainer = _trainer(max_steps=WARM_UP + STEPS, limit_val_batches=0, callbacks=[clock])
+        trainer.fit(module, data)
+    step_s = (clock.times[-1] - clock.times[WARM_UP - 1]) / (len(clock.times) - WARM_UP)
+    device = trainer.strategy.root_device  # not the module's, which Lightning has moved back to the CPU
+    return result, Pace(step_s, data.plan.tasks[0].batch_size, "CPU" if device.type == "cpu" else str(device))
 
 
 @contextmanager

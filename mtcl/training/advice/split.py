@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mtcl.data.store import TokenStore
+from mtcl.data.subset import Subset
 from mtcl.task.pairs.table import DRAWN, PairTable
+from mtcl.task.prompt import Side
 from mtcl.types import FloatArray, IntArray, Kind, Ragged
 
 if TYPE_CHECKING:
@@ -27,7 +29,9 @@ SAMPLE = 10_000
 class Split:
     """The pairs of a task's split. `positives` are groups if there are `groups`; `queries` are those of its evaluation.
 
-    `skipped` counts the rows that make no pair, by reason. With `is_symmetric`, both sides have the same kind of text.
+    `skipped` counts the rows that make no pair, by reason; `num_rows` counts these and all pairs, also those that `of`
+    does not read. A post with several tags has a pair for each. With `is_symmetric`, both sides have the same kind of
+    text.
     """
 
     name: str
@@ -41,6 +45,7 @@ class Split:
     groups: Ragged | None
     scores: FloatArray | None
     skipped: dict[str, int]
+    num_rows: int
     is_symmetric: bool
 
     @classmethod
@@ -48,9 +53,10 @@ class Split:
         """The split `name` of a task; its first `most` pairs, all if None."""
         if isinstance(table, TokenStore):
             texts, relevance = table.texts(), None
-            is_symmetric = table.exclude_self or table.kind is not Kind.POSITIVE
+            is_symmetric = int(table.sides[0]) == Side.EITHER
         else:
             texts, relevance, is_symmetric = table.texts, table.relevance, table.is_symmetric
+        num_pairs = table.num_whole if isinstance(table, Subset) else len(table.anchors)
         return cls(
             name=name,
             kind=table.kind,
@@ -63,16 +69,12 @@ class Split:
             groups=table.groups,
             scores=None if table.scores is None else np.asarray(table.scores[:most]),
             skipped=table.skipped,
+            num_rows=num_pairs + sum(table.skipped.values()),
             is_symmetric=is_symmetric,
         )
 
     def __len__(self) -> int:
         return len(self.anchors)
-
-    @property
-    def num_rows(self) -> int:
-        """Pairs and what was left out. A post with several tags has a pair for each."""
-        return len(self) + sum(self.skipped.values())
 
     @property
     def asked(self) -> IntArray:

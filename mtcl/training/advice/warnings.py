@@ -9,7 +9,7 @@ import numpy as np
 
 from mtcl.training.advice import rows
 from mtcl.training.advice.reading import Reading, long_prompt, read
-from mtcl.training.advice.seen import seen_in
+from mtcl.training.advice.seen import Seen, seen_in
 from mtcl.training.advice.split import MOST_PAIRS, Split
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ def of_run(data: MtclDataModule) -> list[str]:
         if data.stores.is_open(name, "validation"):
             has_labels = bool(getattr(data.tasks[name].pairs, "has_labels", False))
             validation = Split.of("validation", data.store(name, "validation"))
-            lines += of_evaluation(train, validation, has_labels=has_labels)
+            seen = seen_in(train, validation, with_near=False)
+            lines += of_evaluation(train, validation, seen, has_labels=has_labels)
         found += [f"task {name!r}: {line}" for line in lines]
     return found
 
@@ -52,13 +53,12 @@ def of_training(train: Split) -> list[str]:
     return [line for find in OF_TRAINING for line in find(train)]
 
 
-def of_evaluation(train: Split | None, split: Split, *, has_labels: bool = False, with_near: bool = False) -> list[str]:
-    """Warnings about a validation or test split, and about what training has seen of it."""
+def of_evaluation(train: Split | None, split: Split, seen: Seen | None, *, has_labels: bool = False) -> list[str]:
+    """Warnings about a validation or test split, and about what training has seen of it, if there is any training."""
     found = [line for find in OF_EVALUATION for line in find(split)]
-    if train is None:
+    if train is None or seen is None:
         return found
-    found += seen_in(train, split, with_near=with_near).lines()
-    return found + (rows.new_labels(train, split) if has_labels else [])
+    return found + seen.lines() + (rows.new_labels(train, split) if has_labels else [])
 
 
 def prompt_of(data: MtclDataModule, name: str) -> list[str]:
