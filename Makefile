@@ -71,7 +71,7 @@ bench: $(VENV)/.dev  ## the figures of docs/performance.md; an hour or more
 	$(BIN)/python -m tests.benchmarks.memory
 	$(BIN)/python -m tests.benchmarks.scale
 
-results: $(VENV)/.dev  ## what docs/results.md reports (but one-seed tables), from the data sets under MTCL_DATA; hours, goes on where it was killed
+results: $(VENV)/.dev  ## what docs/results.md and docs/results/ report (but one-seed tables), from the data sets under MTCL_DATA; hours, goes on where it was killed
 	$(BIN)/python -m tests.benchmarks.results runs/results
 
 clean:
