@@ -2,6 +2,7 @@
 
     MTCL_DATA=... python -m tests.benchmarks.few_shot FOLDER --start STUDY/runs/joint-{seed} [--task interest_topics]
     ... --task sentences_romance --in_total --pairs 32 128 512 --lr 4e-4      a task without labels: pairs in total
+    ... --task crisis_event --pairs 4 --prompt "crisis event: "               a prompt before the texts, in both arms
 
 The checkpoints must never have trained the task. `{seed}` is replaced with the seed of the few-shot run. Both arms use
 the same pairs, order and steps, and the test split. Finished runs are not repeated.
@@ -36,9 +37,12 @@ def main() -> None:
     parser.add_argument("--task", default="interest_topics")
     parser.add_argument("--in_total", action="store_true", help="--pairs counts pairs in total, not per label")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--pairs", type=int, nargs=len(STEPS), default=[4, 16, 64], help="pairs per label, nested")
+    parser.add_argument("--pairs", type=int, nargs="+", default=[4, 16, 64], help="per label, nested; up to three")
+    parser.add_argument("--prompt", help="before the task's texts")
     parser.add_argument("--lr", type=float, default=5.0e-5)
     options = parser.parse_args()
+    if len(options.pairs) > len(STEPS):
+        parser.error(f"--pairs has {len(options.pairs)} numbers: give up to {len(STEPS)}")
     metric = discover()[options.task].metric
     from_base = f"{options.task} {metric.name} from base"
     print(
@@ -47,7 +51,7 @@ def main() -> None:
         )
     )
     starts = {"base": None, "joint": options.start}
-    for pairs, steps in zip(options.pairs, STEPS, strict=True):
+    for pairs, steps in zip(options.pairs, STEPS, strict=False):
         found: dict[str, list[ItemScores]] = {name: [] for name in starts}
         for seed in options.seeds:
             for name, start in starts.items():
@@ -80,7 +84,7 @@ def scores(run: Path, settings: dict[str, Any], start: str | None) -> Path:
 def configuration(options: argparse.Namespace, pairs: int, steps: int, seed: int) -> dict[str, Any]:
     return {
         "seed_everything": seed,
-        "tasks": {options.task: {}},
+        "tasks": {options.task: {} if options.prompt is None else {"prompt": options.prompt}},
         "model": {
             "encoder": {"name": "sentence-transformers/all-MiniLM-L6-v2"},
             "optimizer": {"lr": options.lr, "warmup_steps": steps // 10},
