@@ -1,7 +1,7 @@
 """Output of commands: a progress bar on standard error, tables, and texts of any origin without control characters.
 
-Names and texts come from task files and data. An escape code in them would change the terminal, and rich would take
-`[bold]` for markup and `:star:` for a picture, so both are shown as they are written.
+Names and texts come from task files and data. An escape code in them would change the terminal, and rich would read
+`[bold]` as markup and `:star:` as an emoji, so both are shown literally.
 """
 
 from __future__ import annotations

@@ -1,13 +1,12 @@
 """`mtcl align OLD NEW --out MAP`: a map between the vector spaces of an old and a new encoder.
 
-OLD and NEW are folders of vectors that `mtcl embed` wrote with the two encoders, of at least partly the same rows (some
-thousands are enough). The map is fitted on them, and the share of nearest neighbours that it keeps is measured on rows
-that it was not fitted on.
+OLD and NEW are folders of vectors that `mtcl embed` wrote with the two encoders. Some thousand rows must be in both.
+The map is fitted on most of these rows, and the share of nearest neighbours that it keeps is measured on the others.
 
     mtcl align OLD NEW --out MAP                       queries of the new encoder search the old vectors:
     mtcl search OLD "text" --ckpt NEW_RUN --map MAP
 
-    mtcl align OLD NEW --map old_to_new --out MAP      all old vectors are converted, without embedding texts again:
+    mtcl align OLD NEW --map old_to_new --out MAP      all old vectors are converted, without the texts:
     mtcl align --apply MAP OLD --out CONVERTED
 """
 

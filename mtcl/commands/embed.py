@@ -1,7 +1,7 @@
-"""`mtcl embed CKPT IN... --out DIR`: embed the texts of many files, with a trained encoder.
+"""`mtcl embed CKPT IN... --out DIR`: embed the texts of many files with a trained encoder.
 
-Each input file gives one file of vectors of the same name. The command can be stopped or killed at any moment and run
-again: what is finished is not computed again.
+Each input file gives one file of vectors with the same name. If the command is stopped or killed, run it again:
+finished work is kept.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def summary(done: Done, job: Job, settings: Settings) -> str:
 
 
 def shard_of(given: str | None) -> tuple[int, int]:
-    """`i/n` as numbers; the whole is 0/1. Raises `ConfigError` for anything else."""
+    """The numbers of `i/n`; `0/1` is everything. Raises `ConfigError` for anything else."""
     if given is None:
         return 0, 1
     index, slash, count = given.partition("/")

@@ -1,7 +1,7 @@
-"""`mtcl index DIR`: build an index of FAISS over a folder of vectors that `mtcl embed` wrote.
+"""`mtcl index DIR`: build a FAISS index over a folder of vectors that `mtcl embed` wrote.
 
-`mtcl search` uses it. It is written into the folder and replaces an earlier one. It belongs to the folder's present
-files: build it again after `mtcl embed` has added some.
+`mtcl search` uses it. The index is a file in the folder and replaces an earlier one. Build it again after `mtcl embed`
+has added files.
 """
 
 from __future__ import annotations

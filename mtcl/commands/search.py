@@ -1,6 +1,6 @@
-"""`mtcl search DIR TEXT...`: look at the nearest vectors of texts, in a folder that `mtcl embed` wrote.
+"""`mtcl search DIR TEXT...`: show the nearest neighbours of texts in a folder that `mtcl embed` wrote.
 
-Without texts, they are read from standard input, one per line. An index of `mtcl index` is used if there is one.
+Without TEXT, texts are read from standard input, one per line. An index of `mtcl index` is used if there is one.
 """
 
 from __future__ import annotations

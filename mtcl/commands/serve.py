@@ -1,4 +1,4 @@
-"""`mtcl serve RUN`: answer requests for embeddings over HTTP, in OpenAI's interface and that of TEI."""
+"""`mtcl serve RUN`: serve embeddings over HTTP, with OpenAI's interface and that of TEI."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""`mtcl tasks check NAME`: pairs from the sample and the real rows, and a table of what a team needs to act.
+"""`mtcl tasks check NAME`: test a task on its sample and its real rows, with a table of statistics and warnings.
 
-Without an encoder it reads the rows only. With one (--model or --config) it also tokenises them, evaluates the
-untrained encoder and runs a few steps of training.
+Without an encoder it only reads the rows. With one (--model or --config) it also tokenises them, evaluates the
+untrained encoder and runs a few training steps.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ NEEDS_ENCODER = (
 
 def check(task: Task, root: Path | None, *, run: RunOfTask | None = None, batch_size: int | None = None) -> int:
     """Print the sample, the table and what to do. Raises an error if pairs cannot be made, or if training would learn
-    nothing: with the defaults, on whole texts; with `run`, as that run cuts and batches them.
+    nothing: with `run`, on texts and batches as that run cuts them, else on whole texts with default options.
     """
     from mtcl.training.advice.report import Report
 
@@ -55,7 +55,7 @@ def check(task: Task, root: Path | None, *, run: RunOfTask | None = None, batch_
 
 @dataclass
 class Check:
-    """The check of one task, which fills `report`; `run` is a run with the task, if an encoder was given."""
+    """The check of one task. It fills `report`; `run` is a run with the task, if an encoder was given."""
 
     task: Task
     root: Path | None
@@ -67,7 +67,7 @@ class Check:
     seen: dict[str, Seen] = field(default_factory=dict)
 
     def fill(self) -> None:
-        """Add figures and advice. If training would learn nothing, the error comes after those of the rows."""
+        """Add figures and advice. Errors of the rows come before the error of a task that would learn nothing."""
         for name in self._present():
             with errors_of(self.task, name):
                 self._read(name)

@@ -1,12 +1,12 @@
-"""How a loader's worker processes hand over batches, so that nothing waits for ever for one that does not come.
+"""Hands batches from worker processes to the training process, which never waits for a batch that cannot come.
 
 PyTorch's queue pickles a batch in a thread of its own. If that fails there, because shared memory (`/dev/shm`) is full
-or no more files can be opened, the thread prints a traceback and drops the batch, and the training process waits
-without end. So the worker pickles the batch itself and sends the error instead. A worker that was killed is noticed
-within `POLL_S`, and one that hangs after `PATIENCE_S`.
+or no more files can be opened, the thread prints a traceback and drops the batch, and the training process waits for
+ever. Here the worker pickles the batch itself and sends the error instead. A killed worker is noticed within `POLL_S`,
+a hanging one after `PATIENCE_S`.
 
-PyTorch also raises an error in the training process at the moment when a worker dies, in the middle of an optimizer
-step perhaps, where the state cannot be saved. That handler is removed here.
+PyTorch also raises an error in the training process as soon as a worker dies, perhaps in the middle of an optimizer
+step, where the state cannot be saved. That handler is removed here.
 """
 
 from __future__ import annotations

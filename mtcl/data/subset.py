@@ -1,7 +1,7 @@
-"""A token store without some of its pairs: few examples of each label, or no pair that has one of certain texts.
+"""A token store without some of its pairs: a few examples of each label, or no pair with certain texts.
 
-Only pairs are left out. Texts, tokens and keys stay as they are, so files of vectors by text still fit, and a known
-positive that is left out is still never a negative.
+Only pairs are left out. Texts, tokens and keys stay, so files of vectors by text still fit, and a known positive that
+is left out is still never a negative.
 """
 
 from __future__ import annotations

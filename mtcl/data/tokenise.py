@@ -1,8 +1,8 @@
 """Tokenises the texts of a store in chunks. Memory use does not grow with the number of tokens.
 
-The tokenizer's own threads use all cores: a text takes them about 50 us, and Python 2 us for what is left to do. Chunks
-that are done are kept next to the store until it is complete, so a build that was killed does not tokenise them again.
-The name of a chunk's file has a hash of its texts.
+The tokenizer's own threads use all cores: they take about 50 us per text, Python 2 us for the rest. Finished chunks are
+kept next to the store until it is complete, so a build that continues after a kill does not tokenise them again. The
+name of a chunk's file has a hash of its texts.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Rows of files of lines: JSONL, CSV and plain text, also compressed. Blank lines are no rows."""
+"""Rows of files of lines: JSONL, CSV and plain text, also compressed. Blank lines are skipped."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def opened_lines(shard: Shard, columns: Columns) -> Iterator[LineRows]:
 
 
 class Position:
-    """Bytes read of a file, compressed ones if it is."""
+    """The number of bytes read of a file (compressed bytes of a compressed file)."""
 
     def __init__(self, file: IO[bytes] | None) -> None:
         self.file = file

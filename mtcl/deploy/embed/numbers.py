@@ -1,8 +1,8 @@
 """The types of numbers that vectors are stored as: float32, float16, int8 with ranges, or one bit per dimension.
 
 int8 is that of sentence-transformers' `quantize_embeddings`, with rounding to the nearest level: dimension d has 256
-levels from `lowest[d]` to `high_D[d]`, and values outside are cut. Binary is its `ubinary`: bit 1 for a value above 0,
-eight dimensions per byte, the first one in the highest bit.
+levels from `lowest[d]` to `high_D[d]`, and values outside are clipped. Binary is its `ubinary`: bit 1 for a value above
+0, eight dimensions per byte, the first one in the highest bit.
 
 Letters: n rows, D dimensions, B bytes of a row, ceil(D / 8).
 """
@@ -36,7 +36,9 @@ Float32 = npt.NDArray[np.float32]
 
 
 def sampled(files: Sequence[File]) -> tuple[list[File], int]:
-    """Where the ranges of int8 are taken from: files spread over all, and the number of rows at the start of each."""
+    """What the ranges of int8 are computed from: files spread over all, and the number of rows from the start of
+    each.
+    """
     num = min(len(files), SAMPLED_FILES)
     return [files[number * len(files) // num] for number in range(num)], -(-SAMPLE // max(1, num))
 
@@ -57,7 +59,7 @@ class Ranges:
 
     @classmethod
     def of_plain(cls, given: Any, *, dim: int) -> Ranges:
-        """From `plain`. Raises `ValueError` for anything else."""
+        """Read what `plain` gives. Raises `ValueError` for anything else."""
         found = np.asarray(given, dtype=np.float64)
         if found.shape != (2, dim) or not np.isfinite(found).all() or (found[1] <= found[0]).any():
             raise ValueError(f"ranges are not two rows of {dim} rising numbers")
@@ -92,12 +94,12 @@ class Numbers:
 
     @property
     def width(self) -> int:
-        """Numbers of a stored row: its dimensions, or the bytes of its bits."""
+        """The number of values in a stored row: dimensions, or bytes of binary vectors."""
         return -(-self.dim // 8) if self.kind == "binary" else self.dim
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the stored arrays."""
+        """The type of the stored arrays."""
         return np.dtype({"float32": np.float32, "float16": np.float16, "int8": np.int8, "binary": np.uint8}[self.kind])
 
     def encode(self, vectors_nD: FloatArray) -> Stored:
@@ -129,7 +131,7 @@ class Numbers:
         return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(stored).reshape(-1)), self.width)
 
     def from_column(self, column: pa.ChunkedArray | pa.Array) -> Stored:
-        """(n, width) of a column of `column`."""
+        """(n, width) stored values from a column that `column` made."""
         import pyarrow as pa
 
         chunks: Sequence[Any] = column.chunks if isinstance(column, pa.ChunkedArray) else [column]

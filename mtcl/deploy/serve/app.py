@@ -240,7 +240,7 @@ async def _written(dialect: Dialect, vectors_TD: FloatArray, given: EmbedRequest
 
 
 async def refused(request: Request, error: RefusedError) -> Response:
-    """The answer to a request that is refused, in its dialect."""
+    """The answer to a refused request, in the form of its interface."""
     status, content = dialect_of(request.url.path).refuse(error)
     headers = {"retry-after": "1"} if error.reason in (Reason.OVERLOADED, Reason.UNHEALTHY) else {}
     if error.reason is Reason.NO_KEY:
@@ -265,5 +265,5 @@ async def not_routed(request: Request, error: Exception) -> Response:
 
 
 async def failed(request: Request, _: Exception) -> Response:
-    """The answer to a request that an error of ours ends; the log has the error."""
+    """The answer to a request that failed by an error of the server; the log has the error."""
     return await refused(request, RefusedError(Reason.BACKEND, "internal error; the server's log says more"))
