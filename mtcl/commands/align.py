@@ -91,13 +91,13 @@ def _parser(command: str) -> argparse.ArgumentParser:
     from mtcl.deploy.embed.numbers import NUMBER_TYPES
 
     parser = Parser(prog=f"mtcl {command}", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", nargs="+", metavar="DIR", help="OLD and NEW; with --apply the folder to map")
-    parser.add_argument("--out", required=True, help="folder to write: of the map, or with --apply of the vectors")
+    parser.add_argument("folders", nargs="+", metavar="DIR", help="OLD and NEW; with --apply, the folder to map")
+    parser.add_argument("--out", required=True, help="folder to write: the map, or with --apply the mapped vectors")
     parser.add_argument(
         "--map",
         choices=["new_to_old", "old_to_new"],
         default="new_to_old",
-        help="from the new encoder's space to the old one's (default), or the other way",
+        help="from the new encoder's space to the old one's (default), or the other way round",
     )
     parser.add_argument(
         "--kind",
@@ -105,13 +105,18 @@ def _parser(command: str) -> argparse.ArgumentParser:
         default="auto",
         help="orthogonal is a rotation and a shift, linear fits more closely; auto takes the better one (default)",
     )
-    parser.add_argument("--sample", type=int, default=20_000, help="common rows to use (default: %(default)s)")
     parser.add_argument(
-        "--held_out", type=float, default=0.2, help="share of them that the map is not fitted on (default: %(default)s)"
+        "--sample", type=int, default=20_000, help="number of common rows to use (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the choice of rows (default: %(default)s)")
+    parser.add_argument(
+        "--held_out",
+        type=float,
+        default=0.2,
+        help="share of these rows that the map is not fitted on (default: %(default)s)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed that chooses the rows (default: %(default)s)")
     parser.add_argument("--apply", metavar="MAP", help="map the vectors of DIR with this map")
     parser.add_argument(
-        "--dtype", choices=NUMBER_TYPES, help="with --apply: type of the stored numbers (default: that of DIR)"
+        "--dtype", choices=NUMBER_TYPES, help="with --apply: type of the stored numbers (default: as in DIR)"
     )
     return parser

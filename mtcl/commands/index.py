@@ -69,5 +69,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
         "--queries", type=int, default=200, help="vectors to measure the recall with (default: %(default)s)"
     )
     parser.add_argument("--partial", action="store_true", help="index a folder that `mtcl embed` has not finished")
-    parser.add_argument("--seed", type=int, default=0, help="of the sample of vectors (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed that chooses the sample of vectors (default: %(default)s)"
+    )
     return parser

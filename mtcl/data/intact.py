@@ -46,8 +46,7 @@ def is_signed(path: Path) -> bool:
 
 
 def seal(folder: Path, facts: dict[str, Any]) -> None:
-    """Write the folder's record: `facts` (plain values), each file's size and digest, and a digest of the record.
-    """
+    """Write the folder's record: `facts` (plain values), each file's size and digest, and a digest of the record."""
     paths = sorted(folder.iterdir())
     files = {path.name: [path.stat().st_size, digest_of(path)] for path in paths}
     content = facts | {"files": files}

@@ -61,7 +61,5 @@ class Ledger:
 
 
 def attempts(count: int) -> Iterator[int]:
-    """The tries allowed for `count` new texts, so that a grammar without new texts gives fewer rows and not an endless
-    loop.
-    """
+    """The tries allowed for `count` new texts: a grammar without new texts gives fewer rows, not an endless loop."""
     return iter(range(count + _MAX_TRIES + count // 2))

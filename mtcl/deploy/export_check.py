@@ -1,6 +1,4 @@
-"""Measures what each exported form costs on the run's own tasks: its validation metric minus that of the full
-vectors.
-"""
+"""Measures what each exported form costs: its validation metric on the run's tasks minus that of the full vectors."""
 
 from __future__ import annotations
 

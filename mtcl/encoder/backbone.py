@@ -75,8 +75,8 @@ def load_backbone(declared: Declared, config: EncoderConfig) -> nn.Module:
 def num_positions(backbone: nn.Module) -> int | None:
     """The most tokens that a text can have; None if the architecture has no limit.
 
-    RoBERTa and its relatives number the tokens from behind the padding's id on, so their tables of positions hold
-    fewer tokens than rows.
+    RoBERTa and its relatives start numbering after the padding id, so a text can have fewer tokens than their table of
+    positions has rows.
     """
     tables = [
         module

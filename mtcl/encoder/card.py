@@ -1,6 +1,6 @@
-"""The model card of an exported folder: `README.md`, from what is known and from nothing else.
+"""The model card of an exported folder, `README.md`. It contains only known facts.
 
-Each code block of the card runs as it is, in the folder above the exported one.
+Each code block of the card runs unchanged in the parent of the exported folder.
 """
 
 from __future__ import annotations

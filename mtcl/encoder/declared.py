@@ -2,9 +2,9 @@
 
 Models are trained with these settings and give wrong vectors with others. sentence-transformers keeps them in
 `modules.json`, `config_sentence_transformers.json`, `sentence_bert_config.json` and one folder per module. Its
-versions 2 to 6 are read, which write two forms of a pooling. What is declared but cannot be applied here is refused by
-name. A folder without these files gets what sentence-transformers takes for it: mean pooling, or the last token's state
-for a causal decoder.
+versions 2 to 6 are read, which write two forms of a pooling. Declared modules that mtcl does not support are refused by
+name. A folder without these files is treated as sentence-transformers does: mean pooling, or the last token's state for
+a causal decoder.
 """
 
 from __future__ import annotations

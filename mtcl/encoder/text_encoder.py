@@ -105,7 +105,7 @@ class TextEncoder(EncoderParts):
         prompt: Prompt | str | Mapping[str, str] | None = None,
         device: str | None = None,
     ) -> TextEncoder:
-        """Load the untrained encoder as its makers declare it: see `EncoderConfig`.
+        """Load the untrained encoder with the settings that it declares: see `EncoderConfig`.
 
         Args:
             config: The encoder; also a mapping of its options.

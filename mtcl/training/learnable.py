@@ -1,8 +1,8 @@
 """Refuses tasks that would learn nothing, before the first step and in `mtcl tasks check`.
 
-Texts that share a key are never negatives of each other. If all of a batch do (one label, one document, a document id
-that is the same for many documents, texts that are equal after they are cut), the loss is 0 whatever the encoder does.
-Judged pairs that all have the same score teach nothing either. Training would run to its end without a word.
+If all texts of a batch share a key (one label, one document, a document id that many documents have, texts that are
+equal after they are cut), there are no negatives, and the loss is 0 for any encoder. Judged pairs that all have the
+same score teach nothing either. Without this check, training would run to its end without an error.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def check_data(data: MtclDataModule, loss_of: Callable[[str], Loss]) -> list[str
 
 
 def check_table(task: Task, table: PairTable, *, batch_size: int | None = None) -> list[str]:
-    """The same for a task's pairs with the defaults of a run, without an encoder: texts are not cut.
+    """Check a task's pairs without an encoder, with the default options of a run and whole texts.
 
     Also warns if there are fewer pairs than `batch_size`, by default that of a run.
     """

@@ -170,7 +170,7 @@ class RunningMeans:
         self._paused_at = time.perf_counter()
 
     def go_on(self) -> None:
-        """Restart the clock after a pause."""
+        """Start the clock again after a pause."""
         self._since += time.perf_counter() - self._paused_at
 
     def _clear(self) -> None:

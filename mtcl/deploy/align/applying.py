@@ -34,9 +34,7 @@ log = logging.getLogger("mtcl")
 
 @dataclass(frozen=True)
 class Applied:
-    """What was done: files and rows that were written, and files that were done before or that other processes work
-    on.
-    """
+    """What was done: files and rows written, and files that were done before or that other processes work on."""
 
     files: int = 0
     rows: int = 0

@@ -37,9 +37,7 @@ MOST_CHOOSING = 500
 
 @dataclass(frozen=True)
 class Figure:
-    """Queries and vectors of two spaces, and the shares of the old and the new encoder's nearest neighbours that they
-    find.
-    """
+    """Queries and vectors of two spaces, and the shares of the old and the new encoder's neighbours that they find."""
 
     queries: str
     vectors: str
@@ -196,9 +194,7 @@ def _figures(pairs: Pairs, candidates: tuple[Candidate, ...], rows: IntArray, *,
 
 
 def nearest(queries_ND: Float32, vectors_CD: Float32, itself_N: IntArray | None = None, num: int = NUM) -> IntArray:
-    """(N, K) the nearest candidates in no particular order; `itself_N` is each query's own candidate, which it does not
-    find.
-    """
+    """(N, K) the nearest candidates in no particular order, without `itself_N`, each query's own candidate."""
     num = min(num, len(vectors_CD) - (itself_N is not None))
     found_NK = np.empty((len(queries_ND), num), dtype=np.int64)
     for start in range(0, len(queries_ND), QUERIES):

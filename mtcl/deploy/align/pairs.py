@@ -25,9 +25,7 @@ Keys = npt.NDArray[np.uint64]
 
 @dataclass(frozen=True)
 class Pairs:
-    """Unit vectors of the same N texts by two encoders, in random order; the folders have `num_common` rows in
-    common.
-    """
+    """Unit vectors of the same N texts by two encoders, in random order; the folders share `num_common` rows."""
 
     old_NO: Float32
     new_NW: Float32

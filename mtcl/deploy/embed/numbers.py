@@ -36,9 +36,7 @@ Float32 = npt.NDArray[np.float32]
 
 
 def sampled(files: Sequence[File]) -> tuple[list[File], int]:
-    """What the ranges of int8 are computed from: files spread over all, and the number of rows from the start of
-    each.
-    """
+    """The sample for the ranges of int8: files spread over all, and the number of rows from the start of each."""
     num = min(len(files), SAMPLED_FILES)
     return [files[number * len(files) // num] for number in range(num)], -(-SAMPLE // max(1, num))
 

@@ -81,9 +81,7 @@ class FolderIndex:
 
     @classmethod
     def open(cls, folder: VectorFolder, record: IndexRecord) -> FolderIndex:
-        """Read the folder's index. Raises `DataError` if the file is missing or damaged, `ConfigError` without
-        FAISS.
-        """
+        """Read an index. Raises `DataError` if the file is missing or damaged, `ConfigError` without FAISS."""
         faiss = _faiss()
         path = folder.path / INDEX
         try:

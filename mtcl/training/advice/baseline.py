@@ -1,7 +1,7 @@
 """The score of random vectors and of the untrained encoder, which tells whether a task is trivial or hopeless.
 
-Random vectors are evaluated by the same code as an encoder's, so their score says what the number of candidates and of
-relevant texts gives away.
+Random vectors are evaluated by the same code as an encoder's. Their score shows how much the numbers of candidates and
+of relevant texts give by chance.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Baseline:
         return found
 
     def inflation(self, seen_I: BoolArray) -> list[str]:
-        """What the items that training has seen do to the score, and the most that remembering them can add."""
+        """The effect of items that training has seen on the score, and the most that remembering them can add."""
         result = self.base or self.random
         if result is None or not seen_I.any():
             return []
@@ -74,7 +74,7 @@ class Baseline:
 
 
 def random_result(name: str, store: TokenStore, metric: Metric) -> Result | None:
-    """The result of random unit vectors; None if the split is too large to evaluate in passing."""
+    """The result of random unit vectors; None if the split is too large to be evaluated quickly."""
     if store.kind is Kind.POSITIVE and len(store.queries) * len(store.candidates) > MOST_SCORES:
         return None
     generator = torch.Generator().manual_seed(SEED)

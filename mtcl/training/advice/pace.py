@@ -1,6 +1,6 @@
-"""How long an epoch takes on this machine, and the score of the untrained encoder: a few real steps, thrown away.
+"""Measures the time of an epoch on this machine, and the untrained encoder's score, with a few trial steps.
 
-Both are those of a run: the same module, data and Trainer as `mtcl fit`, without files and bars.
+They use the same module, data and Trainer as `mtcl fit`, without files and progress bars.
 """
 
 from __future__ import annotations

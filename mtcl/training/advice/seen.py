@@ -1,4 +1,4 @@
-"""Which texts of an evaluation training has seen.
+"""Finds texts of an evaluation that training has seen.
 
 Texts are compared by their keys, so case and spacing make no difference; near copies (one word, punctuation) count too.
 """
@@ -57,7 +57,7 @@ class Seen:
 
 
 def seen_in(train: Split, split: Split, *, with_near: bool = True) -> Seen:
-    """Compare what a split asks with and what training learns. Without `with_near` only keys are compared."""
+    """Compare a split's queries with the texts that training learns. Without `with_near` only keys are compared."""
     import pyarrow as pa
 
     asked = split.asked

@@ -1,6 +1,6 @@
 """A first batch size, number of steps and learning rate for a task, each with its reason.
 
-They are where to start, not what is best: `best.ckpt` keeps the best validation, so some steps too many cost only time.
+These are starting values, not the best ones. `best.ckpt` keeps the best validation, so too many steps only cost time.
 """
 
 from __future__ import annotations

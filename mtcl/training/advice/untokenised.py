@@ -1,6 +1,6 @@
-"""A table of pairs as a token store in memory, as if each distinct text had tokens of its own.
+"""A table of pairs as a token store in memory, so that checks and the evaluation of random vectors need no encoder.
 
-So the checks of training and the evaluation of random vectors need no encoder.
+Each distinct text counts as if it had tokens of its own.
 """
 
 from __future__ import annotations

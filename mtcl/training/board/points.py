@@ -1,7 +1,7 @@
 """A sample of validation texts whose vectors are kept: for the drift from the start, the similarity of tasks, and the
 projector.
 
-The sample is stratified by task and, within a task of several languages, by language. It depends on the pools alone, so
+The sample is stratified by task and, within a task of several languages, by language. It depends only on the pools, so
 runs on the same data show the same points. Letters: T texts of a task, K tasks, D dimensions.
 """
 
@@ -28,7 +28,7 @@ WIDTH = 80
 
 @dataclass(frozen=True)
 class Point:
-    """What the projector says of a text."""
+    """What the projector shows for a text."""
 
     task: str
     label: str
