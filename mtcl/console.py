@@ -24,7 +24,7 @@ log = logging.getLogger("mtcl")
 
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-"""Control characters but for tabs and line breaks, with those that turn the direction of writing."""
+"""Control characters except tabs and line breaks, and characters that change the direction of writing."""
 
 
 def plain(text: object) -> str:
@@ -94,5 +94,5 @@ def markdown_row(cells: Iterable[object]) -> str:
 
 
 def _cell(value: object) -> str:
-    """Without line breaks, and with `|` escaped."""
+    """The text without line breaks and with `|` escaped."""
     return " ".join(plain(value).split()).replace("|", r"\|")

@@ -21,7 +21,7 @@ from mtcl.errors import ConfigError
 from mtcl.files import write_text
 
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
-"""Environment variables of which one is above 0 in all processes of a run but the first."""
+"""Environment variables, at least one of which is above 0 in every process of a run except the first."""
 log = logging.getLogger("mtcl")
 
 

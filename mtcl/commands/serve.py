@@ -78,7 +78,9 @@ def _is_local(host: str) -> bool:
 
 
 def _show_log() -> None:
-    """Our log lines, plainly on standard error; `quiet_libraries` would import Lightning, which a server needs not."""
+    """Print mtcl's log lines plainly on standard error; `quiet_libraries` would import Lightning, which a server does
+    not need.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     log.handlers, log.propagate = [handler], False

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("mtcl")
 SPLITS = ("train", "validation", "test")
 EXAMPLES, WIDTH = 3, 64
-"""Pairs to read, and the characters of each text."""
+"""The number of pairs to show, and of characters of each text."""
 SAMPLE = 10_000
 """Texts that are tokenised to measure their lengths."""
 NEEDS_ENCODER = (
@@ -129,8 +129,8 @@ class Check:
         return learnable.check_data(self.run.data, lambda _: loss) if self.run.data.tasks else []
 
     def _try(self) -> dict[str, Result]:
-        """What the encoder adds: lengths and unknown tokens, a few steps, suggestions. The results of the untrained
-        encoder by split.
+        """Add what needs the encoder: lengths and unknown tokens, a few steps, suggestions. Returns the untrained
+        encoder's results by split.
         """
         from mtcl.training.advice.pace import tried
         from mtcl.training.advice.report import reading_figures
@@ -158,7 +158,7 @@ class Check:
         return {} if result is None else {"validation": result}
 
     def _score(self, name: str, base: Result | None) -> None:
-        """The scores of random vectors and of the untrained encoder, and what seen rows do to them."""
+        """The scores of random vectors and of the untrained encoder, and the effect of seen rows on them."""
         from mtcl.training.advice.baseline import Baseline, random_result
         from mtcl.training.advice.seen import seen_items
         from mtcl.training.advice.untokenised import untokenised

@@ -30,7 +30,7 @@ PATIENCE_S = 600
 DYING_S = 0.5
 """A connection of a process that is killed may break before its exit code is known."""
 CRASHES = {-signal.SIGSEGV, -signal.SIGBUS, -signal.SIGILL, -signal.SIGFPE, -signal.SIGABRT}
-"""Exit codes of workers whose end is due to the data or the code, so that another process would end in the same way."""
+"""Exit codes of workers that the data or the code made crash, so that another process would crash too."""
 ADVICE = "give data.num_workers 0 to load data in the training process"
 Batch = Parcel[StepBatch]
 
@@ -100,7 +100,7 @@ def received(start: Callable[[], Iterator[Sent | Batch]]) -> Iterator[Batch]:
 
 
 def _next(steps: Iterator[Sent | Batch]) -> Sent | Batch:
-    """The next batch; an error of PyTorch's loader becomes one that says what has happened."""
+    """The next batch. An error of PyTorch's loader becomes one that says what happened."""
     waited_s = 0
     while True:
         try:
@@ -148,7 +148,7 @@ def _codes(steps: Any) -> list[int]:
 
 
 def _kill(steps: Any) -> None:
-    """End the workers: one that hangs would keep this process from ending."""
+    """Kill the workers, because a hanging one would keep this process from ending."""
     for worker in _workers(steps):
         with contextlib.suppress(OSError, ValueError):
             worker.kill()

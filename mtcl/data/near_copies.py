@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 WORDS_FOR_COPY = 3
-"""Words that a text needs to have near copies: `C++` and `C#` would be one."""
+"""The least words of a text that can have near copies: otherwise `C++` and `C#` would be equal."""
 WORDS_FOR_CHANGE = 8
-"""Words that a text needs to have near copies with another word: `what is a dog` asks something else than `... cat`."""
+"""The least words of a text that can have near copies with another word: `what is a dog` and `what is a cat` differ."""
 BLOCK = 1 << 14
-"""Texts that are read at a time."""
+"""The number of texts that are read at a time."""
 ALONE = r"([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}])"
 NOT_IN_WORDS = r"[^\p{L}\p{M}\p{N}]+"
 BASE = np.uint64(0x9E3779B97F4A7C15)

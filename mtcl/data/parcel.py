@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 ALIGNMENT = 16
-"""Each tensor begins at a multiple of so many bytes."""
+"""Each tensor begins at a multiple of this many bytes."""
 
 
 class Mappable(Protocol):

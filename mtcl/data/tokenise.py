@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 BATCH = 4096
-"""Texts that the tokenizer reads at a time."""
+"""The number of texts that the tokenizer reads at a time."""
 CHUNK = 64 * BATCH
-"""Texts in a file that is kept."""
+"""The number of texts in a finished chunk's file."""
 Read = Callable[[list[str], IntArray], tuple[Ragged, int]]
 """From texts and their sides to tokens, and the number of texts that were cut before."""
 

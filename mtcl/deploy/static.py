@@ -36,7 +36,7 @@ FOLDER = Path("static")
 SMOOTHING = 1e-5
 """a in a / (a + p)."""
 SMALLEST = 1e-6
-"""Directions of less variance, as a share of the largest, are not enlarged any more."""
+"""Directions with less than this share of the largest variance are not enlarged further."""
 TOKENS_AT_ONCE = 8192
 
 

@@ -91,7 +91,7 @@ def num_positions(backbone: nn.Module) -> int | None:
 
 
 def _class_of(settings: Any, name: str) -> Any:
-    """The class to load. Of an encoder-decoder, such as T5, the encoder alone."""
+    """The class to load; for an encoder-decoder such as T5, only the encoder."""
     from transformers import AutoModel, AutoModelForTextEncoding
 
     kinds: Any = AutoModelForTextEncoding._model_mapping

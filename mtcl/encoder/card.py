@@ -252,7 +252,7 @@ def _by_hand(encoder: EncoderParts, stages: Sequence[Step], shown: Example) -> s
 
 
 def _given(encoder: EncoderParts) -> list[str]:
-    """The model gets the inputs that it was trained with."""
+    """The inputs that the model was trained with."""
     if encoder.model.token_types is not None:
         return []
     return ['batch.pop("token_type_ids", None)']

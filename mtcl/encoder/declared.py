@@ -28,7 +28,7 @@ POOLINGS: dict[str, Pooling] = {
     "weightedmean": "weighted_mean",
     "lasttoken": "last",
 }
-"""sentence-transformers' names -> ours, in the order in which several poolings are concatenated."""
+"""sentence-transformers' names -> mtcl's, in the order in which several poolings are concatenated."""
 AS_BOOLEANS = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
@@ -150,7 +150,7 @@ class _Reader:
         )
 
     def _plain(self) -> Declared:
-        """A folder of transformers alone; a pooling file beside it counts."""
+        """A folder without `modules.json`; a pooling file in it is used."""
         if (self.folder / "1_Pooling" / "config.json").is_file():
             pooling, pools_prompt = self._pooling(self.folder / "1_Pooling")
             return Declared(self.folder, pooling, pools_prompt=pools_prompt, **self._transformer(self.folder))

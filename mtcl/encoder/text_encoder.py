@@ -84,7 +84,7 @@ class TextEncoder(EncoderParts):
 
     @classmethod
     def _of_folder(cls, folder: Path, *, device: str | None) -> TextEncoder:
-        """An encoder from a model's folder, with the facts and heads that an export has beside it."""
+        """An encoder from a model's folder, with the facts and heads of an export."""
         encoder = cls.base(EncoderConfig(name=str(folder)), device=device)
         facts = Facts.of_folder(folder)
         if facts is None:

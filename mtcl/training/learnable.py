@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from mtcl.training.run import Run
 
 SUB_BATCHES = 4
-"""Sub-batches of each task that are looked at."""
+"""The number of sub-batches of each task that are checked."""
 STEPS = 200
-"""Steps in which they are looked for."""
+"""The number of steps that are searched for them."""
 FEW = 0.1
 """A share of negatives below which a task is worth a warning."""
 DISTINCT = 0.5
@@ -155,7 +155,7 @@ def _count(anchors: IntArray, candidates: IntArray) -> int:
 
 
 def _same_tokens(trial: Trial) -> str:
-    """What is wrong if different texts all became the same tokens, else nothing."""
+    """A message if different texts all became the same tokens, else nothing."""
     if len(trial.store.identity) == 1 or trial.store.num_distinct > 1:
         return ""
     return f"its texts have equal tokens, {trial.max_length} of them (max_length): {_ADVICE}"

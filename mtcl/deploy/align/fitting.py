@@ -85,5 +85,5 @@ class Moments:
         return self._with_shift(rotation_ST + change_ST)
 
     def _with_shift(self, weight_ST: Float64) -> Fit:
-        """With the shift that maps mean to mean."""
+        """Add the shift that maps mean to mean."""
         return Fit(weight_ST, self.mean_T - self.mean_S @ weight_ST)

@@ -29,7 +29,7 @@ LEVELS = 255
 LEAST_RANGE = 1e-6
 """A dimension that is constant in the sample still gets a range of this width."""
 SAMPLE, SAMPLED_FILES = 4096, 16
-"""Rows that the ranges of int8 are taken from, and the most files that they come from."""
+"""The number of rows that the ranges of int8 are computed from, and the most files that they come from."""
 File = TypeVar("File")
 Stored = npt.NDArray[Any]
 Float32 = npt.NDArray[np.float32]

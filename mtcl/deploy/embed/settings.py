@@ -22,7 +22,7 @@ from mtcl.types import __version__, read_record
 
 MANIFEST = "_manifest.json"
 LAYOUT = 1
-"""Number of this layout of a folder; it changes with it."""
+"""The version of the folder's layout."""
 RECORDS, PARTS, BAD = "_shards", "_parts", "_bad"
 """Folders below that of the vectors (`mtcl.deploy.vectors`)."""
 ID, EMBEDDING = "id", "embedding"
@@ -113,7 +113,7 @@ def encoder_of(folder: Path) -> Path | None:
 
 
 def _place(encoder: Path | None) -> str | None:
-    """The encoder's whole path, or its name on the Hub as it is."""
+    """The encoder's absolute path, or its name on the Hub."""
     if encoder is None:
         return None
     return str(encoder) if is_hub_name(str(encoder)) else str(encoder.expanduser().absolute())

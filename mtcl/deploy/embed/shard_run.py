@@ -91,7 +91,7 @@ class _Windows:
     rows: Rows
     computer: Computer
     num_rows: int = 0
-    """Read so far; at the end, all of the input."""
+    """The part of the input that has been read; at the end, all of it."""
     _claims: dict[int, Claim] = field(default_factory=dict)
 
     def skip(self, parts: list[Part]) -> None:

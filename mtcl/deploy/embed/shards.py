@@ -19,7 +19,7 @@ STDIN = "-"
 FORMATS = (".parquet", ".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".txt", ".txt.gz")
 """The suffixes of input files. A .txt has one text per line."""
 LEAST_BYTES = 16
-"""A row of a file that is not compressed has hardly less."""
+"""A row of an uncompressed file hardly has fewer bytes than this."""
 log = logging.getLogger("mtcl")
 
 

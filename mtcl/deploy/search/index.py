@@ -24,9 +24,9 @@ from mtcl.types import BoolArray, IntArray, __version__, read_record
 
 INDEX, RECORD = "_index.faiss", "_index.json"
 NUM = 10
-"""Neighbours of the recall that is measured."""
+"""The number of neighbours of which the recall is measured."""
 ADDED = 65_536
-"""Rows that are added at once."""
+"""The number of rows that are added at once."""
 
 
 @dataclass(frozen=True)

@@ -31,10 +31,11 @@ FINGERPRINT = "x-mtcl-fingerprint"
 NUM_FLOATS_AT_ONCE = 8192
 """More are written as JSON in another thread, so that other requests do not wait for it."""
 DRAIN_FACTOR = 8
-"""A body of up to so many times the limit is read to its end before it is refused: a client that is still sending does
-not look at an answer."""
+"""A body of up to this many times the limit is read to its end before it is refused, since a client that is still
+sending does not read an answer.
+"""
 BODIES_AT_ONCE = 64
-"""As many bodies of full size may be in memory while they are being read."""
+"""This many bodies of full size may be in memory while they are being read."""
 Handler = Callable[[Request], Awaitable[Response]]
 
 

@@ -40,9 +40,9 @@ log = logging.getLogger("mtcl")
 CHARACTERS_AT_ONCE = 2048
 """Shorter requests are tokenised in the event loop if the tokenizer is free: some 0.1 ms, less than a thread costs."""
 PATIENCE = 0.1
-"""How long a batch waits until it has as many texts as the one before, in times of the seconds that that one took."""
+"""How long a batch waits for as many texts as the previous one had, as a share of the previous batch's time."""
 TOKENS_PER_TRIM = 1 << 15
-"""Free memory is returned to the system after so many tokens; otherwise the heap grows with batches of ever other sizes
+"""Free memory is returned to the system after this many tokens; otherwise the heap grows with batches of varying sizes
 (docs/serve.md).
 """
 

@@ -28,7 +28,7 @@ from mtcl.deploy.serve.server import STOPPING, ServeConfig, serve
 from mtcl.errors import ConfigError, MtclError
 
 AFTER_GRACE_S = 10.0
-"""How much longer than its grace a worker may take to end before it is killed."""
+"""Seconds after its grace period until a worker that has not ended is killed."""
 
 
 @dataclass

@@ -20,7 +20,7 @@ from mtcl.types import BoolArray, FloatArray, IntArray, Kind
 
 DIM, SEED = 64, 0
 MOST_SCORES = 1 << 31
-"""Cosines above which random vectors are not evaluated, since it would take minutes."""
+"""The number of cosines above which random vectors are not evaluated, since it would take minutes."""
 TRIVIAL, EASY_BY_CHANCE = 0.97, 0.5
 HOPELESS = 2.0
 """Standard errors above chance from which the untrained encoder finds something."""
@@ -101,7 +101,7 @@ def score_without(result: Result, metric: Metric, seen_I: BoolArray) -> float:
 
 
 def _error(result: Result, metric: Metric) -> float:
-    """The standard error of a score; of a correlation, that of none."""
+    """The standard error of a score; for a correlation, that of a correlation of 0."""
     scores_I = item_scores(result, metric)
     if scores_I is None:
         return 1 / float(np.sqrt(max(1, result.num_items)))

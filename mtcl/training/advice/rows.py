@@ -18,9 +18,9 @@ FREQUENT = 0.5
 ONE_SCORE = 0.9
 """A share of judged pairs with the same score."""
 COPIED = 0.5
-"""A share of pairs in which one text has the other in it."""
+"""A share of pairs in which one text contains the other."""
 FEW_QUERIES = 100
-"""Queries below which an evaluation cannot tell small gains from chance."""
+"""The number of queries below which an evaluation cannot tell small gains from chance."""
 UNREADABLE = 0.01
 """A share of texts with characters that were lost when a file was converted."""
 LOST = "\N{REPLACEMENT CHARACTER}"

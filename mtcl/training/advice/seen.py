@@ -17,7 +17,7 @@ from mtcl.training.advice.split import Split
 from mtcl.types import BoolArray, IntArray, Kind
 
 FEW, MANY_NEAR = 0.002, 0.01
-"""Shares of equal texts and of near copies up to which nothing is said."""
+"""Shares of equal texts and of near copies up to which there is no warning."""
 
 
 @dataclass(frozen=True)

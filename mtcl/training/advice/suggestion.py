@@ -22,7 +22,7 @@ LEAST_STEPS, MOST_STEPS = 60, 2000
 SHORT = 1000
 """Steps below which the learning rate is that of a short run."""
 LEARNING_RATES = {"all": (5e-5, 2e-5), "lora": (2e-4, 2e-4)}
-"""For short and for long runs, by what trains: those of this project's own runs (docs/results.md)."""
+"""Learning rates for short and for long runs, by `model.encoder.train`, from this project's runs (docs/results.md)."""
 
 
 @dataclass(frozen=True)

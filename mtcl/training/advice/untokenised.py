@@ -19,7 +19,7 @@ SAME = (
     *("keys", "anchors", "positives", "queries", "candidates", "groups", "negatives", "scores"),
     *("languages", "language_names", "kind", "exclude_self", "tied", "skipped"),
 )
-"""Columns that a table has under the same name."""
+"""Columns with the same name in a table."""
 
 
 def untokenised(table: PairTable) -> TokenStore:

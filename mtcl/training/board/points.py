@@ -21,7 +21,7 @@ from mtcl.training.board.judging import evenly
 from mtcl.types import FloatArray, IntArray, Kind
 
 MOST_POINTS = 5000
-"""TensorBoard's UMAP reads no more."""
+"""The most points that TensorBoard's UMAP reads."""
 COLUMNS = ("task", "label", "language", "text")
 WIDTH = 80
 
