@@ -30,7 +30,7 @@ PATIENCE_S = 600
 DYING_S = 0.5
 """A connection of a process that is killed may break before its exit code is known."""
 CRASHES = {-signal.SIGSEGV, -signal.SIGBUS, -signal.SIGILL, -signal.SIGFPE, -signal.SIGABRT}
-"""Exit codes of workers that the data or the code made crash, so that another process would crash too."""
+"""Exit codes of workers that crashed on the data or in the code, so that another process would crash too."""
 ADVICE = "give data.num_workers 0 to load data in the training process"
 Batch = Parcel[StepBatch]
 
