@@ -26,7 +26,7 @@ nightly: $(VENV)/.dev  ## all tests: kills, nodes, whole combinations too; ends 
 	MTCL_KILLS=20 MTCL_CASES=all $(PYTEST) -n 2 -m "not timed" --durations=50
 	$(PYTEST) -m timed
 
-check: lint types layers compare-tables  ## what must hold before a change is handed over, beside the tests
+check: lint types layers compare-tables  ## what must pass before a change is handed over, besides the tests
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -71,7 +71,7 @@ bench: $(VENV)/.dev  ## the figures of docs/performance.md; an hour or more
 	$(BIN)/python -m tests.benchmarks.memory
 	$(BIN)/python -m tests.benchmarks.scale
 
-results: $(VENV)/.dev  ## what docs/results.md and docs/results/ report (but one-seed tables), from the data sets under MTCL_DATA; hours, goes on where it was killed
+results: $(VENV)/.dev  ## what docs/results.md and docs/results/ report (but one-seed tables), from the data sets under MTCL_DATA; hours, continues after a kill
 	$(BIN)/python -m tests.benchmarks.results runs/results
 
 clean:

@@ -110,7 +110,7 @@ def entry() -> None:
 
 
 def _drop_output() -> None:
-    """What is still to be written goes nowhere, so that Python does not fail when it ends."""
+    """Discard output that is still to be written, so that Python does not fail when it ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

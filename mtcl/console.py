@@ -1,7 +1,7 @@
 """Output of commands: a progress bar on standard error, tables, and texts of any origin without control characters.
 
-Names and texts come from task files and data. An escape code in them would change the terminal, and rich would take
-`[bold]` for markup and `:star:` for a picture, so both are shown as they are written.
+Names and texts come from task files and data. An escape code in them would change the terminal, and rich would read
+`[bold]` as markup and `:star:` as an emoji, so both are shown literally.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ log = logging.getLogger("mtcl")
 
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-"""Control characters but for tabs and line breaks, with those that turn the direction of writing."""
+"""Control characters except tabs and line breaks, and characters that change the direction of writing."""
 
 
 def plain(text: object) -> str:
@@ -94,5 +94,5 @@ def markdown_row(cells: Iterable[object]) -> str:
 
 
 def _cell(value: object) -> str:
-    """Without line breaks, and with `|` escaped."""
+    """The text without line breaks and with `|` escaped."""
     return " ".join(plain(value).split()).replace("|", r"\|")

@@ -1,7 +1,7 @@
 """Errors that a user can fix, and helpers for their wording.
 
 Each message says what is wrong, the value found and what to do. The command line prints it as one line and exits with
-code 2; `--debug` adds the traceback. `assert` is only for our own invariants.
+code 2; `--debug` adds the traceback. `assert` is only for mtcl's own invariants.
 """
 
 from __future__ import annotations

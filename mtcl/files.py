@@ -22,7 +22,7 @@ MIN_FREE_BYTES = 1 << 20
 PART = re.compile(r"\..+\.(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)\.part")
 ABANDONED_S = 24 * 3600
 _tidied: set[Path] = set()
-"""Folders in which this process has looked for what killed ones have left."""
+"""Folders in which this process has looked for files that killed processes left."""
 
 
 @contextmanager
@@ -97,7 +97,7 @@ def is_known_root(root: Path, *, cache: Path) -> bool:
 
 @contextmanager
 def _named(path: Path, aside: Path) -> Iterator[None]:
-    """Errors of writing name the final path, and a full disk is called so whatever a library makes of it."""
+    """Make errors of writing name the final path, and recognise a full disk whatever error a library makes of it."""
     try:
         yield
     except OSError as error:

@@ -38,7 +38,7 @@ def rows() -> str:
         metrics = [f"`{one}`" for one in named("Metrics") if one != "Metric" and kind in getattr(mtcl, one).kinds]
         columns = ", ".join(columns_of(name))
         lines.append((text, f"`{name}({columns})`", f"`{loss}`", ", ".join(metrics)))
-    return table(("your rows are", "pairs", "loss, unless you choose another", "metrics"), lines)
+    return table(("your rows are", "pairs", "default loss", "metrics"), lines)
 
 
 def losses() -> str:
@@ -50,7 +50,7 @@ def losses() -> str:
 def metrics() -> str:
     """Every metric with the kinds of pairs it judges and its first sentence."""
     lines = [(f"`{name}`", kinds_of(name), summary(name)) for name in named("Metrics") if name != "Metric"]
-    return table(("metric", "kinds of pairs", "what it says"), lines)
+    return table(("metric", "kinds of pairs", "what it measures"), lines)
 
 
 def named(title: str) -> list[str]:

@@ -1,13 +1,12 @@
 """`mtcl align OLD NEW --out MAP`: a map between the vector spaces of an old and a new encoder.
 
-OLD and NEW are folders of vectors that `mtcl embed` wrote with the two encoders, of at least partly the same rows (some
-thousands are enough). The map is fitted on them, and the share of nearest neighbours that it keeps is measured on rows
-that it was not fitted on.
+OLD and NEW are folders of vectors that `mtcl embed` wrote with the two encoders. Some thousand rows must be in both.
+The map is fitted on most of these rows, and the share of nearest neighbours that it keeps is measured on the others.
 
     mtcl align OLD NEW --out MAP                       queries of the new encoder search the old vectors:
     mtcl search OLD "text" --ckpt NEW_RUN --map MAP
 
-    mtcl align OLD NEW --map old_to_new --out MAP      all old vectors are converted, without embedding texts again:
+    mtcl align OLD NEW --map old_to_new --out MAP      all old vectors are converted, without the texts:
     mtcl align --apply MAP OLD --out CONVERTED
 """
 
@@ -92,13 +91,13 @@ def _parser(command: str) -> argparse.ArgumentParser:
     from mtcl.deploy.embed.numbers import NUMBER_TYPES
 
     parser = Parser(prog=f"mtcl {command}", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", nargs="+", metavar="DIR", help="OLD and NEW; with --apply the folder to map")
-    parser.add_argument("--out", required=True, help="folder to write: of the map, or with --apply of the vectors")
+    parser.add_argument("folders", nargs="+", metavar="DIR", help="OLD and NEW; with --apply, the folder to map")
+    parser.add_argument("--out", required=True, help="folder to write: the map, or with --apply the mapped vectors")
     parser.add_argument(
         "--map",
         choices=["new_to_old", "old_to_new"],
         default="new_to_old",
-        help="from the new encoder's space to the old one's (default), or the other way",
+        help="from the new encoder's space to the old one's (default), or the other way round",
     )
     parser.add_argument(
         "--kind",
@@ -106,13 +105,18 @@ def _parser(command: str) -> argparse.ArgumentParser:
         default="auto",
         help="orthogonal is a rotation and a shift, linear fits more closely; auto takes the better one (default)",
     )
-    parser.add_argument("--sample", type=int, default=20_000, help="common rows to use (default: %(default)s)")
     parser.add_argument(
-        "--held_out", type=float, default=0.2, help="share of them that the map is not fitted on (default: %(default)s)"
+        "--sample", type=int, default=20_000, help="number of common rows to use (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the choice of rows (default: %(default)s)")
+    parser.add_argument(
+        "--held_out",
+        type=float,
+        default=0.2,
+        help="share of these rows that the map is not fitted on (default: %(default)s)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed that chooses the rows (default: %(default)s)")
     parser.add_argument("--apply", metavar="MAP", help="map the vectors of DIR with this map")
     parser.add_argument(
-        "--dtype", choices=NUMBER_TYPES, help="with --apply: type of the stored numbers (default: that of DIR)"
+        "--dtype", choices=NUMBER_TYPES, help="with --apply: type of the stored numbers (default: as in DIR)"
     )
     return parser

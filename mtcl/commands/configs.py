@@ -34,7 +34,7 @@ def main(command: str, arguments: list[str]) -> int:
 
 
 def purpose(path: Path) -> str:
-    """The beginning of the comment that a configuration begins with, up to the first stop."""
+    """The first sentence of the comment at the top of a configuration."""
     lines = path.read_text(encoding="utf-8").splitlines()
     comment = itertools.takewhile(lambda line: line.startswith("#"), lines)
     return re.split(r"[.:;?] ", " ".join(line.removeprefix("#").strip() for line in comment))[0].rstrip(".")

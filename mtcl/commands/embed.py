@@ -1,7 +1,7 @@
-"""`mtcl embed CKPT IN... --out DIR`: embed the texts of many files, with a trained encoder.
+"""`mtcl embed CKPT IN... --out DIR`: embed the texts of many files with a trained encoder.
 
-Each input file gives one file of vectors of the same name. The command can be stopped or killed at any moment and run
-again: what is finished is not computed again.
+Each input file gives one file of vectors with the same name. If the command is stopped or killed, run it again:
+finished work is kept.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def summary(done: Done, job: Job, settings: Settings) -> str:
 
 
 def shard_of(given: str | None) -> tuple[int, int]:
-    """`i/n` as numbers; the whole is 0/1. Raises `ConfigError` for anything else."""
+    """The numbers of `i/n`; `0/1` is everything. Raises `ConfigError` for anything else."""
     if given is None:
         return 0, 1
     index, slash, count = given.partition("/")
@@ -145,37 +145,48 @@ def _parser(command: str) -> argparse.ArgumentParser:
         help=".parquet, .jsonl, .csv, .txt (one text per line; these three also .gz), a folder of such files, or - "
         "for JSONL on standard input",
     )
-    parser.add_argument("--out", required=True, help="folder to write; what is finished in it is kept")
+    parser.add_argument("--out", required=True, help="folder to write; finished files in it are kept")
     columns = parser.add_argument_group("columns")
-    columns.add_argument("--text", default="text", metavar="COLUMN", help="the texts (default: %(default)s)")
-    columns.add_argument("--id", metavar="COLUMN", help="text or whole numbers (default: the row number in its file)")
+    columns.add_argument("--text", default="text", metavar="COLUMN", help="column of texts (default: %(default)s)")
+    columns.add_argument("--id", metavar="COLUMN", help="column of ids, text or whole numbers (default: row numbers)")
     columns.add_argument("--keep", nargs="+", default=[], metavar="COLUMN", help="columns to copy")
     columns.add_argument("--lines", action="store_true", help="standard input has one text per line instead of JSONL")
     vectors = parser.add_argument_group("vectors")
-    vectors.add_argument("--task", help="prompt, max length and head of this task (default: no task)")
+    vectors.add_argument("--task", help="use the prompt, max length and head of this task (default: no task)")
     vectors.add_argument(
-        "--role", choices=["query", "document"], default="document", help="whose prompt (default: %(default)s)"
+        "--role",
+        choices=["query", "document"],
+        default="document",
+        help="use the prompt of this role (default: %(default)s)",
     )
-    vectors.add_argument("--dim", type=int, help="leading dimensions, a number that was trained (default: all)")
+    vectors.add_argument(
+        "--dim", type=int, help="keep this many leading dimensions, a number that was trained (default: all)"
+    )
     vectors.add_argument("--any_dim", action="store_true", help="accept a --dim that was not trained")
     vectors.add_argument(
         "--dtype", choices=NUMBER_TYPES, default="float32", help="type of the stored numbers (default: %(default)s)"
     )
     vectors.add_argument(
-        "--precision", choices=["float32", "bf16"], default="float32", help="to compute in (default: %(default)s)"
+        "--precision",
+        choices=["float32", "bf16"],
+        default="float32",
+        help="precision to compute in (default: %(default)s)",
     )
     vectors.add_argument(
-        "--format", choices=get_args(FileFormat), default="parquet", help="of the files (default: %(default)s)"
+        "--format", choices=get_args(FileFormat), default="parquet", help="format of the files (default: %(default)s)"
     )
     work = parser.add_argument_group("work")
-    work.add_argument("--shard", metavar="I/N", help="only every N-th file, from the I-th on, counted from 0")
-    work.add_argument("--processes", type=int, help="on this machine (default: one per GPU, or one)")
+    work.add_argument("--shard", metavar="I/N", help="embed only every N-th file, from the I-th on, counted from 0")
+    work.add_argument("--processes", type=int, help="processes on this machine (default: one per GPU, or 1)")
     work.add_argument(
-        "--replace_changed", action="store_true", help="embed files again that have changed since they were embedded"
+        "--replace_changed", action="store_true", help="embed changed files again instead of refusing them"
     )
     work.add_argument("--window", type=int, help="rows that are encoded and written together (default: 16384)")
     work.add_argument(
-        "--tokenize", choices=["here", "apart"], default="apart", help="in this process or in another one (default)"
+        "--tokenize",
+        choices=["here", "apart"],
+        default="apart",
+        help="tokenise in this process or in another one (default)",
     )
     work.add_argument(
         "--trust_checkpoint", action="store_true", help="let a base model run code from its repository if the run did"

@@ -1,7 +1,7 @@
 """`mtcl export RUN DIR`: write a trained encoder as one folder that other libraries and servers load.
 
-The folder has the Hugging Face model and the modules of sentence-transformers, with a model card; on request an ONNX
-graph, graphs of 8 bits and a table of token vectors. `--check` evaluates each on the run's own tasks.
+The folder has the Hugging Face model, the modules of sentence-transformers and a model card; on request also an ONNX
+graph, 8-bit graphs and a table of token vectors. `--check` evaluates each form on the run's own tasks.
 """
 
 from __future__ import annotations

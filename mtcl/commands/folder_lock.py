@@ -1,8 +1,8 @@
 """One process at a time writes to a folder: two runs would overwrite each other's checkpoints.
 
-The lock is a file in the folder that is locked with `flock`, so it is free as soon as its process ends, however that
-happens. A second file next to it says who holds it, for the error message. Different commands have different locks,
-since `mtcl test` of a run that still trains is useful. Of a run's ranks, the first one holds the lock.
+The lock is a file that is locked with `flock`, so it is free as soon as its process ends, however that happens. A
+second file next to it says who holds it, for the error message. Different commands have different locks, so that `mtcl
+test` works on a run that still trains. The first rank of a run holds its lock.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from mtcl.errors import ConfigError
 from mtcl.files import write_text
 
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
-"""Environment variables of which one is above 0 in all processes of a run but the first."""
+"""Environment variables, at least one of which is above 0 in every process of a run except the first."""
 log = logging.getLogger("mtcl")
 
 
 @contextmanager
 def only_writer(folder: Path, command: str, *, advice: str) -> Iterator[None]:
-    """Hold the folder's lock for a command while the block runs; the folder is made if there is none.
+    """Hold the folder's lock for a command while the block runs; a missing folder is created.
 
-    Raises `ConfigError` if another process holds it: who that is, and `advice`. In ranks other than the first one, and
-    on file systems without locks (with a warning), nothing is locked. A folder that is still empty at the end is
-    removed.
+    Raises `ConfigError` with `advice` and the holder's name if another process holds it. In ranks other than the first
+    one, and on file systems without locks (with a warning), nothing is locked. A folder that is still empty at the end
+    is removed.
     """
     if any(os.environ.get(name, "0") != "0" for name in RANKS):
         yield

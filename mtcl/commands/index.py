@@ -1,7 +1,7 @@
-"""`mtcl index DIR`: build an index of FAISS over a folder of vectors that `mtcl embed` wrote.
+"""`mtcl index DIR`: build a FAISS index over a folder of vectors that `mtcl embed` wrote.
 
-`mtcl search` uses it. It is written into the folder and replaces an earlier one. It belongs to the folder's present
-files: build it again after `mtcl embed` has added some.
+`mtcl search` uses it. The index is a file in the folder and replaces an earlier one. Build it again after `mtcl embed`
+has added files.
 """
 
 from __future__ import annotations
@@ -69,5 +69,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
         "--queries", type=int, default=200, help="vectors to measure the recall with (default: %(default)s)"
     )
     parser.add_argument("--partial", action="store_true", help="index a folder that `mtcl embed` has not finished")
-    parser.add_argument("--seed", type=int, default=0, help="of the sample of vectors (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed that chooses the sample of vectors (default: %(default)s)"
+    )
     return parser

@@ -1,4 +1,4 @@
-"""`mtcl losses`: the losses and what they need; `mtcl losses InfoNCE`: one with its parameters. All from docstrings."""
+"""`mtcl losses`: list the losses and what they need; `mtcl losses InfoNCE`: show one with its parameters."""
 
 from __future__ import annotations
 

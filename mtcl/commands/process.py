@@ -36,7 +36,7 @@ def quiet_libraries() -> None:
 
 
 class _Plain(logging.Formatter):
-    """Without the control characters that names and texts may have."""
+    """Formats log lines without the control characters that names and texts may have."""
 
     def format(self, record: logging.LogRecord) -> str:
         return plain(super().format(record))

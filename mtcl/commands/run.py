@@ -160,7 +160,7 @@ def _how_to_continue(run_dir: Path) -> str:
 
 
 def _taken(run: str, config: dict[str, Any]) -> str:
-    """What a new run takes from the run that it starts from, if it is given no configuration of its own."""
+    """The settings that a new run without a configuration takes from the run that it starts from."""
     steps = (config.get("trainer") or {}).get("max_steps")
     tasks = ", ".join(config.get("tasks") or ()) or "none"
     return (
@@ -170,7 +170,9 @@ def _taken(run: str, config: dict[str, Any]) -> str:
 
 
 def _finished(cli: MtclCLI) -> str:
-    """What to do with a run that has no step left. That is no error: jobs that restart until they end come here."""
+    """Advice for a run that has no steps left. This is not an error, since jobs that restart until they end come
+    here.
+    """
     steps = cli.trainer.max_steps
     return (
         f"{cli.run_dir} is finished: it has trained all its {steps:,} steps (trainer.max_steps). To evaluate it: mtcl "

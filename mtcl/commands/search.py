@@ -1,6 +1,6 @@
-"""`mtcl search DIR TEXT...`: look at the nearest vectors of texts, in a folder that `mtcl embed` wrote.
+"""`mtcl search DIR TEXT...`: show the nearest neighbours of texts in a folder that `mtcl embed` wrote.
 
-Without texts, they are read from standard input, one per line. An index of `mtcl index` is used if there is one.
+Without TEXT, texts are read from standard input, one per line. An index of `mtcl index` is used if there is one.
 """
 
 from __future__ import annotations
@@ -73,9 +73,9 @@ def _parser(command: str) -> argparse.ArgumentParser:
         "--role",
         choices=["query", "document"],
         default="query",
-        help="whose prompt the texts get (default: %(default)s)",
+        help="role whose prompt the texts get (default: %(default)s)",
     )
-    parser.add_argument("--task", help="whose prompt and length the texts get (default: the task of the vectors)")
+    parser.add_argument("--task", help="task whose prompt and length the texts get (default: that of the vectors)")
     parser.add_argument(
         "--map", metavar="MAP", help="folder of `mtcl align`: --ckpt is the new encoder, the vectors are of the old one"
     )

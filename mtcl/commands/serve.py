@@ -1,4 +1,4 @@
-"""`mtcl serve RUN`: answer requests for embeddings over HTTP, in OpenAI's interface and that of TEI."""
+"""`mtcl serve RUN`: serve embeddings over HTTP, with OpenAI's interface and that of TEI."""
 
 from __future__ import annotations
 
@@ -78,7 +78,9 @@ def _is_local(host: str) -> bool:
 
 
 def _show_log() -> None:
-    """Our log lines, plainly on standard error; `quiet_libraries` would import Lightning, which a server needs not."""
+    """Print mtcl's log lines plainly on standard error; `quiet_libraries` would import Lightning, which a server does
+    not need.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     log.handlers, log.propagate = [handler], False

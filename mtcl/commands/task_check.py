@@ -1,7 +1,7 @@
-"""`mtcl tasks check NAME`: pairs from the sample and the real rows, and a table of what a team needs to act.
+"""`mtcl tasks check NAME`: test a task on its sample and its real rows, with a table of statistics and warnings.
 
-Without an encoder it reads the rows only. With one (--model or --config) it also tokenises them, evaluates the
-untrained encoder and runs a few steps of training.
+Without an encoder it only reads the rows. With one (--model or --config) it also tokenises them, evaluates the
+untrained encoder and runs a few training steps.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("mtcl")
 SPLITS = ("train", "validation", "test")
 EXAMPLES, WIDTH = 3, 64
-"""Pairs to read, and the characters of each text."""
+"""The number of pairs to show, and of characters of each text."""
 SAMPLE = 10_000
 """Texts that are tokenised to measure their lengths."""
 NEEDS_ENCODER = (
@@ -37,7 +37,7 @@ NEEDS_ENCODER = (
 
 def check(task: Task, root: Path | None, *, run: RunOfTask | None = None, batch_size: int | None = None) -> int:
     """Print the sample, the table and what to do. Raises an error if pairs cannot be made, or if training would learn
-    nothing: with the defaults, on whole texts; with `run`, as that run cuts and batches them.
+    nothing: with `run`, on texts and batches as that run cuts them, else on whole texts with default options.
     """
     from mtcl.training.advice.report import Report
 
@@ -55,7 +55,7 @@ def check(task: Task, root: Path | None, *, run: RunOfTask | None = None, batch_
 
 @dataclass
 class Check:
-    """The check of one task, which fills `report`; `run` is a run with the task, if an encoder was given."""
+    """The check of one task. It fills `report`; `run` is a run with the task, if an encoder was given."""
 
     task: Task
     root: Path | None
@@ -67,7 +67,7 @@ class Check:
     seen: dict[str, Seen] = field(default_factory=dict)
 
     def fill(self) -> None:
-        """Add figures and advice. If training would learn nothing, the error comes after those of the rows."""
+        """Add figures and advice. Errors of the rows come before the error of a task that would learn nothing."""
         for name in self._present():
             with errors_of(self.task, name):
                 self._read(name)
@@ -129,8 +129,8 @@ class Check:
         return learnable.check_data(self.run.data, lambda _: loss) if self.run.data.tasks else []
 
     def _try(self) -> dict[str, Result]:
-        """What the encoder adds: lengths and unknown tokens, a few steps, suggestions. The results of the untrained
-        encoder by split.
+        """Add what needs the encoder: lengths and unknown tokens, a few steps, suggestions. Returns the untrained
+        encoder's results by split.
         """
         from mtcl.training.advice.pace import tried
         from mtcl.training.advice.report import reading_figures
@@ -158,7 +158,7 @@ class Check:
         return {} if result is None else {"validation": result}
 
     def _score(self, name: str, base: Result | None) -> None:
-        """The scores of random vectors and of the untrained encoder, and what seen rows do to them."""
+        """The scores of random vectors and of the untrained encoder, and the effect of seen rows on them."""
         from mtcl.training.advice.baseline import Baseline, random_result
         from mtcl.training.advice.seen import seen_items
         from mtcl.training.advice.untokenised import untokenised

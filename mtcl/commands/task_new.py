@@ -1,4 +1,4 @@
-"""`mtcl tasks new NAME --kind KIND`: a task file to edit, for each pair construction."""
+"""`mtcl tasks new NAME --kind KIND`: write a task file to edit, from the template of a pair construction."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Template:
-    """What differs between pair constructions: how the columns are named, the metric, and rows as an example."""
+    """What differs between pair constructions: names of columns, metric, and example rows."""
 
     pairs: str
     metric: str

@@ -34,7 +34,7 @@ def list_tasks(registry: Registry) -> int:
 
 
 def docs(registry: Registry, out: Path | None) -> int:
-    """Write the catalogue of tasks: what each teaches, its pairs, metric, owner and licence. Broken ones are named."""
+    """Write the catalogue of tasks: what each teaches, its pairs, metric, owner and licence. Broken files are named."""
     tasks = [entry.task for _, entry in sorted(registry.entries.items()) if entry.task]
     rows = [
         (f"`{one.name}`", first_line(one), f"`{pairs_of(one)}`", one.metric.name, one.owner, one.license)
@@ -69,7 +69,7 @@ def pairs_of(task: type[Task]) -> str:
 
 
 def first_line(task: type[Task]) -> str:
-    """What a task says of itself."""
+    """The first line of a task's docstring."""
     return line_of((task.__doc__ or "").strip().splitlines()[0])
 
 

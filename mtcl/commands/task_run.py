@@ -1,4 +1,4 @@
-"""The run that `mtcl tasks check` and `mtcl tasks batch` look at: of a configuration, or of one task alone."""
+"""The run that `mtcl tasks check` and `mtcl tasks batch` look at: a configured one, or a run of one task alone."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunOfTask:
-    """The data of a run with the task `name`, the task's loss as the configuration gives it, and the arguments of the
-    run's `MtclModule` that matter for a task alone.
+    """The data of a run with the task `name`, the task's configured loss, and those arguments of the run's `MtclModule`
+    that matter for a single task.
     """
 
     data: MtclDataModule
@@ -41,7 +41,7 @@ class RunOfTask:
 
 
 def run_of(options: argparse.Namespace, *, batch_size: int | None = None, alone: bool = False) -> RunOfTask:
-    """The configured run, with `alone` without its other tasks. If none is configured, a run of this task alone with
+    """The configured run; with `alone`, without its other tasks. If none is configured, a run of this task alone with
     `batch_size` pairs per batch.
     """
     from mtcl.configuration.yaml_files import load

@@ -1,4 +1,4 @@
-"""`mtcl tasks list | show NAME | check NAME | batch NAME | new NAME | docs | codeowners`: look at tasks, make them."""
+"""`mtcl tasks list | show NAME | check NAME | batch NAME | new NAME | docs | codeowners`: look at tasks, make one."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 
 
 def show_batch(options: argparse.Namespace) -> int:
-    """Print a task's part of a training step; without a configuration, that of a run of this task alone."""
+    """Print a task's part of a training step; without a configuration, of a run with this task alone."""
     from mtcl.training.inspection import InspectedStep, inspect_batch
 
     shown = inspect_batch(run_of(options, batch_size=8).data, options.step)

@@ -33,8 +33,8 @@ ELSEWHERE = {
     "--run_dir": ("output_dir", "out_dir", "save_dir", "output"),
     "--resume": ("resume_from_checkpoint",),
 }
-"""Our key or option -> its names in other libraries (transformers, sentence-transformers) and short ones. A mixture of
-tasks has steps, not epochs.
+"""mtcl's key or option -> its names in other libraries (transformers, sentence-transformers) and short names. A mixture
+of tasks has steps, not epochs.
 """
 
 

@@ -3,7 +3,7 @@
 Anybody may have written a checkpoint. Loading its configuration as is would import and call its class paths, read or
 import from its folders and run its callbacks. So a run takes only numbers, names and texts of known keys, and losses
 and weightings of mtcl's own classes with plain arguments. Everything else comes from the user. A message lists the
-other settings that differ from the defaults; the user can give them, or trust the whole file (`--trust_checkpoint`).
+ignored settings that differ from the defaults; the user can give them, or trust the whole file (`--trust_checkpoint`).
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ def own_class(value: Any, room: Any) -> Any:
 
 
 def made(value: Any) -> Any:
-    """What `own_class` describes, as an instance; other values stay as they are."""
+    """An instance of what `own_class` describes; other values stay as they are."""
     if isinstance(value, list):
         return [made(one) for one in value]
     if not isinstance(value, Mapping) or "class_path" not in value:

@@ -26,7 +26,7 @@ log = logging.getLogger("mtcl")
 NOT_REPLAYED = ("weight_schedule", "watch", "replay")
 """Options of a task that are about the run that trained it."""
 OF_START = "a task of the start"
-"""Stands for a task of the start in `tasks` while files are merged: null removes it, options replace it."""
+"""Placeholder in `tasks` for a task of the start while files are merged: null removes it, options replace it."""
 
 
 def load_with_replay(paths: list[str], arguments: list[str], saved: SavedRun) -> dict[str, Any]:

@@ -99,7 +99,7 @@ class StepBatch:
 
     @classmethod
     def unpacked(cls, parcel: Parcel[StepBatch]) -> StepBatch:
-        """The batch of a parcel, which is kept for the way to a device."""
+        """The batch in a parcel. The parcel is kept, to move the batch to a device."""
         return replace(parcel.open(), parcel=parcel)
 
     def map(self, apply: Any) -> StepBatch:
@@ -124,7 +124,7 @@ class TaskData:
 class StepDataset(Dataset[StepBatch]):
     """Step number -> `StepBatch` of one rank. It has only integers and folders, so it can be pickled for spawn.
 
-    Each batch has `Kept` texts, drawn with the probability `keep_share`, if it is not 0.
+    If `keep_share` is above 0, each batch has `Kept` texts, drawn with this probability.
     """
 
     def __init__(
@@ -229,11 +229,11 @@ class _Rows:
 
 def keys_of_draw(store: TokenStore, texts: tuple[IntArray, ...]) -> tuple[npt.NDArray[np.int64], ...]:
     """(n, K) keys of a draw's texts by role: the store's keys that at least two of its distinct texts share, and
-    identities. Dropping other keys keeps a text with thousands of known positives as cheap as any other.
+    identities. All other keys are dropped, so a text with thousands of known positives costs no more than any other.
 
     Texts with equal tokens (unknown accents and emoji, the same beginning up to `max_length`) have the same embedding,
-    so they must not be negatives of each other or of each other's partners. So each text has its identity as a key,
-    and anchors and positives have both identities of their pair.
+    so they must not be negatives of each other or of each other's partners. Therefore each text has its identity as a
+    key, and anchors and positives have both identities of their pair.
     """
     distinct, place = np.unique(np.concatenate(texts), return_inverse=True)
     keys = store.keys.take(distinct)

@@ -1,12 +1,12 @@
-"""How a loader's worker processes hand over batches, so that nothing waits for ever for one that does not come.
+"""Hands batches from worker processes to the training process, which never waits for a batch that cannot come.
 
 PyTorch's queue pickles a batch in a thread of its own. If that fails there, because shared memory (`/dev/shm`) is full
-or no more files can be opened, the thread prints a traceback and drops the batch, and the training process waits
-without end. So the worker pickles the batch itself and sends the error instead. A worker that was killed is noticed
-within `POLL_S`, and one that hangs after `PATIENCE_S`.
+or no more files can be opened, the thread prints a traceback and drops the batch, and the training process waits for
+ever. Here the worker pickles the batch itself and sends the error instead. A killed worker is noticed within `POLL_S`,
+a hanging one after `PATIENCE_S`.
 
-PyTorch also raises an error in the training process at the moment when a worker dies, in the middle of an optimizer
-step perhaps, where the state cannot be saved. That handler is removed here.
+PyTorch also raises an error in the training process as soon as a worker dies, perhaps in the middle of an optimizer
+step, where the state cannot be saved. That handler is removed here.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PATIENCE_S = 600
 DYING_S = 0.5
 """A connection of a process that is killed may break before its exit code is known."""
 CRASHES = {-signal.SIGSEGV, -signal.SIGBUS, -signal.SIGILL, -signal.SIGFPE, -signal.SIGABRT}
-"""Exit codes of workers whose end is due to the data or the code, so that another process would end in the same way."""
+"""Exit codes of workers that crashed on the data or in the code, so that another process would crash too."""
 ADVICE = "give data.num_workers 0 to load data in the training process"
 Batch = Parcel[StepBatch]
 
@@ -100,7 +100,7 @@ def received(start: Callable[[], Iterator[Sent | Batch]]) -> Iterator[Batch]:
 
 
 def _next(steps: Iterator[Sent | Batch]) -> Sent | Batch:
-    """The next batch; an error of PyTorch's loader becomes one that says what has happened."""
+    """The next batch. An error of PyTorch's loader becomes one that says what happened."""
     waited_s = 0
     while True:
         try:
@@ -148,7 +148,7 @@ def _codes(steps: Any) -> list[int]:
 
 
 def _kill(steps: Any) -> None:
-    """End the workers: one that hangs would keep this process from ending."""
+    """Kill the workers, because a hanging one would keep this process from ending."""
     for worker in _workers(steps):
         with contextlib.suppress(OSError, ValueError):
             worker.kill()

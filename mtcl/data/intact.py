@@ -1,8 +1,8 @@
-"""Whether files are still as they were written. A size shows a file that was cut; only a digest shows a flipped bit.
+"""Finds files that are not as they were written. The size shows a truncated file; only a digest shows a flipped bit.
 
-A folder that is written at once has a record with the size and the digest of each file. Files that are added later end
-with their own digest, which readers of .npy files ignore. xxh3 reads several GB/s, so a check takes about as long as
-reading the files once, which a run does anyway.
+A folder that is written at once has a record with the size and digest of each file. Files that are added later end with
+their own digest, which readers of .npy files ignore. xxh3 reads several GB/s, so a check takes about as long as reading
+the files.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def is_signed(path: Path) -> bool:
 
 
 def seal(folder: Path, facts: dict[str, Any]) -> None:
-    """Write the folder's record: `facts` (plain values), the size and digest of each file, and a digest of all that."""
+    """Write the folder's record: `facts` (plain values), each file's size and digest, and a digest of the record."""
     paths = sorted(folder.iterdir())
     files = {path.name: [path.stat().st_size, digest_of(path)] for path in paths}
     content = facts | {"files": files}

@@ -2,8 +2,8 @@
 
 Texts are compared by their keys, so case and spacing make no difference. A training split's table and token store
 already have the keys of all its texts, so only the texts of held-out tasks are hashed here. Training keys are read in
-blocks and may be memory-mapped. Near copies are looked up as well (`near_copies.py`) and reported apart: whether one
-matters is for people to decide, so they never stop a run.
+blocks and may be memory-mapped. Near copies are looked up as well (`near_copies.py`) and reported separately. They
+never stop a run, because people must decide whether one matters.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class TrainedTexts:
 class Leak:
     """Texts that a held-out task shares with a trained task's training split.
 
-    `keys` are those of the texts that are equal but for case and spacing, and `example` is one of them. `num_near`
-    further texts have near copies only; `near_example` is one of them, with its copy. `rows` are the training texts
+    `keys` are those of texts that differ only in case and spacing, and `example` is one of these texts. `num_near`
+    further texts only have near copies; `near_example` is one of them, with its copy. `rows` are the training texts
     that are copies or near copies of texts of any held-out task.
     """
 

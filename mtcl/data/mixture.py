@@ -1,10 +1,10 @@
 """Assigns a task to each slot of a run, so that any part of the run has the tasks' shares.
 
 Slots repeat in a cycle over which each task is spread evenly. So the task of any slot, and how often that task came
-before, are looked up. A schedule of weights divides the run into phases, each with its own cycle.
+before, are table look-ups. A schedule of weights divides the run into phases, each with its own cycle.
 
-Replayed tasks have a fixed share of the slots, so they have a line of slots of their own: `replayed_before` says which
-slots of the run belong to it. The other tasks keep their order, whatever the share.
+Replayed tasks have a fixed share of the slots and therefore their own line of slots: `replayed_before` says which slots
+of the run belong to it. The other tasks keep their order, whatever the share.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Finds near copies of texts: equal but for case, punctuation and white space, or with one word changed.
+"""Finds near copies: texts that differ only in case, punctuation and white space, or in one word.
 
-A text is read as its words, without punctuation and case; a Chinese, Japanese or Thai character counts as a word. It
-has a hash of all its words, and, from `WORDS_FOR_CHANGE` words on, one of its words without each single word: texts
-that differ in one word that was changed, added or left out share one of these. The hash of a sequence of words is a
-polynomial of their hashes, so those without a word come from sums before and after it, for all texts at once. A million
-texts take 9 s of CPU time (docs/performance.md).
+A text is read as words without punctuation and case; a Chinese, Japanese or Thai character counts as a word. It has one
+hash of all its words and, from `WORDS_FOR_CHANGE` words on, one hash without each single word: texts that differ in one
+word share one of these. The hash of a sequence is a polynomial of the hashes of its words, so the hashes without a word
+are computed from sums before and after it, for all texts at once. A million texts take 9 s of CPU time
+(docs/performance.md).
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 WORDS_FOR_COPY = 3
-"""Words that a text needs to have near copies: `C++` and `C#` would be one."""
+"""The least words of a text that can have near copies: otherwise `C++` and `C#` would be equal."""
 WORDS_FOR_CHANGE = 8
-"""Words that a text needs to have near copies with another word: `what is a dog` asks something else than `... cat`."""
+"""The least words of a text that can have near copies with another word: `what is a dog` and `what is a cat` differ."""
 BLOCK = 1 << 14
-"""Texts that are read at a time."""
+"""The number of texts that are read at a time."""
 ALONE = r"([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}])"
 NOT_IN_WORDS = r"[^\p{L}\p{M}\p{N}]+"
 BASE = np.uint64(0x9E3779B97F4A7C15)

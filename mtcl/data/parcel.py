@@ -1,7 +1,7 @@
-"""Hands the tensors of a step to another process or device as a single one.
+"""Hands the tensors of a step to another process or device as a single tensor.
 
-Each tensor that crosses costs a shared file, a page-locked allocation and a copy for which the host waits. A step has
-about a hundred small ones.
+Each tensor that is handed over costs a shared file, a page-locked allocation and a copy for which the host waits, and a
+step has about a hundred small ones.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 ALIGNMENT = 16
-"""Each tensor begins at a multiple of so many bytes."""
+"""Each tensor begins at a multiple of this many bytes."""
 
 
 class Mappable(Protocol):
-    """Holds tensors, of which `map` makes the same object with others in their place."""
+    """Holds tensors; `map` makes the same object with other tensors instead."""
 
     def map(self, apply: Callable[[Any], Any]) -> Self: ...
 
@@ -29,7 +29,7 @@ M = TypeVar("M", bound=Mappable)
 
 @dataclass(frozen=True)
 class Place:
-    """Where a tensor's bytes begin, and what they are."""
+    """Where a tensor's bytes begin, with its type and shape."""
 
     start: int
     dtype: torch.dtype

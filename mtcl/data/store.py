@@ -2,9 +2,9 @@
 
 Each distinct text is tokenised once, by the tokenizer's own threads. The name of a store's folder has a hash of
 everything it depends on (the task's data, declaration and version, tokenizer, max length, prompt), so a stale store is
-never opened: a new one is built next to it. A store is written atomically, under a lock. If its files are not as they
-were written, it is built again: one process per node compares their digests at each start (`mtcl.data.intact`). Later
-stages see only integers, no text.
+never opened: a new one is built next to it. A store is written atomically, under a lock. Damaged files are noticed by
+their digests, which one process per node compares at each start (`mtcl.data.intact`), and the store is built again.
+Later stages see only integers, no text.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class TokenStore:
         return len(self.anchors)
 
     def texts(self) -> pa.LargeStringArray:
-        """The distinct texts, memory-mapped, for people, teachers and searches; training steps read only tokens."""
+        """The distinct texts, memory-mapped, for teachers, searches and output; training steps read only tokens."""
         import pyarrow as pa
 
         return pa.ipc.open_file(pa.memory_map(str(self.folder / "texts.arrow"))).read_all()["text"].combine_chunks()

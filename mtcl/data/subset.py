@@ -1,7 +1,7 @@
-"""A token store without some of its pairs: few examples of each label, or no pair that has one of certain texts.
+"""A token store without some of its pairs: a few examples of each label, or no pair with certain texts.
 
-Only pairs are left out. Texts, tokens and keys stay as they are, so files of vectors by text still fit, and a known
-positive that is left out is still never a negative.
+Only pairs are left out. Texts, tokens and keys stay, so files of vectors by text still fit, and a known positive that
+is left out is still never a negative.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mtcl.task.pairs.table import DRAWN
 from mtcl.types import BoolArray, IntArray, Ragged, offsets_of
 
 OF_PAIRS = ("anchors", "positives", "scores", "languages", "groups", "negatives", "log_q_anchor", "log_q_positive")
-"""What differs from the store on disk."""
+"""The arrays that differ from the store on disk."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Subset(TokenStore):
 
     num_whole: int
     left_out: IntArray
-    """The texts that no pair has, because they must not be trained."""
+    """The texts that must not be trained, so no pair has them."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _opened, (self.folder, {name: getattr(self, name) for name in (*OF_PAIRS, "num_whole", "left_out")})

@@ -1,8 +1,8 @@
 """Tokenises the texts of a store in chunks. Memory use does not grow with the number of tokens.
 
-The tokenizer's own threads use all cores: a text takes them about 50 us, and Python 2 us for what is left to do. Chunks
-that are done are kept next to the store until it is complete, so a build that was killed does not tokenise them again.
-The name of a chunk's file has a hash of its texts.
+The tokenizer's own threads use all cores: they take about 50 us per text, Python 2 us for the rest. Finished chunks are
+kept next to the store until it is complete, so a build that continues after a kill does not tokenise them again. The
+name of a chunk's file has a hash of its texts.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 BATCH = 4096
-"""Texts that the tokenizer reads at a time."""
+"""The number of texts that the tokenizer reads at a time."""
 CHUNK = 64 * BATCH
-"""Texts in a file that is kept."""
+"""The number of texts in a finished chunk's file."""
 Read = Callable[[list[str], IntArray], tuple[Ragged, int]]
 """From texts and their sides to tokens, and the number of texts that were cut before."""
 

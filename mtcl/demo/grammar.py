@@ -1,8 +1,7 @@
 """The small grammar of the demo corpus: templates with `{slots}`, filled at random from lists.
 
-Templates rather than a language model, because the corpus must be the same on each machine, made in seconds
-and free of copied text. A slot that is not in the mapping is a mistake in a template and fails as a
-`KeyError`.
+Templates rather than a language model, because the corpus must be the same on each machine, made in seconds and free of
+copied text. A slot that is not in the mapping is a mistake in the template and raises a `KeyError`.
 """
 
 from __future__ import annotations
@@ -62,5 +61,5 @@ class Ledger:
 
 
 def attempts(count: int) -> Iterator[int]:
-    """The tries allowed for `count` new texts: a spent grammar ends in fewer rows, not in a loop."""
+    """The tries allowed for `count` new texts: a grammar without new texts gives fewer rows, not an endless loop."""
     return iter(range(count + _MAX_TRIES + count // 2))

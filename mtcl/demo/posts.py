@@ -193,7 +193,7 @@ def _outline(voice: Voice, length: int, rng: random.Random) -> list[str]:
 
 
 def hashtags(post: Post, rng: random.Random) -> list[str]:
-    """One to four hashtags that the text gives reason for; common ones come far more often than rare ones."""
+    """One to four hashtags that fit the text; common ones occur far more often than rare ones."""
     weighted = _reasons(post)
     count = 1 + sum(rng.random() < odds for odds in _ODDS_OF_ANOTHER)
     ranked = sorted(weighted, key=lambda tag: rng.random() ** (1 / weighted[tag]), reverse=True)

@@ -1,4 +1,4 @@
-"""Storylines: several posts about one event, each by someone else, for the task `storyline`.
+"""Storylines: several posts about one event by different authors, for the task `storyline`.
 
 Stories come in clusters that are hard to tell apart: two or three events at one company, and each kind of
 event recurs at other companies. A cluster stays in one split, so its distractors are in the same pool. Some

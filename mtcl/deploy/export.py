@@ -1,4 +1,4 @@
-"""Export an encoder: one folder with all forms of it, a model card, and what each form costs on the run's tasks.
+"""Exports an encoder: one folder with all its forms, a model card, and what each form costs on the run's tasks.
 
 from mtcl import TextEncoder
 from mtcl.deploy.export import export

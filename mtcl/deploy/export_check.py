@@ -1,4 +1,4 @@
-"""What each exported form costs on the run's own tasks: its metric on validation, minus that of the whole vectors."""
+"""Measures what each exported form costs: its validation metric on the run's tasks minus that of the full vectors."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Check:
     tasks: Sequence[str] = ()
 
     def chosen(self, encoder: TextEncoder, cut: Cut) -> list[Task]:
-        """The tasks to evaluate. Raises `ConfigError` for a task that is not known here or not exported."""
+        """The tasks to evaluate. Raises `ConfigError` for a task that is unknown or not exported."""
         exported, registry = cut.tasks(encoder), discover(self.tasks_dir)
         names = list(self.tasks) or list(exported)
         if odd := [name for name in names if name not in exported]:
@@ -110,7 +110,7 @@ def _cells(values: Sequence[float]) -> list[str]:
 
 
 def costs(encoder: TextEncoder, cut: Cut, forms: Mapping[str, Form], check: Check) -> Costs:
-    """Evaluate the encoder, its cuts to the dimensions that it was trained at, and the exported `forms`.
+    """Evaluate the encoder, its vectors cut to the dimensions that it was trained at, and the exported `forms`.
 
     Raises `ConfigError` for tasks that cannot be evaluated here.
     """

@@ -1,8 +1,8 @@
-"""An exported folder as one ONNX graph, and the same with weights of 8 bits.
+"""Writes an exported folder as one ONNX graph, and the same graph with 8-bit weights.
 
 The graph has pooling, layers and normalisation inside, so a consumer outside of Python needs one tensor,
-`sentence_embedding` (n, D). The other output, `last_hidden_state` (n, L, H), is for those that pool themselves. Batch
-and length are dynamic. `torch.onnx.export` writes it: its older tracer records relative positions (T5, MPNet) as
+`sentence_embedding` (n, D). The other output, `last_hidden_state` (n, L, H), is for consumers that pool themselves.
+Batch and length are dynamic. `torch.onnx.export` writes it: its older tracer records relative positions (T5, MPNet) as
 constants of the example's length, so the exporter of `torch.export` is used.
 """
 

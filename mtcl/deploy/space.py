@@ -1,4 +1,4 @@
-"""The space that vectors are in: which encoder, head and number of dimensions. Only vectors of one space compare."""
+"""The space that vectors are in: encoder, head and number of dimensions. Only vectors of one space can be compared."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ MAPPED = "~"
 
 @dataclass(frozen=True)
 class Space:
-    """Of vectors.
+    """The space of some vectors.
 
     Attributes:
-        fingerprint: Of the encoder.
+        fingerprint: The fingerprint of the encoder.
         head: The fingerprint of the task's head; None if it has none.
-        task: Whose prompt and head were used; None for the shared vectors.
+        task: The task whose prompt and head were used; None for the shared vectors.
         role: query or document.
         dim: Number of dimensions.
     """
@@ -47,7 +47,7 @@ class Space:
         return self.fingerprint == encoder.fingerprint() and self.head == encoder.head_fingerprint(self.task)
 
     def is_same(self, other: Space) -> bool:
-        """Whether vectors of both compare: prompts of tasks and roles may differ."""
+        """Whether vectors of both can be compared; prompts of tasks and roles may differ."""
         return (self.fingerprint, self.head, self.dim) == (other.fingerprint, other.head, other.dim)
 
     def __str__(self) -> str:

@@ -10,7 +10,8 @@ or the run's projection inside. A text's vector is the mean of its tokens' vecto
   but tough-to-beat baseline"). A Unigram tokenizer knows p; otherwise it follows from the vocabulary's order by Zipf's
   law.
 
-The vectors are in a space of their own: they can be compared with each other only, and the heads of tasks do not fit.
+These vectors can be compared only with each other, since they are in a space of their own. Heads of tasks do not fit
+them.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ FOLDER = Path("static")
 SMOOTHING = 1e-5
 """a in a / (a + p)."""
 SMALLEST = 1e-6
-"""Directions of less variance, as a share of the largest, are not enlarged any more."""
+"""Directions with less than this share of the largest variance are not enlarged further."""
 TOKENS_AT_ONCE = 8192
 
 
@@ -73,7 +74,7 @@ def write_static(folder: Path) -> None:
 
 
 def table(model: TextEncoder) -> Tensor:
-    """(V, D) weighted vectors of the vocabulary; zeros for special tokens, which say nothing about a text."""
+    """(V, D) weighted vectors of the vocabulary; zeros for special tokens, which carry no meaning."""
     vectors_VD = token_vectors(model)
     vectors_VD = half_whitened(vectors_VD, vectors_VD.norm(dim=1) > 0)
     weights_V = torch.from_numpy(SMOOTHING / (SMOOTHING + frequencies(model, len(vectors_VD)))).float()
@@ -132,7 +133,7 @@ def frequencies(model: TextEncoder, size: int) -> npt.NDArray[np.float64]:
 
 
 class Static:
-    """A folder's table on texts, as sentence-transformers computes it."""
+    """Embeds texts with a folder's table, as sentence-transformers does."""
 
     def __init__(self, folder: Path) -> None:
         from safetensors.torch import load_file

@@ -45,12 +45,12 @@ class ShardRecord:
     """A finished file of vectors.
 
     Attributes:
-        name: Of the input without its suffix, with its folder below the given one.
-        rows: Vectors in the file.
-        bad: Rows of the input without a vector; they are in the side file.
+        name: The input's path below the given folder, without its suffix.
+        rows: Number of vectors in the file.
+        bad: Number of the input's rows without a vector; they are in the side file.
         files: SHA-256 of each file by name.
-        source: Name of the input file.
-        size, digest, modified_ns: Its bytes, their SHA-256, and its time of change.
+        source: The name of the input file.
+        size, digest, modified_ns: The size in bytes, SHA-256 and time of change of the input file.
     """
 
     name: str
@@ -72,7 +72,7 @@ class ShardRecord:
         return all((folder / name).is_file() for name in self.files)
 
     def text(self) -> str:
-        """The content of its file."""
+        """The record as JSON."""
         return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
 
 
@@ -154,7 +154,7 @@ class VectorFolder:
             yield Block(rows, numbers.decode(stored))
 
     def stored_blocks(self, num_rows: int = BLOCK) -> Iterator[tuple[pa.Table, Stored]]:
-        """The same with the numbers as they are stored: int8 (n, D) or, of binary, uint8 (n, D / 8) for example."""
+        """The same with the numbers as they are stored, for example int8 (n, D), or uint8 (n, D / 8) for binary."""
         import pyarrow as pa
 
         for shard in self.shards:

@@ -1,4 +1,4 @@
-"""Which parameters of an encoder train: freezing, adapters of low rank, and parameters that no vector depends on.
+"""Chooses which parameters of an encoder train: freezing, LoRA adapters, and parameters that no vector depends on.
 
 The adapters are those of `peft`, injected into the backbone in place: its class and its `forward` stay the same, so
 attention without padding and the kernels of `kernels.py` work as before. A weight W with an adapter is named
@@ -119,8 +119,9 @@ def freeze_unused(encoder: nn.Module) -> list[str]:
     """Freeze the parameters of an `Encoder`'s backbone that no vector depends on, such as XLNet's `mask_emb`; returns
     their names.
 
-    They would never get a gradient, and a parameter without one silently stops DDP's averaging. The graph of a tiny
-    forward pass leads to all parameters in use. Experts are left as they are, since other tokens may use them.
+    They would never get a gradient, and such a parameter makes DDP stop averaging all gradients, without an error. The
+    graph of a tiny forward pass leads to all parameters in use. Experts are not frozen, since other tokens may use
+    them.
     """
     used = _used(encoder)
     if not used:

@@ -75,8 +75,8 @@ def load_backbone(declared: Declared, config: EncoderConfig) -> nn.Module:
 def num_positions(backbone: nn.Module) -> int | None:
     """The most tokens that a text can have; None if the architecture has no limit.
 
-    RoBERTa and its relatives number the tokens from behind the padding's id on, so their tables of positions hold
-    fewer tokens than rows.
+    RoBERTa and its relatives start numbering after the padding id, so a text can have fewer tokens than their table of
+    positions has rows.
     """
     tables = [
         module
@@ -91,7 +91,7 @@ def num_positions(backbone: nn.Module) -> int | None:
 
 
 def _class_of(settings: Any, name: str) -> Any:
-    """The class to load. Of an encoder-decoder, such as T5, the encoder alone."""
+    """The class to load; for an encoder-decoder such as T5, only the encoder."""
     from transformers import AutoModel, AutoModelForTextEncoding
 
     kinds: Any = AutoModelForTextEncoding._model_mapping

@@ -1,6 +1,6 @@
-"""The model card of an exported folder: `README.md`, from what is known and from nothing else.
+"""The model card of an exported folder, `README.md`. It contains only known facts.
 
-Each code block of the card runs as it is, in the folder above the exported one.
+Each code block of the card runs unchanged in the parent of the exported folder.
 """
 
 from __future__ import annotations
@@ -252,7 +252,7 @@ def _by_hand(encoder: EncoderParts, stages: Sequence[Step], shown: Example) -> s
 
 
 def _given(encoder: EncoderParts) -> list[str]:
-    """The model gets the inputs that it was trained with."""
+    """The inputs that the model was trained with."""
     if encoder.model.token_types is not None:
         return []
     return ['batch.pop("token_type_ids", None)']

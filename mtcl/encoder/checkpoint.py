@@ -1,8 +1,8 @@
-"""Reads a checkpoint as data: its weights and its run's configuration and figures, as plain, checked values.
+"""Reads a checkpoint without trusting it: weights, configuration and figures of its run, as plain, checked values.
 
-Nothing in the file is executed, imported or called, whoever made it. Weights are read with torch's weights-only loader.
-The configuration is text, of which only known names with values of the right type are used. Code from a model's
-repository never runs because a checkpoint asks for it.
+Nothing in the file is executed, imported or called. Weights are read with torch's weights-only loader. The
+configuration is text, of which only known names with values of the right type are used. Code from a model's repository
+never runs because a checkpoint asks for it.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class SavedRun:
 
     @cached_property
     def encoder_config(self) -> EncoderConfig:
-        """The trained encoder's options, without `compile`: it is worth a minute only in training."""
+        """The trained encoder's options, without `compile`, which takes a minute and pays off only in training."""
         given = self.section("model", "encoder")
         if not given:
             raise self.malformed("it does not name the trained encoder")
@@ -310,7 +310,7 @@ class SavedRun:
 
 
 def check_sums(file: Path) -> None:
-    """Raise `ValueError` if a part of a checkpoint has other content than was written; torch does not look."""
+    """Raise `ValueError` if a part of a checkpoint is damaged, which torch does not check."""
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as parts:
             if damaged := parts.testzip():

@@ -14,7 +14,9 @@ DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 ATTENTIONS = ("auto", "unpadded", "sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention")
 """Attention from installed code. For other names, transformers downloads a kernel from the Hub and runs it."""
 TOKENS_PER_CHUNK = {"cpu": 2048, "cuda": 32_768}
-"""Measured on a CPU (docs/performance.md); on a GPU, a guess that kernel launches cost almost nothing at this size."""
+"""Measured on a CPU (docs/performance.md); on a GPU, a guess: kernel launches should cost almost nothing at this
+size.
+"""
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 Models are trained with these settings and give wrong vectors with others. sentence-transformers keeps them in
 `modules.json`, `config_sentence_transformers.json`, `sentence_bert_config.json` and one folder per module. Its
-versions 2 to 6 are read, which write two forms of a pooling. What is declared but cannot be applied here is refused by
-name. A folder without these files gets what sentence-transformers takes for it: mean pooling, or the last token's state
-for a causal decoder.
+versions 2 to 6 are read, which write two forms of a pooling. Declared modules that mtcl does not support are refused by
+name. A folder without these files is treated as sentence-transformers does: mean pooling, or the last token's state for
+a causal decoder.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ POOLINGS: dict[str, Pooling] = {
     "weightedmean": "weighted_mean",
     "lasttoken": "last",
 }
-"""sentence-transformers' names -> ours, in the order in which several poolings are concatenated."""
+"""sentence-transformers' names -> mtcl's, in the order in which several poolings are concatenated."""
 AS_BOOLEANS = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
@@ -150,7 +150,7 @@ class _Reader:
         )
 
     def _plain(self) -> Declared:
-        """A folder of transformers alone; a pooling file beside it counts."""
+        """A folder without `modules.json`; a pooling file in it is used."""
         if (self.folder / "1_Pooling" / "config.json").is_file():
             pooling, pools_prompt = self._pooling(self.folder / "1_Pooling")
             return Declared(self.folder, pooling, pools_prompt=pools_prompt, **self._transformer(self.folder))

@@ -52,7 +52,7 @@ class Encoder(nn.Module):
     """Recompute each chunk in the backward pass, so that only one chunk's activations are kept. Gradients are equal."""
 
     is_compiled = False
-    """If so, the compiler's kernels are used instead of `kernels.py`."""
+    """Whether the backbone is compiled; then the compiler's kernels are used instead of `kernels.py`."""
 
     is_frozen = False
     """Whether nothing of the backbone trains. It is then always in evaluation mode, so a text has one vector."""

@@ -1,7 +1,7 @@
-"""What is known about an encoder besides its weights: where it comes from, and what each task of its run is.
+"""Facts about an encoder besides its weights: its origin, and the tasks of its run.
 
-A run's checkpoint has these facts in its record and its configuration, an exported folder in its `mtcl.json`. Anyone
-may have written either file, so each value is checked and none is executed.
+They come from a checkpoint's record and configuration, or from the `mtcl.json` of an exported folder. Anyone may have
+written these files, so each value is checked and none is executed.
 """
 
 from __future__ import annotations

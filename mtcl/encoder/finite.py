@@ -1,4 +1,4 @@
-"""Refuses weights that are not numbers: every vector would be NaN, and rankings of NaN have figures as well."""
+"""Refuses weights with NaN or infinite values: all vectors would be NaN, and evaluations would still give figures."""
 
 from __future__ import annotations
 

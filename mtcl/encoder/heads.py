@@ -1,4 +1,4 @@
-"""Heads of tasks: a projection of each task's own over the shared unit vector, again of unit length.
+"""Heads of tasks: each is a task's own projection of the shared unit vector, normalised again.
 
 A head is linear with a bias, like the shared projection, because both start as a centred PCA: vectors of an encoder
 have a large common part, and without the bias the first component would be spent on it.

@@ -1,4 +1,4 @@
-"""An encoder as a folder that other libraries load, in the layout of sentence-transformers.
+"""Writes an encoder as a folder that other libraries load, in the layout of sentence-transformers.
 
 The folder has the Hugging Face model and tokenizer in its root and a folder for each module after it. Readers differ,
 so the files are in the form that all of them accept:
@@ -48,7 +48,7 @@ log = logging.getLogger("mtcl")
 
 @dataclass(frozen=True)
 class Cut:
-    """What of an encoder is exported: the vectors of one `task` only, and `dim` leading dimensions of them."""
+    """The part of an encoder that is exported: the vectors of one `task`, or `dim` leading dimensions."""
 
     task: str | None = None
     dim: int | None = None
@@ -150,7 +150,7 @@ def write_layout(encoder: EncoderParts, folder: Path, cut: Cut) -> None:
 
 
 def check_own_code(encoder: EncoderParts) -> None:
-    """Raise `ConfigError` for a model whose class comes from its repository: nobody else could load the folder."""
+    """Raise `ConfigError` for a model whose class comes from its repository, which others could not load."""
     kind = type(encoder.model.backbone)
     if kind.__module__.startswith("transformers_modules"):
         raise ConfigError(

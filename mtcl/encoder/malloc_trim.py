@@ -1,8 +1,7 @@
 """Returns freed memory to the system, if the C library is glibc.
 
-glibc's heap keeps freed memory in pieces that don't fit later tensors of other sizes, so a process that frees
-everything after each chunk still grows with the number of chunks. `malloc_trim` returns whole free pages
-(malloc_trim(3)).
+glibc's heap keeps freed memory in pieces that are too small for later tensors, so a process that frees everything after
+each chunk still grows with the number of chunks. `malloc_trim` returns whole free pages (malloc_trim(3)).
 """
 
 from __future__ import annotations

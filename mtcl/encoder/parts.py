@@ -1,7 +1,7 @@
-"""What a text encoder consists of: model, tokenizer, and how the texts of each task are read.
+"""The parts of a text encoder: model, tokenizer, and how the texts of each task are read.
 
-`TextEncoder` adds loading and encoding. The modules that write an encoder as a folder (`layout`, `card`) need the parts
-only, so that they need not know the `TextEncoder` that calls them.
+`TextEncoder` adds loading and encoding. The modules that write an encoder as a folder (`layout`, `card`) need only the
+parts, so they do not depend on the `TextEncoder` that calls them.
 """
 
 from __future__ import annotations
@@ -62,6 +62,6 @@ class EncoderParts:
         return values_digest(self.model, self.model.pooling)
 
     def head_fingerprint(self, task: str | None) -> str | None:
-        """The same of a task's head; None if it has none."""
+        """A fingerprint of a task's head; None if it has none."""
         head = self.heads.get(task or "")
         return None if head is None else values_digest(head)

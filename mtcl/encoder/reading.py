@@ -38,7 +38,7 @@ def default_length(declared: Declared, tokenizer: Tokenizer, num_positions: int 
 
 
 def check_pooled(prompt: Prompt, declared: Declared) -> Prompt:
-    """`prompt`. Raises `ConfigError` if the model's pooling leaves out a prompt's tokens, as Instructor's does."""
+    """Return `prompt`. Raises `ConfigError` if the model's pooling leaves out its tokens, as Instructor's does."""
     if not declared.pools_prompt and any(prompt[side] for side in Side):
         raise ConfigError(
             f"the model in {declared.folder} leaves the prompt's tokens out of its pooling, which mtcl cannot apply: "

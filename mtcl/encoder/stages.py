@@ -1,8 +1,7 @@
-"""What an encoder computes from a pooled state to its vector, as a list of linear layers and normalisations.
+"""The computation from a pooled state to a vector, as a list of linear layers and normalisations.
 
-An exported folder lists the same computation as modules of sentence-transformers. Some parts have no module there: a
-cut to leading dimensions and another order of concatenated poolings become part of a linear layer next to them, or a
-linear layer of their own.
+An exported folder lists it as modules of sentence-transformers. Two parts have no module there, a cut to leading
+dimensions and another order of concatenated poolings: they are merged into a neighbouring linear layer, or become one.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ class Linear:
         return replace(self, weight_OI=self.weight_OI[rows], bias_O=None if self.bias_O is None else self.bias_O[rows])
 
     def take_inputs(self, columns: Tensor, size: int) -> Linear:
-        """The layer on `size` inputs, of which `columns` are its own."""
+        """The layer on `size` inputs; `columns` are the places of its own inputs among them."""
         wide_OI = torch.zeros(len(self.weight_OI), size)
         wide_OI[:, columns] = self.weight_OI
         return replace(self, weight_OI=wide_OI)
@@ -77,7 +76,7 @@ def stages_of(model: Encoder, *, head: nn.Linear | None = None, dim: int | None 
         head: A task's projection of the encoder's vectors.
         dim: Leading dimensions of the vectors to keep.
 
-    Raises `ConfigError` for what no linear layer can express.
+    Raises `ConfigError` for a computation that linear layers cannot express.
     """
     stages: list[Stage] = [*_pooling(model)]
     size = model.pooled_dim

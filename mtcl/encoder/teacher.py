@@ -1,4 +1,4 @@
-"""A frozen teacher (the base, another encoder or an mtcl run) and its vectors of a task's training texts.
+"""A frozen teacher (the base encoder, another encoder or an mtcl run) and its vectors of a task's training texts.
 
 The texts are embedded once, and the vectors are kept next to the token store. The file's name contains a digest of the
 teacher's weights, so a different teacher never uses it. The file is written atomically, under a lock: if several
@@ -32,7 +32,7 @@ BASE = "base"
 
 @dataclass(frozen=True)
 class Teacher:
-    """An encoder with its own tokenizer and prompts, or without if it reads the store's tokens and their prompts."""
+    """An encoder with its own tokenizer and prompts; without them, it reads the store's tokens."""
 
     encoder: Encoder
     own: TextEncoder | None = None
@@ -60,7 +60,7 @@ class Teacher:
 
     @property
     def reads(self) -> str:
-        """What its tokens depend on, besides the store: a part of a file's name."""
+        """Everything besides the store that its tokens depend on, for the name of a file."""
         if self.own is None:
             return "store"
         facts = [self.own.tokenizer.digest, self.own.max_length, self.own.prompt.plain()]

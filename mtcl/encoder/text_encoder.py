@@ -84,7 +84,7 @@ class TextEncoder(EncoderParts):
 
     @classmethod
     def _of_folder(cls, folder: Path, *, device: str | None) -> TextEncoder:
-        """An encoder from a model's folder, with the facts and heads that an export has beside it."""
+        """An encoder from a model's folder, with the facts and heads of an export."""
         encoder = cls.base(EncoderConfig(name=str(folder)), device=device)
         facts = Facts.of_folder(folder)
         if facts is None:
@@ -105,7 +105,7 @@ class TextEncoder(EncoderParts):
         prompt: Prompt | str | Mapping[str, str] | None = None,
         device: str | None = None,
     ) -> TextEncoder:
-        """Load the untrained encoder as its makers declare it: see `EncoderConfig`.
+        """Load the untrained encoder with the settings that it declares: see `EncoderConfig`.
 
         Args:
             config: The encoder; also a mapping of its options.

@@ -1,10 +1,10 @@
 """Attention without padding: a chunk's texts are one row of tokens, and attention stays within each text.
 
-Linear layers, norms and activations, nearly all of the work, then see no padding except what fills the row up to a
-multiple of 16. On a CPU only attention's scores are still padded, among texts of about the same length. On a GPU with
-`flash_attn` installed, flash attention's kernels for varying lengths take the row directly. transformers knows the
-function as the attention implementation "unpadded". `first_position` tries out whether an architecture supports it
-(it accepts position ids, and its attention has no bias of its own and, in an encoder, no window).
+Linear layers, norms and activations, which are nearly all of the work, then have no padding except that which fills the
+row up to a multiple of 16. On a CPU only attention's scores are still padded, among texts of about the same length. On
+a GPU with `flash_attn` installed, flash attention's kernels for varying lengths take the row directly. transformers
+knows the function as the attention implementation "unpadded". `first_position` tries out whether an architecture
+supports it (it accepts position ids, and its attention has no bias of its own and, in an encoder, no window).
 
 Letters: n texts of a chunk, L tokens of the longest text, S tokens of the chunk without padding, F the same filled up,
 h heads, d dimensions per head, H dimensions of a token.

@@ -81,7 +81,7 @@ class Result:
 
 
 def judge(metric: Any, *values: npt.NDArray[Any], by: str = "__call__") -> Any:
-    """The result of a metric's method. It may be a user's own class, so errors in it are raised with file and line."""
+    """Call a metric's method. The metric may be a user's own class, so its errors are raised with file and line."""
     try:
         return getattr(metric, by)(*values)
     except Exception as error:

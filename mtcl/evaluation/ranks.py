@@ -1,8 +1,8 @@
-"""The ranks of chosen candidates in rankings by cosine, without the rankings themselves.
+"""Computes the ranks of chosen candidates by cosine, without sorting all candidates, which takes many times as long.
 
-Equal cosines: the candidate with the lower number has the better rank, so that a ranking is a function of the cosines
-and the order of the corpus. (trec_eval orders them by document id, from the last to the first.) A full ranking is an
-argsort, which takes many times as long. Letters: N queries, C candidates, M queries with a further chosen candidate.
+Of equal cosines, the candidate with the lower number has the better rank, so a ranking is a function of the cosines and
+the order of the corpus. (trec_eval orders equal scores by document id, from the last to the first.) Letters: N queries,
+C candidates, M queries with a further chosen candidate.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from mtcl.types import FloatArray, IntArray, Ragged, group, offsets_of
 
 @dataclass(frozen=True)
 class Relevant:
-    """What N queries should find: a row of candidate numbers for each query, and the grade of each value (R,).
+    """The candidates that N queries should find: a row of numbers for each query, and the grade of each value (R,).
 
     `lost` are the relevant documents that are not among the candidates: the row of each one's query, and its grade.
     """
@@ -69,8 +69,8 @@ class Judged:
         return bool((self.of_subject.lengths()[self.subjects] >= least).any())
 
     def of(self, queries: IntArray) -> Relevant:
-        """What the given queries should find. A candidate that has several of a query's subjects has their highest
-        grade, and a query is never relevant to itself if the store excludes that.
+        """The candidates that the given queries should find. A candidate with several of a query's subjects has the
+        highest of their grades. A query is never relevant to itself if the store excludes that.
         """
         store, places = self.store, self.wanted.take(queries)
         rows, subjects = places.owners(), self.subjects[places.values]

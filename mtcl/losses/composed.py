@@ -1,6 +1,6 @@
 """Losses that wrap others: at several dimensions (Matryoshka), a weighted sum, and a spread-out regulariser.
 
-All of them use the vectors of one forward pass and one gather.
+They all use the vectors of one forward pass and one gather.
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ class Matryoshka(Loss):
     Args:
         loss: The loss to compute at each number of dimensions.
         dims: Numbers of leading dimensions, in addition to all of them.
-        weight: Weight of each of `dims`; all dimensions together have weight 1. The weighted mean is taken.
+        weight: Weight of the loss at each of `dims`; the loss at full size has weight 1. The result is their weighted
+            mean.
 
     Example:
         >>> import torch

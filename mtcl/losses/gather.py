@@ -1,8 +1,8 @@
 """Turns a step's embeddings into the input of each task's loss: local rows against the rows of all ranks.
 
-There is one gather of the embeddings, with gradient, and one of everything else, whatever the tasks and their columns:
-keys, log frequencies, scores and teachers' vectors are sent as 64-bit words of one tensor. Letters: R rows of all parts
-and columns, W words.
+There are two gathers for all tasks and columns: one of the embeddings, with gradient, and one of everything else. Keys,
+log frequencies, scores and teachers' vectors are sent as 64-bit words of one tensor. Letters: R rows of all parts and
+columns, W words.
 """
 
 from __future__ import annotations

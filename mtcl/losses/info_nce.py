@@ -25,7 +25,7 @@ class InfoNCE(Loss):
     """Softmax over the batch: each anchor must find its own positive among candidates that are not related to it.
 
     With logits `s_nc = cos(anchor n, candidate c) / temperature`, row n's own positive `p`, its negatives `c` and the
-    number `C` of all candidates (without the empty places of pairs that have too few hard negatives):
+    number `C` of all candidates (a missing hard negative does not count):
 
         loss = mean over n of -log( exp(s_np) / (exp(s_np) + sum over c of exp(s_nc)) ) / log(C)
 

@@ -24,7 +24,7 @@ WIDTH = 160
 
 @dataclass
 class Report:
-    """Adds up the results of all blocks; `text` gives them in Markdown."""
+    """Sums up the results of all blocks; `text` gives them in Markdown."""
 
     task: str
     encoder: str

@@ -1,8 +1,8 @@
 """The uncertainty of a difference between two arms: paired bootstrap over items, Student's t over seeds.
 
-Both arms scored the same items with the same seeds (data subset, initialisation, order), so their scores are first
-subtracted item by item. The mean of these differences depends on the sample of items and on the seeds; the interval
-covers both:
+Both arms scored the same items with the same seeds (data subset, initialisation, order), so their scores are subtracted
+item by item first. The mean of these differences depends on the sample of items and on the seeds; the interval covers
+both:
 
 - Items, or their clusters, are resampled with replacement. All seeds of a draw get the same items, because seeds and
   items are crossed, not nested: an easy item is easy with every seed. With few clusters, resampled means spread too

@@ -1,4 +1,4 @@
-"""Digests of the code that a team wrote for a task's pairs, so that an edit rebuilds the pairs."""
+"""Digests of a team's own code for a task's pairs, so that an edit rebuilds the pairs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The words put before a text, which can differ between queries and documents."""
+"""The prompt that is put before a text, which can differ between queries and documents."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Side(IntEnum):
 class Prompt:
     """The prompt of each side.
 
-    Texts of symmetric pairs (`Side.EITHER`) get the query's prompt if documents have a prompt, too, as E5's makers
-    advise, and none if documents are left bare, as with BGE.
+    Texts of symmetric pairs (`Side.EITHER`) get the query's prompt if documents have a prompt too, as E5's authors
+    advise, and no prompt if documents have none, as with BGE.
     """
 
     query: str = ""

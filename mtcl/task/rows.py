@@ -29,8 +29,8 @@ _digests: WeakKeyDictionary[Task, Digests] = WeakKeyDictionary()
 
 
 def pairs_of(task: Task, split: str, root: Path | None, *, rows: pa.Table | None = None) -> PairTable:
-    """The pairs of a task's split, made from its rows, which are read if they are not given; those of other splits than
-    train have their relevance.
+    """The pairs of a task's split, made from its rows, which are read if not given. Splits other than train have
+    judgements of relevance.
 
     Raises `DataError` if there are none.
     """
@@ -94,7 +94,7 @@ def rows_of(
 
 
 def pairs_fingerprint(task: Task, split: str, root: Path | None) -> str:
-    """Changes whenever the pairs of a task's split may have changed: the task's version, its declaration or its rows.
+    """A fingerprint of all that a split's pairs depend on: the task's version, its declaration and its rows.
 
     The declaration includes the code of a team's own classes and methods for pairs and sources. For a method `data`,
     its rows are hashed instead.

@@ -45,7 +45,7 @@ class Source(ABC):
 
     @abstractmethod
     def fingerprint(self, split: str, root: Path | None) -> str:
-        """Changes whenever the rows may have changed; part of the token store's address."""
+        """A fingerprint that changes whenever the rows may have changed; part of the token store's address."""
 
     def has(self, split: str, root: Path | None) -> bool:
         """Whether there are rows of a split. True if that is not known before they are read."""
@@ -151,7 +151,7 @@ class Hub(Source):
         return self.select(split, root, {}, rest=True)
 
     def select(self, split: str, root: Path | None, roles: Mapping[str, Role], *, rest: bool = False) -> pa.Table:
-        """Of a local folder, the columns with a role, as the types that fit it; of the Hub, what `datasets` makes."""
+        """The columns with a role, converted to its type, from a local folder; from the Hub, what `datasets` makes."""
         return read_data_set(
             self.repository,
             self.revision,
@@ -200,7 +200,7 @@ class Rows(Source):
 def shards_in(folder: Path) -> list[Path]:
     """The shards of a split, sorted by name; none if there is no such folder.
 
-    Raises `DataError` for shards of two formats, and for data that would be passed over: folders and files of others.
+    Raises `DataError` for shards of two formats, and for data that would be ignored (folders, files of other formats).
     """
     there = _visible(folder)
     shards = [path for path in there if path.suffix in FORMATS and path.is_file()]

@@ -1,4 +1,4 @@
-"""Rows and texts that are too large for memory: above a limit they move to files on disk that have no name.
+"""Keeps rows and texts that are too large for memory in unnamed files on disk.
 
 Arrow's arrays on such a file are memory-mapped: the kernel reads a page when it is needed, and drops it when memory is
 short. A file without a name disappears with the last array that uses it, also if the process is killed. These files are
@@ -96,7 +96,7 @@ class Growing:
 
 
 def passing(chunks: Iterable[pa.Array]) -> Iterator[pa.Array]:
-    """The chunks of a column one by one. Mapped pages that were read are let go of now and then."""
+    """The chunks of a column one by one. Mapped pages that were read are released now and then."""
     size = 0
     for chunk in chunks:
         yield chunk

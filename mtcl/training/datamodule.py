@@ -1,8 +1,8 @@
 """The LightningDataModule: stores are prepared once per node, opened by every process, and read by step number.
 
-A run's position is one integer, counted when batches are handed out, so batches that workers prefetched are not lost on
-resume. The position is in the DataModule's state because Lightning can drop a loader's state. The loader's length is
-the whole run, so Lightning does not fetch beyond it.
+A run's position is one integer that counts batches when they are handed out, so batches that workers prefetched are not
+lost on resume. The position is in the DataModule's state because Lightning can drop a loader's state. The loader's
+length is the whole run, so Lightning does not fetch beyond it.
 """
 
 from __future__ import annotations
@@ -277,7 +277,7 @@ class MtclDataModule(pl.LightningDataModule):
         }
 
     def check_leaks(self) -> None:
-        """Refuse, report or leave out the training texts that held-out tasks have; called by all ranks together."""
+        """Refuse, report or leave out training texts that occur in held-out tasks; called by all ranks together."""
         found: dict[str, IntArray] = {}
         with together():
             if world()[0] == 0:
@@ -464,7 +464,9 @@ class MtclDataModule(pl.LightningDataModule):
     predict_dataloader = test_dataloader
 
     def state_dict(self) -> dict[str, Any]:
-        """Micro-steps of an unfinished optimizer step are repeated, because their gradient is not in a checkpoint."""
+        """The run's position. Micro-steps of an unfinished optimizer step are repeated, because their gradient is not
+        in a checkpoint.
+        """
         assert self.trainer is not None  # Lightning saves only the state of a Trainer's data
         num_open = (self.trainer.fit_loop.total_batch_idx + 1) % self.trainer.accumulate_grad_batches
         return {"position": self.position - num_open, "slots": self.plan.num_slots, "tasks": list(self.tasks)}

@@ -1,10 +1,10 @@
-"""Keeps the encoder near its start: each text's vector is drawn to the one that the starting weights give it.
+"""Keeps the encoder near its start: each text's vector is pulled to the one that the starting weights give it.
 
-Fine-tuning on a few tasks moves the vectors of all texts, and tasks that the run does not train lose by it. The squared
-distance between a text's vector now and at the start, as an addition to the loss, limits the movement to what the
-trained tasks gain by (learning without forgetting, Li and Hoiem 2016, arXiv 1606.09282, on embeddings). It needs no
-data of other tasks. Each of these texts costs a forward pass of the starting weights, without gradient, so only a
-random share of a step's texts is taken. docs/results.md has the effect of strength and share.
+Fine-tuning on a few tasks moves the vectors of all texts, and tasks that the run does not train get worse. Adding the
+squared distance between a text's vector now and at the start to the loss limits the movement (learning without
+forgetting, Li and Hoiem 2016, arXiv 1606.09282, on embeddings). It needs no data of other tasks. Each measured text
+costs a forward pass of the starting weights, without gradient, so only a random share of a step's texts is measured.
+docs/results.md has the effect of strength and share.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Refuses tasks that would learn nothing, before the first step and in `mtcl tasks check`.
 
-Texts that share a key are never negatives of each other. If all of a batch do (one label, one document, a document id
-that is the same for many documents, texts that are equal after they are cut), the loss is 0 whatever the encoder does.
-Judged pairs that all have the same score teach nothing either. Training would run to its end without a word.
+If all texts of a batch share a key (one label, one document, a document id that many documents have, texts that are
+equal after they are cut), there are no negatives, and the loss is 0 for any encoder. Judged pairs that all have the
+same score teach nothing either. Without this check, training would run to its end without an error.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from mtcl.training.run import Run
 
 SUB_BATCHES = 4
-"""Sub-batches of each task that are looked at."""
+"""The number of sub-batches of each task that are checked."""
 STEPS = 200
-"""Steps in which they are looked for."""
+"""The number of steps that are searched for them."""
 FEW = 0.1
 """A share of negatives below which a task is worth a warning."""
 DISTINCT = 0.5
@@ -92,7 +92,7 @@ def check_data(data: MtclDataModule, loss_of: Callable[[str], Loss]) -> list[str
 
 
 def check_table(task: Task, table: PairTable, *, batch_size: int | None = None) -> list[str]:
-    """The same for a task's pairs with the defaults of a run, without an encoder: texts are not cut.
+    """Check a task's pairs without an encoder, with the default options of a run and whole texts.
 
     Also warns if there are fewer pairs than `batch_size`, by default that of a run.
     """
@@ -155,7 +155,7 @@ def _count(anchors: IntArray, candidates: IntArray) -> int:
 
 
 def _same_tokens(trial: Trial) -> str:
-    """What is wrong if different texts all became the same tokens, else nothing."""
+    """A message if different texts all became the same tokens, else nothing."""
     if len(trial.store.identity) == 1 or trial.store.num_distinct > 1:
         return ""
     return f"its texts have equal tokens, {trial.max_length} of them (max_length): {_ADVICE}"

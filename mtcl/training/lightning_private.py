@@ -1,4 +1,4 @@
-"""Private names of Lightning that mtcl uses, each with a reason and a test (`tests/test_lightning_private.py`)."""
+"""The private names of Lightning that mtcl uses, each with a reason and a test (`tests/test_lightning_private.py`)."""
 
 from __future__ import annotations
 

@@ -2,8 +2,7 @@
 
 Weights fine-tuned from one origin lie in one basin: their mean performs as well as each, often better (model soups,
 Wortsman et al. 2022, arXiv 2203.05482), and a mean with the base encoder restores what fine-tuning forgot (LM-Cocktail,
-Xiao et al. 2023, arXiv 2311.13534). This holds only for a common origin, so projections that started differently are
-rejected.
+Xiao et al. 2023, arXiv 2311.13534). This needs a common origin, so projections that started differently are refused.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from torch import Tensor
 from mtcl.distributed import mean_over_ranks, world
 
 TRAIN_LOSS = "train/loss"
-"""The loss that is minimised: that of all tasks."""
+"""The loss that is minimised, of all tasks together."""
 LEARNING_RATE = "train/learning_rate"
 GRADIENT_NORM = "train/gradient_norm"
 DISTANCE = "train/distance_from_start"
@@ -170,7 +170,7 @@ class RunningMeans:
         self._paused_at = time.perf_counter()
 
     def go_on(self) -> None:
-        """Restart the clock after a pause."""
+        """Start the clock again after a pause."""
         self._since += time.perf_counter() - self._paused_at
 
     def _clear(self) -> None:

@@ -140,7 +140,9 @@ def weights_for(saved: SavedRun, own: State, *, alpha: float | None) -> State:
 
 
 def _without_other_sizes(state: State, own: State) -> State:
-    """Without projections and heads whose size differs. Raises `ConfigError` if the encoders differ otherwise."""
+    """The weights without projections and heads of another size. Raises `ConfigError` if the encoders differ
+    otherwise.
+    """
     again = {
         name.rpartition(".")[0]
         for name, value in state.items()

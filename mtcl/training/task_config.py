@@ -52,7 +52,7 @@ class TaskConfig:
         hard_negatives: Hard negatives per pair in a step, drawn again in each epoch; no effect if the task has none.
         pairs_per_task: Train on this many pairs of the task; if null, `data.pairs_per_task` applies.
         pairs_per_label: Train on the pairs of this many examples per label; if null, `data.pairs_per_label` applies.
-        watch: Evaluate the task, but never train it; it has no part in `val/mean`. The start may have trained it.
+        watch: Evaluate the task, but never train it; it has no part in `val/mean`. An earlier run may have trained it.
         replay: Train the task again within the share `data.replay` of the steps; it has no part in `val/mean`. Set by
             `data.replay` with --init_from for the tasks of that run.
     """

@@ -1,4 +1,4 @@
-"""What a run's data needs of the module that reads it."""
+"""The interface of the module that a run's data needs."""
 
 from __future__ import annotations
 

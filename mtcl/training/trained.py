@@ -1,4 +1,4 @@
-"""What trains in a run, checked and counted before the first step, and how the encoder is used."""
+"""Checks and counts the parameters that a run trains before its first step, and describes how the encoder is used."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def summary(module: Run) -> str:
 
 
 def use_of_encoder(module: Run) -> str:
-    """One line: how the encoder is used, and beside each setting that was changed, what the model declares."""
+    """One line: how the encoder is used, with the declared value next to each changed setting."""
     encoder, config = module.encoder, module.encoder_config
     declared, max_length, prompt = encoder.declared, module.data.default_length, module.data.default_prompt
     has_layers = any(layer.kind != "Normalize" for layer in declared.layers)

@@ -27,7 +27,7 @@ CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 LEAST_MEAN = 0.1
-"""The lowest mean at which kept weights are used; it was 1 over the tasks that they were computed for."""
+"""The lowest mean at which kept weights are used. Over the tasks that they were computed for, their mean was 1."""
 
 
 class GradientWeighting(Weighting):

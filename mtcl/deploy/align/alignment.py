@@ -36,12 +36,12 @@ class About:
     Attributes:
         direction: Which of the two encoders is the source.
         kind: orthogonal or linear.
-        strength: Of linear: how strongly it is pulled to the orthogonal map; None for orthogonal.
-        rows: Rows it was fitted on.
-        held_out: Rows that `recall` was measured on.
-        recall: The share of the target encoder's 10 nearest that is found with mapped vectors.
-        seed: Of the choice of rows.
-        version: Of mtcl.
+        strength: For a linear map, how strongly it is pulled to the orthogonal one; None for an orthogonal map.
+        rows: Number of rows that it was fitted on.
+        held_out: Number of rows that `recall` was measured on.
+        recall: The share of the target encoder's 10 nearest neighbours that is found with mapped vectors.
+        seed: The seed that chose the rows.
+        version: The version of mtcl.
     """
 
     direction: Direction
@@ -74,7 +74,7 @@ class Alignment:
 
     @property
     def digest(self) -> str:
-        """Of the map and both spaces, 16 hexadecimal digits."""
+        """A digest of the map and both spaces, 16 hexadecimal digits."""
         facts = json.dumps([asdict(self.source), asdict(self.target)], sort_keys=True).encode()
         return hashlib.sha256(self.weight_ST.tobytes() + self.bias_T.tobytes() + facts).hexdigest()[:16]
 
@@ -97,7 +97,7 @@ class Alignment:
 
     @classmethod
     def load(cls, folder: str | Path) -> Alignment:
-        """Raises `ConfigError` if it is not the folder of a map, `DataError` if its files are malformed."""
+        """Load a map. Raises `ConfigError` if it is not the folder of a map, `DataError` if its files are malformed."""
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
 

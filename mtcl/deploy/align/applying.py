@@ -1,8 +1,8 @@
 """Maps a whole folder of vectors, file by file and block by block, into another folder of the same layout.
 
-The result is a folder of vectors like any other, in the target's space. Its fingerprint is that of the target encoder
-and the map's digest, so `mtcl embed` does not add to it; the map itself is in its `_map/`. Finished files are not
-mapped again.
+The result is a folder of vectors like any other, in the target's space, with the map in its `_map/`. Its fingerprint is
+that of the target encoder and the map's digest, so `mtcl embed` does not add to it. Finished files are not mapped
+again.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ log = logging.getLogger("mtcl")
 
 @dataclass(frozen=True)
 class Applied:
-    """What was done: files and rows written, files that were done before or that other processes work on."""
+    """What was done: files and rows written, and files that were done before or that other processes work on."""
 
     files: int = 0
     rows: int = 0

@@ -1,8 +1,8 @@
-"""Which map to use, by rows that it was not fitted on, and what is lost by not embedding all texts again.
+"""Chooses a map on rows that it was not fitted on, and measures what is lost by not embedding all texts again.
 
-The sample is divided into rows to fit on, rows to choose by, and rows to judge by. A row is a query that searches all
-rows of the sample but itself. A map is better if more of what the target encoder finds is found with mapped vectors:
-mapped queries among the target's vectors, and the target's queries among mapped vectors.
+The sample is divided into rows to fit on, to choose by, and to report on. Each row is a query that searches all other
+rows of the sample. The better map is the one with which more of the target encoder's neighbours are found, by mapped
+queries among the target's vectors and by the target's queries among mapped vectors.
 
 Letters: N queries, C candidates, D dimensions, K neighbours.
 """
@@ -37,7 +37,7 @@ MOST_CHOOSING = 500
 
 @dataclass(frozen=True)
 class Figure:
-    """Queries and vectors of two spaces, and the shares of the old and of the new encoder's nearest that they find."""
+    """Queries and vectors of two spaces, and the shares of the old and the new encoder's neighbours that they find."""
 
     queries: str
     vectors: str
@@ -47,7 +47,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A map that was tried. `recall` is that of the rows to judge by."""
+    """A map that was tried. `recall` is measured on the rows to report on."""
 
     kind: MapKind
     strength: float | None
@@ -57,7 +57,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The better map, the best of each kind, and the figures of the rows to judge by."""
+    """The better map, the best of each kind, and the figures of the rows to report on."""
 
     alignment: Alignment
     candidates: tuple[Candidate, ...]
@@ -86,7 +86,7 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Split:
-    """The rows of a sample: to fit on, to choose by, to judge by."""
+    """The rows of a sample: to fit on, to choose by, to report on."""
 
     fit: slice
     choose: IntArray
@@ -94,7 +94,7 @@ class Split:
 
     @classmethod
     def of(cls, num: int, held_out: float) -> Split:
-        """The rows are in random order already. Raises `ConfigError` or `DataError` if there are too few."""
+        """Divide rows that are already in random order. Raises `ConfigError` or `DataError` if there are too few."""
         if not 0 < held_out < 1:
             raise ConfigError(f"held_out is {held_out}: give a share of the common rows, above 0 and below 1")
         if num < FEWEST:
@@ -120,11 +120,11 @@ def choose_map(
 
     Args:
         pairs: Vectors of the same texts.
-        spaces: Of the old and the new vectors.
-        direction: From the new encoder's space to the old one's, or the other way.
+        spaces: The spaces of the old and the new vectors.
+        direction: From the new encoder's space to the old one's, or the other way round.
         kind: Which kind to use; None for the better one.
-        held_out: The share of the rows that the map is not fitted on: half to choose by, half to judge by.
-        seed: Recorded with the map; it is that of the pairs.
+        held_out: The share of the rows that the map is not fitted on: half to choose by, half to report on.
+        seed: The seed that chose the pairs; it is recorded with the map.
     """
     split = Split.of(len(pairs), held_out)
     is_to_old = direction == "new_to_old"
@@ -194,7 +194,7 @@ def _figures(pairs: Pairs, candidates: tuple[Candidate, ...], rows: IntArray, *,
 
 
 def nearest(queries_ND: Float32, vectors_CD: Float32, itself_N: IntArray | None = None, num: int = NUM) -> IntArray:
-    """(N, K) the nearest candidates in no particular order; `itself_N` are candidates that a query does not find."""
+    """(N, K) the nearest candidates in no particular order, without `itself_N`, each query's own candidate."""
     num = min(num, len(vectors_CD) - (itself_N is not None))
     found_NK = np.empty((len(queries_ND), num), dtype=np.int64)
     for start in range(0, len(queries_ND), QUERIES):

@@ -5,8 +5,8 @@ distances. With different numbers of dimensions, W has orthonormal rows or colum
 vectors all lie near their mean (E5): without it, fewer neighbours are found (docs/vectors.md).
 
 Linear: W and b with the least |X W + b - Y|^2 + strength * |W - W_orthogonal|^2, the strength in units of the mean
-variance of a dimension times the number of rows. It can stretch, too. A strong pull makes it nearly the orthogonal map,
-so it need not be worse on a small sample.
+variance of a dimension times the number of rows. It can stretch, too. With a large strength it is nearly the orthogonal
+map, so it need not be worse on a small sample.
 
 Letters: N pairs, S dimensions of the source, T of the target.
 """
@@ -40,7 +40,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class Moments:
-    """All that a fit depends on: means and second moments of the pairs."""
+    """The means and second moments of the pairs, which determine a fit."""
 
     num: int
     mean_S: Float64
@@ -85,5 +85,5 @@ class Moments:
         return self._with_shift(rotation_ST + change_ST)
 
     def _with_shift(self, weight_ST: Float64) -> Fit:
-        """With the shift that maps mean to mean."""
+        """Add the shift that maps mean to mean."""
         return Fit(weight_ST, self.mean_T - self.mean_S @ weight_ST)

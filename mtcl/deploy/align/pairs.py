@@ -25,7 +25,7 @@ Keys = npt.NDArray[np.uint64]
 
 @dataclass(frozen=True)
 class Pairs:
-    """Unit vectors of the same N texts by two encoders, in random order; `num_common` rows could have been taken."""
+    """Unit vectors of the same N texts by two encoders, in random order; the folders share `num_common` rows."""
 
     old_NO: Float32
     new_NW: Float32
@@ -36,7 +36,7 @@ class Pairs:
 
 
 def common_pairs(old: VectorFolder, new: VectorFolder, *, num: int, seed: int) -> Pairs:
-    """At most `num` rows that both folders have. Of rows with one id, a folder's first counts.
+    """At most `num` rows that both folders have. Of rows with equal ids, only the first one in a folder counts.
 
     Raises `DataError` if there are none, `ConfigError` if the ids cannot be compared.
     """

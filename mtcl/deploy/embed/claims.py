@@ -1,7 +1,7 @@
 """Locks that keep two processes of one machine from the same work: an input, one of its windows, or its last step.
 
-A lock is a file that is locked with `flock`, so it is free as soon as its process ends, however that happens. Whoever
-gets one has to look whether the work was done in the meantime.
+A lock is a file that is locked with `flock`, so it is free as soon as its process ends, however that happens. A process
+that gets a lock must check whether the work was done in the meantime.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Claim:
 
     @classmethod
     def take(cls, path: Path) -> Claim | None:
-        """None if another process holds it."""
+        """Take a lock. Returns None if another process holds it."""
         from filelock import FileLock, Timeout
 
         lock = FileLock(path)

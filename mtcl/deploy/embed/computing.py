@@ -1,7 +1,6 @@
 """The vectors of a window: each distinct text once, sorted by length, in chunks of few tokens.
 
-A text's vector can differ in its last bits with the texts it shares a chunk with, so what is encoded together is a
-function of the window only.
+The last bits of a text's vector depend on the texts in the same chunk, so chunks are a function of the window only.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Vectors as a step of Ray Data, which brings its own reading, writing and scheduling.
+"""Embedding as a step of Ray Data, which does its own reading, writing and scheduling.
 
     from mtcl.deploy.embed import Embedder
 
@@ -37,7 +37,8 @@ class Embedder:
         checkpoint: A run folder, a .ckpt, or a model's folder or name, which every worker can read.
         text: The column of texts.
         task, role, dim, dtype, precision, any_dim: As in `mtcl embed`.
-        ranges: Of int8, two rows of the lowest and highest values: those of a folder's `_manifest.json`, for example.
+        ranges: For int8, two rows with the lowest and highest value of each dimension, for example from a folder's
+            `_manifest.json`.
         device: To compute on; by default a GPU if there is one.
         trust_checkpoint: Run code from the base model's repository if the run did.
     """

@@ -1,4 +1,4 @@
-"""Rows of files of lines: JSONL, CSV and plain text, also compressed. Blank lines are no rows."""
+"""Rows of files of lines: JSONL, CSV and plain text, also compressed. Blank lines are skipped."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MAX_CELL = 1 << 28
-"""Characters of a CSV file's cell."""
+"""The most characters of a cell in a CSV file."""
 
 
 @contextmanager
@@ -45,7 +45,7 @@ def opened_lines(shard: Shard, columns: Columns) -> Iterator[LineRows]:
 
 
 class Position:
-    """Bytes read of a file, compressed ones if it is."""
+    """The number of bytes read of a file (compressed bytes of a compressed file)."""
 
     def __init__(self, file: IO[bytes] | None) -> None:
         self.file = file
@@ -111,7 +111,7 @@ def _text_record(column: str, numbered: tuple[int, bytes]) -> _Record:
 
 
 def _csv_records(shard: Shard, lines: Iterable[bytes], columns: Columns) -> Iterator[_Record]:
-    """Rows of a CSV file; an empty cell of a column that is copied is null. A blank line is no row."""
+    """Rows of a CSV file without blank lines; an empty cell of a copied column is null."""
     csv.field_size_limit(MAX_CELL)
     decoded = (line.decode("utf-8", errors="surrogateescape") for line in lines)
     table = csv.reader(decoded, strict=True)

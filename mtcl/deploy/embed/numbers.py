@@ -1,8 +1,8 @@
 """The types of numbers that vectors are stored as: float32, float16, int8 with ranges, or one bit per dimension.
 
 int8 is that of sentence-transformers' `quantize_embeddings`, with rounding to the nearest level: dimension d has 256
-levels from `lowest[d]` to `high_D[d]`, and values outside are cut. Binary is its `ubinary`: bit 1 for a value above 0,
-eight dimensions per byte, the first one in the highest bit.
+levels from `lowest[d]` to `high_D[d]`, and values outside are clipped. Binary is its `ubinary`: bit 1 for a value above
+0, eight dimensions per byte, the first one in the highest bit.
 
 Letters: n rows, D dimensions, B bytes of a row, ceil(D / 8).
 """
@@ -29,14 +29,14 @@ LEVELS = 255
 LEAST_RANGE = 1e-6
 """A dimension that is constant in the sample still gets a range of this width."""
 SAMPLE, SAMPLED_FILES = 4096, 16
-"""Rows that the ranges of int8 are taken from, and the most files that they come from."""
+"""The number of rows that the ranges of int8 are computed from, and the most files that they come from."""
 File = TypeVar("File")
 Stored = npt.NDArray[Any]
 Float32 = npt.NDArray[np.float32]
 
 
 def sampled(files: Sequence[File]) -> tuple[list[File], int]:
-    """Where the ranges of int8 are taken from: files spread over all, and the number of rows at the start of each."""
+    """The sample for the ranges of int8: files spread over all, and the number of rows from the start of each."""
     num = min(len(files), SAMPLED_FILES)
     return [files[number * len(files) // num] for number in range(num)], -(-SAMPLE // max(1, num))
 
@@ -57,7 +57,7 @@ class Ranges:
 
     @classmethod
     def of_plain(cls, given: Any, *, dim: int) -> Ranges:
-        """From `plain`. Raises `ValueError` for anything else."""
+        """Read what `plain` gives. Raises `ValueError` for anything else."""
         found = np.asarray(given, dtype=np.float64)
         if found.shape != (2, dim) or not np.isfinite(found).all() or (found[1] <= found[0]).any():
             raise ValueError(f"ranges are not two rows of {dim} rising numbers")
@@ -92,12 +92,12 @@ class Numbers:
 
     @property
     def width(self) -> int:
-        """Numbers of a stored row: its dimensions, or the bytes of its bits."""
+        """The number of values in a stored row: dimensions, or bytes of binary vectors."""
         return -(-self.dim // 8) if self.kind == "binary" else self.dim
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the stored arrays."""
+        """The type of the stored arrays."""
         return np.dtype({"float32": np.float32, "float16": np.float16, "int8": np.int8, "binary": np.uint8}[self.kind])
 
     def encode(self, vectors_nD: FloatArray) -> Stored:
@@ -129,7 +129,7 @@ class Numbers:
         return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(stored).reshape(-1)), self.width)
 
     def from_column(self, column: pa.ChunkedArray | pa.Array) -> Stored:
-        """(n, width) of a column of `column`."""
+        """(n, width) stored values from a column that `column` made."""
         import pyarrow as pa
 
         chunks: Sequence[Any] = column.chunks if isinstance(column, pa.ChunkedArray) else [column]

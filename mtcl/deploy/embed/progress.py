@@ -16,7 +16,7 @@ Report = Callable[[int, int], None]
 
 @dataclass
 class Pace:
-    """Rows per second and the time that is left, by the share of the inputs' bytes that is read."""
+    """Rows per second and the time left, estimated from the share of the inputs' bytes that is read."""
 
     num_bytes: int
     clock: Callable[[], float] = time.monotonic
@@ -33,7 +33,7 @@ class Pace:
 
     @property
     def share(self) -> float:
-        """Of the bytes, 0 to 1; 0 if they are not known, as of a stream."""
+        """The share of the bytes that is read, 0 to 1; 0 if the size is not known, as for a stream."""
         return min(1.0, self.read / self.num_bytes) if self.num_bytes else 0.0
 
     def text(self) -> str:

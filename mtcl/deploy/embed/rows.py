@@ -1,8 +1,8 @@
 """The rows of one input, window by window: only the named columns, in bounded memory.
 
-A window is what is encoded and written together. Where it ends depends on the rows before it only, not on how a file
-is read, so an interrupted command cuts the same windows when it continues. A row that cannot be used is left out, with
-the reason: a missing or empty text, a wrong type, a damaged line.
+A window is the rows that are encoded and written together. Its end depends only on the rows before it, not on how a
+file is read, so an interrupted command makes the same windows when it continues. A row that cannot be used is left out,
+with the reason: a missing or empty text, a wrong type, a damaged line.
 
 A column's type is never guessed from its first rows. JSONL: ids are integers or text, and if a file has both, all
 become text. CSV: ids and copied columns are text as it is written (007). Parquet: types of the file.
@@ -57,11 +57,11 @@ class Rows(Protocol):
         """The next window of at most `num_rows`; None at the end."""
 
     def skip(self, num_rows: int) -> None:
-        """Leave out rows that are done."""
+        """Skip rows that are done."""
 
     @property
     def bytes_read(self) -> int:
-        """Of the file's size, for the progress."""
+        """How many bytes of the file are read, for the progress."""
 
 
 def no_rows(copied: Iterable[str]) -> pa.Table:

@@ -42,10 +42,10 @@ class Job:
 
     Attributes:
         folder: Where vectors are written.
-        shards: All inputs; ranges of int8 are taken from them, whichever part of them this process embeds.
-        columns: Those that are read.
+        shards: All inputs, also those that other processes embed; the ranges of int8 are computed from all of them.
+        columns: The columns that are read.
         replace_changed: Embed inputs again that have changed since they were embedded, instead of refusing.
-        tokenize_apart: Tokenise in a process of its own.
+        tokenize_apart: Tokenise in another process.
         encoder: Where the encoder is, for the manifest.
     """
 
@@ -57,7 +57,7 @@ class Job:
     encoder: Path | None = None
 
     def agree(self, computer: Computer, settings: Settings) -> Settings:
-        """The folder's settings, which are these or, for int8, these with ranges. Raises `ConfigError` for others."""
+        """The folder's settings: these, for int8 with ranges. Raises `ConfigError` if the folder has others."""
         there = read_settings(self.folder)
         if there is not None:
             check_same(self.folder, there, settings)
@@ -67,7 +67,7 @@ class Job:
         return agree(self.folder, settings, encoder=self.encoder)
 
     def left(self, mine: Sequence[Shard]) -> list[Shard]:
-        """The inputs of `mine` that are not done. Raises `DataError` for one that was and has changed since."""
+        """The inputs of `mine` that are not done. Raises `DataError` for one that has changed since it was done."""
         found = [shard for shard in mine if not self._is_done(shard)]
         if (self.folder / PARTS).is_dir():
             for shard in set(mine) - set(found):

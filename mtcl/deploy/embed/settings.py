@@ -1,7 +1,7 @@
-"""What the vectors of a folder are made with, in its `_manifest.json`. A folder has vectors of one kind only.
+"""The settings that all vectors of a folder are made with, in its `_manifest.json`.
 
-The file is written once, by the first process; every other one, at the same time or later, compares its own settings
-with it. So vectors of another encoder, another prompt or another type are never mixed.
+The first process writes the file. Every other process compares its own settings with it, so vectors of another encoder,
+prompt or type are never mixed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mtcl.types import __version__, read_record
 
 MANIFEST = "_manifest.json"
 LAYOUT = 1
-"""Number of this layout of a folder; it changes with it."""
+"""The version of the folder's layout."""
 RECORDS, PARTS, BAD = "_shards", "_parts", "_bad"
 """Folders below that of the vectors (`mtcl.deploy.vectors`)."""
 ID, EMBEDDING = "id", "embedding"
@@ -32,21 +32,21 @@ FileFormat = Literal["parquet", "npy"]
 
 @dataclass(frozen=True)
 class Settings:
-    """All that a row's vector and the layout of the files depend on, apart from the row.
+    """Everything besides the row that its vector and the layout of the files depend on.
 
     Attributes:
-        fingerprint: Of the encoder's weights and pooling.
-        tokens: Of what the tokenizer makes of a few texts.
+        fingerprint: The fingerprint of the encoder's weights and pooling.
+        tokens: A digest of the tokens of a few texts.
         head: The fingerprint of the task's head; None if it has none.
-        task, role, prompt: Which prompt and head; `prompt` is the text before each of the rows' texts.
+        task, role, prompt: The task and role whose prompt and head are used, and the prompt itself.
         max_length: Tokens that a text is cut to.
-        dim, dtype: Of the vectors.
+        dim, dtype: Dimensions and type of the vectors.
         precision: The precision that the encoder computed in.
-        format: Of the files.
+        format: The format of the files.
         id: The id's column in the inputs; None if ids are row numbers.
         text, keep: The text's column, and those that are copied.
         window: Rows that are encoded together.
-        ranges: Of int8: the lowest and the highest value of each dimension; otherwise None.
+        ranges: For int8, the lowest and the highest value of each dimension; otherwise None.
     """
 
     fingerprint: str
@@ -113,14 +113,14 @@ def encoder_of(folder: Path) -> Path | None:
 
 
 def _place(encoder: Path | None) -> str | None:
-    """The encoder's whole path, or its name on the Hub as it is."""
+    """The encoder's absolute path, or its name on the Hub."""
     if encoder is None:
         return None
     return str(encoder) if is_hub_name(str(encoder)) else str(encoder.expanduser().absolute())
 
 
 def agree(folder: Path, wanted: Settings, *, encoder: Path | None = None) -> Settings:
-    """Make the folder one of these settings, or raise `ConfigError` if it is one of others; returns those in effect.
+    """Write these settings to the folder, or raise `ConfigError` if it has others; returns the settings in effect.
 
     `encoder` is where the encoder is, for those that search the folder later.
 

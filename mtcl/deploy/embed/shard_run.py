@@ -1,7 +1,7 @@
 """One input from its rows to its file of vectors.
 
 Several processes may work on one input: each reads all of its rows, and computes the windows that no other one has
-computed or works on. So who reaches the end of the input last finds all windows done, and writes the file.
+computed or works on. The last one to reach the end of the input finds all windows done, and writes the file.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class _Windows:
     rows: Rows
     computer: Computer
     num_rows: int = 0
-    """Read so far; at the end, all of the input."""
+    """The part of the input that has been read; at the end, all of it."""
     _claims: dict[int, Claim] = field(default_factory=dict)
 
     def skip(self, parts: list[Part]) -> None:
@@ -137,7 +137,7 @@ class _Windows:
 
 
 def check_usable(shard: Shard, window: Window) -> None:
-    """Raise `DataError` if an input begins with a window of bad rows only: the wrong column was chosen, say."""
+    """Raise `DataError` if an input begins with a window of only bad rows, for example because the column is wrong."""
     if not window.texts:
         first = window.bad[0]
         place = f"row {first.row}" if first.line is None else f"line {first.line}"

@@ -19,7 +19,7 @@ STDIN = "-"
 FORMATS = (".parquet", ".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".txt", ".txt.gz")
 """The suffixes of input files. A .txt has one text per line."""
 LEAST_BYTES = 16
-"""A row of a file that is not compressed has hardly less."""
+"""A row of an uncompressed file hardly has fewer bytes than this."""
 log = logging.getLogger("mtcl")
 
 
@@ -40,7 +40,7 @@ class Shard:
         return 0 if self.path is None else self.path.stat().st_size
 
     def most_windows(self, rows: int) -> int:
-        """More windows of so many rows than this are hardly in it; more processes would have nothing to do."""
+        """An upper estimate of the input's windows of so many rows; more processes would have nothing to do."""
         if self.path is None:
             return 1
         least_bytes = 1 if self.suffix.endswith((".gz", ".parquet")) else LEAST_BYTES
@@ -65,7 +65,7 @@ class Identity:
             return cls(stat.st_size, hashlib.file_digest(file, "sha256").hexdigest(), stat.st_mtime_ns)
 
     def still_holds(self, shard: Shard) -> bool:
-        """Whether the file is the same; it is only read again if its time of change is another one."""
+        """Whether the file is the same. It is read again only if its time of change differs."""
         assert shard.path is not None
         stat = shard.path.stat()
         if stat.st_size != self.size:
@@ -90,7 +90,7 @@ class Columns:
 
     @property
     def names(self) -> list[str]:
-        """All, once each."""
+        """All columns, each once."""
         return list(dict.fromkeys([self.text, *([self.id] if self.id else []), *self.copied]))
 
     @property

@@ -1,8 +1,7 @@
 """Tokenises windows in another process, while this one computes the vectors of the window before.
 
-The process is started with the second window, so a small input does not wait for it. It gets a window, answers, and
-waits for the next: at most one is under way, so neither side can wait for the other for ever. It ends when this process
-ends, however that happens, because its pipe closes.
+The process is started with the second window, so a small input does not wait for it. At most one window is in flight,
+so the two processes cannot block each other. It ends with this process, however that happens, because its pipe closes.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ Item = TypeVar("Item")
 
 
 class TokenProcess:
-    """A tokenizer, in this process until `start` and in another one from then on."""
+    """A tokenizer, in this process until `start` and in another one afterwards."""
 
     def __init__(self, tokenizer: Tokenizer, max_length: int, *, is_apart: bool = True) -> None:
         self.tokenizer, self.max_length, self.is_apart = tokenizer, max_length, is_apart
@@ -42,7 +41,7 @@ class TokenProcess:
             self._process.join()
 
     def each(self, items: Iterable[Item], texts_of: Callable[[Item], list[str]]) -> Iterator[tuple[Item, Ragged]]:
-        """Each item with the tokens of its texts; those of the next item are under way while the caller works."""
+        """Each item with the tokens of its texts; the next item is tokenised while the caller works."""
         before: Item | None = None
         for number, item in enumerate(items):
             if number == 0 or not self.is_apart:
@@ -91,7 +90,7 @@ class TokenProcess:
 
 
 def answer(pipe: Connection, tokenizer: Tokenizer, max_length: int) -> None:
-    """The process: texts in, tokens out, until the pipe closes."""
+    """The other process: answers texts with tokens until the pipe closes."""
     for number in (signal.SIGINT, signal.SIGTERM):  # they may reach all processes of a group; the first one decides
         signal.signal(number, signal.SIG_IGN)
     try:

@@ -100,7 +100,7 @@ def _follow(pipes: list[Connection], report: Report) -> Done:
 def _work(
     pipe: Connection, job: Job, source: Source, settings: Settings, left: list[Shard], device: str, threads: int
 ) -> None:
-    """A process."""
+    """The main function of a process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the first one decides
     stay_with_rank(0)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)

@@ -1,9 +1,8 @@
 """The files of one input: its windows as parts, then one file of vectors, its side file and its record.
 
-Every file is written aside, flushed and renamed. The record comes last, so an input whose record exists is done, and
-one without is not; parts of windows that were finished before a kill, or by another process, are used. A part names the
-content that it was made from, so those of an input that has changed since are left out. An input of a single window is
-written without parts.
+Every file is written under a temporary name, flushed and renamed. The record comes last, so an input is done if its
+record exists. Parts that were finished before a kill, or by another process, are used. A part names the content that it
+was made from, so parts of an input that has changed are ignored. An input of a single window has no parts.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ class Part:
             return cls(path, about["start"], about["stop"], file.metadata.num_rows, about.get("digest"))
 
     def bad(self) -> list[Bad]:
-        """Its rows without a vector, which are not kept in memory: there may be many."""
+        """Its rows without a vector, read from the file, since there may be many."""
         import pyarrow.parquet as pq
 
         with pq.ParquetFile(self.path) as file:
@@ -109,7 +108,7 @@ class ShardFiles:
             log.info("%s: starting again, %s", self.shard, "it has changed" if self.shard.path else "it is a stream")
 
     def finished_parts(self) -> list[Part]:
-        """The windows that are done, from the first one on without a gap."""
+        """The finished windows from the first one up to the first gap."""
         found: list[Part] = []
         while (part := self._part(found[-1].stop if found else 0)) is not None:
             found.append(part)
@@ -131,7 +130,7 @@ class ShardFiles:
         return self.parts / f"{start:012d}.parquet"
 
     def write_part(self, window: Window, stored: Stored) -> Part:
-        """Write a window aside from the others."""
+        """Write a window to a file of its own."""
         import pyarrow.parquet as pq
 
         path, digest = self._part_file(window.start), self.identity.digest
@@ -254,7 +253,7 @@ def remove_parts(folder: Path, shard: Shard) -> None:
 
 
 def tidy(folder: Path, shard: Shard) -> None:
-    """Remove what a killed command has left of an input that is done."""
+    """Remove the remains of a killed command for an input that is done."""
     input_lock(folder, shard).unlink(missing_ok=True)
     remove_parts(folder, shard)
 

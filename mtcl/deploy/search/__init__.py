@@ -1,5 +1,5 @@
-"""Neighbours in a folder of vectors.
+"""Finds neighbours in a folder of vectors.
 
-`exact` is a search block by block, `index` an index of FAISS, `rows` reads rows by number, `queries` turns texts into
+`exact` searches block by block, `index` is a FAISS index, `rows` reads rows by number, `queries` turns texts into
 vectors that the folder can be searched with.
 """

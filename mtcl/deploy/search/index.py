@@ -1,7 +1,7 @@
 """A FAISS index of a folder of vectors, in the folder: `_index.faiss`, and its record `_index.json`.
 
-Vectors are compared by inner product, as unit vectors. FAISS knows them by their row numbers in the folder, so ids may
-be text or integers, and an index belongs to one state of the folder: its record has a digest of the folder's files.
+Vectors are compared by inner product, as unit vectors. FAISS identifies them by row numbers in the folder, so ids may
+be text or integers. An index belongs to one state of the folder: its record has a digest of the folder's files.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from mtcl.types import BoolArray, IntArray, __version__, read_record
 
 INDEX, RECORD = "_index.faiss", "_index.json"
 NUM = 10
-"""Neighbours of the recall that is measured."""
+"""The number of neighbours of which the recall is measured."""
 ADDED = 65_536
-"""Rows that are added at once."""
+"""The number of rows that are added at once."""
 
 
 @dataclass(frozen=True)
 class IndexRecord:
-    """What an index is.
+    """The record of an index.
 
     Attributes:
         kind, factory: Its kind, and FAISS' name for it.
-        rows, dim: Of its vectors.
+        rows, dim: Number and dimensions of its vectors.
         content: A digest of the folder's settings and files.
-        ef_search, probes: How it is searched.
-        recall: The share of the exact 10 nearest that it finds; None if there are fewer than two vectors.
+        ef_search, probes: Options of its search.
+        recall: The share of the exact 10 nearest neighbours that it finds; None if there are fewer than two vectors.
         queries: Vectors whose neighbours were searched for.
-        num_bytes: Size of the file.
+        num_bytes: Size of the file in bytes.
         seconds: Time to build it.
-        version: Of mtcl.
+        version: The version of mtcl.
     """
 
     kind: str
@@ -64,7 +64,7 @@ class IndexRecord:
         return read_record(cls, folder.path / RECORD, advice="build the index again")
 
     def text(self) -> str:
-        """For people."""
+        """The record as a line to print."""
         recall = "" if self.recall is None else f", recall@{NUM} {self.recall:.4f} ({self.queries:,} queries)"
         size = f"{self.num_bytes / 2**20:,.1f} MiB"
         return (
@@ -75,13 +75,13 @@ class IndexRecord:
 
 @dataclass(frozen=True)
 class FolderIndex:
-    """An index that was read or built."""
+    """A FAISS index in memory, with its record."""
 
     index: Any
 
     @classmethod
     def open(cls, folder: VectorFolder, record: IndexRecord) -> FolderIndex:
-        """Raises `DataError` if the file is missing or damaged, `ConfigError` without FAISS."""
+        """Read an index. Raises `DataError` if the file is missing or damaged, `ConfigError` without FAISS."""
         faiss = _faiss()
         path = folder.path / INDEX
         try:
@@ -109,7 +109,7 @@ class FolderIndex:
 
 
 def content_of(folder: VectorFolder) -> str:
-    """A digest of the folder's settings and files: an index of another one is stale."""
+    """A digest of the folder's settings and files, which tells whether an index is stale."""
     shards = [(shard.name, shard.rows, shard.files) for shard in folder.shards]
     content = json.dumps([folder.settings.plain(), shards], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
@@ -122,7 +122,7 @@ def build_index(folder: VectorFolder, options: IndexOptions, *, num_queries: int
         folder: The vectors; they are read block by block.
         options: The kind of index.
         num_queries: Vectors of the folder whose neighbours are searched for to measure the recall.
-        seed: Of the training vectors and the queries.
+        seed: The seed that chooses training vectors and queries.
 
     Raises `ConfigError` for options that do not fit the folder, and without FAISS.
     """
@@ -174,7 +174,7 @@ def recall_of(index: FolderIndex, folder: VectorFolder, rows: IntArray, num: int
 
 
 def vectors_at(folder: VectorFolder, rows: IntArray) -> Float32:
-    """(len(rows), D) unit vectors of rows whose numbers rise; the folder is read once."""
+    """(len(rows), D) unit vectors of rows in rising order; the folder is read once."""
     found_ND = np.empty((len(rows), folder.dim), dtype=np.float32)
     for start, vectors_nD in unit_blocks(folder):
         first, last = np.searchsorted(rows, [start, start + len(vectors_nD)])

@@ -29,8 +29,8 @@ class Queries:
 
     Attributes:
         encoder: The encoder of the folder's vectors, or the one that `alignment` maps from.
-        task: Whose prompt, max length and head are used; None for no task.
-        role: Whose prompt is used.
+        task: The task whose prompt, max length and head are used; None for no task.
+        role: The role whose prompt is used.
         dim: Leading dimensions that are kept.
         alignment: Maps the encoder's vectors to the folder's space; None if they are in it.
     """

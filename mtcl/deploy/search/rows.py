@@ -1,7 +1,7 @@
 """Rows of a folder of vectors by number: the ids and the kept columns, without the vectors.
 
-The row groups that hold the wanted rows are read, and no others. With `pre_buffer=False`, because pyarrow otherwise
-keeps all that it has read of a file in memory.
+Only the row groups that contain the wanted rows are read. `pre_buffer=False` is needed because pyarrow otherwise keeps
+all that it has read of a file in memory.
 """
 
 from __future__ import annotations

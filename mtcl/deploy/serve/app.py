@@ -31,10 +31,11 @@ FINGERPRINT = "x-mtcl-fingerprint"
 NUM_FLOATS_AT_ONCE = 8192
 """More are written as JSON in another thread, so that other requests do not wait for it."""
 DRAIN_FACTOR = 8
-"""A body of up to so many times the limit is read to its end before it is refused: a client that is still sending does
-not look at an answer."""
+"""A body of up to this many times the limit is read to its end before it is refused, since a client that is still
+sending does not read an answer.
+"""
 BODIES_AT_ONCE = 64
-"""As many bodies of full size may be in memory while they are being read."""
+"""This many bodies of full size may be in memory while they are being read."""
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -240,7 +241,7 @@ async def _written(dialect: Dialect, vectors_TD: FloatArray, given: EmbedRequest
 
 
 async def refused(request: Request, error: RefusedError) -> Response:
-    """The answer to a request that is refused, in its dialect."""
+    """The answer to a refused request, in the form of its interface."""
     status, content = dialect_of(request.url.path).refuse(error)
     headers = {"retry-after": "1"} if error.reason in (Reason.OVERLOADED, Reason.UNHEALTHY) else {}
     if error.reason is Reason.NO_KEY:
@@ -265,5 +266,5 @@ async def not_routed(request: Request, error: Exception) -> Response:
 
 
 async def failed(request: Request, _: Exception) -> Response:
-    """The answer to a request that an error of ours ends; the log has the error."""
+    """The answer to a request that failed by an error of the server; the log has the error."""
     return await refused(request, RefusedError(Reason.BACKEND, "internal error; the server's log says more"))

@@ -2,11 +2,11 @@
 
 Three threads share the work. The event loop admits requests, tokenises short ones, and waits. One thread tokenises
 longer ones (a tokenizer's settings are not safe to change from two, so there is a lock). One thread computes: whenever
-it is free, it takes what is there. Only if that is less than in the batch before, it waits for a moment, because
-clients that have just got an answer send their next request; the first of these would otherwise be computed alone, at
-several times the cost per text. Every waiting request gets the same share of a batch, so a long request does not hold
-up short ones. Tasks, roles and lengths mix freely: the forward pass is shared, and heads are applied to its rows
-afterwards.
+it is free, it takes the waiting texts. If these are fewer than in the previous batch, it first waits for a moment,
+because clients that have just received an answer send their next request; the first of these would otherwise be
+computed alone, at several times the cost per text. Every waiting request gets the same share of a batch, so a long
+request does not delay short ones. Texts of all tasks, roles and lengths share the forward pass, and heads are applied
+to its rows afterwards.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ log = logging.getLogger("mtcl")
 CHARACTERS_AT_ONCE = 2048
 """Shorter requests are tokenised in the event loop if the tokenizer is free: some 0.1 ms, less than a thread costs."""
 PATIENCE = 0.1
-"""How long a batch waits until it has as many texts as the one before, in times of the seconds that that one took."""
+"""How long a batch waits for as many texts as the previous one had, as a share of the previous batch's time."""
 TOKENS_PER_TRIM = 1 << 15
-"""Free memory is returned to the system after so many tokens; otherwise the heap grows with batches of ever other sizes
+"""Free memory is returned to the system after this many tokens; otherwise the heap grows with batches of varying sizes
 (docs/serve.md).
 """
 
@@ -58,7 +58,7 @@ class Job:
         done: Resolved when the last text is embedded.
         vectors_TD: The vectors so far.
         num_taken, num_embedded: Texts that a batch has taken, and those that are embedded.
-        is_dropped: Nobody waits for it any more.
+        is_dropped: Whether nobody waits for it any more.
     """
 
     tokens: Ragged
@@ -115,7 +115,7 @@ class Last:
 class Batcher:
     """Embeds the texts of many requests at once. `async with` starts and ends its threads.
 
-    `num_threads` are those of torch in the forward pass; None leaves them as they are.
+    `num_threads` is the number of torch's threads in the forward pass; None does not change it.
     """
 
     def __init__(
@@ -147,11 +147,11 @@ class Batcher:
 
     @property
     def is_alive(self) -> bool:
-        """Whether batches are computed."""
+        """Whether the computing thread runs."""
         return self._computing.is_alive()
 
     def check_space(self, num_texts: int) -> None:
-        """Raise `RefusedError` if the queue has no space for so many texts."""
+        """Raise `RefusedError` if the queue has no room for this many texts."""
         if self.num_waiting + num_texts > self.limits.max_queue:
             raise RefusedError(
                 Reason.OVERLOADED,

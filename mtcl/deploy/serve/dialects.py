@@ -1,8 +1,8 @@
 """The two dialects of the server: bodies of requests, answers and errors of OpenAI's interface and of TEI.
 
 OpenAI: https://platform.openai.com/docs/api-reference/embeddings; its client asks for base64 unless told otherwise.
-TEI: Hugging Face's text-embeddings-inference, `router/src/http`. A field that is not known is refused in both, with the
-nearest name, because a misspelt `dimensions` would give vectors of another size without a word.
+TEI: Hugging Face's text-embeddings-inference, `router/src/http`. Both refuse an unknown field and suggest the nearest
+name, because a misspelt `dimensions` would otherwise give vectors of another size.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TEI_FIELDS = (
 
 @dataclass(frozen=True)
 class EmbedRequest:
-    """A request of either dialect, checked but for what depends on the encoder.
+    """A request of either dialect. It is checked, except for what depends on the encoder.
 
     Attributes:
         texts: What to embed, at least one text.
@@ -61,7 +61,7 @@ class EmbedRequest:
 
 @dataclass(frozen=True)
 class Dialect:
-    """How one interface reads requests and words answers and errors."""
+    """How one interface reads requests and writes answers and errors."""
 
     name: str
     read: Callable[[bytes, int], EmbedRequest]
@@ -84,7 +84,7 @@ def content_of(body: bytes, known: Sequence[str]) -> dict[str, Any]:
 
 
 def read_openai(body: bytes, max_items: int) -> EmbedRequest:
-    """From the body of `POST /v1/embeddings`."""
+    """Read the body of `POST /v1/embeddings`."""
     content = content_of(body, OPENAI_FIELDS)
     form = _of(content, "encoding_format", str)
     if form not in (None, "float", "base64"):
@@ -96,7 +96,7 @@ def read_openai(body: bytes, max_items: int) -> EmbedRequest:
 
 
 def read_tei(body: bytes, max_items: int) -> EmbedRequest:
-    """From the body of `POST /embed`."""
+    """Read the body of `POST /embed`."""
     content = content_of(body, TEI_FIELDS)
     direction = _of(content, "truncation_direction", str)
     if direction is not None and direction.lower() not in ("left", "right"):
@@ -291,5 +291,5 @@ TEI = Dialect("tei", read_tei, write_tei, refuse_tei)
 
 
 def dialect_of(path: str) -> Dialect:
-    """The dialect of a route; of one that does not exist, too."""
+    """The dialect of a route, whether or not it exists."""
     return OPENAI if path.startswith("/v1") else TEI

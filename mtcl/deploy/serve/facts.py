@@ -11,7 +11,7 @@ from mtcl.types import __version__
 
 
 def info_of(encoder: TextEncoder, name: str, prompts: Prompts, limits: Limits) -> dict[str, Any]:
-    """TEI's fields, where they have a meaning here, and what TEI does not know: weights, dimensions, tasks, prompts."""
+    """TEI's fields, as far as they apply, and further ones: fingerprint, dimensions, tasks, prompts."""
     fingerprint = encoder.fingerprint()
     dtype = str(next(encoder.model.parameters()).dtype).removeprefix("torch.")
     return {
@@ -55,5 +55,5 @@ def _task(encoder: TextEncoder, task: str) -> dict[str, Any]:
 
 
 def model_of(name: str, created: int) -> dict[str, Any]:
-    """The model in OpenAI's words; `created` in seconds since 1970."""
+    """The model as OpenAI's interface describes it; `created` in seconds since 1970."""
     return {"id": name, "object": "model", "created": created, "owned_by": "mtcl"}

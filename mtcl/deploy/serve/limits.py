@@ -1,4 +1,4 @@
-"""What a server takes at most, so that no client can exhaust its memory or make the others wait for ever."""
+"""Limits of the server, so that no client can exhaust its memory or make the others wait for ever."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Counters and histograms under the names of TEI, so that its dashboards work.
 
-prometheus-client appends `_total` to the names of counters, TEI does not: `text` takes it away. With several workers,
+prometheus-client appends `_total` to the names of counters. TEI does not, so `text` removes it. With several workers,
 each writes its values into files of one folder (`PROMETHEUS_MULTIPROC_DIR`), and `/metrics` of any worker has the sum.
 """
 

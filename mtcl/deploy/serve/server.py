@@ -1,9 +1,9 @@
 """One worker: loads the model, serves it on a bound socket, and ends cleanly.
 
-On SIGTERM or SIGINT the worker accepts no further connections, but still answers all that it has taken. For `LINGER_S`
-it reads what clients have already sent, and asks them in each answer to close the connection (one that is closed at
-once may have a request in its buffer). Then it closes idle connections and waits for the requests that it works on, up
-to `grace_s`, after which those still in the queue are refused with 503.
+On SIGTERM or SIGINT the worker accepts no further connections, but answers all requests that it has accepted. For
+`LINGER_S` it still reads open connections, since they may have a request in their buffer, and asks clients in each
+answer to close them. Then it closes idle connections and finishes its requests. After `grace_s`, those still in the
+queue are refused with 503.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 @dataclass(frozen=True)
 class ServeConfig:
-    """What a worker needs to know.
+    """The options of a worker.
 
     Attributes:
         path: A run folder, a .ckpt file or a model's folder or name.
@@ -44,7 +44,7 @@ class ServeConfig:
         device: Where to compute; by default a GPU if there is one.
         num_threads: Threads of the forward pass; torch's own number if None.
         api_key: What clients must send; None for no check.
-        limits: What is accepted.
+        limits: The limits of requests and of the queue.
         grace_s: How long the end may take.
         trust_checkpoint: Run code from the base model's repository if the run did.
     """

@@ -28,12 +28,12 @@ from mtcl.deploy.serve.server import STOPPING, ServeConfig, serve
 from mtcl.errors import ConfigError, MtclError
 
 AFTER_GRACE_S = 10.0
-"""How much longer than its grace a worker may take to end before it is killed."""
+"""Seconds after its grace period until a worker that has not ended is killed."""
 
 
 @dataclass
 class Worker:
-    """A worker process; `pipe` brings its line when it is ready, or what the user can mend."""
+    """A worker process; its `pipe` sends a line when it is ready, or an error that the user can fix."""
 
     process: SpawnProcess
     pipe: Connection
@@ -128,7 +128,7 @@ class _Supervisor:
 
 
 def run_worker(config: ServeConfig, bound_socket: socket.socket, ready: Any) -> None:
-    """The life of a worker process."""
+    """Run a worker in this process."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         serve(config, bound_socket, lambda line: ready.send((line, None)))

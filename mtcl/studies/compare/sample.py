@@ -1,4 +1,4 @@
-"""The first rows of a split, so that a comparison of many tasks is fast. The corpus of a search task stays whole."""
+"""Takes the first rows of a split, so that a comparison of many tasks is fast. A corpus is read whole."""
 
 from __future__ import annotations
 

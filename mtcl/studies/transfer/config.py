@@ -35,7 +35,7 @@ class StudyConfig:
         tasks: The tasks to train jointly, with settings as in the configuration of a run.
         steps: Optimizer steps of the joint arm; the steps of the other arms are computed from it.
         seeds: Each seed sets the data subset, the initialisation and the order, the same in all arms.
-        arms: The arms to run. `single_data`, `single_compute` and `joint` make the study's main table.
+        arms: The arms to run. The study's main table needs `single_data`, `single_compute` and `joint`.
         pairs: Pairs of tasks to train together, for the arm `pairs`.
         control: An unrelated task to train with all others, for the arm `control`.
         held_out: Tasks to evaluate but never train; they need no training split.

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class Augmented(Pairs):
     """Texts without labels: each text is its own positive, encoded twice with different dropout.
 
-    In evaluation, the first half of a text's words is the query that has to find the text among all of the split, or
-    any text that begins with it as its own first half.
+    In evaluation, the first half of a text's words is a query. It should find the text, or any text with the same first
+    half, among all texts of the split.
     """
 
     text: str = "text"

@@ -1,9 +1,9 @@
-"""Keys: 64-bit hashes that mark related texts. Two texts that share a key are never negatives of each other. They don't
-say what is relevant in evaluation (`relevance.py`).
+"""Keys: 64-bit hashes that mark related texts. Two texts that share a key are never negatives of each other. Evaluation
+does not use them (`relevance.py`).
 
-Every text has its own key, which ignores case and spacing, and every anchor also has the keys of all its positives in
-the table, so this works for a plain table of two columns too. Ids (of a document, a cluster, a connected component)
-give more keys.
+Every text has its own key, which ignores case and spacing. Every anchor also has the keys of all its positives in the
+table, so a plain table of two columns is protected too. Ids (of a document, a cluster, a connected component) give more
+keys.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What was judged relevant: which items are queries, which are candidates, and which candidates each query should find.
 
-Evaluation uses this and never keys. Keys say who must not be a negative, so they err on the safe side: texts that
-differ only in case share one, and so does a label that reads like a post. Judgements name what is relevant exactly, as
-TREC's qrels do: a document id, a label, a cluster, or, without ids, a text.
+Evaluation uses this and never keys. Keys only prevent wrong negatives, so they are generous: texts that differ only in
+case share one, and so do a label and a post with equal text. Judgements name exactly what is relevant, as TREC's qrels
+do: a document id, a label, a cluster, or, without ids, a text.
 
 Equal texts: a candidate is a document. With ids, one text under two ids is two candidates, with equal cosines, and only
 those with a judged id are relevant; without ids, a text is one candidate however often it occurs. A query is its text

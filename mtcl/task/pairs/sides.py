@@ -29,7 +29,7 @@ def sides_of(table: PairTable) -> Sides:
 def split_sides(table: PairTable) -> tuple[PairTable, Sides]:
     """The table with a copy of each text that is both a query and a document, and the side of each text.
 
-    A copy stands for the document, has the keys of the original and comes after all other texts, in their order.
+    The copy is the document. It has the keys of the original; copies come after all other texts, in their order.
     """
     import pyarrow as pa
 

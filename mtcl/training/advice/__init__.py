@@ -1,5 +1,5 @@
-"""What a team should know about its data before it trains: one function per finding.
+"""Findings about a task's data that a team should know before training: one function per finding.
 
 `mtcl tasks check` shows all findings in a table (`report.py`), and `mtcl fit` repeats the warnings (`warnings.py`). A
-function gets one or two splits and returns lines to read, none if all is well.
+function gets one or two splits and returns warnings, none if all is well.
 """

@@ -1,7 +1,7 @@
 """The score of random vectors and of the untrained encoder, which tells whether a task is trivial or hopeless.
 
-Random vectors are evaluated by the same code as an encoder's, so their score says what the number of candidates and of
-relevant texts gives away.
+Random vectors are evaluated by the same code as an encoder's. Their score shows how much the numbers of candidates and
+of relevant texts give by chance.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mtcl.types import BoolArray, FloatArray, IntArray, Kind
 
 DIM, SEED = 64, 0
 MOST_SCORES = 1 << 31
-"""Cosines above which random vectors are not evaluated, since it would take minutes."""
+"""The number of cosines above which random vectors are not evaluated, since it would take minutes."""
 TRIVIAL, EASY_BY_CHANCE = 0.97, 0.5
 HOPELESS = 2.0
 """Standard errors above chance from which the untrained encoder finds something."""
@@ -60,7 +60,7 @@ class Baseline:
         return found
 
     def inflation(self, seen_I: BoolArray) -> list[str]:
-        """What the items that training has seen do to the score, and the most that remembering them can add."""
+        """The effect of items that training has seen on the score, and the most that remembering them can add."""
         result = self.base or self.random
         if result is None or not seen_I.any():
             return []
@@ -74,7 +74,7 @@ class Baseline:
 
 
 def random_result(name: str, store: TokenStore, metric: Metric) -> Result | None:
-    """The result of random unit vectors; None if the split is too large to evaluate in passing."""
+    """The result of random unit vectors; None if the split is too large to be evaluated quickly."""
     if store.kind is Kind.POSITIVE and len(store.queries) * len(store.candidates) > MOST_SCORES:
         return None
     generator = torch.Generator().manual_seed(SEED)
@@ -101,7 +101,7 @@ def score_without(result: Result, metric: Metric, seen_I: BoolArray) -> float:
 
 
 def _error(result: Result, metric: Metric) -> float:
-    """The standard error of a score; of a correlation, that of none."""
+    """The standard error of a score; for a correlation, that of a correlation of 0."""
     scores_I = item_scores(result, metric)
     if scores_I is None:
         return 1 / float(np.sqrt(max(1, result.num_items)))

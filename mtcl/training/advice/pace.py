@@ -1,6 +1,6 @@
-"""How long an epoch takes on this machine, and the score of the untrained encoder: a few real steps, thrown away.
+"""Measures the time of an epoch on this machine, and the untrained encoder's score, with a few trial steps.
 
-Both are those of a run: the same module, data and Trainer as `mtcl fit`, without files and bars.
+They use the same module, data and Trainer as `mtcl fit`, without files and progress bars.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mtcl.training.module import MtclModule
 from mtcl.training.trainer_options import DEFAULTS
 
 WARM_UP, STEPS = 2, 4
-"""Steps before those that are timed, and the timed ones."""
+"""The numbers of steps before the timed ones, and of timed steps."""
 ENOUGH_S = 20.0
 """Seconds of timed steps after which no further one is started."""
 log = logging.getLogger("mtcl")
@@ -87,7 +87,7 @@ def tried(data: MtclDataModule, name: str, loss: Loss | None, model: dict[str, A
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the log of a run, whose warnings the check gives itself."""
+    """Hide the log of the run, since the check itself gives the warnings."""
     level = log.level
     log.setLevel(logging.ERROR)
     try:

@@ -1,4 +1,4 @@
-"""The table of `mtcl tasks check`: what each split has, then what to do about it."""
+"""The table of `mtcl tasks check`: statistics of each split, then warnings and suggestions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Report:
             self.numbers.setdefault(name, {})[split] = value
 
     def print(self, console: Console) -> None:
-        """Print it, no wider than the console; nothing if no split could be read."""
+        """Print the table, no wider than the console; nothing if no split could be read."""
         if not self.numbers:
             return
         splits = list(dict.fromkeys(split for of in self.numbers.values() for split in of))

@@ -1,6 +1,6 @@
 """Findings about the rows of one split: rows that make no pair, labels that are too frequent, copied texts.
 
-Every function takes a `Split` and returns lines to read.
+Every function takes a `Split` and returns warnings.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ FREQUENT = 0.5
 ONE_SCORE = 0.9
 """A share of judged pairs with the same score."""
 COPIED = 0.5
-"""A share of pairs in which one text has the other in it."""
+"""A share of pairs in which one text contains the other."""
 FEW_QUERIES = 100
-"""Queries below which an evaluation cannot tell small gains from chance."""
+"""The number of queries below which an evaluation cannot tell small gains from chance."""
 UNREADABLE = 0.01
 """A share of texts with characters that were lost when a file was converted."""
 LOST = "\N{REPLACEMENT CHARACTER}"
@@ -44,7 +44,7 @@ def contradictions(split: Split) -> list[str]:
 
 
 def skew(split: Split) -> list[str]:
-    """One label, document or cluster has most of the pairs, or one score most of the judged pairs."""
+    """A warning if one label, document or cluster has most of the pairs, or one score most of the judged pairs."""
     if split.scores is not None:
         values, counts = np.unique(split.scores, return_counts=True)
         share = counts.max() / counts.sum()
@@ -65,7 +65,7 @@ def skew(split: Split) -> list[str]:
 
 
 def copies(split: Split) -> list[str]:
-    """In many pairs one text contains the other, so that words alone find the answer."""
+    """A warning if in many pairs one text contains the other, so that words alone find the answer."""
     if split.kind is not Kind.POSITIVE or split.groups is not None:
         return []
     pairs = split.read_pairs()
@@ -79,7 +79,7 @@ def copies(split: Split) -> list[str]:
 
 
 def few_to_evaluate(split: Split) -> list[str]:
-    """An evaluation of few queries, or with one text to find."""
+    """A warning about an evaluation with few queries, or with one text to find."""
     found = []
     number = len(split.queries) if split.kind is Kind.POSITIVE else len(split)
     if number < FEW_QUERIES:
@@ -94,7 +94,7 @@ def few_to_evaluate(split: Split) -> list[str]:
 
 
 def unreadable(split: Split) -> list[str]:
-    """Characters that were lost when the file was made."""
+    """A warning about characters that were lost when the file was made."""
     texts = split.words(split.sample())
     share = sum(LOST in text for text in texts) / len(texts)
     if share < UNREADABLE:
@@ -103,7 +103,7 @@ def unreadable(split: Split) -> list[str]:
 
 
 def new_labels(train: Split, split: Split) -> list[str]:
-    """Labels to find that training never shows, of a task whose documents are labels."""
+    """A warning about labels to find that training never shows, for tasks whose documents are labels."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

@@ -1,4 +1,4 @@
-"""Which texts of an evaluation training has seen.
+"""Finds texts of an evaluation that training has seen.
 
 Texts are compared by their keys, so case and spacing make no difference; near copies (one word, punctuation) count too.
 """
@@ -17,7 +17,7 @@ from mtcl.training.advice.split import Split
 from mtcl.types import BoolArray, IntArray, Kind
 
 FEW, MANY_NEAR = 0.002, 0.01
-"""Shares of equal texts and of near copies up to which nothing is said."""
+"""Shares of equal texts and of near copies up to which there is no warning."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Seen:
 
 
 def seen_in(train: Split, split: Split, *, with_near: bool = True) -> Seen:
-    """Compare what a split asks with and what training learns. Without `with_near` only keys are compared."""
+    """Compare a split's queries with the texts that training learns. Without `with_near` only keys are compared."""
     import pyarrow as pa
 
     asked = split.asked

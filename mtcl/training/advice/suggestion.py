@@ -1,6 +1,6 @@
 """A first batch size, number of steps and learning rate for a task, each with its reason.
 
-They are where to start, not what is best: `best.ckpt` keeps the best validation, so some steps too many cost only time.
+These are starting values, not the best ones. `best.ckpt` keeps the best validation, so too many steps only cost time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LEAST_STEPS, MOST_STEPS = 60, 2000
 SHORT = 1000
 """Steps below which the learning rate is that of a short run."""
 LEARNING_RATES = {"all": (5e-5, 2e-5), "lora": (2e-4, 2e-4)}
-"""For short and for long runs, by what trains: those of this project's own runs (docs/results.md)."""
+"""Learning rates for short and for long runs, by `model.encoder.train`, from this project's runs (docs/results.md)."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""A table of pairs as a token store in memory, as if each distinct text had tokens of its own.
+"""A table of pairs as a token store in memory, so that checks and the evaluation of random vectors need no encoder.
 
-So the checks of training and the evaluation of random vectors need no encoder.
+Each distinct text counts as if it had tokens of its own.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SAME = (
     *("keys", "anchors", "positives", "queries", "candidates", "groups", "negatives", "scores"),
     *("languages", "language_names", "kind", "exclude_self", "tied", "skipped"),
 )
-"""Columns that a table has under the same name."""
+"""Columns with the same name in a table."""
 
 
 def untokenised(table: PairTable) -> TokenStore:

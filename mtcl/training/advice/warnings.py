@@ -1,4 +1,4 @@
-"""The warnings that `mtcl tasks check` and `mtcl fit` have in common, by the same functions."""
+"""The warnings that `mtcl tasks check` and `mtcl fit` have in common."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class Board(Callback):
         self._clear()
 
     def _clear(self) -> None:
-        """Forget what the last validation gave."""
+        """Forget the values of the last validation."""
         self._results: dict[str, Result] = {}
         self._neighbours: dict[str, Neighbours] = {}
         self._spreads: dict[str, Spread] = {}
@@ -151,7 +151,7 @@ class Board(Callback):
         self._has_hparams = True
 
     def _keep_start(self, pools: list[Pool]) -> None:
-        """Write what the start's evaluation gave; in a resumed run, read it."""
+        """Write the values of the start's evaluation; in a resumed run, read them."""
         self._described = {pool.name: points.described(pool, self._points[pool.name]) for pool in pools}
         if self._module.global_step == 0:
             self._start.write(self.folder, pools)
@@ -170,7 +170,7 @@ class Board(Callback):
     # Validation
 
     def _see(self, evaluated: Evaluated) -> None:
-        """Take from a pool's vectors what the board shows of them, so that they need not be kept."""
+        """Compute what the board shows from a pool's vectors, so that they need not be kept."""
         trainer, pool = self._trainer, evaluated.pool
         if not evaluated.is_own or trainer.sanity_checking or pool.name not in self._points:
             return

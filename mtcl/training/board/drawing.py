@@ -120,7 +120,7 @@ def _width(draw: ImageDraw, text: str) -> int:
 
 
 def _cut(name: str) -> str:
-    """Without its middle if it is long, because names often begin alike."""
+    """The text, without its middle if it is long, because names often begin with the same letters."""
     half = LONGEST_NAME // 2 - 1
     return name if len(name) <= LONGEST_NAME else f"{name[:half]}...{name[-half:]}"
 

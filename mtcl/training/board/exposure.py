@@ -11,7 +11,7 @@ from mtcl.data.plan import Plan
 
 @dataclass(frozen=True)
 class Exposure:
-    """A task's share of all pairs drawn, in the plan and in fact, and how often its pairs were passed."""
+    """A task's share of all pairs drawn, planned and actual, and its number of epochs."""
 
     task: str
     planned: float
@@ -22,7 +22,7 @@ class Exposure:
 def exposures(plan: Plan, pairs_drawn: Mapping[str, int], *, num_steps: int) -> list[Exposure]:
     """The exposure of each trained task after `num_steps` micro-steps, in the plan's order.
 
-    Shares of the plan are those that its weights ask for, over all steps up to now.
+    Planned shares follow from the weights of all steps up to now.
     """
     changes = sorted({0, *(step for task in plan.tasks for step, _ in task.schedule if step < num_steps), num_steps})
     planned = [0.0] * len(plan.tasks)

@@ -49,7 +49,7 @@ def gain_of(pool: Pool, start: Items, now: Items) -> Gain | None:
 
 
 def _half_width(differences: FloatArray, clusters: IntArray) -> float | None:
-    """From the spread of the clusters' sums (the sandwich estimate of a mean's variance)."""
+    """Half the interval's width, from the spread of the clusters' sums (the sandwich estimate of a mean's variance)."""
     units = int(clusters.max()) + 1
     if units < 2:
         return None
@@ -60,7 +60,7 @@ def _half_width(differences: FloatArray, clusters: IntArray) -> float | None:
 def _of_pairs(
     metric: PairMetric, start: FloatArray, now: FloatArray, clusters: IntArray, names: tuple[str, ...]
 ) -> Gain | None:
-    """By a bootstrap of clusters, drawn equally at the start and now."""
+    """The gain by a bootstrap of clusters; the start and now get the same draws."""
     languages = now[:, names.index("language")] if "language" in names else np.zeros(len(now))
     score, cosine = names.index("score"), names.index("cosine")
 

@@ -1,4 +1,4 @@
-"""What a sample of queries finds in an evaluated pool, as the evaluation itself judges it.
+"""The cosines and judgements of a sample of queries in an evaluated pool, as the evaluation uses them.
 
 Letters: N queries, C candidates, D dimensions.
 """
@@ -38,7 +38,7 @@ class Block:
 
 
 class Judging:
-    """A pool's queries and candidates. For pools of judged pairs there is nothing to find: `is_searched` is False."""
+    """A pool's queries and candidates. In pools of judged pairs there is nothing to search: `is_searched` is False."""
 
     def __init__(self, pool: Pool) -> None:
         self.pool, store = pool, pool.store

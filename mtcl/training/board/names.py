@@ -1,4 +1,4 @@
-"""What TensorBoard calls a run's values, and which values are logged at all.
+"""The names of a run's values in TensorBoard, and which values are logged.
 
 A value has one name in callbacks, on the console, in CSV files, in Weights & Biases and MLflow: `val_ndcg@10/search`.
 TensorBoard groups charts by what precedes the first slash and sorts the groups by name, so there the two parts are

@@ -1,7 +1,7 @@
 """A sample of validation texts whose vectors are kept: for the drift from the start, the similarity of tasks, and the
 projector.
 
-The sample is stratified by task and, within a task of several languages, by language. It depends on the pools alone, so
+The sample is stratified by task and, within a task of several languages, by language. It depends only on the pools, so
 runs on the same data show the same points. Letters: T texts of a task, K tasks, D dimensions.
 """
 
@@ -21,14 +21,14 @@ from mtcl.training.board.judging import evenly
 from mtcl.types import FloatArray, IntArray, Kind
 
 MOST_POINTS = 5000
-"""TensorBoard's UMAP reads no more."""
+"""The most points that TensorBoard's UMAP reads."""
 COLUMNS = ("task", "label", "language", "text")
 WIDTH = 80
 
 
 @dataclass(frozen=True)
 class Point:
-    """What the projector says of a text."""
+    """What the projector shows for a text."""
 
     task: str
     label: str

@@ -1,4 +1,4 @@
-"""What a run knew of its tasks before the first step, kept in its folder so that a resumed run can compare with it."""
+"""Scores, neighbours and vectors from before the first step, kept for the comparisons of a resumed run."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Start:
 
     @classmethod
     def read(cls, folder: Path, pools: Iterable[Pool]) -> Start:
-        """What an earlier process of the run wrote, without tasks whose pool has changed since then."""
+        """Read what an earlier process of the run wrote, without tasks whose pool has changed since then."""
         own, start = folder / FOLDER, cls()
         try:
             record = json.loads((own / RECORD).read_text(encoding="utf-8"))

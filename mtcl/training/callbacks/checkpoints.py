@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def save_shown(trainer: pl.Trainer, module: MtclModule, path: Path) -> None:
-    """Write the run's state to `path` after its logs are on disk up to this step, because a run resumed from it logs no
+    """Write the run's state to `path` after its logs are on disk up to this step, because a resumed run does not log
     earlier steps again. All ranks must call it together.
     """
     if trainer.log_every_n_steps:  # type: ignore[attr-defined]

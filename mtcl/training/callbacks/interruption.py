@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 NO_LOADER = 1000
-"""Noted like a signal: the processes that load data have stopped."""
+"""Recorded like a signal when the processes that load data have stopped."""
 SAME_S = 1.0
 """Signals within this time of the first one are the same one, sent more than once."""
 
@@ -108,7 +108,7 @@ class Interruption(Checkpoint):
         os._exit(128 + number)  # the other ranks may wait for this one in the evaluation's collectives
 
     def _say(self, number: int, what: str) -> None:
-        """Straight to standard error: a handler may have interrupted a write through Python's buffers."""
+        """Write directly to standard error, because a handler may have interrupted a write through Python's buffers."""
         if self._is_first:
             os.write(2, f"\n{signal.Signals(number).name}: the run {what}\n".encode())
 
