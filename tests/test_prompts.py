@@ -31,8 +31,9 @@ from mtcl import (
     Tags,
     Task,
 )
-from mtcl.data.batch import StepDataset, TaskData
 from mtcl.data.plan import Plan, PlanTask
+from mtcl.data.rows import TaskData
+from mtcl.data.steps import StepDataset
 from mtcl.data.store import TokenStore, prepare
 from mtcl.data.tokenizer import Tokenizer
 from mtcl.encoder.config import EncoderConfig

@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from mtcl import ConfigError, DataError, MtclDataModule
-from mtcl.data.batch import StepDataset, TaskData
 from mtcl.data.plan import Plan, PlanTask
+from mtcl.data.rows import TaskData
+from mtcl.data.steps import StepDataset
 from mtcl.data.store import TokenStore, prepare
 from mtcl.data.subset import Subset, few_per_label, labels_of, without_texts
 from mtcl.data.tokenizer import Tokenizer

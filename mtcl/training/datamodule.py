@@ -16,11 +16,13 @@ import lightning.pytorch as pl
 import numpy as np
 from torch.utils.data import DataLoader
 
-from mtcl.data.batch import StepBatch, StepDataset, TaskData, join
+from mtcl.data.batch import StepBatch
 from mtcl.data.handover import CrashError
 from mtcl.data.leaks import AllowLeaks, TrainedTexts, check_allow_leaks, check_leaks
 from mtcl.data.loader import Looking, StepLoader, check_validation_interval, pool_numbers
 from mtcl.data.plan import Plan, small
+from mtcl.data.rows import TaskData
+from mtcl.data.steps import StepDataset
 from mtcl.data.store import TokenStore
 from mtcl.data.subset import Subset, labels_of
 from mtcl.data.tokenizer import Tokenizer
@@ -354,7 +356,7 @@ class MtclDataModule(pl.LightningDataModule):
             chosen = generator.choice(len(texts), min(share, len(texts)), replace=False)
             return store.tokens.take(texts[np.sort(chosen)])
 
-        return join([some(self.store(name, "train")) for name in names])
+        return Ragged.join([some(self.store(name, "train")) for name in names])
 
     @property
     def plan(self) -> Plan:

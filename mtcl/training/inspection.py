@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from mtcl.console import one_line
-from mtcl.data.batch import AS_KEY, StepDataset, TaskData
+from mtcl.data.rows import AS_KEY, Rows, TaskData
+from mtcl.data.steps import StepDataset
 from mtcl.data.store import TokenStore
 from mtcl.data.tokenizer import WHOLE, Tokenizer
 from mtcl.errors import ConfigError
@@ -129,7 +129,7 @@ def inspect_batch(data: MtclDataModule, step: int = 0) -> InspectedStep:
 
 
 def _inspected(
-    name: str, rows: Any, store: TokenStore, tokenizer: Tokenizer, data: MtclDataModule, ids: Mapping[int, str]
+    name: str, rows: Rows, store: TokenStore, tokenizer: Tokenizer, data: MtclDataModule, ids: Mapping[int, str]
 ) -> InspectedTask:
     texts = store.texts()
 

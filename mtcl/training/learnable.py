@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import torch
 
-from mtcl.data.batch import StepDataset, TaskData
 from mtcl.data.plan import Draw, Plan, PlanTask, small
+from mtcl.data.rows import TaskData
+from mtcl.data.steps import StepDataset
 from mtcl.distributed import world
 from mtcl.errors import ConfigError
 from mtcl.losses import Loss, default_loss
@@ -84,7 +85,7 @@ def check_data(data: MtclDataModule, loss_of: Callable[[str], Loss]) -> list[str
                 data.kinds[name],
                 loss_of(name),
                 stores[name],
-                [cast("Keys", dataset.rows(draw).keys) for draw in draws],
+                [dataset.rows(draw).keys for draw in draws],
                 data.length_of(name),
             )
         )
@@ -99,7 +100,7 @@ def check_table(task: Task, table: PairTable, *, batch_size: int | None = None) 
     store, batch_size = untokenised(table), batch_size or MixtureConfig.batch_size
     plan = Plan((PlanTask(task.name, len(table.anchors), batch_size),))
     dataset = StepDataset(plan, [TaskData(store, TaskConfig.hard_negatives)])
-    keys = [cast("Keys", dataset.rows(draw).keys) for draw in _first_draws(plan)[0]]
+    keys = [dataset.rows(draw).keys for draw in _first_draws(plan)[0]]
     trial = Trial(task.name, f"{task.pairs!r:.200}", table.kind, default_loss(table.kind), store, keys)
     return [*check_trial(trial), *small(plan.tasks[0])]
 

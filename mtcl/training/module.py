@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from mtcl.data.batch import StepBatch
-from mtcl.data.plan import stream_key
+from mtcl.data.pseudorandom import stream_key
 from mtcl.data.store import TokenStore
 from mtcl.distributed import of_all_ranks, together, world
 from mtcl.encoder.adapt import freeze_unused
