@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from mtcl.task.contract import Task
     from mtcl.task.pairs import PairTable
     from mtcl.training.datamodule import MtclDataModule
-    from mtcl.training.run import Run
+    from mtcl.training.module import MtclModule
 
 SUB_BATCHES = 4
 """Sub-batches of each task that are looked at."""
@@ -62,9 +62,9 @@ class Trial:
     max_length: int | None = None
 
 
-def check(module: Run) -> None:
+def check(module: MtclModule) -> None:
     """Raise `ConfigError` for a task that would learn nothing, and warn if there is little to learn."""
-    lines = check_data(module.data, lambda name: cast("Loss", module.losses[name]))
+    lines = check_data(module.data, module.parts.loss_of)
     for line in [*lines, *warnings.of_run(module.data)] if world()[0] == 0 else ():
         log.warning("%s", line)
 
@@ -82,11 +82,11 @@ def check_data(data: MtclDataModule, loss_of: Callable[[str], Loss]) -> list[str
             Trial(
                 name,
                 f"{data.tasks[name].pairs!r:.200}",
-                data.kinds[name],
+                data.roles.kinds[name],
                 loss_of(name),
                 stores[name],
                 [dataset.rows(draw).keys for draw in draws],
-                data.length_of(name),
+                data.stores.length_of(name),
             )
         )
     return warnings
