@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass
 from enum import StrEnum
@@ -80,6 +80,12 @@ class Ragged:
             within = np.arange(places[-1] - places[0]) - np.repeat(places[:-1] - places[0], lengths)
             values[places[0] : places[-1]] = self.values[np.repeat(starts[some], lengths) + within]
         return Ragged(offsets, values)
+
+    @classmethod
+    def join(cls, pieces: Sequence[Ragged]) -> Ragged:
+        """The rows of all pieces, one piece after the other, as int64."""
+        lengths = np.concatenate([piece.lengths() for piece in pieces])
+        return cls(offsets_of(lengths), np.concatenate([piece.values.astype(np.int64) for piece in pieces]))
 
     def padded(self, width: int, fill: int) -> npt.NDArray[np.int64]:
         """(rows, width) int64 with `fill` after each row's values; no row may be longer than `width`."""

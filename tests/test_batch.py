@@ -13,8 +13,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from mtcl import QueryDocument
-from mtcl.data.batch import StepBatch, StepDataset, TaskData
+from mtcl.data.batch import StepBatch
 from mtcl.data.plan import Plan, PlanTask
+from mtcl.data.rows import TaskData
+from mtcl.data.steps import StepDataset
 from mtcl.data.store import TokenStore, prepare
 from mtcl.data.tokenizer import Tokenizer
 from mtcl.errors import ConfigError

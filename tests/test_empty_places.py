@@ -16,8 +16,9 @@ import pytest
 import torch
 
 from mtcl import ConfigError, QueryDocument
-from mtcl.data.batch import StepDataset, TaskData
-from mtcl.data.plan import Plan, PlanTask, draw_negatives
+from mtcl.data.plan import Plan, PlanTask
+from mtcl.data.rows import TaskData, draw_negatives
+from mtcl.data.steps import StepDataset
 from mtcl.data.tokenizer import Tokenizer
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder

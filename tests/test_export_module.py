@@ -40,7 +40,7 @@ def test_a_module_exports_what_it_has_learned(
     for task in (None, "interest"):
         wanted = saved.encode(TEXTS, task=task)
         torch.testing.assert_close(exported.encode(TEXTS, task=task), wanted, rtol=0, atol=1e-6)
-    tokens = module.data.tokenizer(TEXTS, 24)
+    tokens = module.data.stores.tokenizer(TEXTS, 24)
     torch.testing.assert_close(
         exported.encode(TEXTS), module.encoder.embed(tokens, tokens_per_chunk=512), rtol=0, atol=1e-5
     )

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from mtcl import ConfigError, MtclDataModule, inspect_batch
-from mtcl.data.batch import StepDataset, TaskData
+from mtcl.data.rows import TaskData
+from mtcl.data.steps import StepDataset
 from mtcl.losses.relation import shares_key
 from tests.conftest import Run
 

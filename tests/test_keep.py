@@ -14,7 +14,9 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mtcl import ConfigError, MtclDataModule, MtclModule, TaskConfig
-from mtcl.data.batch import StepBatch, StepDataset, TaskData
+from mtcl.data.batch import StepBatch
+from mtcl.data.rows import TaskData
+from mtcl.data.steps import StepDataset
 from mtcl.training.keep import SAVED, KeepConfig
 from mtcl.training.metrics import DISTANCE
 from tests.conftest import Run, quiet_trainer

@@ -33,8 +33,9 @@ from mtcl import (
     Task,
     TaskError,
 )
-from mtcl.data.batch import AS_KEY, StepDataset, TaskData
 from mtcl.data.plan import Plan, PlanTask
+from mtcl.data.rows import AS_KEY, TaskData
+from mtcl.data.steps import StepDataset
 from mtcl.data.store import TokenStore, prepare
 from mtcl.data.tokenizer import Tokenizer
 from mtcl.task.pairs.log_q import log_shares

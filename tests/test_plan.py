@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtcl.data.plan import Plan, PlanTask, draw_positives, mix, permute
+from mtcl.data.plan import Plan, PlanTask
+from mtcl.data.pseudorandom import mix, permute
+from mtcl.data.rows import draw_positives
 from mtcl.errors import ConfigError
 from mtcl.types import group
 

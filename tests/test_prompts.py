@@ -31,8 +31,9 @@ from mtcl import (
     Tags,
     Task,
 )
-from mtcl.data.batch import StepDataset, TaskData
 from mtcl.data.plan import Plan, PlanTask
+from mtcl.data.rows import TaskData
+from mtcl.data.steps import StepDataset
 from mtcl.data.store import TokenStore, prepare
 from mtcl.data.tokenizer import Tokenizer
 from mtcl.encoder.config import EncoderConfig
@@ -102,7 +103,7 @@ def test_the_runs_prompt_wins_over_the_tasks(tmp_path: Path) -> None:
     given: dict[str | None, str] = {None: "own: ", "other: ": "other: ", "": ""}
     for configured, expected in given.items():
         data = MtclDataModule(tasks={"asked": TaskConfig(prompt=configured)}, **options)
-        assert data.prompt_of("asked") == Prompt(expected, expected)
+        assert data.stores.prompt_of("asked") == Prompt(expected, expected)
 
 
 def test_a_run_with_prompts_is_compared_with_them_and_not_resumed_without(
@@ -233,14 +234,14 @@ def test_a_base_s_prompts_are_the_default_of_a_run(tiny_model: Path, tmp_path: P
 
     def prompts(**more: Any) -> list[Any]:
         data = MtclDataModule(tasks=names, **options, **more)
-        return [data.prompt_of(name).plain() for name in names]
+        return [data.stores.prompt_of(name).plain() for name in names]
 
     both = {"query": "red ", "document": "blue "}
     assert prompts() == ["own: ", "", both]
     assert prompts(prompt="") == ["own: ", "", ""]
     assert prompts(prompt={"query": "the "}) == ["own: ", "", {"query": "the ", "document": ""}]
     data = MtclDataModule(tasks=names | {"asked": {"prompt": {"document": "blue "}}}, **options)
-    assert data.prompt_of("asked").plain() == {"query": "", "document": "blue "}
+    assert data.stores.prompt_of("asked").plain() == {"query": "", "document": "blue "}
 
 
 @pytest.mark.parametrize("given", ["{query: 3}", "{answer: a}", "[a]", "3"])

@@ -20,8 +20,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mtcl import BitextAccuracy, Metric, Pairs, Parallel, QueryDocument, Rows, Scored, Spearman, Task
-from mtcl.data.batch import StepBatch, StepDataset, TaskData
+from mtcl.data.batch import StepBatch
 from mtcl.data.plan import Plan, PlanTask
+from mtcl.data.rows import TaskData
+from mtcl.data.steps import StepDataset
 from mtcl.data.store import TokenStore, prepare
 from mtcl.data.tokenizer import Tokenizer
 from mtcl.distributed import sum_of_own_rows

@@ -118,7 +118,7 @@ def test_options_of_evaluation_and_defaults_are_accepted_for_a_watched_task() ->
     data = MtclDataModule(tasks={"search": given, "interest": {}})  # type: ignore[dict-item]
     assert list(data.tasks) == ["interest"]
     assert list(data.evaluated) == ["interest", "search"]
-    assert data.apart == {"search": "watch"}
+    assert data.roles.apart == {"search": "watch"}
 
 
 def test_roles_exclude_each_other() -> None:

@@ -25,7 +25,9 @@ from mtcl.mining.miner import Miner
 from mtcl.studies.compare.comparison import Key, Scores, add_scores
 from mtcl.studies.compare.config import EncoderSpec
 from mtcl.studies.compare.encoders import encoders_of
+from mtcl.training.base_reference import as_base
 from mtcl.training.callbacks import Averaging
+from mtcl.training.start import sample_of
 from mtcl.types import Ragged, offsets_of
 from mtcl.weighting import GradientWeighting
 from tests.conftest import Run, quiet_trainer
@@ -219,7 +221,7 @@ def test_a_head_starts_as_pca_and_trains(tiny_model: Path, demo_root: Path) -> N
     module, data = module_of(tiny_model), data_of(demo_root, tasks=tasks)
     fit(module, data)
     origin, head = module.base_heads["search"], module.heads["search"]
-    vectors_TD = module.base.encoder(torch.device("cpu")).embed(data.sample(8192, ["search"]), tokens_per_chunk=256)
+    vectors_TD = module.base.encoder(torch.device("cpu")).embed(sample_of(data, 8192, ["search"]), tokens_per_chunk=256)
     with torch.no_grad():
         rows_TE = origin(vectors_TD)
     assert float(rows_TE.mean(dim=0).abs().max()) < 1e-5
@@ -237,7 +239,7 @@ def test_a_head_is_for_its_task_only(tiny_model: Path, demo_root: Path, cache: P
     seen: dict[str, int] = {}
     observe = module.metric_log.observe
     trainer = quiet_trainer(max_steps=3, val_check_interval=3)
-    module.choose_losses(data.task_configs, data.kinds)
+    module.parts.choose(data.task_configs, data.roles.kinds)
     for name in tasks:
         module.losses[name].register_forward_hook(
             lambda m, given, found, name=name: seen.update({name: given[0].anchors.local.vectors_ND.shape[1]})
@@ -267,7 +269,7 @@ def test_a_head_is_for_its_task_only(tiny_model: Path, demo_root: Path, cache: P
     )
     trainer.test(module, data, verbose=False)
     with_head = module.results["search"]
-    with module.as_base():
+    with as_base(module):
         trainer.test(module, data, verbose=False)
     base = module.results["search"]
     bare = module_of(tiny_model)
@@ -463,7 +465,7 @@ def test_a_new_projection_on_a_start(
     ):
         fresh = Encoder(encoder.backbone, pooling="mean", dim=5)
         fresh.first_position = encoder.first_position
-        fresh.init_projection_pca(fresh.without_projection().embed(data.sample(8192), tokens_per_chunk=256))
+        fresh.init_projection_pca(fresh.without_projection().embed(sample_of(data, 8192), tokens_per_chunk=256))
         torch.testing.assert_close(projection.weight, fresh.projection.weight, atol=1e-5, rtol=1e-4)
     again = MtclModule.load_from_checkpoint(saved(trainer, "again.ckpt"))
     assert torch.equal(again.base_projection.weight, module.base_projection.weight)

@@ -183,13 +183,14 @@ def _finished(cli: MtclCLI) -> str:
 
 def evaluate(cli: MtclCLI, command: str, *, with_base: bool) -> int:
     """Evaluate, also with the base encoder if asked; write metrics and per-item scores of both to the run folder."""
+    from mtcl.training.base_reference import as_base
     from mtcl.training.callbacks.report import results_table
 
     run = cli.trainer.validate if command == "validate" else cli.trainer.test
     run(cli.model, cli.datamodule, verbose=False)
     now, base = dict(cli.model.results), None
     if with_base:
-        with cli.model.as_base():
+        with as_base(cli.model):
             run(cli.model, cli.datamodule, verbose=False)
         base = dict(cli.model.results)
     if cli.trainer.is_global_zero:

@@ -19,7 +19,7 @@ import mtcl.weighting as weighting
 from mtcl.encoder.checkpoint import ANOTHER_MACHINE, SavedRun
 from mtcl.encoder.config import ATTENTIONS
 from mtcl.files import cache_folder, is_known_root
-from mtcl.training.resume import PLAIN_OF_TRAINER
+from mtcl.training.record import PLAIN_OF_TRAINER
 
 log = logging.getLogger("mtcl")
 ENCODER = (

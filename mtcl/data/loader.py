@@ -14,9 +14,10 @@ from typing import Any, Protocol
 
 from torch.utils.data import DataLoader, Dataset
 
-from mtcl.data.batch import StepBatch, StepDataset
+from mtcl.data.batch import StepBatch
 from mtcl.data.handover import POLL_S, handed_over, received
 from mtcl.data.parcel import Parcel
+from mtcl.data.steps import StepDataset
 from mtcl.errors import ConfigError, DataError
 
 log = logging.getLogger("mtcl")

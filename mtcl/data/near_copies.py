@@ -18,7 +18,7 @@ import numpy.typing as npt
 import xxhash
 
 from mtcl.console import track
-from mtcl.data.plan import mix
+from mtcl.data.pseudorandom import mix
 from mtcl.types import IntArray, offsets_of
 
 if TYPE_CHECKING:

@@ -13,19 +13,17 @@ million pairs need no shuffled list.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
 from mtcl.data.mixture import Cycle, Line, phases_of, replayed_before
+from mtcl.data.pseudorandom import permute, stream_key
 from mtcl.errors import ConfigError
-from mtcl.types import BoolArray, IntArray, Ragged
+from mtcl.types import IntArray
 
-UIntArray = npt.NDArray[np.uint64]
 MAX_BATCH = 1 << 31
 
 
@@ -191,76 +189,3 @@ def small(task: PlanTask) -> list[str]:
         f"batch, which has at most {task.num_used - 1} negatives per anchor (give a batch_size of at most "
         f"{task.num_used})"
     ]
-
-
-def stream_key(*parts: object) -> int:
-    """A 64-bit key from plain values, the same in every process and on every machine."""
-    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "little")
-
-
-def permute(ranks: IntArray, *, size: int, key: int) -> IntArray:
-    """The image of each rank in [0, size) under the permutation given by `key`, vectorised.
-
-    A generalised Feistel network permutes pairs (left, right), whose number is just above `size`. A result outside of
-    `size` is permuted again until it is inside (cycle walking).
-    """
-    lefts = np.uint64(math.isqrt(size - 1) + 1)
-    rights = np.uint64(-(-size // int(lefts)))
-    found = ranks.astype(np.uint64)
-    outside = np.ones(len(found), dtype=bool)
-    while outside.any():
-        found[outside] = _feistel(found[outside], lefts, rights, key)
-        outside = found >= size
-    return found.astype(np.int64)
-
-
-def draw_members(groups: Ragged, rows: IntArray, *, bits: UIntArray) -> IntArray:
-    """A random member of each of the given groups; `bits` are random."""
-    starts, sizes = groups.offsets[rows], groups.offsets[rows + 1] - groups.offsets[rows]
-    members: IntArray = groups.values[starts + (bits % sizes.astype(np.uint64)).astype(np.int64)]
-    return members
-
-
-def draw_positives(groups: Ragged, anchors: IntArray, positives: IntArray, *, bits: UIntArray) -> IntArray:
-    """A random member of each anchor's group other than the anchor. `positives` holds group indices, `bits` are random.
-
-    Members are sorted, so the k-th member that is not the anchor is found without a search.
-    """
-    starts = groups.offsets[positives]
-    choices = (groups.offsets[positives + 1] - starts - 1).astype(np.uint64)
-    at = starts + (bits % choices).astype(np.int64)
-    member = groups.values[at]
-    # the last position is never drawn, so `at + 1` stays inside the group
-    return np.where(member >= anchors, groups.values[at + 1], member)
-
-
-def draw_negatives(
-    negatives: Ragged, pairs: IntArray, positives: IntArray, *, count: int, bits: UIntArray
-) -> tuple[IntArray, BoolArray]:
-    """(n * count,) distinct hard negatives for each pair, and whether each place is empty. If a pair has too few, the
-    empty places have its positive, which is encoded anyway.
-    """
-    starts, sizes = negatives.offsets[pairs], negatives.offsets[pairs + 1] - negatives.offsets[pairs]
-    turn = np.arange(count)
-    first = (mix(bits + np.uint64(1)) % np.maximum(sizes, 1).astype(np.uint64)).astype(np.int64)
-    at = starts[:, None] + (first[:, None] + turn) % np.maximum(sizes, 1)[:, None]
-    is_there = turn < sizes[:, None]
-    texts = np.where(is_there, negatives.values[np.where(is_there, at, 0)], positives[:, None])
-    return texts.ravel(), ~is_there.ravel()
-
-
-def mix(values: UIntArray) -> UIntArray:
-    """The finaliser of splitmix64 (Steele et al. 2014): 64 well-mixed bits from 64, modulo 2^64."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
-
-
-def _feistel(values: UIntArray, lefts: np.uint64, rights: np.uint64, key: int) -> UIntArray:
-    """Each half-round adds a function of one half to the other half, which is invertible for any function."""
-    round_keys = [np.uint64((key + 0x9E3779B97F4A7C15 * number) % (1 << 64)) for number in range(1, 5)]
-    left, right = values % lefts, values // lefts
-    for one, other in (round_keys[:2], round_keys[2:]):
-        left = (left + mix(right ^ one) % lefts) % lefts
-        right = (right + mix(left ^ other) % rights) % rights
-    return left + right * lefts

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from mtcl.data.plan import mix, stream_key
+from mtcl.data.pseudorandom import mix, stream_key
 from mtcl.data.store import TokenStore
 from mtcl.errors import DataError
 from mtcl.task.pairs import PairTable

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from mtcl.distributed import of_all_ranks
 from mtcl.errors import DataError
 from mtcl.task.code import code_of
 from mtcl.task.contract import Task, kind_of
@@ -114,6 +115,15 @@ def row_digests(task: Task) -> Digests:
     The ranks of a node share them.
     """
     return _digests.setdefault(task, {})
+
+
+def share_row_digests(tasks: Iterable[Task], *, node: int) -> None:
+    """Take the digests of rows that another process of this node has computed; called by all ranks together."""
+    own = {task.name: row_digests(task) for task in tasks if not isinstance(task.data, Source)}
+    for other, found in of_all_ranks((node, own)) if own else ():
+        if other == node:
+            for name, digests in found.items():
+                own[name].update(digests)
 
 
 def _data_fingerprint(task: Task, split: str, root: Path | None, roles: Mapping[str, Role] | None) -> str:

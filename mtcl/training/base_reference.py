@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
+
+if TYPE_CHECKING:
+    from mtcl.training.module import MtclModule
 
 
 class BaseReference:
@@ -38,3 +44,14 @@ class BaseReference:
         if encoder.projection is not None and self.projection is not None:
             encoder.projection.load_state_dict(self.projection.state_dict())
         return encoder
+
+
+@contextmanager
+def as_base(module: MtclModule) -> Iterator[None]:
+    """Inside this context, a module has the base encoder and no heads; afterwards it has its own ones again."""
+    own = module.encoder, module.heads
+    module.encoder, module.heads = module.base.encoder(module.device), nn.ModuleDict()
+    try:
+        yield
+    finally:
+        module.encoder, module.heads = own

@@ -8,41 +8,37 @@ length is the whole run, so Lightning does not fetch beyond it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import asdict
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import lightning.pytorch as pl
-import numpy as np
 from torch.utils.data import DataLoader
 
-from mtcl.data.batch import StepBatch, StepDataset, TaskData, join
+from mtcl.data.batch import StepBatch
 from mtcl.data.handover import CrashError
-from mtcl.data.leaks import AllowLeaks, TrainedTexts, check_allow_leaks, check_leaks
+from mtcl.data.leaks import AllowLeaks, check_allow_leaks
 from mtcl.data.loader import Looking, StepLoader, check_validation_interval, pool_numbers
 from mtcl.data.plan import Plan, small
+from mtcl.data.rows import TaskData
+from mtcl.data.steps import StepDataset
 from mtcl.data.store import TokenStore
-from mtcl.data.subset import Subset, labels_of
-from mtcl.data.tokenizer import Tokenizer
-from mtcl.distributed import of_all_ranks, together, world
+from mtcl.distributed import together, world
 from mtcl.encoder.config import EncoderConfig
-from mtcl.encoder.declared import Declared
-from mtcl.errors import ConfigError, DataError, MtclError, at
+from mtcl.errors import ConfigError, DataError, at
 from mtcl.evaluation import Pool
 from mtcl.files import cache_folder, data_root
 from mtcl.processes import stay_with_rank
-from mtcl.task.contract import Task, kind_of
+from mtcl.task.contract import Task
 from mtcl.task.prompt import Prompt
-from mtcl.task.registry import discover
-from mtcl.task.rows import row_digests
-from mtcl.task.sources import Source
+from mtcl.task.rows import share_row_digests
 from mtcl.training.callback_checks import check_callbacks
+from mtcl.training.pair_limits import pair_limits
+from mtcl.training.run_tasks import RunTasks
 from mtcl.training.stores import Stores, same_tokens
-from mtcl.training.task_config import MixtureConfig, PairLimit, TaskConfig, TaskRole
-from mtcl.training.task_reader import TaskReader
-from mtcl.types import IntArray, Kind, Ragged
+from mtcl.training.task_config import MixtureConfig, TaskConfig, TaskRole
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from mtcl.training.module import MtclModule
+
 ENDLESS = 1 << 62
 log = logging.getLogger("mtcl")
 
@@ -121,56 +117,26 @@ class MtclDataModule(pl.LightningDataModule):
         self.loader_failure: DataError | None = None
         """Why the workers that load data have stopped, if they have."""
         self._plan: Plan | None = None
-        for name, task in self.task_configs.items():
-            task.check_role(name)
-        if own := self.with_role(TaskRole.TRAIN):
-            # run the plan's own checks now, before building stores, which may take minutes
-            trained = {name: task for name, task in self.task_configs.items() if not task.watch}
-            _ = self.mixture.plan(trained, dict.fromkeys(trained, 1), seed=seed).lines
-        if both := [name for name in self.held_out if name in self.task_configs]:
-            verb = "watches" if self.task_configs[both[0]].watch else "trains"
-            raise ConfigError(f"data.held_out has {both[0]!r}, which `tasks` {verb}: remove it from one of the two")
-        registry = discover(tasks_dir)
-        replayed = _each_replayed(self.with_role(TaskRole.REPLAY), registry.__getitem__)
-        self.tasks: dict[str, Task] = {name: registry[name] for name in own} | replayed
+        self.roles = RunTasks.find(self.task_configs, self.held_out, tasks_dir)
+        self.tasks: dict[str, Task] = self.roles.trained
         """The tasks that are trained, with those that are replayed last."""
-        others = (*self.with_role(TaskRole.WATCH), *self.held_out)
-        self.evaluated: dict[str, Task] = self.tasks | {name: registry[name] for name in others}
-        self.mixture.check_labels(self.trained_configs, self.tasks)
+        self.evaluated: dict[str, Task] = self.roles.evaluated
+        if self.roles.with_role(TaskRole.TRAIN):  # the plan's own checks, before the stores, which may take minutes
+            _ = self.mixture.plan(self.roles.trained_configs, dict.fromkeys(self.tasks, 1), seed=seed).lines
+        self.mixture.check_labels(self.roles.trained_configs, self.tasks)
         with at("data."):
             check_allow_leaks(self.allow_leaks, self.held_out, self.tasks)
-        self._stores = Stores(
-            self.evaluated,
-            self.task_configs,
-            self.root,
-            self.cache,
-            max_length=max_length,
-            prompt=self.prompt,
-            mixture=self.mixture,
-            seed=seed,
-        )
-
-    def with_role(self, role: TaskRole) -> list[str]:
-        """The names of the configured tasks in a role."""
-        return [name for name, task in self.task_configs.items() if task.role is role]
+        self._stores = Stores(self.roles, self.root, self.cache, max_length, self.prompt, self.mixture, seed)
 
     @property
-    def trained_configs(self) -> dict[str, TaskConfig]:
-        """The options of the tasks that are trained."""
-        return {name: self.task_configs[name] for name in self.tasks}
-
-    @property
-    def apart(self) -> dict[str, str]:
-        """The role of each task that is not part of `val/mean`."""
-        held_out = dict.fromkeys(self.held_out, TaskRole.HELD_OUT.value)
-        roles = {name: task.role.value for name, task in self.task_configs.items()}
-        return {name: role for name, role in roles.items() if role != TaskRole.TRAIN} | held_out
-
-    @property
-    def module(self) -> TaskReader | None:
+    def module(self) -> MtclModule | None:
         """The module that the Trainer trains or evaluates; None without a Trainer."""
+        if self.trainer is None:
+            return None
+        from mtcl.training.module import MtclModule  # which imports this file
+
         module = getattr(self.trainer, "lightning_module", None)
-        return module if isinstance(module, TaskReader) else None
+        return module if isinstance(module, MtclModule) else None
 
     @property
     def encoder_config(self) -> EncoderConfig:
@@ -180,123 +146,43 @@ class MtclDataModule(pl.LightningDataModule):
 
     def prepare_data(self) -> None:
         """Build missing stores; Lightning calls this in one process per node while the others wait."""
-        stage = self.trainer.state.fn.value if self.trainer and self.trainer.state.fn else "fit"
-        self._check(stage)
-        self._open_all(stage)
+        self._open(self.trainer.state.fn.value if self.trainer and self.trainer.state.fn else "fit")
 
     def setup(self, stage: str) -> None:
-        self._share_digests()
+        share_row_digests(self.evaluated.values(), node=self.trainer.node_rank if self.trainer else 0)
         with together():
-            self._check(stage)
-            self._open_all(stage)
+            self._open(stage)
         if stage == "fit" and self.trainer and self.trainer.global_step == 0:
             self.position = 0  # a new run; a resumed one reads its position from the checkpoint later
         if stage == "fit" and self.held_out:
             self.check_leaks()
 
-    def _share_digests(self) -> None:
-        """Rows from a method `data` were read and hashed by one process of each node, for all of its processes."""
-        own = {name: row_digests(task) for name, task in self.evaluated.items() if not isinstance(task.data, Source)}
-        node = self.trainer.node_rank if self.trainer else 0
-        for other, found in of_all_ranks((node, own)) if own else ():
-            if other == node:
-                for name, digests in found.items():
-                    own[name].update(digests)
-
-    def _check(self, stage: str) -> None:
-        """Raise `ConfigError` for errors that show before the stores are built, which may take minutes."""
+    def _open(self, stage: str) -> None:
+        """Open a stage's stores, after checks of what would be wrong anyway: building them may take minutes."""
         if not self.evaluated:
             raise ConfigError("no task is configured: give --config FILE with tasks, or --tasks.NAME.weight 1")
         module = self.module
-        if module is None:
-            return
+        if module is not None:
+            self._check(module, stage)
+        self.stores.open_for(stage, reads_training_texts=module is not None and module.start.reads_training_texts)
+
+    def _check(self, module: MtclModule, stage: str) -> None:
         if self._own_encoder and not same_tokens(self._own_encoder, module.encoder_config):
             raise ConfigError(
                 f"the data was given the encoder {self._own_encoder.name!r}, but the module has "
                 f"{module.encoder_config.name!r}: give the encoder to the module only"
             )
         if stage == "fit":
-            self._check_roles()
+            self.roles.check_trains(self.mixture.replay)
             check_callbacks(module.trainer)
-        module.choose_losses(self.trained_configs, self.kinds)
+        module.parts.choose(self.roles.trained_configs, self.roles.kinds)
         if stage == "fit":
             _ = self.num_steps
 
-    def _check_roles(self) -> None:
-        """Raise `ConfigError` if nothing would be trained, or if share and tasks of the replay do not fit."""
-        replayed, share = self.with_role(TaskRole.REPLAY), self.mixture.replay
-        if not self.with_role(TaskRole.TRAIN):
-            raise ConfigError(
-                "no task is trained, only evaluated or replayed: give `tasks` one without watch or replay"
-            )
-        if share and not replayed:
-            raise ConfigError(
-                f"data.replay is {share:g}, but there is no task to replay: start from a run that trained other tasks "
-                "(--init_from), give tasks `replay: true`, or give data.replay 0"
-            )
-        if replayed and not share:
-            raise ConfigError(
-                f"tasks.{replayed[0]}.replay is true, but data.replay is 0: give a share such as 0.05, or give the "
-                "task `watch: true` to evaluate it only"
-            )
-
-    def _open_all(self, stage: str) -> None:
-        """Open a stage's stores. Apart from training itself, training splits are needed only for a PCA or for the
-        languages seen in training.
-        """
-        starts_projection = self.module is not None and self.module.reads_training_texts
-        evaluation = "test" if stage in ("test", "predict") else "validation"
-        stores = self.stores
-
-        def open_train(name: str) -> None:
-            if stage == "fit" or starts_projection or kind_of(self.tasks[name]) is Kind.PARALLEL:
-                stores.store(name, "train")
-
-        def open_both(name: str) -> None:
-            open_train(name)
-            stores.store(name, evaluation)
-
-        for name in self.with_role(TaskRole.TRAIN):
-            open_train(name)
-        _each_replayed(self.with_role(TaskRole.REPLAY), open_both)
-        stores.open(evaluation, self.evaluated_in(evaluation))
-        if stage == "fit" and (
-            without := [name for name in self.evaluated if name not in self.evaluated_in(evaluation)]
-        ):
-            log.info("without a validation split, so only `mtcl test` evaluates them: %s", ", ".join(without))
-
-    def evaluated_in(self, split: str) -> dict[str, Task]:
-        """The tasks that are evaluated on a split. Watched and held-out tasks may have a test split alone."""
-        if split == "test":
-            return self.evaluated
-        stores = self.stores
-        return {
-            name: task
-            for name, task in self.evaluated.items()
-            if name in self.tasks or stores.has(name, split) or not stores.has(name, "test")
-        }
-
     def check_leaks(self) -> None:
         """Refuse, report or leave out training texts that occur in held-out tasks; called by all ranks together."""
-        found: dict[str, IntArray] = {}
-        with together():
-            if world()[0] == 0:
-                found = self._find_leaks()
-        with together():
-            for name, texts in of_all_ranks(found)[0].items():
-                self.stores.leave_out(name, texts)
+        self.stores.leave_out_leaks(self.allow_leaks)
         self._plan = None
-
-    def _find_leaks(self) -> dict[str, IntArray]:
-        stores = self.stores
-        splits = {n: [split for split in ("validation", "test") if stores.has(n, split)] for n in self.held_out}
-        held_out = {n: [stores.store(n, split).texts() for split in of_task] for n, of_task in splits.items()}
-        trained = {n: self.store(n, "train") for n in self.tasks}
-        return check_leaks(
-            held_out,
-            {name: TrainedTexts(store.texts(), store.keys) for name, store in trained.items()},
-            allow_leaks=self.allow_leaks,
-        )
 
     @property
     def stores(self) -> Stores:
@@ -311,93 +197,25 @@ class MtclDataModule(pl.LightningDataModule):
         """A task's store of a split, which is opened (and built) if necessary."""
         return self.stores.store(name, split)
 
-    def length_of(self, name: str) -> int:
-        """Tokens a task's texts are cut to."""
-        return self.stores.length_of(name)
-
-    @property
-    def default_length(self) -> int:
-        """Tokens that texts are cut to if their task gives no number."""
-        return self.stores.default_length
-
-    def prompt_of(self, name: str) -> Prompt:
-        """The prompts before a task's texts."""
-        return self.stores.prompt_of(name)
-
-    @property
-    def default_prompt(self) -> Prompt:
-        """The prompts before texts whose task gives none."""
-        return self.stores.default_prompt
-
-    @property
-    def declared(self) -> Declared:
-        """What the base encoder declares."""
-        return self.stores.declared
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """The encoder's tokenizer."""
-        return self.stores.tokenizer
-
-    def sample(self, num_texts: int, names: Collection[str] | None = None) -> Ragged:
-        """Tokens of about `num_texts` training texts, the same number per task, chosen by the seed; of all tasks, or of
-        those named.
-        """
-        generator = np.random.default_rng(self.seed)
-        names = list(self.tasks) if names is None else names
-        share = -(-num_texts // len(names))
-
-        def some(store: TokenStore) -> Ragged:
-            texts = np.arange(len(store.tokens))
-            if isinstance(store, Subset):
-                texts = np.delete(texts, store.left_out)
-            chosen = generator.choice(len(texts), min(share, len(texts)), replace=False)
-            return store.tokens.take(texts[np.sort(chosen)])
-
-        return join([some(self.store(name, "train")) for name in names])
-
     @property
     def plan(self) -> Plan:
         """The plan of the training tasks, in the order of the configuration."""
         if self._plan is None:
             num_pairs = {name: len(self.store(name, "train")) for name in self.tasks}
-            self._plan = self.mixture.plan(self.trained_configs, num_pairs, seed=self.seed)
-            for name, limit in self.limits.items() if world()[0] == 0 else ():
+            self._plan = self.mixture.plan(self.roles.trained_configs, num_pairs, seed=self.seed)
+            for name, limit in pair_limits(self).items() if world()[0] == 0 else ():
                 log.info("task %r trains on %s", name, limit)
             for task in self._plan.tasks:
                 for line in small(task):
                     log.warning("%s", line)
         return self._plan
 
-    @property
-    def limits(self) -> dict[str, PairLimit]:
-        """The pairs that each task trains on, of the tasks that do not train on all of theirs."""
-        found, per_label = {}, self.mixture.per_label(self.trained_configs)
-        for task in self.plan.tasks:
-            store, num_labels = self.store(task.name, "train"), 0
-            num_whole = store.num_whole if isinstance(store, Subset) else len(store)
-            if task.name in per_label:
-                num_labels = len(np.unique(labels_of(store)))
-            if task.num_used < num_whole:
-                found[task.name] = PairLimit(task.num_used, num_whole, per_label.get(task.name), num_labels)
-        return found
-
     def pools(self, split: str) -> list[Pool]:
         """The evaluation pools of a split: trained tasks, replayed, watched and held-out ones."""
         return [
-            Pool(name, self.store(name, split), task.metric, self._languages(name))
-            for name, task in self.evaluated_in(split).items()
+            Pool(name, self.store(name, split), task.metric, self.stores.languages_seen(name))
+            for name, task in self.stores.evaluated_in(split).items()
         ]
-
-    def _languages(self, name: str) -> frozenset[str] | None:
-        """The languages of a task's training split; None if it has none."""
-        languages = self.store(name, "train").language_names if self.stores.is_open(name, "train") else ()
-        return frozenset(languages) or None
-
-    @property
-    def kinds(self) -> dict[str, Kind]:
-        """The kind of pairs of each trained task."""
-        return {name: kind_of(task) for name, task in self.tasks.items()}
 
     @property
     def num_steps(self) -> int | None:
@@ -422,19 +240,16 @@ class MtclDataModule(pl.LightningDataModule):
             with together(), at("trainer."):
                 every = trainer.check_val_every_n_epoch
                 check_validation_interval(trainer.val_check_interval, num_steps, check_val_every_n_epoch=every)
-        tasks = [
-            TaskData(
-                self.store(name, "train"),
-                self.task_configs[name].hard_negatives,
-                None if module is None else module.teacher_file(name),
-                None if module is None else module.pooled_file(self.store(name, "train")),
-            )
-            for name in self.tasks
-        ]
+        vectors, keep = (None, None) if module is None else (module.vectors, module.keep)
+        tasks = []
+        for name in self.tasks:
+            store = self.store(name, "train")
+            files = (vectors.teacher_file(name), vectors.pooled_file(store)) if vectors else (None, None)
+            tasks.append(TaskData(store, self.task_configs[name].hard_negatives, *files))
         with together():
             plan, size = self.plan, self.encoder_config.chunk_size
             with at("tasks."):
-                share = 0.0 if module is None else module.keep_share
+                share = 0.0 if keep is None else keep.config.share
                 dataset = StepDataset(plan, tasks, rank=rank, world=ranks, tokens_per_chunk=size, keep_share=share)
         return StepLoader(
             dataset,
@@ -456,10 +271,10 @@ class MtclDataModule(pl.LightningDataModule):
         log.warning("%s; this process loads the data from here on", error)
 
     def val_dataloader(self) -> DataLoader[int]:
-        return pool_numbers(len(self.evaluated_in("validation")))
+        return pool_numbers(len(self.stores.evaluated_in("validation")))
 
     def test_dataloader(self) -> DataLoader[int]:
-        return pool_numbers(len(self.evaluated_in("test")))
+        return pool_numbers(len(self.stores.evaluated_in("test")))
 
     predict_dataloader = test_dataloader
 
@@ -479,34 +294,3 @@ class MtclDataModule(pl.LightningDataModule):
         self.position = position
         if set(tasks) == set(self.tasks):
             self.position = -(-position * slots // self.plan.num_slots)
-
-    def described(self) -> dict[str, Any]:
-        """The `data` part of a configuration, as plain values."""
-        own = ("max_length", "allow_leaks", "num_workers", "start_method", "tasks_dir")
-        return {
-            "root": None if self.root is None else str(self.root),
-            "prompt": None if self.prompt is None else self.prompt.plain(),
-            **{name: getattr(self, name) for name in own},
-            **asdict(self.mixture),
-            "held_out": list(self.held_out) or None,
-        }
-
-
-def _each_replayed(names: Iterable[str], use: Callable[[str], T]) -> dict[str, T]:
-    """What `use` returns for each replayed task. The user may not have named these tasks, so an error names all tasks
-    that fail and says how to leave them out.
-    """
-    found: dict[str, T] = {}
-    failed: dict[str, MtclError] = {}
-    for name in names:
-        try:
-            found[name] = use(name)
-        except MtclError as error:
-            failed[name] = error
-    if failed:
-        first = next(iter(failed.values()))
-        without = ", ".join(f"{name}: null" for name in failed)
-        raise type(first)(
-            f"cannot replay {', '.join(failed)} ({first}): leave out with `tasks: {{{without}}}`, or give data.replay 0"
-        ) from first
-    return found

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from mtcl.console import one_line
-from mtcl.data.batch import AS_KEY, StepDataset, TaskData
+from mtcl.data.rows import AS_KEY, Rows, TaskData
+from mtcl.data.steps import StepDataset
 from mtcl.data.store import TokenStore
 from mtcl.data.tokenizer import WHOLE, Tokenizer
 from mtcl.errors import ConfigError
@@ -117,7 +117,7 @@ def inspect_batch(data: MtclDataModule, step: int = 0) -> InspectedStep:
         data.check_leaks()
     stores = {name: data.store(name, "train") for name in data.tasks}
     tasks = [TaskData(store, data.task_configs[name].hard_negatives) for name, store in stores.items()]
-    dataset, tokenizer, seen = StepDataset(data.plan, tasks), data.tokenizer, dict[str, dict[int, str]]()
+    dataset, tokenizer, seen = StepDataset(data.plan, tasks), data.stores.tokenizer, dict[str, dict[int, str]]()
     found = []
     for draw in data.plan.draws(step):
         name = list(stores)[draw.task]
@@ -129,7 +129,7 @@ def inspect_batch(data: MtclDataModule, step: int = 0) -> InspectedStep:
 
 
 def _inspected(
-    name: str, rows: Any, store: TokenStore, tokenizer: Tokenizer, data: MtclDataModule, ids: Mapping[int, str]
+    name: str, rows: Rows, store: TokenStore, tokenizer: Tokenizer, data: MtclDataModule, ids: Mapping[int, str]
 ) -> InspectedTask:
     texts = store.texts()
 
@@ -153,12 +153,12 @@ def _inspected(
         score = None if rows.scores is None else float(rows.scores[row])
         pairs.append(InspectedPair(anchor, positive, tuple(own), score, tuple(left_out)))
     distinct = np.unique(np.concatenate(rows.texts))
-    prompt, sides = data.prompt_of(name), np.array(store.sides[distinct]).tolist()
+    prompt, sides = data.stores.prompt_of(name), np.array(store.sides[distinct]).tolist()
     prompted = [prompt[side] + text for side, text in zip(sides, words(distinct), strict=True)]
     whole = tokenizer(prompted, WHOLE).lengths()
     cut = whole - store.tokens.take(distinct).lengths()
     return InspectedTask(
-        name, tuple(pairs), data.length_of(name), len(distinct), int((cut > 0).sum()), int(cut.clip(min=0).sum())
+        name, tuple(pairs), data.stores.length_of(name), len(distinct), int((cut > 0).sum()), int(cut.clip(min=0).sum())
     )
 
 

@@ -22,7 +22,7 @@ from mtcl.encoder.lora_state import merged
 from mtcl.errors import ConfigError
 
 if TYPE_CHECKING:
-    from mtcl.training.run import Run
+    from mtcl.training.module import MtclModule
 
 SAVED = "kept"
 """The starting weights' place in a checkpoint."""
@@ -51,7 +51,7 @@ class KeepConfig:
 class Keep:
     """The starting weights of a module's run, and the distance from them."""
 
-    def __init__(self, module: Run, config: KeepConfig) -> None:
+    def __init__(self, module: MtclModule, config: KeepConfig) -> None:
         self.module, self.config = module, config
         self._start: Encoder | None = None
         self._is_base = True

@@ -10,13 +10,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from mtcl.data.batch import StepDataset, TaskData
 from mtcl.data.plan import Draw, Plan, PlanTask, small
+from mtcl.data.rows import TaskData
+from mtcl.data.steps import StepDataset
 from mtcl.distributed import world
 from mtcl.errors import ConfigError
 from mtcl.losses import Loss, default_loss
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from mtcl.task.contract import Task
     from mtcl.task.pairs import PairTable
     from mtcl.training.datamodule import MtclDataModule
-    from mtcl.training.run import Run
+    from mtcl.training.module import MtclModule
 
 SUB_BATCHES = 4
 """The number of sub-batches of each task that are checked."""
@@ -61,9 +62,9 @@ class Trial:
     max_length: int | None = None
 
 
-def check(module: Run) -> None:
+def check(module: MtclModule) -> None:
     """Raise `ConfigError` for a task that would learn nothing, and warn if there is little to learn."""
-    lines = check_data(module.data, lambda name: cast("Loss", module.losses[name]))
+    lines = check_data(module.data, module.parts.loss_of)
     for line in [*lines, *warnings.of_run(module.data)] if world()[0] == 0 else ():
         log.warning("%s", line)
 
@@ -81,11 +82,11 @@ def check_data(data: MtclDataModule, loss_of: Callable[[str], Loss]) -> list[str
             Trial(
                 name,
                 f"{data.tasks[name].pairs!r:.200}",
-                data.kinds[name],
+                data.roles.kinds[name],
                 loss_of(name),
                 stores[name],
-                [cast("Keys", dataset.rows(draw).keys) for draw in draws],
-                data.length_of(name),
+                [dataset.rows(draw).keys for draw in draws],
+                data.stores.length_of(name),
             )
         )
     return warnings
@@ -99,7 +100,7 @@ def check_table(task: Task, table: PairTable, *, batch_size: int | None = None) 
     store, batch_size = untokenised(table), batch_size or MixtureConfig.batch_size
     plan = Plan((PlanTask(task.name, len(table.anchors), batch_size),))
     dataset = StepDataset(plan, [TaskData(store, TaskConfig.hard_negatives)])
-    keys = [cast("Keys", dataset.rows(draw).keys) for draw in _first_draws(plan)[0]]
+    keys = [dataset.rows(draw).keys for draw in _first_draws(plan)[0]]
     trial = Trial(task.name, f"{task.pairs!r:.200}", table.kind, default_loss(table.kind), store, keys)
     return [*check_trial(trial), *small(plan.tasks[0])]
 

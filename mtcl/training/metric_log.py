@@ -28,7 +28,7 @@ from mtcl.training.observation import observe
 from mtcl.weighting import cosines, gramian_of
 
 if TYPE_CHECKING:
-    from mtcl.training.run import Run
+    from mtcl.training.module import MtclModule
 
 
 MOST_COSINES = 28
@@ -42,7 +42,7 @@ class MetricLog:
     that the run has drawn of each task, over all ranks.
     """
 
-    def __init__(self, module: Run, tasks: list[str]) -> None:
+    def __init__(self, module: MtclModule, tasks: list[str]) -> None:
         self.module, self.tasks = module, tasks
         self.means = RunningMeans(tasks)
         self.gradient_norm = torch.zeros(())
@@ -161,14 +161,14 @@ class MetricLog:
         """Macro means of primary metrics by tag, for the run's own tasks and for those in each other role, and the
         weighted mean that chooses the best checkpoint if it is not one of these.
         """
-        apart = self.module.data.apart
+        apart = self.module.data.roles.apart
         return metrics.means(split, primary, apart) | self.module.selection.mean(split, primary, apart)
 
     def means_over(self, tasks: Iterable[str], known: Mapping[str, float]) -> dict[str, float]:
         """The macro means of the `known` figures of an encoder over these tasks on validation, without the means of
         which it lacks a task.
         """
-        groups = metrics.mean_groups("val", tasks, self.module.data.apart)
+        groups = metrics.mean_groups("val", tasks, self.module.data.roles.apart)
         complete = [group for group in groups.values() if known.keys() >= {*group}]
         return self.means_of("val", {name: known[name] for group in complete for name in group})
 

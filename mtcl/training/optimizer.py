@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mtcl.encoder.layers import layers_of
 from mtcl.errors import ConfigError
@@ -94,3 +94,14 @@ def build_schedule(config: OptimizerConfig, optimizer: torch.optim.Optimizer, *,
         return max(0.0, by_kind[config.decay])
 
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], limit: float | None, *, by_value: bool) -> Tensor:
+    """Clip gradients to a norm, or each value, and return the norm that they then had (scalar); only that without a
+    limit.
+    """
+    parameters = list(parameters)
+    if by_value and limit:
+        nn.utils.clip_grad_value_(parameters, limit)
+        limit = None
+    return nn.utils.clip_grad_norm_(parameters, limit or math.inf)

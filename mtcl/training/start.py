@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
+import numpy as np
 from torch import Tensor, nn
 
+from mtcl.data.store import TokenStore
+from mtcl.data.subset import Subset
 from mtcl.distributed import world
 from mtcl.encoder.checkpoint import PREFIX, SavedRun
 from mtcl.encoder.encoder import Encoder
@@ -19,8 +23,12 @@ from mtcl.encoder.heads import PREFIX as HEADS
 from mtcl.encoder.lora_state import as_named, has_adapters, is_adapter
 from mtcl.encoder.pca import start_as_pca
 from mtcl.errors import ConfigError
-from mtcl.training.run import Run
 from mtcl.training.vectors import Vectors
+from mtcl.types import Ragged
+
+if TYPE_CHECKING:
+    from mtcl.training.datamodule import MtclDataModule
+    from mtcl.training.module import MtclModule
 
 log = logging.getLogger("mtcl")
 PCA_TEXTS = 8192
@@ -32,7 +40,7 @@ State = dict[str, Tensor]
 class Start:
     """The start of a module's run. `saved` is the checkpoint that it starts from, None for the base encoder."""
 
-    def __init__(self, module: Run, vectors: Vectors) -> None:
+    def __init__(self, module: MtclModule, vectors: Vectors) -> None:
         self.module, self.vectors = module, vectors
         self.saved: SavedRun | None = None
         self.has_new_projection = False
@@ -44,9 +52,16 @@ class Start:
 
     def load(self, saved: SavedRun) -> None:
         """Start from a checkpoint. Raises `ConfigError` if it has a different encoder."""
-        self.has_new_projection = starts_new_projection(saved, self.module.encoder)
+        module = self.module
+        if module.evaluate_base and saved.base_weights not in (None, module.base.weights):
+            raise ConfigError(
+                f"model.encoder.name is {module.encoder_config.name!r}, but the checkpoint was trained from other "
+                "weights: give the encoder it was trained from, or --no_base"
+            )
+        self.has_new_projection = starts_new_projection(saved, module.encoder)
         self.saved = saved
         self.take_weights()
+        module.trained_before = saved.trained
 
     def take_weights(self) -> None:
         """Take the checkpoint's encoder, and the loss parameters and heads of the tasks that both have."""
@@ -98,7 +113,7 @@ class Start:
     def _start_projection(self) -> None:
         """After the start from a checkpoint, the base encoder's projection starts as the PCA of its own vectors."""
         module, encoder = self.module, self.module.encoder
-        texts = module.data.sample(PCA_TEXTS)
+        texts = sample_of(module.data, PCA_TEXTS)
         encoder.init_projection_pca(self.vectors.embed(texts, encoder.without_projection()))
         base = encoder
         if self.has_new_projection:
@@ -115,9 +130,27 @@ class Start:
         module = self.module
         head, origin = module.heads[name], module.base_heads[name]
         assert isinstance(head, nn.Linear)
-        start_as_pca(head, self.vectors.embed(module.data.sample(PCA_TEXTS, [name])))
+        start_as_pca(head, self.vectors.embed(sample_of(module.data, PCA_TEXTS, [name])))
         log.info("the head of %s starts as the PCA of its training texts, to %d dimensions", name, head.out_features)
         origin.load_state_dict(head.state_dict())
+
+
+def sample_of(data: MtclDataModule, num_texts: int, names: Collection[str] | None = None) -> Ragged:
+    """Tokens of about `num_texts` training texts, the same number per task, chosen by the seed; of all tasks, or of
+    those named.
+    """
+    generator = np.random.default_rng(data.seed)
+    names = list(data.tasks) if names is None else names
+    share = -(-num_texts // len(names))
+
+    def some(store: TokenStore) -> Ragged:
+        texts = np.arange(len(store.tokens))
+        if isinstance(store, Subset):
+            texts = np.delete(texts, store.left_out)
+        chosen = generator.choice(len(texts), min(share, len(texts)), replace=False)
+        return store.tokens.take(texts[np.sort(chosen)])
+
+    return Ragged.join([some(data.store(name, "train")) for name in names])
 
 
 def weights_for(saved: SavedRun, own: State, *, alpha: float | None) -> State:

@@ -174,24 +174,6 @@ class MixtureConfig:
             return PlanTask(name, num_pairs, batch_size, task.weight, limit, schedule, task.replay)
 
 
-@dataclass(frozen=True)
-class PairLimit:
-    """The pairs that a run trains a task on, of those that its training split has."""
-
-    num_used: int
-    num_whole: int
-    per_label: int | None = None
-    num_labels: int = 0
-
-    def __str__(self) -> str:
-        """For example `124 of 29,898 pairs: 4 examples of each of 31 labels`."""
-        said = f"{self.num_used:,} of {self.num_whole:,} pairs"
-        if self.per_label is None:
-            return said
-        upto = "" if self.num_used == self.per_label * self.num_labels else "up to "
-        return f"{said}: {upto}{self.per_label:,} examples of each of {self.num_labels:,} labels"
-
-
 def check_limits(pairs_per_task: int | None, pairs_per_label: int | None) -> None:
     """Raise `ConfigError` for both limits at once, or for a number of examples below 1."""
     if pairs_per_label is not None and pairs_per_label < 1:

@@ -15,10 +15,10 @@ from mtcl.task.prompt import NO_PROMPT, Prompt
 from mtcl.weighting import GradientWeighting
 
 if TYPE_CHECKING:
-    from mtcl.training.run import Run
+    from mtcl.training.module import MtclModule
 
 
-def check(module: Run) -> None:
+def check(module: MtclModule) -> None:
     """Raise `ConfigError` if nothing trains in a task, or if a task or option needs more of the encoder to train."""
     train = module.encoder_config.train
     if train == "head" and not _count(module.encoder) and not module.heads:
@@ -50,7 +50,7 @@ def check(module: Run) -> None:
             )
 
 
-def summary(module: Run) -> str:
+def summary(module: MtclModule) -> str:
     """One line: `training 0.3 M of 22.7 M parameters (LoRA r 16 on 36 layers, projection)`."""
     parts = [module.encoder, module.losses, module.weighting, module.heads]
     own = [p for part in parts for p in part.parameters()]
@@ -58,10 +58,11 @@ def summary(module: Run) -> str:
     return f"training {_words(sum(map(_count, parts)))} of {_words(total)} parameters ({', '.join(_parts(module))})"
 
 
-def use_of_encoder(module: Run) -> str:
+def use_of_encoder(module: MtclModule) -> str:
     """One line: how the encoder is used, with the declared value next to each changed setting."""
     encoder, config = module.encoder, module.encoder_config
-    declared, max_length, prompt = encoder.declared, module.data.default_length, module.data.default_prompt
+    declared, stores = encoder.declared, module.data.stores
+    max_length, prompt = stores.default_length, stores.default_prompt
     has_layers = any(layer.kind != "Normalize" for layer in declared.layers)
 
     def beside(now: object, before: object) -> str:
@@ -82,7 +83,7 @@ def use_of_encoder(module: Run) -> str:
     return f"encoder {config.name}: {', '.join(parts)}"
 
 
-def _parts(module: Run) -> list[str]:
+def _parts(module: MtclModule) -> list[str]:
     config, encoder = module.encoder_config, module.encoder
     found = []
     if config.adapter is not None:

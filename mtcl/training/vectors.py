@@ -5,10 +5,10 @@ All are computed in the Trainer's precision. The files are made once and kept ne
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,14 +20,14 @@ from mtcl.encoder.encoder import Encoder
 from mtcl.encoder.heads import through
 from mtcl.encoder.teacher import BASE, Teacher, vectors_file
 from mtcl.encoder.vector_file import pooled_file
-from mtcl.errors import ConfigError
+from mtcl.errors import ConfigError, at
 from mtcl.evaluation import Pool, Result, evaluate
+from mtcl.evaluation.groups import check_installed
 from mtcl.evaluation.pool import Vectors as PoolVectors
-from mtcl.losses import Loss
 from mtcl.types import IntArray, Ragged
 
 if TYPE_CHECKING:
-    from mtcl.training.run import Run
+    from mtcl.training.module import MtclModule
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,18 @@ class Evaluated:
 
 
 class Vectors:
-    """The vectors of a module's run."""
+    """The vectors of a module's run. Pools are also evaluated with each of `dims` leading dimensions, and by their
+    groups if `groups` is set.
+    """
 
-    def __init__(self, module: Run) -> None:
-        self.module = module
+    def __init__(self, module: MtclModule, *, dims: Sequence[int] = (), groups: bool = False) -> None:
+        if groups:
+            with at(groups="model.eval_groups"):
+                check_installed()
+        full = module.encoder.dim
+        if odd := [dim for dim in dims if not 0 < dim < full]:
+            raise ConfigError(f"model.eval_dims has {odd[0]}: give 1 to {full - 1}; the encoder has {full}")
+        self.module, self.dims, self.groups = module, tuple(dims), groups
         self.watchers: list[Callable[[Evaluated], None]] = []
         """Called after each evaluation of a pool, on this rank."""
         self._pooled_files: dict[Path, Path] = {}
@@ -80,11 +88,11 @@ class Vectors:
             with module.trainer.precision_plugin.forward_context(), torch.no_grad():
                 return through(head, encoder.finish(pooled_TH)).cpu()
 
-        dim = module.encoder.dim if head is None else module.dim_of(pool.name)
-        dims = [d for d in module.eval_dims if d < dim]
+        dim = module.encoder.dim if head is None else module.parts.dim_of(pool.name)
+        dims = [d for d in self.dims if d < dim]
         seen: list[PoolVectors] = []
         see = seen.append if self.watchers else None
-        result = evaluate(pool, embed, dims=dims, groups=module.eval_groups, see=see)
+        result = evaluate(pool, embed, dims=dims, groups=self.groups, see=see)
         for watch in self.watchers:
             watch(Evaluated(pool, seen[0], result, encoder is module.encoder, head))
         return result
@@ -94,20 +102,21 @@ class Vectors:
         teacher.
         """
         module = self.module
-        loss = cast("Loss", module.losses[task])
+        loss = module.parts.loss_of(task)
         if loss.teacher is None:
             return None
         if loss.teacher == BASE:
             teacher = Teacher(module.base.encoder(module.device))
         else:
-            own = module.data.tokenizer.digest
+            own = module.data.stores.tokenizer.digest
             teacher = Teacher.load(loss.teacher, like=module.encoder_config, own_tokenizer=own, device=module.device)
-        if loss.matches_teacher and teacher.encoder.dim != module.dim_of(task):
+        dim = module.parts.dim_of(task)
+        if loss.matches_teacher and teacher.encoder.dim != dim:
             has_head = task in module.heads
             advice = f"leave out tasks.{task}.head" if has_head else "set model.encoder.dim"
             raise ConfigError(
                 f"tasks.{task}.loss: the teacher {loss.teacher!r} has {teacher.encoder.dim} dimensions, the "
-                f"{'head' if has_head else 'encoder'} {module.dim_of(task)}: {advice}, or use the teacher {BASE!r}"
+                f"{'head' if has_head else 'encoder'} {dim}: {advice}, or use the teacher {BASE!r}"
             )
 
         def embed(encoder: Encoder, tokens: Ragged) -> Tensor:

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mtcl.data.plan import mix
+from mtcl.data.pseudorandom import mix
 from tests.benchmarks.process_memory import group_mib, memory_mib
 from tests.benchmarks.workload import vocabulary_of
 

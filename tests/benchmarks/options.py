@@ -19,7 +19,9 @@ import torch
 from torch import nn
 
 from mtcl.console import markdown_table
-from mtcl.data.batch import StepBatch, StepDataset, TaskData
+from mtcl.data.batch import StepBatch
+from mtcl.data.rows import TaskData
+from mtcl.data.steps import StepDataset
 from mtcl.demo import write_demo
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder

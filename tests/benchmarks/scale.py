@@ -20,9 +20,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from mtcl.data.batch import StepDataset, TaskData
 from mtcl.data.intact import seal
-from mtcl.data.plan import Plan, PlanTask, permute
+from mtcl.data.plan import Plan, PlanTask
+from mtcl.data.pseudorandom import permute
+from mtcl.data.rows import TaskData
+from mtcl.data.steps import StepDataset
 from mtcl.data.store import TokenStore, prepare
 from mtcl.data.tokenizer import Tokenizer
 from mtcl.encoder.config import DEFAULT_MODEL

@@ -105,7 +105,8 @@ def data_of(setting: Setting) -> Any:
 
 def steps_of(data: Any) -> Any:
     """From step number to `StepBatch` of a single rank."""
-    from mtcl.data.batch import StepDataset, TaskData
+    from mtcl.data.rows import TaskData
+    from mtcl.data.steps import StepDataset
 
     tasks = [TaskData(data.store(name, "train")) for name in data.tasks]
     return StepDataset(data.plan, tasks, tokens_per_chunk=data.encoder_config.chunk_size)

@@ -63,8 +63,8 @@ def of_evaluation(train: Split | None, split: Split, seen: Seen | None, *, has_l
 
 def prompt_of(data: MtclDataModule, name: str) -> list[str]:
     """A warning about a task's prompt. Raises `ConfigError` if it leaves no room for a text."""
-    length = data.length_of(name)
-    return long_prompt(data.tokenizer.check_prompt(name, data.prompt_of(name), length), length)
+    length = data.stores.length_of(name)
+    return long_prompt(data.stores.tokenizer.check_prompt(name, data.stores.prompt_of(name), length), length)
 
 
 def reading_of(data: MtclDataModule, name: str, split: str = "train", count: int = 2000) -> Reading:
@@ -73,4 +73,6 @@ def reading_of(data: MtclDataModule, name: str, split: str = "train", count: int
     table = Split.of(split, store)
     chosen = table.sample(count)
     sides = np.asarray(store.sides)[chosen]
-    return read(table.words(chosen), sides, data.tokenizer, data.prompt_of(name), data.length_of(name))
+    return read(
+        table.words(chosen), sides, data.stores.tokenizer, data.stores.prompt_of(name), data.stores.length_of(name)
+    )

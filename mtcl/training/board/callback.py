@@ -41,7 +41,7 @@ from mtcl.training.board.projector import AFTER, BEFORE, Projector
 from mtcl.training.board.spread import BINS, DRIFT_BINS, Spread, spread_of
 from mtcl.training.board.start import Start
 from mtcl.training.metrics import VAL_GAIN, VAL_MEAN
-from mtcl.training.resume import config_text
+from mtcl.training.record import config_text
 from mtcl.types import IntArray
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class Board(Callback):
         writer.add_text("run/data", texts.data_report(module), step)
 
     def _show_hparams(self, writer: Any, module: MtclModule) -> None:
-        names, evaluated = module.metric_log.names, module.data.evaluated_in("validation")
+        names, evaluated = module.metric_log.names, module.data.stores.evaluated_in("validation")
         tags = [in_summary(VAL_MEAN), *([in_summary(VAL_GAIN)] if module.base.figures else [])]
         tags += [names.primary_on_board(task) for task in evaluated]
         values = hparams.hparams(yaml.safe_load(config_text(module)))

@@ -31,7 +31,7 @@ def data_report(module: MtclModule) -> str:
     data = module.data
     shares, planned = data.plan.shares(), {task.name: number for number, task in enumerate(data.plan.tasks)}
     slots = (data.num_steps or 0) * data.plan.num_slots
-    validated = data.evaluated_in("validation")
+    validated = data.stores.evaluated_in("validation")
     rows, notes = [], []
     for name, task in data.evaluated.items():
         trained = data.plan.tasks[planned[name]] if name in planned else None
@@ -39,13 +39,13 @@ def data_report(module: MtclModule) -> str:
         rows.append(
             [
                 name,
-                data.apart.get(name, "train"),
+                data.roles.apart.get(name, "train"),
                 type(task.pairs).__name__ if isinstance(task.pairs, Pairs) else "its own",
                 task.metric.name,
                 f"{trained.num_pairs:,}" if trained else "",
                 f"{len(data.store(name, 'validation')):,}" if name in validated else "",
                 trained.batch_size if trained else "",
-                data.length_of(name),
+                data.stores.length_of(name),
                 f"{share:.0%}" if trained else "",
                 f"{share * slots * trained.batch_size / trained.num_used:.2g}" if trained else "",
             ]

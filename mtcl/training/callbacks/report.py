@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Callback
 from mtcl.console import line_of
 from mtcl.evaluation import Result, primary_of, scored
 from mtcl.training.metrics import mean_groups
+from mtcl.training.pair_limits import pair_limits
 from mtcl.training.selection import WEIGHTED_MEAN
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def fit_table(module: MtclModule) -> Table:
         columns = ({"base": module.base.figures} if module.base.figures else {}) | {"start": module.start_figures}
     columns["now"] = primary
     of = {pool.name: scored(pool) for pool in module.data.pools("validation")}
+    limits = pair_limits(module.data)
     return comparison(
         {
             name: (
@@ -78,8 +80,8 @@ def fit_table(module: MtclModule) -> Table:
             for name in primary
         },
         title=f"validation, best checkpoint (step {step})",
-        groups=mean_groups("val", primary, module.data.apart),
-        trained_on={name: f"{limit.num_used:,} of {limit.num_whole:,}" for name, limit in module.data.limits.items()},
+        groups=mean_groups("val", primary, module.data.roles.apart),
+        trained_on={name: f"{limit.num_used:,} of {limit.num_whole:,}" for name, limit in limits.items()},
         weighted={chosen_by: {column: means_of("val", columns[column]).get(chosen_by) for column in columns}}
         if chosen_by == WEIGHTED_MEAN
         else {},
@@ -99,7 +101,7 @@ def results_table(
         )
         for name, result in results.items()
     }
-    return comparison(values, title=split, groups=mean_groups(split, results, module.data.apart))
+    return comparison(values, title=split, groups=mean_groups(split, results, module.data.roles.apart))
 
 
 def comparison(

@@ -9,7 +9,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
 from mtcl.files import remember_root, write_text
-from mtcl.training.resume import config_text
+from mtcl.training.record import config_text
 
 if TYPE_CHECKING:
     from mtcl.training.module import MtclModule

@@ -1,0 +1,44 @@
+"""How many of its pairs a run trains a task on, for the log and for the table at the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mtcl.data.subset import Subset, labels_of
+
+if TYPE_CHECKING:
+    from mtcl.training.datamodule import MtclDataModule
+
+
+@dataclass(frozen=True)
+class PairLimit:
+    """The pairs that a run trains a task on, of those that its training split has."""
+
+    num_used: int
+    num_whole: int
+    per_label: int | None = None
+    num_labels: int = 0
+
+    def __str__(self) -> str:
+        """For example `124 of 29,898 pairs: 4 examples of each of 31 labels`."""
+        said = f"{self.num_used:,} of {self.num_whole:,} pairs"
+        if self.per_label is None:
+            return said
+        upto = "" if self.num_used == self.per_label * self.num_labels else "up to "
+        return f"{said}: {upto}{self.per_label:,} examples of each of {self.num_labels:,} labels"
+
+
+def pair_limits(data: MtclDataModule) -> dict[str, PairLimit]:
+    """The pairs that each task trains on, of the tasks that do not train on all of theirs."""
+    found, per_label = {}, data.mixture.per_label(data.roles.trained_configs)
+    for task in data.plan.tasks:
+        store, num_labels = data.store(task.name, "train"), 0
+        num_whole = store.num_whole if isinstance(store, Subset) else len(store)
+        if task.name in per_label:
+            num_labels = len(np.unique(labels_of(store)))
+        if task.num_used < num_whole:
+            found[task.name] = PairLimit(task.num_used, num_whole, per_label.get(task.name), num_labels)
+    return found
