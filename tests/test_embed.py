@@ -191,6 +191,14 @@ def test_bad_rows_are_left_out_with_the_reason(embed: Any, tmp_path: Path) -> No
     assert "9 bad rows left out" in done.stdout
 
 
+def test_a_number_of_any_length_is_no_bad_row(embed: Any, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "a.jsonl", ['{"text": "a", "id": "x", "views": ' + "1" * 5000 + "}"])
+    embed("a.jsonl", id="id", keep=["views"])
+    found = VectorFolder.open(tmp_path / "out")
+    assert found.shards[0].bad == 0
+    assert [value for block in found.blocks() for value in block.rows["views"].to_pylist()] == ["1" * 5000]
+
+
 def test_row_numbers_count_bad_rows(embed: Any, tmp_path: Path) -> None:
     write_jsonl(tmp_path / "a.jsonl", [{"text": "a"}, {"text": ""}, {"text": "b"}])
     embed("a.jsonl")

@@ -315,6 +315,51 @@ def test_chains_of_duplicates_are_no_negatives(
     assert (tmp_path / "out" / "doubles" / "validation.parquet").exists(), "rows of the task file are written as files"
 
 
+def test_rows_of_a_method_are_mined_as_they_are_trained_on(
+    tiny_model: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ids of two types, a column of dicts and numbers, NumPy's values; a test split that is not there."""
+    from mtcl.commands.mine import main
+
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "jobs.py").write_text(JOBS)
+    monkeypatch.chdir(tmp_path)
+    common = ["--model", str(tiny_model), "--cache", str(cache), "--max_length", "24"]
+    assert main("mine", ["jobs", *common, "--out", "out", "--ranks", "0", "9", "--below", "1"]) == 0
+    written = tmp_path / "out" / "jobs"
+    rows = pq.read_table(written / "train.parquet").to_pylist()
+    assert [row["doc"] for row in rows] == ["7", "a17", "8", "9"]
+    assert [row["more"] for row in rows] == ['{"a": 1}', "2", "x", None]
+    for split in ("validation", "corpus"):
+        assert pq.read_table(written / f"{split}.parquet")["doc"].to_pylist() == ["7", "a17", "8", "9"]
+    assert not (written / "test.parquet").exists()
+
+
+JOBS = """
+import numpy as np
+
+from mtcl import NDCG, QueryDocument, Task
+
+NAMES = ("query", "document", "text", "doc", "more")
+A, B = ("red", "dog a", "dog a", 7, {"a": 1}), ("blue", "cat b", "cat b", "a17", 2)
+C, D = ("green", "bird c", "bird c", np.int64(8), "x"), ("z", "post d", "post d", 9, None)
+ROWS = [dict(zip(NAMES, row, strict=True)) for row in (A, B, C, D)]
+
+
+class Jobs(Task):
+    "Jobs."
+
+    name = "jobs"
+    pairs = QueryDocument(document_id="doc", corpus="corpus")
+    metric = NDCG()
+    sample = ROWS
+
+    def data(self, split, root):
+        if split == "test":
+            raise KeyError(split)
+        return ROWS
+"""
+
 DOUBLES = """
 from mtcl import MAP, Duplicates, Rows, Task
 

@@ -5,16 +5,19 @@ A run of many tasks can use it directly, and rows that were not mined take no sp
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from pathlib import Path
 
-from mtcl.errors import ConfigError
+from mtcl.errors import ConfigError, MtclError
 from mtcl.files import written_whole
-from mtcl.task.contract import Task
+from mtcl.task.contract import Task, errors_of
 from mtcl.task.reading import FORMATS
-from mtcl.task.sources import Files, as_table
+from mtcl.task.rows import roles_in, rows_of
+from mtcl.task.sources import Files
 
+log = logging.getLogger("mtcl")
 REPORT = "negatives"
 
 
@@ -75,8 +78,16 @@ def _write_others(folder: Path, task: Task, root: Path | None) -> None:
 
     corpus = getattr(task.pairs, "corpus", None)
     for split in ("validation", "test", *([corpus] if corpus else [])):
+        try:
+            with errors_of(task, split):
+                rows = rows_of(task, split, root, roles_in(task, split, of_corpus=split == corpus), rest=True)
+        except MtclError as error:
+            if split != "test":  # which training does not need
+                raise
+            log.warning("no test split is written: %s", error)
+            continue
         with written_whole(folder / f"{split}.parquet") as aside:
-            pq.write_table(as_table(task.data(split, root)), aside)
+            pq.write_table(rows, aside)
 
 
 def _is_written(entry: Path) -> bool:

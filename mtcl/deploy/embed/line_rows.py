@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import csv
 import gzip
-import json
 import sys
 import zlib
 from collections.abc import Iterable, Iterator
@@ -22,6 +21,7 @@ from mtcl.deploy.embed.settings import ID
 from mtcl.deploy.embed.shards import Columns, Shard
 from mtcl.errors import DataError, nearest, root_cause
 from mtcl.task.reading.joined import as_text
+from mtcl.task.reading.json_text import json_value
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -92,7 +92,7 @@ def _numbered(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
 def _jsonl_record(numbered: tuple[int, bytes]) -> _Record:
     number, line = numbered
     try:
-        row = json.loads(line)
+        row = json_value(line)
     except UnicodeDecodeError:
         return _Record(number, None, "not UTF-8")
     except (ValueError, RecursionError) as error:
