@@ -1,4 +1,4 @@
-"""JSON as a value, with integers of any length: Python refuses to convert long ones, because it takes quadratic time."""
+"""JSON as a value, with integers of any length; Python refuses to convert long ones, which takes quadratic time."""
 
 from __future__ import annotations
 
