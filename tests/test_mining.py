@@ -246,6 +246,7 @@ def test_from_a_run_and_again(
         (("--num", "0"), "^--num is 0"),
         (("--below", "0"), r"^--below is 0\.0"),
         (("--ranks", "5", "5"), "^--ranks is 5 5"),
+        (("--column", ""), "^--column is empty: give the new column a name"),
         (("--ranks", "500000", "600000"), "^--ranks begins at 500000, but there are .* candidates: give a lower rank"),
         (("--index", "Nonsense"), "^--index 'Nonsense' cannot be created"),
         (("--column", "document"), "^--column document exists and has no mined negatives"),
