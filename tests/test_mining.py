@@ -223,6 +223,10 @@ def test_from_a_run_and_again(
         mine("search")
     with pytest.raises(ConfigError, match="is the data root itself"):
         mine("search", out=demo_root)
+    before = sorted(demo_root.rglob("*"))
+    with pytest.raises(ConfigError, match="is in the folder of the task's own data: give another folder"):
+        mine("search", out=demo_root / "search" / "mined")
+    assert sorted(demo_root.rglob("*")) == before
     assert mine("search", more=("--overwrite",)).equals(first)
     assert mine("search", root="mined", out="again").equals(first)
     shutil.copytree(demo_root, "newer")

@@ -32,6 +32,8 @@ def lay_out(out: Path, task: Task, root: Path | None, *, overwrite: bool) -> Pat
         raise ConfigError(f"--out {out} is the data root itself: give another folder, so that no rows are lost")
     if (folder / "train.parquet").exists() and not folder.is_symlink() and not overwrite:
         raise ConfigError(f"{folder / 'train.parquet'} exists: give another --out, or --overwrite")
+    if root is not None and isinstance(task.data, Files) and _is_inside(out, root / name):
+        raise ConfigError(f"--out {out} is in the folder of the task's own data: give another folder")
     if root is not None and root.is_dir():
         _check_links(root, out.resolve())
         _link_all(root, out.resolve(), Path(name).parts, is_linked=isinstance(task.data, Files))
@@ -62,6 +64,8 @@ def _link_all(source: Path, target: Path, inside: tuple[str, ...], *, is_linked:
     for entry in sorted(source.iterdir()):
         link = target / entry.name
         is_ours = entry.name == inside[0] if inside else _is_written(entry)
+        if entry.name.startswith("."):  # the lock of a command, say
+            continue
         if is_ours or os.path.lexists(link) or _is_inside(target, entry):
             continue
         try:
