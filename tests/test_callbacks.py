@@ -58,6 +58,7 @@ def fit(tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_command: Run) ->
         ("RichProgressBar", {}),
         ("Timer", {"duration": "00:01:00:00"}),
         ("ModelSummary", {"max_depth": 1}),
+        ("LambdaCallback", {"on_train_batch_end": "builtins.print"}),
     ],
 )
 def test_it_works(fit: Fit, name: str, arguments: dict[str, Any]) -> None:
@@ -77,6 +78,12 @@ def test_it_works(fit: Fit, name: str, arguments: dict[str, Any]) -> None:
         ("GradientAccumulationScheduler", {"scheduling": {0: 2}}, "set trainer.accumulate_grad_batches"),
         ("StochasticWeightAveraging", {"swa_lrs": 0.1}, "set averaging, for example"),
         ("BatchSizeFinder", {}, "set data.batch_size"),
+        (
+            "LambdaCallback",
+            {"on_train_end": "math.sqrt"},
+            "whose on_train_end is called with (trainer, pl_module), but",
+        ),
+        ("LambdaCallback", {"setup": "math.sqrt"}, "whose setup is called with (trainer, pl_module, stage), but"),
         ("BackboneFinetuning", {}, "trainer.callbacks has BackboneFinetuning, which mtcl does not support"),
     ],
 )
@@ -189,3 +196,12 @@ def test_a_lambda_callback_is_for_python(demo_root: Path, cache: Path, tiny_mode
     module = MtclModule(encoder={"name": str(tiny_model)}, evaluate_base=False)  # type: ignore[arg-type]
     quiet_trainer(max_steps=2, limit_val_batches=0, callbacks=[own]).fit(module, _data(demo_root, cache))
     assert steps == [1, 2]
+
+
+def test_a_lambda_callback_may_log_values_of_its_own(demo_root: Path, cache: Path, tiny_model: Path) -> None:
+    own = LambdaCallback(on_validation_epoch_end=lambda _, module: module.log("val_own", 1.0))
+    stop = EarlyStopping("val_own", check_on_train_epoch_end=False)
+    module = MtclModule(encoder={"name": str(tiny_model)}, evaluate_base=False)  # type: ignore[arg-type]
+    trainer = quiet_trainer(max_steps=2, val_check_interval=2, callbacks=[own, stop])
+    trainer.fit(module, _data(demo_root, cache))
+    assert float(stop.best_score) == 1

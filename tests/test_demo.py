@@ -12,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -77,6 +78,27 @@ def test_another_seed_gives_other_posts(folder: Path, tmp_path: Path) -> None:
     write_demo(tmp_path, posts=POSTS, seed=4)
     ours, others = (set(everywhere(path, "storyline", "text")) for path in (folder, tmp_path))
     assert len(ours & others) < 0.05 * len(ours)
+
+
+@pytest.mark.parametrize(
+    "name", ["search/train.parquet", "hashtag/validation.jsonl", "search/corpus", "interest/test.csv"]
+)
+def test_data_of_one_s_own_is_not_replaced(tmp_path: Path, name: str) -> None:
+    own = tmp_path / name
+    own.parent.mkdir(parents=True)
+    if name == "search/corpus":
+        own.mkdir()
+    else:
+        pq.write_table(pa.table({"query": ["mine"]}), own)
+    with pytest.raises(ConfigError, match=f"{name} exists and is not of a demo corpus: give another folder"):
+        write_demo(tmp_path, posts=POSTS)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == ([own] if own.is_file() else [])
+
+
+def test_a_demo_corpus_is_replaced(tmp_path: Path) -> None:
+    write_demo(tmp_path, posts=200, seed=1)
+    assert write_demo(tmp_path, posts=300)["interest"]["train"] == 240
+    assert pq.read_metadata(tmp_path / "interest" / "train.parquet").num_rows == 240
 
 
 @pytest.mark.parametrize("task", COLUMNS)

@@ -191,6 +191,30 @@ def test_bad_rows_are_left_out_with_the_reason(embed: Any, tmp_path: Path) -> No
     assert "9 bad rows left out" in done.stdout
 
 
+def test_a_number_of_any_length_is_no_bad_row(embed: Any, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "a.jsonl", ['{"text": "a", "id": "x", "views": ' + "1" * 5000 + "}"])
+    embed("a.jsonl", id="id", keep=["views"])
+    found = VectorFolder.open(tmp_path / "out")
+    assert found.shards[0].bad == 0
+    assert [value for block in found.blocks() for value in block.rows["views"].to_pylist()] == ["1" * 5000]
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.jsonl"])
+def test_a_file_in_utf_16_is_refused(embed: Any, tmp_path: Path, name: str) -> None:
+    """Half of its lines are UTF-8 by chance, with zeros between the letters."""
+    (tmp_path / name).write_bytes("text\ndog\ncat\n".encode("utf-16"))
+    assert f"{name}: it is UTF-16: save it as UTF-8" in embed(name, code=2).stderr
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.jsonl", '{"body": "a"}\n'), ("a.csv", "body\na\n")])
+def test_a_misspelt_column_leaves_no_settings(embed: Any, tmp_path: Path, name: str, content: str) -> None:
+    """The right command would be refused as one of other settings."""
+    (tmp_path / name).write_text(content)
+    assert "has no column 'text'" in embed(name, code=2).stderr
+    embed(name, text="body")
+    assert len(VectorFolder.open(tmp_path / "out")) == 1
+
+
 def test_row_numbers_count_bad_rows(embed: Any, tmp_path: Path) -> None:
     write_jsonl(tmp_path / "a.jsonl", [{"text": "a"}, {"text": ""}, {"text": "b"}])
     embed("a.jsonl")

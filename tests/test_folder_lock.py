@@ -22,6 +22,7 @@ import pytest
 from mtcl import ConfigError
 from mtcl.commands.folder_lock import RANKS, only_writer
 from tests.conftest import ROOT, Run
+from tests.vector_folders import write_vectors
 
 HOLD = (
     "import sys, time; from pathlib import Path; from mtcl.commands.folder_lock import only_writer\n"
@@ -84,6 +85,25 @@ def test_a_file_system_without_locks(
     monkeypatch.setattr(filelock.FileLock, "acquire", has_none)
     with caplog.at_level(logging.WARNING, "mtcl"), only_writer(tmp_path, "fit", advice=""):
         assert f"the file system of {tmp_path} has no locks" in caplog.text
+
+
+@pytest.mark.usefixtures("starts_processes")
+def test_commands_that_write_one_result(trained_run: Path, tmp_path: Path, mtcl_command: Run) -> None:
+    """Two merges into one folder of checkpoints are fine, two into one file are not."""
+    merge = ["merge", str(trained_run), "base", "--out"]
+    with held_elsewhere(tmp_path, "merge-a") as pid:
+        ended = mtcl_command(*merge, "a.ckpt")
+        assert mtcl_command(*merge, "b.ckpt").returncode == 0
+    assert ended.returncode == 2
+    assert f"is in use by process {pid} on " in ended.stderr
+    assert not (tmp_path / "a.ckpt").exists()
+
+    for name, values in (("old", [[1.0, 0], [0, 1]]), ("new", [[0, 1.0], [1, 0]])):
+        write_vectors(tmp_path / name, values, ids=[0, 1], fingerprint=name)
+    with held_elsewhere(tmp_path / "map", "align") as pid:
+        ended = mtcl_command("align", "old", "new", "--out", "map")
+    assert f"map is in use by process {pid} on " in ended.stderr
+    assert not (tmp_path / "map" / "map.json").exists()
 
 
 @pytest.mark.usefixtures("starts_processes")

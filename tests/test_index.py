@@ -11,10 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mtcl.deploy.embed.rows import Window
+from mtcl.deploy.embed.settings import agree
+from mtcl.deploy.embed.shards import Identity, Shard
+from mtcl.deploy.embed.writing import ShardFiles
 from mtcl.deploy.search import index as index_module
 from mtcl.deploy.search.exact import ROWS, Top, exact_search
 from mtcl.deploy.search.index import (
@@ -33,7 +38,7 @@ from mtcl.deploy.search.rows import rows_at
 from mtcl.deploy.vectors import VectorFolder, record_file
 from mtcl.errors import ConfigError, DataError
 from tests.conftest import ROOT, Run
-from tests.vector_folders import unit_vectors, write_vectors
+from tests.vector_folders import settings_of, unit_vectors, write_vectors
 
 faiss = pytest.importorskip("faiss", reason="needs the extra `mine`")
 DTYPES = ("float32", "float16", "int8", "binary")
@@ -119,6 +124,17 @@ def test_an_index_finds_the_nearest(options: IndexOptions, tmp_path: Path) -> No
     found = found_rows(folder, hits)[0]
     assert [hit["id"] for hit in found] == [f"p{row}" for row in hits.rows_NK[0]]
     assert list(found[0]) == ["score", "id"]
+
+
+def test_a_kept_column_called_score_is_not_taken_for_the_score(tmp_path: Path) -> None:
+    rows = pa.table({"id": [1, 2], "score": [7, 8], "kept_score": ["x", "y"]})
+    settings = agree(tmp_path, settings_of(2, keep=["score", "kept_score"]))
+    files = ShardFiles(tmp_path, Shard("a", None, ".jsonl"), settings, Identity(2, "a", 0))
+    stored = settings.numbers.encode(np.eye(2, dtype=np.float32))
+    files.finish([files.write_part(Window(0, 2, [], rows, []), stored)], None)
+    folder = VectorFolder.open(tmp_path)
+    (found,) = found_rows(folder, search(folder, np.array([[0.6, 0.8]], dtype=np.float32), 2))
+    assert found[0] == {"score": pytest.approx(0.8), "id": 2, "kept_kept_score": 8, "kept_score": "y"}
 
 
 def test_the_recall_is_that_of_all_cosines(tmp_path: Path) -> None:

@@ -223,6 +223,10 @@ def test_from_a_run_and_again(
         mine("search")
     with pytest.raises(ConfigError, match="is the data root itself"):
         mine("search", out=demo_root)
+    before = sorted(demo_root.rglob("*"))
+    with pytest.raises(ConfigError, match="is in the folder of the task's own data: give another folder"):
+        mine("search", out=demo_root / "search" / "mined")
+    assert sorted(demo_root.rglob("*")) == before
     assert mine("search", more=("--overwrite",)).equals(first)
     assert mine("search", root="mined", out="again").equals(first)
     shutil.copytree(demo_root, "newer")
@@ -246,6 +250,7 @@ def test_from_a_run_and_again(
         (("--num", "0"), "^--num is 0"),
         (("--below", "0"), r"^--below is 0\.0"),
         (("--ranks", "5", "5"), "^--ranks is 5 5"),
+        (("--column", ""), "^--column is empty: give the new column a name"),
         (("--ranks", "500000", "600000"), "^--ranks begins at 500000, but there are .* candidates: give a lower rank"),
         (("--index", "Nonsense"), "^--index 'Nonsense' cannot be created"),
         (("--column", "document"), "^--column document exists and has no mined negatives"),
@@ -314,6 +319,51 @@ def test_chains_of_duplicates_are_no_negatives(
     assert all(not chain & set(row["negatives"]) for row in rows if row["anchor"] in chain)
     assert (tmp_path / "out" / "doubles" / "validation.parquet").exists(), "rows of the task file are written as files"
 
+
+def test_rows_of_a_method_are_mined_as_they_are_trained_on(
+    tiny_model: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ids of two types, a column of dicts and numbers, NumPy's values; a test split that is not there."""
+    from mtcl.commands.mine import main
+
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "jobs.py").write_text(JOBS)
+    monkeypatch.chdir(tmp_path)
+    common = ["--model", str(tiny_model), "--cache", str(cache), "--max_length", "24"]
+    assert main("mine", ["jobs", *common, "--out", "out", "--ranks", "0", "9", "--below", "1"]) == 0
+    written = tmp_path / "out" / "jobs"
+    rows = pq.read_table(written / "train.parquet").to_pylist()
+    assert [row["doc"] for row in rows] == ["7", "a17", "8", "9"]
+    assert [row["more"] for row in rows] == ['{"a": 1}', "2", "x", None]
+    for split in ("validation", "corpus"):
+        assert pq.read_table(written / f"{split}.parquet")["doc"].to_pylist() == ["7", "a17", "8", "9"]
+    assert not (written / "test.parquet").exists()
+
+
+JOBS = """
+import numpy as np
+
+from mtcl import NDCG, QueryDocument, Task
+
+NAMES = ("query", "document", "text", "doc", "more")
+A, B = ("red", "dog a", "dog a", 7, {"a": 1}), ("blue", "cat b", "cat b", "a17", 2)
+C, D = ("green", "bird c", "bird c", np.int64(8), "x"), ("z", "post d", "post d", 9, None)
+ROWS = [dict(zip(NAMES, row, strict=True)) for row in (A, B, C, D)]
+
+
+class Jobs(Task):
+    "Jobs."
+
+    name = "jobs"
+    pairs = QueryDocument(document_id="doc", corpus="corpus")
+    metric = NDCG()
+    sample = ROWS
+
+    def data(self, split, root):
+        if split == "test":
+            raise KeyError(split)
+        return ROWS
+"""
 
 DOUBLES = """
 from mtcl import MAP, Duplicates, Rows, Task

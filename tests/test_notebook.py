@@ -348,6 +348,8 @@ def test_encode_puts_a_task_s_prompt_before_its_texts(data: MtclDataModule, tiny
         ({"task": "serach"}, "not trained on a task 'serach'; did you mean 'search'"),
         ({"dim": 17}, "dim is 17: give 1 to 16"),
         ({"role": "asked"}, "role is 'asked': give query or document"),
+        ({"output": "list"}, "output is 'list': give torch or numpy"),
+        ({"dim": 2.5}, "dim is 2.5: give 1 to 16"),
     ],
 )
 def test_encode_refuses(checkpoint: Path, options: dict[str, Any], message: str) -> None:

@@ -458,6 +458,18 @@ def test_csv_negatives_are_texts(tmp_path: Path) -> None:
     assert [table.texts[int(text)].as_py() for text in table.negatives.values] == ["1984"]
 
 
+@pytest.mark.parametrize("written", ['["x", "y"]', "['x', 'y']", "[]", ' ["x"] '])
+def test_lists_that_are_written_as_text_are_no_negatives(tmp_path: Path, written: str) -> None:
+    """As pandas and spreadsheets write them; each was taught as one negative."""
+    path = lines_of(tmp_path / "train.jsonl", [{"query": "q", "document": "d", "bad": written}])
+    pairs = QueryDocument(negatives="bad")
+    assert "column 'bad' holds lists that are written as text (" in told(
+        lambda: pairs(read_split([path], Wanted(pairs.columns())).rows)
+    )
+    lines_of(path, [{"query": "q", "document": "d", "bad": written}, {"query": "r", "document": "e", "bad": "[x] y"}])
+    assert pairs(read_split([path], Wanted(pairs.columns())).rows).negatives is not None
+
+
 def test_a_csv_file_larger_than_a_block_is_judged_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(csv_file, "BLOCK", 64)
     path = tmp_path / "t.csv"

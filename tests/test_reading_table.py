@@ -613,6 +613,13 @@ INPUTS: list[Input] = [
         PLAIN,
         r"train\.json, object 2: column 'query' holds a number, not text$",
     ),
+    (
+        "data set",
+        "a list with an unused number of 5,000 digits",
+        text('[{"query": "q", "document": "d", "x": ' + "1" * 5000 + "}]", "train.json"),
+        PLAIN,
+        QD,
+    ),
     ("data set", "tabs", text("query\tdocument\n1984\td\n", "train.tsv"), PLAIN, [("1984", "d")]),
     (
         "data set",

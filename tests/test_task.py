@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mtcl import MRR, LabelText, Rows, Task, TaskError
+from mtcl import MRR, Duplicates, LabelText, QueryDocument, Rows, Task, TaskError
 from mtcl.task.metrics import Metric
 from mtcl.types import Kind
 
@@ -58,6 +58,20 @@ def test_an_unknown_attribute_without_a_near_one_is_told_all() -> None:
     assert "unknown attribute 'helper'" in message
     assert all(name in message for name in ("name", "version", "owner", "license", "data", "pairs", "metric", "sample"))
     assert "with an underscore" in message
+
+
+@pytest.mark.parametrize(
+    ("pairs", "told"),
+    [
+        (QueryDocument(query="t", document="t"), "pairs have the column 't' as query and as document"),
+        (LabelText(text="t", label="t"), "pairs have the column 't' as text and as label"),
+        (Duplicates(anchor="t", positive="t"), "pairs have the column 't' as anchor and as positive"),
+        (QueryDocument(negatives=("n", "document")), "pairs have the column 'document' as document and as negatives"),
+    ],
+)
+def test_a_column_is_on_one_side_only(pairs: Any, told: str) -> None:
+    """Every text would be its own positive, and the loss would fall to nothing."""
+    assert complaint(pairs=pairs) == f"task class Letters: {told}: name two columns"
 
 
 def test_an_annotation_without_a_value_is_an_attribute_too() -> None:

@@ -16,6 +16,7 @@ import argparse
 from pathlib import Path
 
 from mtcl.commands.arguments import Parser
+from mtcl.commands.folder_lock import only_writer
 from mtcl.commands.process import quiet_libraries
 from mtcl.errors import ConfigError, at
 from mtcl.files import write_text
@@ -35,10 +36,10 @@ def main(command: str, arguments: list[str]) -> int:
         raise ConfigError(f"{num} folders are given: give OLD and NEW, or one with --apply MAP")
     if options.dtype is not None:
         raise ConfigError("--dtype has no effect without --apply")
-    return _align(options)
+    return _align(command, options)
 
 
-def _align(options: argparse.Namespace) -> int:
+def _align(command: str, options: argparse.Namespace) -> int:
     from mtcl.deploy.align.alignment import RECORD
     from mtcl.deploy.align.choosing import choose_map
     from mtcl.deploy.align.pairs import common_pairs
@@ -46,8 +47,6 @@ def _align(options: argparse.Namespace) -> int:
     from mtcl.deploy.vectors import VectorFolder
 
     out = Path(options.out).expanduser()
-    if (out / RECORD).exists():
-        raise ConfigError(f"{out} has a map: give another --out")
     if options.sample < 1:
         raise ConfigError(f"--sample is {options.sample}: give 1 or more")
     old, new = (VectorFolder.open(folder) for folder in options.folders)
@@ -58,18 +57,21 @@ def _align(options: argparse.Namespace) -> int:
         raise ConfigError(
             f"OLD has vectors of the role {spaces[0].role}, and NEW of {spaces[1].role}: embed with one role"
         )
-    pairs = common_pairs(old, new, num=options.sample, seed=options.seed)
-    with at(held_out="--held_out"):
-        chosen = choose_map(
-            pairs,
-            spaces,
-            direction=options.map,
-            kind=None if options.kind == "auto" else options.kind,
-            held_out=options.held_out,
-            seed=options.seed,
-        )
-    write_text(out / REPORT, chosen.text())
-    chosen.alignment.save(out)
+    with only_writer(out, command, advice="wait for it, or give another --out"):
+        if (out / RECORD).exists():
+            raise ConfigError(f"{out} has a map: give another --out")
+        pairs = common_pairs(old, new, num=options.sample, seed=options.seed)
+        with at(held_out="--held_out"):
+            chosen = choose_map(
+                pairs,
+                spaces,
+                direction=options.map,
+                kind=None if options.kind == "auto" else options.kind,
+                held_out=options.held_out,
+                seed=options.seed,
+            )
+        write_text(out / REPORT, chosen.text())
+        chosen.alignment.save(out)
     print(f"{chosen.text()}written {out}")
     return 0
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtcl.commands.arguments import Parser
+from mtcl.commands.folder_lock import only_writer
 from mtcl.commands.process import quiet_libraries
 from mtcl.configuration import yaml_files as configuration
 from mtcl.errors import ConfigError
@@ -24,8 +25,16 @@ BASE = "base"
 def main(command: str, arguments: list[str]) -> int:
     options = _parser(command).parse_args(arguments)
     weights = weights_of(options)
-    path = target_of(Path(options.out).expanduser())
+    out = Path(options.out).expanduser()
+    target_of(out)  # is refused before anything is loaded
     quiet_libraries()
+    with only_writer(target_of(out).parent, f"{command}-{out.stem}", advice="wait for it, or give another --out"):
+        path = target_of(out)  # another process may have written it since
+        _write_merged(options, weights, path)
+    return 0
+
+
+def _write_merged(options: argparse.Namespace, weights: list[float], path: Path) -> None:
     from mtcl.encoder.checkpoint import SavedRun
     from mtcl.training.checkpoint_file import write_whole
     from mtcl.training.merge import Ingredient, merge
@@ -43,7 +52,6 @@ def main(command: str, arguments: list[str]) -> int:
     content = checkpoint_of(merged, list(saved.values()), dict(zip(options.checkpoints, weights, strict=True)))
     write_whole(content, path, advice="give another --out")
     print(f"written {path}; evaluate it with: mtcl test --ckpt {options.out}")
-    return 0
 
 
 def check_one_base(saved: dict[str, SavedRun]) -> None:

@@ -134,8 +134,10 @@ def check_validation_interval(
         raise ConfigError(f"check_val_every_n_epoch is {epochs}, but a run is one epoch: give val_check_interval")
     if not isinstance(interval, int | float) or math.isinf(interval):
         return
-    if isinstance(interval, float):
+    if isinstance(interval, float) and interval > 0:
         interval = max(1, int(num_steps * interval))
+    if not interval > 0:
+        raise ConfigError(f"val_check_interval is {interval}: give 1 or more, or null to validate at the end only")
     if interval > num_steps:
         raise ConfigError(f"val_check_interval is {interval}, but the run has {num_steps} batches: give fewer")
     if num_steps % interval:

@@ -21,6 +21,10 @@ from mtcl.files import written_whole
 
 MIN_POSTS = 200
 """With fewer posts, a validation split would have too few rows to rank."""
+TASKS = ("interest", "hashtag", "storyline", "search", "translation")
+SPLITS = ("train", "validation", "test", "corpus")
+MARK = {b"written_by": b"mtcl demo"}
+"""Metadata of each file, so that a data root of somebody's own is not taken for a demo corpus."""
 _HASHTAG_SHARE, _STORYLINE_SHARE, _SEARCH_SHARE, _TRANSLATION_SHARE = 0.6, 0.5, 0.4, 0.5
 _CYCLE = ("validation", "test", *("train",) * 8)
 
@@ -33,9 +37,12 @@ def write_demo(folder: Path, *, posts: int = 5000, seed: int = 0) -> dict[str, d
 
     `posts` is the number of rows of `interest` in all splits together; the other tasks have 0.4 to 0.6 times as many.
     The same seed and size give the same bytes. From about a million posts, the grammar may give somewhat fewer rows.
+    Files of an earlier demo corpus are replaced; `ConfigError` if the folder has other data for one of the tasks.
     """
     if posts < MIN_POSTS:
         raise ConfigError(f"too few posts for a demo corpus: {posts}; give at least {MIN_POSTS}")
+    if other := next((path for path in _there(folder) if not _is_demo(path)), None):
+        raise ConfigError(f"{other} exists and is not of a demo corpus: give another folder, so that no data is lost")
     rng, ledger = random.Random(seed), Ledger()
     counts = {}
     for task, tables in _all_tasks(posts, rng, ledger):
@@ -43,6 +50,24 @@ def write_demo(folder: Path, *, posts: int = 5000, seed: int = 0) -> dict[str, d
             _write_parquet(folder / task / f"{name}.parquet", rows)
         counts[task] = {name: len(rows) for name, rows in tables.items()}
     return counts
+
+
+def _there(folder: Path) -> Iterator[Path]:
+    """Splits of the tasks that are in the folder, in any format."""
+    for task in TASKS:
+        yield from (
+            path for split in SPLITS for path in sorted((folder / task).glob(f"{split}*")) if path.stem == split
+        )
+
+
+def _is_demo(path: Path) -> bool:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return path.suffix == ".parquet" and MARK.items() <= (pq.read_schema(path).metadata or {}).items()
+    except (pa.ArrowException, OSError):
+        return False
 
 
 def _all_tasks(posts: int, rng: random.Random, ledger: Ledger) -> Iterator[tuple[str, Tables]]:
@@ -146,4 +171,4 @@ def _write_parquet(path: Path, rows: list[Row]) -> None:
     import pyarrow.parquet as pq
 
     with written_whole(path) as aside:
-        pq.write_table(pa.Table.from_pylist(rows), aside, compression="zstd")
+        pq.write_table(pa.Table.from_pylist(rows).replace_schema_metadata(MARK), aside, compression="zstd")

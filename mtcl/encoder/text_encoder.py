@@ -25,7 +25,8 @@ from mtcl.encoder.hub import is_hub_name
 from mtcl.encoder.layout import Cut, new_folder, write_layout
 from mtcl.encoder.parts import EncoderParts
 from mtcl.encoder.reading import check_pooled, default_length, tokenizer_of
-from mtcl.errors import ConfigError, nearest
+from mtcl.encoder.texts import texts_of
+from mtcl.errors import ConfigError, nearest, root_cause
 from mtcl.task.contract import Task
 from mtcl.task.prompt import Prompt, Side
 from mtcl.types import Ragged
@@ -67,7 +68,7 @@ class TextEncoder(EncoderParts):
     def of_run(cls, saved: SavedRun, *, device: str | None = None) -> TextEncoder:
         """The encoder of a run, adapters merged."""
         config = saved.encoder_config
-        model = saved.encoder().to(device or best_device()).eval()
+        model = saved.encoder().to(best_device(device)).eval()
         if odd := [name for name, head in saved.heads.items() if head.in_features != model.dim]:
             raise saved.malformed(f"the head of task {odd[0]!r} does not fit the encoder's {model.dim} dimensions")
         return cls(
@@ -115,7 +116,7 @@ class TextEncoder(EncoderParts):
             device: The device to compute on; by default a GPU if there is one.
         """
         config = EncoderConfig.of(config)
-        model = Encoder.load(config).to(device or best_device()).eval()
+        model = Encoder.load(config).to(best_device(device)).eval()
         tokenizer = tokenizer_of(config, model.declared)
         length = max_length or default_length(model.declared, tokenizer, model.num_positions)
         given = model.declared.prompt if prompt is None else Prompt.of(prompt)
@@ -191,25 +192,27 @@ class TextEncoder(EncoderParts):
         """Unit vectors in float32 on the CPU: (D,) for one text, (T, D) for a list of texts, in their order.
 
         Args:
-            texts: One text or several. Each is cut to the task's max length, or the run's.
+            texts: One text or several, in any ordered collection (a list, a column of a DataFrame, an array, a
+                generator). Each is cut to the task's max length, or the run's.
             task: Encode as for this task in training, with its prompt and max length, and its head if it has one.
             role: Which prompt to put before each text, if queries and documents have different ones.
             dim: Keep this many leading dimensions, normalised to unit length; for encoders trained with `Matryoshka`.
             output: A torch tensor, on which further layers can be trained, or a numpy array.
             progress: Show a progress bar on a terminal.
 
-        Raises `ConfigError` for a task that the run did not have, or a `dim` larger than the encoder's.
+        Raises `ConfigError` for a task that the run did not have, a `dim` larger than the encoder's, or other values
+        than text.
         """
         if role not in ("query", "document"):
             raise ConfigError(f"role is {role!r}: give query or document")
         if task is not None and task not in self.prompts:
             raise ConfigError(f"the encoder was not trained on a task {task!r}{nearest(task, self.prompts)}")
-        if dim is not None and not 0 < dim <= self.dim_of(task):
+        if dim is not None and not (isinstance(dim, int | np.integer) and 0 < dim <= self.dim_of(task)):
             owner = "the encoder" if task not in self.heads else f"the head of {task}"
             raise ConfigError(f"dim is {dim}: give 1 to {self.dim_of(task)}, the dimensions of {owner}")
-        given = [texts] if isinstance(texts, str) else list(texts)
-        if odd := [text for text in given if not isinstance(text, str)]:
-            raise ConfigError(f"texts holds {odd[0]!r:.60}: give strings")
+        if output not in ("torch", "numpy"):
+            raise ConfigError(f"output is {output!r}: give torch or numpy")
+        given = texts_of(texts)
         side = Side.QUERY if role == "query" else Side.DOCUMENT
         prompt = (self.prompt if task is None else self.prompts[task])[side]
         length = None if task is None else self.lengths.get(task)
@@ -236,6 +239,12 @@ class TextEncoder(EncoderParts):
             return through(self.heads.get(task or ""), shared_TD)
 
 
-def best_device() -> str:
-    """A GPU if there is one."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def best_device(given: str | None = None) -> str:
+    """The given device, or else a GPU if there is one. Raises `ConfigError` for a device that the machine lacks."""
+    if given is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=given)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"device is {given!r}, which cannot be used here ({root_cause(error)}): give cpu") from error
+    return given

@@ -5,16 +5,19 @@ A run of many tasks can use it directly, and rows that were not mined take no sp
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from pathlib import Path
 
-from mtcl.errors import ConfigError
+from mtcl.errors import ConfigError, MtclError
 from mtcl.files import written_whole
-from mtcl.task.contract import Task
+from mtcl.task.contract import Task, errors_of
 from mtcl.task.reading import FORMATS
-from mtcl.task.sources import Files, as_table
+from mtcl.task.rows import roles_in, rows_of
+from mtcl.task.sources import Files
 
+log = logging.getLogger("mtcl")
 REPORT = "negatives"
 
 
@@ -29,6 +32,8 @@ def lay_out(out: Path, task: Task, root: Path | None, *, overwrite: bool) -> Pat
         raise ConfigError(f"--out {out} is the data root itself: give another folder, so that no rows are lost")
     if (folder / "train.parquet").exists() and not folder.is_symlink() and not overwrite:
         raise ConfigError(f"{folder / 'train.parquet'} exists: give another --out, or --overwrite")
+    if root is not None and isinstance(task.data, Files) and _is_inside(out, root / name):
+        raise ConfigError(f"--out {out} is in the folder of the task's own data: give another folder")
     if root is not None and root.is_dir():
         _check_links(root, out.resolve())
         _link_all(root, out.resolve(), Path(name).parts, is_linked=isinstance(task.data, Files))
@@ -59,6 +64,8 @@ def _link_all(source: Path, target: Path, inside: tuple[str, ...], *, is_linked:
     for entry in sorted(source.iterdir()):
         link = target / entry.name
         is_ours = entry.name == inside[0] if inside else _is_written(entry)
+        if entry.name.startswith("."):  # the lock of a command, say
+            continue
         if is_ours or os.path.lexists(link) or _is_inside(target, entry):
             continue
         try:
@@ -75,8 +82,16 @@ def _write_others(folder: Path, task: Task, root: Path | None) -> None:
 
     corpus = getattr(task.pairs, "corpus", None)
     for split in ("validation", "test", *([corpus] if corpus else [])):
+        try:
+            with errors_of(task, split):
+                rows = rows_of(task, split, root, roles_in(task, split, of_corpus=split == corpus), rest=True)
+        except MtclError as error:
+            if split != "test":  # which training does not need
+                raise
+            log.warning("no test split is written: %s", error)
+            continue
         with written_whole(folder / f"{split}.parquet") as aside:
-            pq.write_table(as_table(task.data(split, root)), aside)
+            pq.write_table(rows, aside)
 
 
 def _is_written(entry: Path) -> bool:

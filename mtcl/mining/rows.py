@@ -101,6 +101,8 @@ class MinedRows:
 
 def training_rows(task: Task, root: Path | None, *, column: str) -> MinedRows:
     """The rows to mine for. Raises `TaskError` if the task's pairs do not say which column is the anchor."""
+    if not column.strip():
+        raise ConfigError("column is empty: give the new column a name")
     kinds = (QueryDocument, LabelText, Tags, Duplicates, Parallel, Cluster)
     if not isinstance(task.pairs, kinds):
         names = ", ".join(kind.__name__ for kind in kinds)

@@ -83,6 +83,12 @@ def kind_of(task: Task | type[Task]) -> Kind:
     return task.pairs.kind if isinstance(task.pairs, Pairs) else Kind.POSITIVE
 
 
+SIDES = (
+    *(("query", "document"), ("text", "label"), ("anchor", "positive"), ("first", "second"), ("source", "target")),
+    *(("query", "negatives"), ("document", "negatives"), ("anchor", "negatives"), ("positive", "negatives")),
+    *(("text", "negatives"), ("label", "negatives"), ("source", "negatives")),
+)
+"""Fields of pair constructions that cannot name the same column."""
 CONTRACT = {
     "name": (str,),
     "version": (int,),
@@ -127,6 +133,8 @@ def problems_of(cls: type[Task]) -> list[str]:
     own = getattr(cls, "name", None)
     if isinstance(own, str) and not NAME.fullmatch(own):
         problems.append(f"name {own!r} must be lower case letters, digits and underscores")
+    if isinstance(pairs, Pairs):
+        problems += _columns_for_both_sides(pairs)
     if isinstance(pairs, Pairs) and not is_dataclass(pairs):
         problems.append("pairs must be a frozen dataclass whose fields are everything it depends on")
     if not (cls.__doc__ or "").strip():
@@ -135,6 +143,16 @@ def problems_of(cls: type[Task]) -> list[str]:
         sample and all(isinstance(r, dict) for r in sample)
     ):
         problems.append("sample must hold a few rows, each a dict")
+    return problems
+
+
+def _columns_for_both_sides(pairs: Pairs) -> list[str]:
+    """Problems with columns that are named twice: every text would be its own positive, or its own negative."""
+    problems = []
+    for one, other in SIDES:
+        first, second = getattr(pairs, one, None), getattr(pairs, other, None)
+        if isinstance(first, str) and first in ((second,) if isinstance(second, str) else second or ()):
+            problems.append(f"pairs have the column {first!r} as {one} and as {other}: name two columns")
     return problems
 
 

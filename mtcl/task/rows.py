@@ -91,7 +91,7 @@ def rows_of(
     """The rows of a split with the columns that have a role; with all columns if `roles` is empty or `rest` is set."""
     if isinstance(task.data, Source):
         return as_table(task.data.select(split, root, roles or {}, rest=rest or not roles))
-    return as_table(task.data(split, root), None if rest else roles)
+    return as_table(task.data(split, root), roles, rest=rest)
 
 
 def pairs_fingerprint(task: Task, split: str, root: Path | None) -> str:

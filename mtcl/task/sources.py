@@ -187,7 +187,7 @@ class Rows(Source):
 
     def select(self, split: str, root: Path | None, roles: Mapping[str, Role], *, rest: bool = False) -> pa.Table:
         rows = getattr(self, split, None)
-        return as_table(rows, None if rest else roles) if rows else self(split, root)
+        return as_table(rows, roles, rest=rest) if rows else self(split, root)
 
     def has(self, split: str, root: Path | None) -> bool:
         return bool(getattr(self, split, None))
@@ -249,9 +249,10 @@ def _no_split(folder: Path, split: str) -> str:
     return f"no split {split!r} in {folder} ({wanted}){nearest(split, there)}"
 
 
-def as_table(rows: Any, roles: Mapping[str, Role] | None = None) -> pa.Table:
+def as_table(rows: Any, roles: Mapping[str, Role] | None = None, *, rest: bool = False) -> pa.Table:
     """An Arrow table from any rows that a task's `data` method may return: a table, a `datasets.Dataset`, a DataFrame
-    of pandas or Polars, dicts. Of dicts, only the columns in `roles` are taken, each as the type its role needs.
+    of pandas or Polars, dicts. Of dicts, only the columns in `roles` are taken, each as the type its role needs; with
+    `rest`, the others too, each with the type that its values have in common, or as text.
     """
     import pyarrow as pa
 
@@ -275,8 +276,9 @@ def as_table(rows: Any, roles: Mapping[str, Role] | None = None) -> pa.Table:
         told = f"row {odd} is of type {type(rows[odd - 1]).__name__}"
         raise DataError(f"rows cannot be read as a table: {told}; give dicts with the same keys")
     names = dict.fromkeys(name for row in rows for name in row)
-    if roles:
-        return _by_role(rows, {name: role for name, role in roles.items() if name in names}, names)
+    if roles or rest:
+        given = (dict.fromkeys(names, Role.ANY) if rest else {}) | dict(roles or {})
+        return _by_role(rows, {name: role for name, role in given.items() if name in names}, names)
     try:
         return pa.table({name: [row.get(name) for row in rows] for name in names})
     except (pa.ArrowException, TypeError, OverflowError, UnicodeEncodeError) as error:

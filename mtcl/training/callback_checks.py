@@ -4,6 +4,7 @@ monitor a metric that does not exist. Lightning would report both late, or not a
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -30,6 +31,8 @@ def check_callbacks(trainer: pl.Trainer) -> None:
         for kind, instead in INSTEAD.items():
             if isinstance(callback, kind):
                 raise ConfigError(f"trainer.callbacks has {kind.__name__}, which mtcl does not support: {instead}")
+        if isinstance(callback, callbacks.LambdaCallback):
+            _check_functions(callback)
 
 
 def check_before_training(
@@ -42,7 +45,7 @@ def check_before_training(
     module or callback of the user's own may log other values.
     """
     trainer = module.trainer
-    if not all(type(one).__module__.startswith(OURS) for one in (module, *_callbacks(trainer))):
+    if not all(_logs_nothing_else(one) for one in (module, *_callbacks(trainer))):
         return
     certain = {metrics.eval_tag("val", task.metric.name, name) for name, task in tasks.items()}
     known = evaluated | certain | {metrics.VAL_MEAN}
@@ -61,6 +64,31 @@ def check_at_validation(trainer: pl.Trainer, shown: Iterable[str]) -> None:
     for callback, monitor in _monitors(trainer):
         if monitor not in known:
             raise _unknown(trainer, callback, monitor, known)
+
+
+def _check_functions(callback: callbacks.LambdaCallback) -> None:
+    """Raise `ConfigError` for a function that does not take what its hook gives: Lightning fails when it calls it."""
+    for name, function in vars(callback).items():
+        hook = getattr(callbacks.Callback, name, None)
+        if hook is None:
+            continue
+        given = list(inspect.signature(hook).parameters)[1:]
+        by_name = {"stage"} & {*given}  # as Lightning passes it
+        try:
+            signature = inspect.signature(function)
+            signature.bind(*[None] * (len(given) - len(by_name)), **dict.fromkeys(by_name))
+        except ValueError:  # a function written in C may have no signature
+            continue
+        except TypeError as error:
+            raise ConfigError(
+                f"trainer.callbacks has LambdaCallback, whose {name} is called with ({', '.join(given)}), but the "
+                f"given function does not take them: {error}"
+            ) from error
+
+
+def _logs_nothing_else(one: Any) -> bool:
+    """Whether a module or callback is one that logs no values of the user's own."""
+    return type(one).__module__.startswith(OURS) and not isinstance(one, callbacks.LambdaCallback)
 
 
 def _callbacks(trainer: pl.Trainer) -> list[callbacks.Callback]:

@@ -227,6 +227,12 @@ class MtclDataModule(pl.LightningDataModule):
                 "trainer.max_steps is not set: a mixture of tasks has no natural end, so give the number of steps to "
                 "train, for example Trainer(max_steps=1000)"
             )
+        if self.trainer.accumulate_grad_batches < 1:
+            raise ConfigError(
+                f"trainer.accumulate_grad_batches is {self.trainer.accumulate_grad_batches}: give at least 1"
+            )
+        if self.trainer.limit_train_batches == 0:
+            raise ConfigError("trainer.limit_train_batches is 0, so nothing would be trained: leave it out")
         return int(self.trainer.max_steps * self.trainer.accumulate_grad_batches)
 
     def train_dataloader(self) -> DataLoader[StepBatch]:

@@ -41,7 +41,7 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         for name in ("lr", "head_lr", "weight_decay", "warmup_steps"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < math.inf:  # NaN is neither
                 raise ConfigError(f"model.optimizer.{name} is {getattr(self, name)}: give 0 or more")
         if not 0 < self.layer_decay <= 1:
             raise ConfigError(f"model.optimizer.layer_decay is {self.layer_decay}: give more than 0 and at most 1")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import csv
 import gzip
-import json
 import sys
 import zlib
 from collections.abc import Iterable, Iterator
@@ -21,7 +20,9 @@ from mtcl.deploy.embed.rows import Bad, Window, check_columns, reason_against, r
 from mtcl.deploy.embed.settings import ID
 from mtcl.deploy.embed.shards import Columns, Shard
 from mtcl.errors import DataError, nearest, root_cause
+from mtcl.task.reading.encoding import MARKS
 from mtcl.task.reading.joined import as_text
+from mtcl.task.reading.json_text import json_value
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -58,19 +59,22 @@ class Position:
 def _lines_of(shard: Shard) -> Iterator[tuple[Iterator[bytes], Position]]:
     """The lines as bytes, without a byte order mark."""
     if shard.path is None:
-        yield _without_mark(sys.stdin.buffer), Position(None)
+        yield _without_mark(sys.stdin.buffer, shard), Position(None)
         return
     with shard.path.open("rb") as file:
         if shard.suffix.endswith(".gz"):
             with gzip.open(file) as unpacked:
-                yield _without_mark(unpacked), Position(file)
+                yield _without_mark(unpacked, shard), Position(file)
         else:
-            yield _without_mark(file), Position(file)
+            yield _without_mark(file, shard), Position(file)
 
 
-def _without_mark(file: Iterable[bytes]) -> Iterator[bytes]:
+def _without_mark(file: Iterable[bytes], shard: Shard) -> Iterator[bytes]:
+    """Raises `DataError` for a file whose mark says that it has another encoding than UTF-8."""
     lines = iter(file)
     for first in islice(lines, 1):
+        if other := MARKS.get(first[:2]):
+            raise DataError(f"cannot read {shard}: it is {other}: save it as UTF-8")
         yield first.removeprefix(codecs.BOM_UTF8)
     yield from lines
 
@@ -92,7 +96,7 @@ def _numbered(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
 def _jsonl_record(numbered: tuple[int, bytes]) -> _Record:
     number, line = numbered
     try:
-        row = json.loads(line)
+        row = json_value(line)
     except UnicodeDecodeError:
         return _Record(number, None, "not UTF-8")
     except (ValueError, RecursionError) as error:

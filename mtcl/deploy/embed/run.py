@@ -64,7 +64,16 @@ class Job:
             return there
         if settings.dtype == "int8":
             settings = with_ranges(settings, ranges_of(self.shards, computer, self.columns))
+        self._check_first(settings)
         return agree(self.folder, settings, encoder=self.encoder)
+
+    def _check_first(self, settings: Settings) -> None:
+        """Read the first rows before the folder has settings: a misspelt column would be among them, and the command
+        would be refused when it is given again.
+        """
+        first = next((shard for shard in self.shards if shard.path is not None), None)
+        if first is not None:
+            sample_texts(first, self.columns, settings.window)
 
     def left(self, mine: Sequence[Shard]) -> list[Shard]:
         """The inputs of `mine` that are not done. Raises `DataError` for one that has changed since it was done."""

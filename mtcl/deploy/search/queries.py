@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mtcl.deploy.align.alignment import Alignment
 
 log = logging.getLogger("mtcl")
+SCORE = "score"
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,21 @@ def search(folder: VectorFolder, queries_ND: Float32, num: int, *, exact: bool =
 
 
 def found_rows(folder: VectorFolder, hits: Hits) -> list[list[dict[str, Any]]]:
-    """For each query, its neighbours as plain values: `score`, `id` and the kept columns."""
+    """For each query, its neighbours as plain values: `score`, `id` and the kept columns; one that is called `score`
+    is `kept_score`.
+    """
     there_NK = hits.rows_NK >= 0
-    rows = iter(rows_at(folder, hits.rows_NK[there_NK]).to_pylist())
+    found = rows_at(folder, hits.rows_NK[there_NK])
+    rows = iter(found.rename_columns([_apart(name, found.column_names) for name in found.column_names]).to_pylist())
     scores = iter(np.round(hits.scores_NK[there_NK].astype(float), 6).tolist())
-    return [[{"score": next(scores), **next(rows)} for _ in range(count)] for count in there_NK.sum(axis=1)]
+    return [[{SCORE: next(scores), **next(rows)} for _ in range(count)] for count in there_NK.sum(axis=1)]
+
+
+def _apart(name: str, others: Sequence[str]) -> str:
+    """A kept column's name, other than that of the score."""
+    if name != SCORE:
+        return name
+    name = f"kept_{name}"
+    while name in others:
+        name = f"kept_{name}"
+    return name

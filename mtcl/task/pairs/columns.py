@@ -15,6 +15,9 @@ from mtcl.types import BoolArray, FloatArray, IntArray
 if TYPE_CHECKING:
     import pyarrow as pa
 
+LIST_AS_TEXT = r"""^\s*\[\s*(['"].*['"])?\s*\]\s*$"""
+"""A list of texts as JSON or Python writes it."""
+
 
 def column(rows: pa.Table, name: str, role: Role) -> pa.ChunkedArray:
     """A column in the type of its role. Raises `DataError` if it is missing or has the wrong type."""
@@ -92,7 +95,8 @@ def texts_column(rows: pa.Table, name: str) -> pa.LargeListArray:
 def negatives_column(rows: pa.Table, names: str | tuple[str, ...]) -> tuple[pa.ChunkedArray, IntArray] | None:
     """Hard negatives of all named columns: the texts, and the row of each; None if no column is named.
 
-    Each row of a column has a text or a list of texts; nulls and blanks are skipped.
+    Each row of a column has a text or a list of texts; nulls and blanks are skipped. Raises `DataError` for lists that
+    are written as text, which would be taught as one text.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -103,13 +107,23 @@ def negatives_column(rows: pa.Table, names: str | tuple[str, ...]) -> tuple[pa.C
         for lists in column(rows, name, Role.TEXT_OR_TEXTS).chunks:
             owner, flat = pc.list_parent_indices(lists), pc.list_flatten(lists)
             given = pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(flat), ""), False)
-            texts.add(pa.table({"text": flat.filter(given)}))
+            found = flat.filter(given)
+            _check_no_lists(found, name)
+            texts.add(pa.table({"text": found}))
             owners.append(np.asarray(owner.filter(given)) + start)
             start += len(lists)
     if not names:
         return None
-    found = pa.chunked_array([chunk for table in texts.tables() for chunk in table["text"].chunks], pa.large_string())
-    return found, np.concatenate(owners)
+    all_texts = pa.chunked_array([one for table in texts.tables() for one in table["text"].chunks], pa.large_string())
+    return all_texts, np.concatenate(owners)
+
+
+def _check_no_lists(texts: pa.Array, name: str) -> None:
+    import pyarrow.compute as pc
+
+    if len(texts) and pc.all(pc.match_substring_regex(texts, LIST_AS_TEXT)).as_py():
+        shown = f"column {name!r} holds lists that are written as text ({texts[0].as_py()!r:.60})"
+        raise DataError(f"{shown}: save them as lists, in JSONL or Parquet")
 
 
 def names_of(names: str | tuple[str, ...]) -> tuple[str, ...]:

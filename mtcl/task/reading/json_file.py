@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from mtcl.errors import DataError
 from mtcl.task.reading.encoding import check_encoding
+from mtcl.task.reading.json_text import json_value
 from mtcl.task.reading.jsonl import read_jsonl
 from mtcl.task.reading.part import Part, Wanted
 from mtcl.task.reading.values import array_of, named
@@ -21,7 +21,7 @@ def read_json(path: Path, wanted: Wanted) -> Part:
     if _first_character(path) != "[":
         return read_jsonl(path, wanted)
     try:
-        rows = json.loads(path.read_text(encoding="utf-8-sig"))
+        rows = json_value(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise DataError(f"cannot read {path} as JSON: {error}") from error
     if odd := next((n for n, row in enumerate(rows, 1) if not isinstance(row, dict)), None):
@@ -43,11 +43,11 @@ def is_nested_json(path: Path) -> bool:
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         first = next(line for line in file if line.strip())
         try:
-            json.loads(first)
+            json_value(first)
         except ValueError:
             file.seek(0)
             try:
-                json.load(file)
+                json_value(file.read())
             except ValueError:
                 return False  # damaged lines, which a reader of lines names
             return True

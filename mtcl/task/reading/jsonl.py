@@ -19,6 +19,7 @@ from mtcl.errors import DataError
 from mtcl.task.pairs.columns import column
 from mtcl.task.reading.encoding import check_encoding
 from mtcl.task.reading.joined import joined
+from mtcl.task.reading.json_text import json_value
 from mtcl.task.reading.part import Part, Wanted
 from mtcl.task.reading.values import array_of, named
 from mtcl.task.roles import Role
@@ -33,8 +34,6 @@ PEEKED = 16
 """Number of lines that decide whether a block's ids are integers and its hard negatives lists."""
 NO_OBJECT = re.compile(rb"\n[ \t\r]*(?:null|\n)")
 """A line that is blank or `null`. pyarrow reads `null` as a row, or crashes if it is the first line (26.0)."""
-MAX_DIGITS = 4000
-"""Python refuses to convert integers of over 4,300 digits, because it takes quadratic time."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 Row = dict[str, Any]
 Keys = dict[str, None]
@@ -155,17 +154,12 @@ def _parsed_by_line(block: _Block, wanted: Wanted, keys: Keys) -> pa.Table:
     return pa.table(columns)
 
 
-def _whole(digits: str) -> int | str:
-    """An integer; one with more digits than Python converts stays text."""
-    return int(digits) if len(digits) <= MAX_DIGITS else digits
-
-
 def _objects(block: _Block) -> Iterator[tuple[int, Row]]:
     """Each object with its line, counted from 0."""
     for line, content in enumerate(block.content.split(b"\n")):
         if content.strip():
             try:
-                row = json.loads(content.decode("utf-8"), parse_int=_whole)
+                row = json_value(content.decode("utf-8"))
             except UnicodeDecodeError as error:
                 raise DataError(f"cannot read {block.place(line)} ({error}): save the file as UTF-8") from error
             except json.JSONDecodeError as error:
