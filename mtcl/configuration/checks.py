@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import inspect
+import math
 from collections.abc import Iterator, Mapping
 from functools import cache
 from types import NoneType
@@ -90,6 +91,8 @@ class _Walk:
             yield from self.instance(where, {"class_path": str(value)}, kinds.classes)
         elif isinstance(value, Mapping | list) or not fits(typed, kinds.leaves):
             yield self.wrong(where, typed, hint)
+        elif isinstance(number := loaded(value), float) and math.isnan(number) and str not in kinds.leaves:
+            yield f"{self.name(where)} is {value}: give a number"
 
     def wrong(self, where: str, value: Any, hint: Any) -> str:
         told = f"{self.name(where)} is {shown(loaded(value))}: give {expected(hint)}"

@@ -96,7 +96,7 @@ class Plan:
     def __post_init__(self) -> None:
         if not self.own:
             raise ConfigError("tasks is empty: give at least one task")
-        if self.alpha < 0:
+        if not 0 <= self.alpha < math.inf:  # NaN is neither
             raise ConfigError(f"alpha is {self.alpha}: give 0 (equal shares) to 1 (shares by number of pairs)")
         if self.cap is not None and self.cap < 1:
             raise ConfigError(f"cap is {self.cap}: give a positive number of pairs, or null for no cap")

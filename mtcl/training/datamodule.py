@@ -35,6 +35,7 @@ from mtcl.training.pair_limits import pair_limits
 from mtcl.training.run_tasks import RunTasks
 from mtcl.training.stores import Stores, same_tokens
 from mtcl.training.task_config import MixtureConfig, TaskConfig, TaskRole
+from mtcl.training.trainer_checks import check_trainer
 
 if TYPE_CHECKING:
     from mtcl.training.module import MtclModule
@@ -222,17 +223,7 @@ class MtclDataModule(pl.LightningDataModule):
         """Micro-steps of the whole run; None without a Trainer. Raises `ConfigError` if the Trainer has no limit."""
         if self.trainer is None:
             return None
-        if self.trainer.max_steps < 1:
-            raise ConfigError(
-                "trainer.max_steps is not set: a mixture of tasks has no natural end, so give the number of steps to "
-                "train, for example Trainer(max_steps=1000)"
-            )
-        if self.trainer.accumulate_grad_batches < 1:
-            raise ConfigError(
-                f"trainer.accumulate_grad_batches is {self.trainer.accumulate_grad_batches}: give at least 1"
-            )
-        if self.trainer.limit_train_batches == 0:
-            raise ConfigError("trainer.limit_train_batches is 0, so nothing would be trained: leave it out")
+        check_trainer(self.trainer)
         return int(self.trainer.max_steps * self.trainer.accumulate_grad_batches)
 
     def train_dataloader(self) -> DataLoader[StepBatch]:
