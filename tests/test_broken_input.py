@@ -640,6 +640,10 @@ def test_resume_and_init_from_exclude_each_other(fails: Fails) -> None:
             ":1: not valid YAML: duplicate key 'batch_size'",
         ),
         ("trainer: {val_check_interval: 9}", "trainer.val_check_interval is 9, but the run has 1 batches"),
+        (
+            "trainer: {max_steps: 6, val_check_interval: 3, limit_train_batches: 2}",
+            "trainer.val_check_interval is 3, but the run has 2 batches: give fewer",
+        ),
         ("trainer: {val_check_interval: 0}", "trainer.val_check_interval is 0: give 1 or more, or null"),
         ("trainer: {accumulate_grad_batches: 0}", "trainer.accumulate_grad_batches is 0: give at least 1"),
         ("trainer: {limit_train_batches: 0}", "trainer.limit_train_batches is 0, so nothing would be trained"),

@@ -35,7 +35,7 @@ from mtcl.training.pair_limits import pair_limits
 from mtcl.training.run_tasks import RunTasks
 from mtcl.training.stores import Stores, same_tokens
 from mtcl.training.task_config import MixtureConfig, TaskConfig, TaskRole
-from mtcl.training.trainer_checks import check_trainer
+from mtcl.training.trainer_checks import check_trainer, num_batches
 
 if TYPE_CHECKING:
     from mtcl.training.module import MtclModule
@@ -236,7 +236,8 @@ class MtclDataModule(pl.LightningDataModule):
             on_gpu = trainer.strategy.root_device.type == "cuda"
             with together(), at("trainer."):
                 every = trainer.check_val_every_n_epoch
-                check_validation_interval(trainer.val_check_interval, num_steps, check_val_every_n_epoch=every)
+                batches = num_batches(trainer, num_steps)
+                check_validation_interval(trainer.val_check_interval, batches, check_val_every_n_epoch=every)
         vectors, keep = (None, None) if module is None else (module.vectors, module.keep)
         tasks = []
         for name in self.tasks:

@@ -22,3 +22,9 @@ def check_trainer(trainer: pl.Trainer) -> None:
         raise ConfigError("trainer.limit_train_batches is 0, so nothing would be trained: leave it out")
     if str(trainer.precision).startswith("64"):
         raise ConfigError(f"trainer.precision is {trainer.precision}, which encoders do not have: give 32-true")
+
+
+def num_batches(trainer: pl.Trainer, num_steps: int) -> int:
+    """Batches of a run of this many micro-steps, fewer with `limit_train_batches` (a number or a share)."""
+    limit = trainer.limit_train_batches
+    return min(num_steps, limit if isinstance(limit, int) else int(num_steps * (1.0 if limit is None else limit)))
