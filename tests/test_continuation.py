@@ -188,6 +188,19 @@ def test_another_set_of_tasks_goes_on_where_it_is_allowed(half: Path, tmp_path: 
     assert f"{base['hashtag']:.4f}" in validated.stdout, "the new task's base figure is the base encoder's"
 
 
+def test_another_loss_is_named(half: Path, tmp_path: Path, mtcl_command: Run) -> None:
+    """It is allowed, like another schedule, but not without a word."""
+    run = shutil.copytree(half, tmp_path / "runs" / "warmer")
+    warmer = {"tasks.search.loss": "InfoNCE", "tasks.search.loss.temperature": 0.2, "model.keep.strength": 0.5}
+    done = resume(mtcl_command, run, **warmer)
+    assert done.returncode == 0, done.stderr
+    changes = [line for line in done.stderr.splitlines() if "resuming with a change" in line]
+    assert len(changes) == 2, done.stderr
+    assert "tasks.search.loss: InfoNCE" in changes[0]
+    assert "temperature 0.2" in changes[0].replace("=", " ")
+    assert changes[1].endswith("model.keep.strength: None in the checkpoint, 0.5 now")
+
+
 def test_allow_changes_belongs_to_resume(mtcl_command: Run) -> None:
     refused = mtcl_command("fit", "--allow_changes")
     assert refused.returncode == 2

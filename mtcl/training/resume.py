@@ -104,6 +104,7 @@ def on_resume(module: MtclModule, saved: SavedRun, checkpoint: dict[str, Any]) -
         check_trained(saved.state, module.state_dict())
         check_never_trained(saved.trained, data.held_out)
         base, start, history = saved.base_figures, saved.start_figures, saved.history
+        changes += _other_aims(module, saved, checkpoint)
     for change in changes if world()[0] == 0 else ():
         log.warning("resuming with a change: %s", change)
 
@@ -118,6 +119,20 @@ def on_resume(module: MtclModule, saved: SavedRun, checkpoint: dict[str, Any]) -
         module.history, checkpoint["callbacks"] = {}, {}
     checkpoint["callbacks"].pop("Timer", None)  # trainer.max_time is per process, like a scheduler's limit
     set_batches_done(checkpoint, saved.step * trainer.accumulate_grad_batches)
+
+
+def _other_aims(module: MtclModule, saved: SavedRun, checkpoint: dict[str, Any]) -> list[str]:
+    """What else the weights are trained towards than before, one phrase each: losses of tasks, and `model.keep`."""
+    found = []
+    for name in module.losses:
+        about = checkpoint["mtcl"]["tasks"].get(name)
+        before, now = about.get("loss") if isinstance(about, dict) else None, module.parts.loss_of(name).words
+        if before and before != now:
+            found.append(f"tasks.{name}.loss: {before} in the checkpoint, {now} now")
+    kept, keeps = saved.section("model", "keep").get("strength"), module.keep and module.keep.config.strength
+    if saved.config and kept != keeps:
+        found.append(f"model.keep.strength: {kept} in the checkpoint, {keeps} now")
+    return found
 
 
 def _chooses_otherwise(module: MtclModule, saved: SavedRun, checkpoint: dict[str, Any]) -> bool:
