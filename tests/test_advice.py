@@ -155,7 +155,7 @@ UNREAD: dict[str, tuple[Any, str]] = {
 
 def run(task: Any, monkeypatch: pytest.MonkeyPatch, *more: str) -> int:
     monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.setattr("mtcl.training.datamodule.discover", lambda _: {"asked": task})
+    monkeypatch.setattr("mtcl.training.run_tasks.discover", lambda _: {"asked": task})
     monkeypatch.setattr("mtcl.commands.tasks.discover", lambda _: {"asked": task})
     return tasks.main("tasks", ["check", "asked", *more])
 

@@ -18,7 +18,7 @@ import pytest
 from mtcl import MtclDataModule
 from mtcl.task import digests
 from mtcl.task.digests import digest_files
-from mtcl.task.rows import pairs_fingerprint, row_digests
+from mtcl.task.rows import pairs_fingerprint, row_digests, share_row_digests
 
 TICK_S = 0.05
 """Longer than the clock of any file system that tests run on stands still."""
@@ -220,7 +220,7 @@ def test_rows_of_a_method_are_read_by_one_process_of_each_node(
     sent = dict(row_digests(task))
     row_digests(task).clear()
     task._calls.clear()  # type: ignore[attr-defined]
-    monkeypatch.setattr("mtcl.training.datamodule.of_all_ranks", lambda own: [(node, {"counted": sent}), own])
-    data._share_digests()
+    monkeypatch.setattr("mtcl.task.rows.of_all_ranks", lambda own: [(node, {"counted": sent}), own])
+    share_row_digests([task], node=0)
     assert pairs_fingerprint(task, "train", None) == expected
     assert len(task._calls) == num_calls  # type: ignore[attr-defined]

@@ -390,10 +390,12 @@ def test_an_input_that_changes_while_it_is_read(embed: Any, tmp_path: Path, monk
     from mtcl.deploy.embed import shard_run
 
     path = write_jsonl(tmp_path / "a.jsonl", [{"text": "dog"}])
-    opened = shard_run.opened
+    opened, calls = shard_run.opened, []
 
     def changing(*given: Any) -> Any:
-        write_jsonl(path, [{"text": "dog"}, {"text": "cat"}])
+        calls.append(given)
+        if len(calls) == 2:  # the first time, only the columns are looked at
+            write_jsonl(path, [{"text": "dog"}, {"text": "cat"}])
         return opened(*given)
 
     with monkeypatch.context() as patch:

@@ -50,7 +50,7 @@ def task_of(pairs: Any, rows: list[dict[str, Any]], prompt: Any = None) -> Task:
 
 
 def fit(task: Task, model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
-    monkeypatch.setattr("mtcl.training.datamodule.discover", lambda _: {"asked": task})
+    monkeypatch.setattr("mtcl.training.run_tasks.discover", lambda _: {"asked": task})
     config = TaskConfig(loss=options.pop("loss", None))
     data = MtclDataModule(
         tasks={"asked": config}, cache=str(cache), num_workers=0, **{"batch_size": 8, "max_length": 16, **options}
@@ -170,7 +170,7 @@ def test_a_batch_larger_than_the_data_is_worth_a_warning(
 
 
 def checked(task: Task, monkeypatch: pytest.MonkeyPatch, *more: str) -> int:
-    monkeypatch.setattr("mtcl.training.datamodule.discover", lambda _: {"asked": task})
+    monkeypatch.setattr("mtcl.training.run_tasks.discover", lambda _: {"asked": task})
     monkeypatch.setattr("mtcl.commands.tasks.discover", lambda _: {"asked": task})
     return tasks.main("tasks", ["check", "asked", *more])
 
