@@ -123,11 +123,11 @@ def on_resume(module: MtclModule, saved: SavedRun, checkpoint: dict[str, Any]) -
 
 def _other_aims(module: MtclModule, saved: SavedRun, checkpoint: dict[str, Any]) -> list[str]:
     """What else the weights are trained towards than before, one phrase each: losses of tasks, and `model.keep`."""
-    found = []
-    for name in module.losses:
-        about = checkpoint["mtcl"]["tasks"].get(name)
-        before, now = about.get("loss") if isinstance(about, dict) else None, module.parts.loss_of(name).words
-        if before and before != now:
+    found, tasks = [], checkpoint["mtcl"].get("tasks")
+    for name in module.losses if isinstance(tasks, dict) else ():
+        about, now = tasks.get(name), module.parts.loss_of(name).words
+        before = about.get("loss") if isinstance(about, dict) else None
+        if isinstance(before, str) and before not in ("", now):
             found.append(f"tasks.{name}.loss: {before} in the checkpoint, {now} now")
     kept, keeps = saved.section("model", "keep").get("strength"), module.keep and module.keep.config.strength
     if saved.config and kept != keeps:
