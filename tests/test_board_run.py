@@ -27,8 +27,8 @@ SMALL = {"trainer__max_steps": 6, "trainer__val_check_interval": 3, "model__grad
 SEARCHED = ("interest", "hashtag", "storyline", "search", "translation", "rewording")
 Fit = Callable[..., Any]
 FLIP = 0.03
-"""The most that a metric of these small pools moves when the last bit of a cosine decides a tie otherwise, which a busy
-machine has shown twice in hundreds of runs with bit-identical weights.
+"""Room for ties in these small pools that the last bit of a cosine decides otherwise: in two of some hundred runs, the
+picture of the gains differed although the weights were bit-identical. The cause is not known.
 """
 
 

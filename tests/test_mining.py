@@ -303,35 +303,35 @@ def test_without_faiss(monkeypatch: pytest.MonkeyPatch) -> None:
         main("mine", ["search", "--out", "out"])
 
 
+def mined(name: str, task: str, model: Path, cache: Path) -> Path:
+    """The folder of a task whose file is written and mined in the working folder."""
+    from mtcl.commands.mine import main
+
+    Path("tasks").mkdir()
+    Path("tasks", f"{name}.py").write_text(task)
+    common = ["--model", str(model), "--cache", str(cache), "--max_length", "24"]
+    assert main("mine", [name, *common, "--out", "out", "--ranks", "0", "9", "--below", "1"]) == 0
+    return Path("out", name)
+
+
 def test_chains_of_duplicates_are_no_negatives(
     tiny_model: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """a = b and b = c: c is no negative of a, though no row says so."""
-    from mtcl.commands.mine import main
-
-    (tmp_path / "tasks").mkdir()
-    (tmp_path / "tasks" / "doubles.py").write_text(DOUBLES)
     monkeypatch.chdir(tmp_path)
-    common = ["--model", str(tiny_model), "--cache", str(cache), "--max_length", "24"]
-    assert main("mine", ["doubles", *common, "--out", "out", "--ranks", "0", "9", "--below", "1"]) == 0
+    written = mined("doubles", DOUBLES, tiny_model, cache)
     chain = {"red a", "red b", "red c"}
-    rows = pq.read_table(tmp_path / "out" / "doubles" / "train.parquet").to_pylist()
+    rows = pq.read_table(written / "train.parquet").to_pylist()
     assert all(not chain & set(row["negatives"]) for row in rows if row["anchor"] in chain)
-    assert (tmp_path / "out" / "doubles" / "validation.parquet").exists(), "rows of the task file are written as files"
+    assert (written / "validation.parquet").exists(), "rows of the task file are written as files"
 
 
 def test_rows_of_a_method_are_mined_as_they_are_trained_on(
     tiny_model: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ids of two types, a column of dicts and numbers, NumPy's values; a test split that is not there."""
-    from mtcl.commands.mine import main
-
-    (tmp_path / "tasks").mkdir()
-    (tmp_path / "tasks" / "jobs.py").write_text(JOBS)
     monkeypatch.chdir(tmp_path)
-    common = ["--model", str(tiny_model), "--cache", str(cache), "--max_length", "24"]
-    assert main("mine", ["jobs", *common, "--out", "out", "--ranks", "0", "9", "--below", "1"]) == 0
-    written = tmp_path / "out" / "jobs"
+    written = mined("jobs", JOBS, tiny_model, cache)
     rows = pq.read_table(written / "train.parquet").to_pylist()
     assert [row["doc"] for row in rows] == ["7", "a17", "8", "9"]
     assert [row["more"] for row in rows] == ['{"a": 1}', "2", "x", None]
