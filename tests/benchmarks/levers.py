@@ -78,6 +78,15 @@ def prompts(tasks: Sequence[str] = TRAINED) -> list[str]:
     return [f"--tasks.{task}.prompt={json.dumps(task.replace('_', ' ') + ': ')}" for task in tasks]
 
 
+WORDS = ("topic", "tags", "subject", "event", "story", "search", "question")
+"""A word of one token for each of `TRAINED`."""
+
+
+def words() -> list[str]:
+    """One token before each task's texts."""
+    return [f'--tasks.{task}.prompt="{word} "' for task, word in zip(TRAINED, WORDS, strict=True)]
+
+
 def lora(rate: float) -> list[str]:
     return ["--model.encoder.train=lora", *lr(rate)]
 
@@ -121,6 +130,7 @@ RECIPES = {
     "prompts": Recipe(prompts()),
     "prompts, keep 1": Recipe([*keep(1), *prompts()]),
     "prompts, keep 0.7, share 1/32": Recipe([*keep(0.7, 1 / 32), *prompts()]),
+    "one word, keep 0.7, share 1/32": Recipe([*keep(0.7, 1 / 32), *words()]),
     "prompts, keep 1, share 1/32": Recipe([*keep(1, 1 / 32), *prompts()]),
     "keep 1, share 1/32, 200 steps": Recipe([*keep(1, 1 / 32), *steps(200)]),
     "prompts of labels, keep 0.7, share 1/32": Recipe([*keep(0.7, 1 / 32), *prompts(LABELLED)]),

@@ -3,6 +3,7 @@
     python -m tests.benchmarks.serve RUN --data FOLDER [--seconds 60] [--rounds 3] [--items 8] [--connections 32]
         [--threads 1] [--route openai] [--client own]
     python -m tests.benchmarks.serve tiny --data FOLDER --requests 200000 --items 1     # memory over many requests
+    python -m tests.benchmarks.serve RUN --data FOLDER --requests 200000 --items 1 --words 12    # of shorter texts
     python -m tests.benchmarks.serve RUN --data FOLDER --items 1 --requests 320 --trees OTHER_CHECKOUT .
 
 `own` is an asyncio client on raw connections in a process of its own, because it takes the least time from the server
@@ -67,15 +68,18 @@ class Load:
         return float(np.percentile(self.latencies, share)) * 1e3
 
 
-def texts_of(root: Path, num: int, seed: int = 0) -> list[str]:
-    """Texts of several tasks, shuffled."""
+def texts_of(root: Path, num: int, *, words: int | None = None, seed: int = 0) -> list[str]:
+    """Texts of several tasks, shuffled; each cut at random to 1 to `words` words, if given."""
     found: list[str] = []
     for task in TASKS:
         table = pq.read_table(root / task / "train.parquet")
         for name in table.column_names:
             if name in TEXT_COLUMNS and pa.types.is_string(table.schema.field(name).type):
                 found += [text for text in table[name].to_pylist()[:num] if text]
-    random.Random(seed).shuffle(found)
+    chance = random.Random(seed)
+    chance.shuffle(found)
+    if words is not None:
+        return [" ".join(text.split()[: chance.randint(1, words)]) for text in found[:num]]
     return found[:num]
 
 
@@ -235,7 +239,7 @@ def compare(options: argparse.Namespace) -> str:
 
 def watch_memory(options: argparse.Namespace) -> str:
     """The server's memory after each tenth of many requests."""
-    texts = texts_of(options.data, NUM_BODIES * options.items)
+    texts = texts_of(options.data, NUM_BODIES * options.items, words=options.words)
     rows = []
     with server(options.run, options.threads, *shlex.split(options.server_options)) as (pid, host, port):
         given = {"seconds": 3600.0, "connections": options.connections, "items": options.items}
@@ -297,6 +301,7 @@ def main() -> None:
     parser.add_argument(
         "--requests", type=int, help="watch the memory over so many requests instead; per round of --trees"
     )
+    parser.add_argument("--words", type=int, help="with --requests: cut each text at random to 1 to so many words")
     parser.add_argument("--trees", nargs="+", help="compare the CPU time of these checkouts' servers instead")
     parser.add_argument("--server_options", default="", help="more options of mtcl serve")
     parser.add_argument("--send", help=argparse.SUPPRESS)
