@@ -227,6 +227,22 @@ def test_plain_lines_are_texts_whatever_their_column_is_called(embed: Any, tmp_p
     assert VectorFolder.open(tmp_path / "out").ids().to_pylist() == [0, 2]
 
 
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.csv"])
+def test_lines_may_end_with_carriage_returns(embed: Any, tmp_path: Path, name: str, suffix: str) -> None:
+    rows = {"a.txt": "dog\r\rcat\r", "a.jsonl": '{"text": "dog"}\r{"text": "cat"}', "a.csv": 'text\rdog\r"cat"\r'}
+    content = b"\xef\xbb\xbf" + rows[name].encode()
+    (tmp_path / f"{name}{suffix}").write_bytes(gzip.compress(content) if suffix else content)
+    assert "2 vectors" in embed(f"{name}{suffix}").stdout
+
+
+def test_a_carriage_return_inside_a_line_is_kept(embed: Any, encoder: TextEncoder, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"dog\rcat\nbird")
+    embed("a.txt")
+    expected = encoder.encode(["dog\rcat", "bird"], output="numpy")
+    np.testing.assert_allclose(VectorFolder.open(tmp_path / "out").vectors(), expected, atol=1e-5)
+
+
 def test_damaged_csv_rows(embed: Any, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b'id,text\n007,dog\n8,cat,more\n9\n\n10,"two\nlines"\n11,\xff\n,bird\n12,"open')
     embed("a.csv", id="id")
