@@ -402,6 +402,18 @@ def test_inputs_are_never_replaced(embed: Any, tmp_path: Path) -> None:
     assert (tmp_path / "a.parquet").read_bytes() == before
 
 
+@pytest.mark.parametrize("window", [2, 100])
+def test_texts_that_are_cut_are_counted(embed: Any, tmp_path: Path, window: int) -> None:
+    """By row, also from windows that a killed command has left; the run's maximum is 32 tokens, two of them special."""
+    texts = ["dog", "dog " * 31, "cat " * 30, "cat " * 29, "dog " * 31]
+    write_jsonl(tmp_path / "a.jsonl", [{"text": text} for text in texts])
+    write_jsonl(tmp_path / "b.jsonl", [{"text": "bird"}])
+    told = embed("a.jsonl", "b.jsonl", window=window).stdout
+    assert "; 3 texts fill 32 tokens, and what is longer was cut off" in told
+    assert [shard.full for shard in VectorFolder.open(tmp_path / "out").shards] == [3, 0]
+    assert "fill" not in embed("b.jsonl", out="other").stdout
+
+
 def test_an_input_that_changes_while_it_is_read(embed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mtcl.deploy.embed import shard_run
 

@@ -252,6 +252,11 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
 }
 
 
+def test_the_order_of_dimensions_does_not_matter() -> None:
+    one, other = (Matryoshka(InfoNCE(), dims)(A, B[:4]) for dims in ([2, 6, 4], [6, 4, 2]))
+    torch.testing.assert_close(one, other)
+
+
 @pytest.mark.parametrize(("call", "message"), WRONG.values(), ids=WRONG)
 def test_what_does_not_fit_is_told_in_one_line(call: Callable[[], Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message) as error:
