@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +224,39 @@ def test_a_run_repeats_it(
     found = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     (line,) = [line for line in found if told in line]
     assert line.startswith("task 'asked': ")
+
+
+@pytest.mark.parametrize(
+    ("num_given", "wanted", "told"),
+    [
+        (0, 1, None),
+        (0, 2, "hard_negatives is 2, but its training rows have none: leave it out"),
+        (3, 4, "hard_negatives is 4, but a pair has at most 3; the other places stay empty: give 3"),
+        (3, 3, None),
+        (
+            3,
+            1,
+            "a pair has up to 3 hard negatives, of which a step takes 1, drawn again in each epoch: give tasks.asked",
+        ),
+        (3, 0, None),
+    ],
+)
+def test_a_run_says_how_many_hard_negatives_it_takes(
+    num_given: int,
+    wanted: int,
+    told: str | None,
+    tiny_model: Path,
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(logging.getLogger("mtcl"), "propagate", True)
+    rows = [row | {"negatives": [words(n + 70_000 + k) for k in range(num_given)]} for n, row in enumerate(SOUND)]
+    rows[0]["negatives"] = rows[0]["negatives"][:1]
+    task = made(QueryDocument(negatives="negatives"), search, train=rows)
+    fit(task, tiny_model, cache, monkeypatch, max_length=32, hard_negatives=wanted)
+    found = [record.getMessage() for record in caplog.records if re.search("hard.negatives", record.getMessage())]
+    assert [line.partition("task 'asked': ")[2][: len(told or "")] for line in found] == [told] * (told is not None)
 
 
 @pytest.mark.parametrize(

@@ -645,6 +645,11 @@ def test_resume_and_init_from_exclude_each_other(fails: Fails) -> None:
             "trainer.val_check_interval is 3, but the run has 2 batches: give fewer",
         ),
         ("trainer: {val_check_interval: 0}", "trainer.val_check_interval is 0: give 1 or more, or null"),
+        (
+            "trainer: {gradient_clip_val: -1}",
+            "trainer.gradient_clip_val is -1: give a limit above 0, or 0 for no limit",
+        ),
+        ("trainer: {gradient_clip_val: .nan}", "trainer.gradient_clip_val is nan: give a number"),
         ("trainer: {accumulate_grad_batches: 0}", "trainer.accumulate_grad_batches is 0: give at least 1"),
         ("trainer: {limit_train_batches: 0}", "trainer.limit_train_batches is 0, so nothing would be trained"),
         ("model: {optimizer: {lr: .nan}}", "model.optimizer.lr is nan: give a number"),

@@ -17,6 +17,7 @@ from transformers import BertConfig, BertModel
 from mtcl import ConfigError
 from mtcl.data.plan import Plan, PlanTask
 from mtcl.encoder.backbone import digest_of
+from mtcl.training.aims import changed_aims
 from mtcl.training.resume import ANEW, check, check_trained
 from tests.conftest import ROOT, Run
 from tests.test_resume import losses, options, start, weights
@@ -131,6 +132,7 @@ def test_other_accumulation_of_an_equal_global_batch(
     changed = {"data.tasks_per_step": 1, "trainer.accumulate_grad_batches": 2, "trainer.val_check_interval": 2 * STEPS}
     done = resume(mtcl_command, moved, **changed)
     assert done.returncode == 0, done.stderr
+    assert "change: trainer.accumulate_grad_batches: 1 in the checkpoint, 2 now" in done.stderr
     expected, found = losses(tmp_path / "runs" / "whole"), losses(moved)
     for tag in (tag for tag in expected if tag.startswith(("train_loss/", "val"))):
         for step, value in expected[tag].items():
@@ -188,17 +190,45 @@ def test_another_set_of_tasks_goes_on_where_it_is_allowed(half: Path, tmp_path: 
     assert f"{base['hashtag']:.4f}" in validated.stdout, "the new task's base figure is the base encoder's"
 
 
-def test_another_loss_is_named(half: Path, tmp_path: Path, mtcl_command: Run) -> None:
-    """It is allowed, like another schedule, but not without a word."""
+def test_another_aim_is_named(half: Path, tmp_path: Path, mtcl_command: Run) -> None:
+    """It is allowed, like another number of steps, but not without a word."""
     run = shutil.copytree(half, tmp_path / "runs" / "warmer")
-    warmer = {"tasks.search.loss": "InfoNCE", "tasks.search.loss.temperature": 0.2, "model.keep.strength": 0.5}
-    done = resume(mtcl_command, run, **warmer)
+    changed = {
+        "tasks.search.loss": "InfoNCE",
+        "tasks.search.loss.temperature": 0.2,
+        "model.encoder.dropout": 0.2,
+        "model.keep.strength": 0.5,
+        "model.optimizer.decay": "cosine",
+        "trainer.precision": "bf16-mixed",
+        "trainer.gradient_clip_val": 0.5,
+        "trainer.gradient_clip_algorithm": "value",
+    }
+    done = resume(mtcl_command, run, **changed)
     assert done.returncode == 0, done.stderr
-    changes = [line for line in done.stderr.splitlines() if "resuming with a change" in line]
-    assert len(changes) == 2, done.stderr
-    assert "tasks.search.loss: InfoNCE" in changes[0]
-    assert "temperature 0.2" in changes[0].replace("=", " ")
-    assert changes[1].endswith("model.keep.strength: None in the checkpoint, 0.5 now")
+    loss, *others = [
+        line.partition("resuming with a change: ")[2]
+        for line in done.stderr.splitlines()
+        if "resuming with a change" in line
+    ]
+    assert loss.startswith("tasks.search.loss: InfoNCE")
+    assert "temperature 0.2" in loss.replace("=", " ")
+    assert others == [
+        "model.encoder.dropout: 0.0 in the checkpoint, 0.2 now",
+        "model.keep.strength: None in the checkpoint, 0.5 now",
+        "model.optimizer.decay: constant in the checkpoint, cosine now",
+        "trainer.precision: 32-true in the checkpoint, bf16-mixed now",
+        "trainer.gradient_clip_val: 1.0 in the checkpoint, 0.5 now",
+        "trainer.gradient_clip_algorithm: None in the checkpoint, value now",
+    ]
+    more = resume(mtcl_command, run, **{"trainer.max_steps": STEPS + 1, "trainer.val_check_interval": 1})
+    assert "resuming with a change" not in more.stderr, "a run's folder keeps what it was resumed with"
+
+
+def test_an_unreadable_record_of_aims_is_of_no_use() -> None:
+    assert changed_aims(None, {"a": 1}) == changed_aims([1], {"a": 1}) == []
+    assert changed_aims({"a": "\n" * 999, "b": 2}, {"a": 1, "c": 2}) == [
+        "a: " + "\n" * 200 + " in the checkpoint, 1 now"
+    ]
 
 
 def test_allow_changes_belongs_to_resume(mtcl_command: Run) -> None:

@@ -90,9 +90,26 @@ def test_data_of_one_s_own_is_not_replaced(tmp_path: Path, name: str) -> None:
         own.mkdir()
     else:
         pq.write_table(pa.table({"query": ["mine"]}), own)
-    with pytest.raises(ConfigError, match=f"{name} exists and is not of a demo corpus: give another folder"):
+    told = rf"{name} exists and does not say that .mtcl demo. wrote it: .* `rm -r {own.parent}`$"
+    with pytest.raises(ConfigError, match=told):
         write_demo(tmp_path, posts=POSTS)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == ([own] if own.is_file() else [])
+
+
+def test_a_corpus_of_an_earlier_version_is_replaced_after_the_command_of_the_message(tmp_path: Path) -> None:
+    """It has no mark. The message names each of its folders, whatever their names, and nothing else."""
+    folder = tmp_path / "a demo's"
+    write_demo(folder, posts=200)
+    for path in folder.rglob("*.parquet"):
+        pq.write_table(pq.read_table(path).replace_schema_metadata(None), path)
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "kept.parquet")
+    (folder / "own").mkdir()
+    with pytest.raises(ConfigError) as error:
+        write_demo(folder, posts=200)
+    command = str(error.value).partition("remove it with `")[2].removesuffix("`")
+    subprocess.run(command, shell=True, check=True)
+    assert [path.name for path in folder.iterdir()] == ["own"]
+    assert write_demo(folder, posts=200)["interest"]["train"] == 160
 
 
 def test_a_demo_corpus_is_replaced(tmp_path: Path) -> None:

@@ -227,6 +227,22 @@ def test_plain_lines_are_texts_whatever_their_column_is_called(embed: Any, tmp_p
     assert VectorFolder.open(tmp_path / "out").ids().to_pylist() == [0, 2]
 
 
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.csv"])
+def test_lines_may_end_with_carriage_returns(embed: Any, tmp_path: Path, name: str, suffix: str) -> None:
+    rows = {"a.txt": "dog\r\rcat\r", "a.jsonl": '{"text": "dog"}\r{"text": "cat"}', "a.csv": 'text\rdog\r"cat"\r'}
+    content = b"\xef\xbb\xbf" + rows[name].encode()
+    (tmp_path / f"{name}{suffix}").write_bytes(gzip.compress(content) if suffix else content)
+    assert "2 vectors" in embed(f"{name}{suffix}").stdout
+
+
+def test_a_carriage_return_inside_a_line_is_kept(embed: Any, encoder: TextEncoder, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"dog\rcat\nbird")
+    embed("a.txt")
+    expected = encoder.encode(["dog\rcat", "bird"], output="numpy")
+    np.testing.assert_allclose(VectorFolder.open(tmp_path / "out").vectors(), expected, atol=1e-5)
+
+
 def test_damaged_csv_rows(embed: Any, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b'id,text\n007,dog\n8,cat,more\n9\n\n10,"two\nlines"\n11,\xff\n,bird\n12,"open')
     embed("a.csv", id="id")
@@ -384,6 +400,18 @@ def test_inputs_are_never_replaced(embed: Any, tmp_path: Path) -> None:
     embed("in", out="in/out")
     assert "out/b.parquet is in in/out" in embed("in", out="in/out", code=2).stderr
     assert (tmp_path / "a.parquet").read_bytes() == before
+
+
+@pytest.mark.parametrize("window", [2, 100])
+def test_texts_that_are_cut_are_counted(embed: Any, tmp_path: Path, window: int) -> None:
+    """By row, also from windows that a killed command has left; the run's maximum is 32 tokens, two of them special."""
+    texts = ["dog", "dog " * 31, "cat " * 30, "cat " * 29, "dog " * 31]
+    write_jsonl(tmp_path / "a.jsonl", [{"text": text} for text in texts])
+    write_jsonl(tmp_path / "b.jsonl", [{"text": "bird"}])
+    told = embed("a.jsonl", "b.jsonl", window=window).stdout
+    assert "; 3 texts fill 32 tokens, and what is longer was cut off" in told
+    assert [shard.full for shard in VectorFolder.open(tmp_path / "out").shards] == [3, 0]
+    assert "fill" not in embed("b.jsonl", out="other").stdout
 
 
 def test_an_input_that_changes_while_it_is_read(embed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,10 +62,10 @@ def written(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     found: dict[str, Any] = {"parts": Counter(), "before": lambda start: None, "after": lambda start: None}
     write_part = ShardFiles.write_part
 
-    def watched(self: ShardFiles, window: Any, stored: Any) -> Any:
+    def watched(self: ShardFiles, window: Any, stored: Any, num_full: int) -> Any:
         found["parts"][window.start] += 1
         found["before"](window.start)
-        part = write_part(self, window, stored)
+        part = write_part(self, window, stored, num_full)
         found["after"](window.start)
         return part
 

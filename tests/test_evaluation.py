@@ -263,6 +263,11 @@ def test_no_more_dimensions_than_there_are(tiny_model: Path, dim: int) -> None:
         MtclModule(encoder=EncoderConfig(name=str(tiny_model)), eval_dims=[8, dim])
 
 
+def test_each_number_of_dimensions_once(tiny_model: Path) -> None:
+    with pytest.raises(ConfigError, match=r"model\.eval_dims has 8 twice: name each number once"):
+        MtclModule(encoder=EncoderConfig(name=str(tiny_model)), eval_dims=[8, 4, 8])
+
+
 def test_nothing_to_find_is_an_error(tiny_model: Path, tmp_path: Path) -> None:
     rows = [{"query": "q", "document": "a", "document_id": 1}]
     store = store_of(

@@ -51,7 +51,8 @@ def task_of(pairs: Any, rows: list[dict[str, Any]], prompt: Any = None) -> Task:
 
 def fit(task: Task, model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
     monkeypatch.setattr("mtcl.training.run_tasks.discover", lambda _: {"asked": task})
-    config = TaskConfig(loss=options.pop("loss", None))
+    given = {name: options.pop(name) for name in ("loss", "hard_negatives") if name in options}
+    config = TaskConfig(**given)
     data = MtclDataModule(
         tasks={"asked": config}, cache=str(cache), num_workers=0, **{"batch_size": 8, "max_length": 16, **options}
     )

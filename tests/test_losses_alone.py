@@ -237,9 +237,24 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "one teacher": (lambda: DistillKL()(A, A, teacher=A), r"teacher is a tensor \(4, 8\): give a tuple"),
     "log_q": (lambda: InfoNCE()(A, A, log_q=torch.ones(5)), r"log_q of anchors is \(5,\): give \(4,\)"),
     "dims": (lambda: Matryoshka(InfoNCE(), [16])(A, A), "give less than the embedding's 8"),
+    "dims, one twice": (lambda: Matryoshka(InfoNCE(), [4, 8, 4]), r"dims \[4, 8, 4\]: name each size once"),
+    "dims, none": (lambda: Matryoshka(InfoNCE(), []), r"dims \[\] and weight 0.5: give sizes"),
+    "dims, zero": (lambda: Matryoshka(InfoNCE(), [4, 0]), r"dims \[4, 0\] and weight 0.5: give sizes"),
+    "weight, not a number": (lambda: Matryoshka(InfoNCE(), [4], weight=float("nan")), "weight nan: give sizes and a"),
+    "weight, infinite": (lambda: SpreadOut(InfoNCE(), weight=float("inf")), "SpreadOut weight is inf: give more"),
+    "weights, infinite": (
+        lambda: WeightedSum([InfoNCE(), TeacherMSE()], [1, float("inf")]),
+        r"weights \[1, inf\]: give one >= 0 per loss",
+    ),
+    "bias, not a number": (lambda: PairBCE(bias=float("nan")), "PairBCE bias is nan: give a number"),
     "inside": (lambda: WeightedSum([InfoNCE(), TeacherMSE()])(A, A), "a teacher's vectors of anchors"),
     "inside, scores": (lambda: SpreadOut(PairBCE())(A, A, scores=torch.ones(4)), "SpreadOut is not for judged pairs"),
 }
+
+
+def test_the_order_of_dimensions_does_not_matter() -> None:
+    one, other = (Matryoshka(InfoNCE(), dims)(A, B[:4]) for dims in ([2, 6, 4], [6, 4, 2]))
+    torch.testing.assert_close(one, other)
 
 
 @pytest.mark.parametrize(("call", "message"), WRONG.values(), ids=WRONG)

@@ -165,6 +165,19 @@ def test_all_of_the_base_is_the_base(tmp_path: Path, mtcl_command: Run) -> None:
         assert primary in found[task].values()
 
 
+@pytest.mark.parametrize("other", ["./run", "run/", "run/checkpoints/best.ckpt", "run/../run", "link", "{}/run"])
+def test_one_checkpoint_under_two_names(other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mtcl.commands.merge import main
+
+    monkeypatch.chdir(tmp_path)
+    best = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    best.parent.mkdir(parents=True)
+    best.touch()
+    (tmp_path / "link").symlink_to("run")
+    with pytest.raises(ConfigError, match=r"run and .* are the same checkpoint: give different ones, or one and .base"):
+        main("merge", ["run", "base", other.format(tmp_path), "--out", "out"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -35,6 +35,7 @@ from mtcl import (
     trainer_options,
 )
 from mtcl.__main__ import main
+from mtcl.encoder.checkpoint import SavedRun
 from tests.conftest import ROOT, quiet_trainer
 
 
@@ -102,6 +103,16 @@ def test_callbacks_monitor_a_task(data: MtclDataModule, tiny_model: Path, tmp_pa
     trainer.fit(module_of(tiny_model), data)
     assert trainer.global_step == 4, "the second validation was not better by 1"
     assert (tmp_path / "best.ckpt").is_file()
+
+
+def test_a_clipping_algorithm_is_recorded(data: MtclDataModule, tiny_model: Path) -> None:
+    """Lightning keeps its name as an enum, which a checkpoint that is read without trust cannot hold."""
+    trainer = quiet_trainer(max_steps=1, gradient_clip_val=0.5, gradient_clip_algorithm="value", limit_val_batches=0)
+    trainer.fit(module_of(tiny_model, evaluate_base=False), data)
+    trainer.save_checkpoint("own.ckpt")
+    saved = SavedRun.read("own.ckpt")
+    assert saved.section("trainer")["gradient_clip_algorithm"] == "value"
+    assert saved.about["aims"]["trainer.gradient_clip_algorithm"] == "value"
 
 
 def test_a_learning_rate_is_found(data: MtclDataModule, tiny_model: Path) -> None:

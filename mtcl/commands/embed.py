@@ -101,6 +101,8 @@ def summary(done: Done, job: Job, settings: Settings) -> str:
     told = [f"{done.shards:,} files with {done.rows:,} vectors of {settings.dim} dimensions ({settings.dtype})"]
     if done.bad:
         told.append(f"{done.bad:,} bad rows left out, see {job.folder / '_bad'}")
+    if done.full:
+        told.append(f"{done.full:,} texts fill {settings.max_length} tokens, and what is longer was cut off")
     if done.before:
         told.append(f"{done.before:,} files were done before")
     if done.elsewhere:

@@ -79,8 +79,12 @@ def check_same_heads(configs: Sequence[Mapping[str, Any]]) -> None:
 def weights_of(options: argparse.Namespace) -> list[float]:
     """A weight for each checkpoint, from the options. Raises `ConfigError` if they are not valid."""
     names: list[str] = options.checkpoints
-    if len(set(names)) != len(names) or len(names) < 2 or names == [BASE]:
+    if len(set(names)) != len(names) or len(names) < 2:
         raise ConfigError(f"found {', '.join(names)}: give at least two different checkpoints, or one and `{BASE}`")
+    files: dict[Path, str] = {}
+    for name in names:
+        if name != BASE and (other := files.setdefault(file_of(name), name)) != name:
+            raise ConfigError(f"{other} and {name} are the same checkpoint: give different ones, or one and `{BASE}`")
     if options.weight is not None:
         if len(names) != 2 or options.weights or not 0 <= options.weight <= 1:
             raise ConfigError(
@@ -92,6 +96,16 @@ def weights_of(options: argparse.Namespace) -> list[float]:
     if len(weights) != len(names):
         raise ConfigError(f"{len(weights)} weights for {len(names)} checkpoints: give one weight per checkpoint")
     return weights
+
+
+def file_of(name: str) -> Path:
+    """The checkpoint that a name means, however it is spelt: by a link, with `..`, as the run's folder or its file."""
+    from mtcl.encoder.checkpoint import find
+
+    try:
+        return find(Path(name).expanduser()).resolve()
+    except ConfigError:  # it is a name of the Hub, or `SavedRun.read` reports it
+        return Path(name)
 
 
 def target_of(out: Path) -> Path:

@@ -7,6 +7,7 @@ ten, so the shares are exact at any size. All tasks share one ledger of texts, s
 from __future__ import annotations
 
 import random
+import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,11 @@ def write_demo(folder: Path, *, posts: int = 5000, seed: int = 0) -> dict[str, d
     if posts < MIN_POSTS:
         raise ConfigError(f"too few posts for a demo corpus: {posts}; give at least {MIN_POSTS}")
     if other := next((path for path in _there(folder) if not _is_demo(path)), None):
-        raise ConfigError(f"{other} exists and is not of a demo corpus: give another folder, so that no data is lost")
+        there = dict.fromkeys(str(path.parent) for path in _there(folder))
+        raise ConfigError(
+            f"{other} exists and does not say that `mtcl demo` wrote it: give another folder, so that no data is lost, "
+            f"or, if it is a demo corpus of an earlier version, remove it with `rm -r {shlex.join(there)}`"
+        )
     rng, ledger = random.Random(seed), Ledger()
     counts = {}
     for task, tables in _all_tasks(posts, rng, ledger):

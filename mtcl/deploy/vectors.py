@@ -48,6 +48,7 @@ class ShardRecord:
         name: The input's path below the given folder, without its suffix.
         rows: Number of vectors in the file.
         bad: Number of the input's rows without a vector; they are in the side file.
+        full: Number of vectors of texts that fill the maximum length, so that anything longer was cut off.
         files: SHA-256 of each file by name.
         source: The name of the input file.
         size, digest, modified_ns: The size in bytes, SHA-256 and time of change of the input file.
@@ -61,6 +62,7 @@ class ShardRecord:
     size: int
     digest: str
     modified_ns: int
+    full: int = 0
 
     @classmethod
     def read(cls, folder: Path, name: str) -> ShardRecord | None:

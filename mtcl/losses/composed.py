@@ -5,6 +5,7 @@ They all use the vectors of one forward pass and one gather.
 
 from __future__ import annotations
 
+import math
 from typing import cast
 
 import torch
@@ -42,7 +43,7 @@ class WeightedSum(Loss):
     def __init__(self, losses: list[Loss], weights: list[float] | None = None) -> None:
         super().__init__()
         weights = [1.0] * len(losses) if weights is None else weights
-        if not losses or len(weights) != len(losses) or min(weights) < 0 or not sum(weights):
+        if not losses or len(weights) != len(losses) or min(weights) < 0 or not 0 < sum(weights) < math.inf:
             raise ConfigError(f"WeightedSum has {len(losses)} losses and weights {weights}: give one >= 0 per loss")
         teachers = {loss.teacher for loss in losses if loss.teacher}
         if len(teachers) > 1:
@@ -79,7 +80,7 @@ class Matryoshka(Loss):
 
     Args:
         loss: The loss to compute at each number of dimensions.
-        dims: Numbers of leading dimensions, in addition to all of them.
+        dims: Numbers of leading dimensions, in addition to all of them; each once, in any order.
         weight: Weight of the loss at each of `dims`; the loss at full size has weight 1. The result is their weighted
             mean.
 
@@ -95,8 +96,10 @@ class Matryoshka(Loss):
 
     def __init__(self, loss: Loss, dims: list[int], weight: float = 0.5) -> None:
         super().__init__()
-        if not dims or min(dims) < 1 or weight <= 0:
+        if not dims or min(dims) < 1 or not 0 < weight < math.inf:
             raise ConfigError(f"Matryoshka has dims {dims} and weight {weight}: give sizes and a weight above 0")
+        if len(set(dims)) < len(dims):
+            raise ConfigError(f"Matryoshka has dims {dims}: name each size once; weight gives all of them more weight")
         if loss.matches_teacher:
             raise ConfigError("Matryoshka cannot cut a teacher's vectors: put TeacherMSE next to it in a WeightedSum")
         self.loss, self.dims, self.weight = loss, dims, weight
@@ -145,7 +148,7 @@ class SpreadOut(Loss):
 
     def __init__(self, loss: Loss, weight: float = 0.1) -> None:
         super().__init__()
-        if weight <= 0:
+        if not 0 < weight < math.inf:
             raise ConfigError(f"SpreadOut weight is {weight}: give more than 0")
         self.loss, self.weight = loss, weight
         self.teacher, self.matches_teacher = loss.teacher, loss.matches_teacher

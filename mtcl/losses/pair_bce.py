@@ -59,6 +59,8 @@ class PairBCE(Loss):
         super().__init__()
         if not 0 < scale <= MAX_SCALE:
             raise ConfigError(f"PairBCE scale is {scale}: give more than 0, at most {MAX_SCALE:g}")
+        if not math.isfinite(bias):
+            raise ConfigError(f"PairBCE bias is {bias}: give a number, such as -10.0")
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
         self.bias = nn.Parameter(torch.tensor(bias))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from mtcl.training.aims import aims_of, plain_option
 from mtcl.training.facts import facts_of
 from mtcl.types import __version__
 from mtcl.weighting import Mean
@@ -38,6 +39,7 @@ def record_of(module: MtclModule) -> dict[str, Any]:
         "start": module.start_figures,
         "history": module.history,
         "facts": facts_of(module),
+        "aims": aims_of(module),
         "tasks": {name: _about(module, name) for name in data.evaluated},
         "prompt": data.stores.default_prompt.plain(),
         "max_length": data.stores.default_length,
@@ -69,7 +71,7 @@ def config_text(module: MtclModule) -> str:
         "tasks": {name: task.described() for name, task in data.task_configs.items()},
         "model": _model(module),
         "data": _data(data),
-        "trainer": {name: value for name in PLAIN_OF_TRAINER if _is_plain(value := getattr(trainer, name, None))},
+        "trainer": {name: value for name in PLAIN_OF_TRAINER if _is_plain(value := plain_option(trainer, name))},
     }
     return str(yaml.safe_dump(config, sort_keys=False))
 

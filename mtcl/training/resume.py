@@ -16,6 +16,7 @@ from mtcl.distributed import together, world
 from mtcl.encoder.checkpoint import SavedRun
 from mtcl.encoder.config import EncoderConfig
 from mtcl.errors import ConfigError
+from mtcl.training.aims import aims_of, changed_aims
 from mtcl.training.facts import Facts, differences, facts_of, shown
 from mtcl.training.lightning_private import set_batches_done
 from mtcl.training.optimizer import OptimizerConfig
@@ -104,7 +105,7 @@ def on_resume(module: MtclModule, saved: SavedRun, checkpoint: dict[str, Any]) -
         check_trained(saved.state, module.state_dict())
         check_never_trained(saved.trained, data.held_out)
         base, start, history = saved.base_figures, saved.start_figures, saved.history
-        changes += _other_aims(module, saved, checkpoint)
+        changes += changed_aims(checkpoint["mtcl"].get("aims"), aims_of(module))
     for change in changes if world()[0] == 0 else ():
         log.warning("resuming with a change: %s", change)
 
@@ -119,20 +120,6 @@ def on_resume(module: MtclModule, saved: SavedRun, checkpoint: dict[str, Any]) -
         module.history, checkpoint["callbacks"] = {}, {}
     checkpoint["callbacks"].pop("Timer", None)  # trainer.max_time is per process, like a scheduler's limit
     set_batches_done(checkpoint, saved.step * trainer.accumulate_grad_batches)
-
-
-def _other_aims(module: MtclModule, saved: SavedRun, checkpoint: dict[str, Any]) -> list[str]:
-    """What else the weights are trained towards than before, one phrase each: losses of tasks, and `model.keep`."""
-    found, tasks = [], checkpoint["mtcl"].get("tasks")
-    for name in module.losses if isinstance(tasks, dict) else ():
-        about, now = tasks.get(name), module.parts.loss_of(name).words
-        before = about.get("loss") if isinstance(about, dict) else None
-        if isinstance(before, str) and before not in ("", now):
-            found.append(f"tasks.{name}.loss: {before} in the checkpoint, {now} now")
-    kept, keeps = saved.section("model", "keep").get("strength"), module.keep and module.keep.config.strength
-    if saved.config and kept != keeps:
-        found.append(f"model.keep.strength: {kept} in the checkpoint, {keeps} now")
-    return found
 
 
 def _chooses_otherwise(module: MtclModule, saved: SavedRun, checkpoint: dict[str, Any]) -> bool:

@@ -20,6 +20,10 @@ def check_trainer(trainer: pl.Trainer) -> None:
         raise ConfigError(f"trainer.accumulate_grad_batches is {trainer.accumulate_grad_batches}: give at least 1")
     if trainer.limit_train_batches == 0:
         raise ConfigError("trainer.limit_train_batches is 0, so nothing would be trained: leave it out")
+    if not (trainer.gradient_clip_val or 0) >= 0:  # NaN is neither
+        raise ConfigError(
+            f"trainer.gradient_clip_val is {trainer.gradient_clip_val}: give a limit above 0, or 0 for no limit"
+        )
     if str(trainer.precision).startswith("64"):
         raise ConfigError(f"trainer.precision is {trainer.precision}, which encoders do not have: give 32-true")
 

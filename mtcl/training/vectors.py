@@ -53,6 +53,8 @@ class Vectors:
         full = module.encoder.dim
         if odd := [dim for dim in dims if not 0 < dim < full]:
             raise ConfigError(f"model.eval_dims has {odd[0]}: give 1 to {full - 1}; the encoder has {full}")
+        if twice := [dim for dim in dims if dims.count(dim) > 1]:
+            raise ConfigError(f"model.eval_dims has {twice[0]} twice: name each number once")
         self.module, self.dims, self.groups = module, tuple(dims), groups
         self.watchers: list[Callable[[Evaluated], None]] = []
         """Called after each evaluation of a pool, on this rank."""

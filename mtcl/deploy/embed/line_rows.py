@@ -75,7 +75,11 @@ def _without_mark(file: Iterable[bytes], shard: Shard) -> Iterator[bytes]:
     for first in islice(lines, 1):
         if other := MARKS.get(first[:2]):
             raise DataError(f"cannot read {shard}: it is {other}: save it as UTF-8")
-        yield first.removeprefix(codecs.BOM_UTF8)
+        first = first.removeprefix(codecs.BOM_UTF8)
+        if first.endswith(b"\n"):
+            yield first
+        else:  # the only line, unless the lines end with carriage returns, as on old Macs
+            yield from (line + b"\n" for line in first.split(b"\r"))
     yield from lines
 
 

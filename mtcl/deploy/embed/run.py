@@ -29,6 +29,7 @@ class Done:
     shards: int = 0
     rows: int = 0
     bad: int = 0
+    full: int = 0
     before: int = 0
     elsewhere: int = 0
 
@@ -98,7 +99,7 @@ class Job:
                 if record is None:
                     return Done()
                 _tell(record, shard)
-                return Done(1, record.rows, record.bad)
+                return Done(1, record.rows, record.bad, record.full)
 
             for shard in left:
                 with claimed(self.folder, shard) as is_mine:

@@ -44,7 +44,7 @@ def embed_shard(
     if is_first:
         files.remove_stale_parts()
     parts = files.finished_parts()
-    whole: tuple[Window, Stored] | None = None
+    whole: tuple[Window, Stored, int] | None = None
     with opened(files.shard, columns) as rows, closing(_Windows(files, rows, computer)) as windows:
         if parts:
             windows.skip(parts)
@@ -54,17 +54,18 @@ def embed_shard(
         for one, tokens in tokenizing.each(windows.claimed(), lambda one: one.distinct.texts):
             vectors = computer.vectors(tokens)[one.distinct.of_row]
             stored = files.settings.numbers.encode(vectors)
+            num_full = int((tokens.lengths()[one.distinct.of_row] >= files.settings.max_length).sum())
             if one.is_whole:
-                whole = (one.window, stored)
+                whole = (one.window, stored, num_full)
             else:
-                files.write_part(one.window, stored)
+                files.write_part(one.window, stored, num_full)
                 windows.release(one.window)
             report(one.window.stop - one.window.start, one.read)
             trim_heap()
         return _finish(files, windows.num_rows, whole)
 
 
-def _finish(files: ShardFiles, num_rows: int, whole: tuple[Window, Stored] | None) -> ShardRecord | None:
+def _finish(files: ShardFiles, num_rows: int, whole: tuple[Window, Stored, int] | None) -> ShardRecord | None:
     """Write the file if all of the input's rows are in parts or in the only window, and nobody else does."""
     parts = files.finished_parts()
     if whole is None and (parts[-1].stop if parts else 0) != num_rows:

@@ -41,13 +41,16 @@ log = logging.getLogger("mtcl")
 
 @dataclass(frozen=True)
 class Part:
-    """A finished window: rows `start` to `stop` of an input with this digest, `num_good` of them with a vector."""
+    """A finished window: rows `start` to `stop` of an input with this digest, `num_good` of them with a vector, and of
+    these `num_full` with a text that fills the maximum length.
+    """
 
     path: Path
     start: int
     stop: int
     num_good: int
     digest: str | None
+    num_full: int = 0
 
     @classmethod
     def read(cls, path: Path) -> Part:
@@ -55,7 +58,8 @@ class Part:
 
         with pq.ParquetFile(path) as file:
             about = _about(file)
-            return cls(path, about["start"], about["stop"], file.metadata.num_rows, about.get("digest"))
+            num_good, num_full = file.metadata.num_rows, about.get("full", 0)
+            return cls(path, about["start"], about["stop"], num_good, about.get("digest"), num_full)
 
     def bad(self) -> list[Bad]:
         """Its rows without a vector, read from the file, since there may be many."""
@@ -129,20 +133,21 @@ class ShardFiles:
     def _part_file(self, start: int) -> Path:
         return self.parts / f"{start:012d}.parquet"
 
-    def write_part(self, window: Window, stored: Stored) -> Part:
-        """Write a window to a file of its own."""
+    def write_part(self, window: Window, stored: Stored, num_full: int = 0) -> Part:
+        """Write a window to a file of its own; `num_full` of its texts fill the maximum length."""
         import pyarrow.parquet as pq
 
         path, digest = self._part_file(window.start), self.identity.digest
         bad = [one.plain() for one in window.bad]
-        about = {"start": window.start, "stop": window.stop, "digest": digest, "bad": bad}
+        about = {"start": window.start, "stop": window.stop, "digest": digest, "full": num_full, "bad": bad}
         table = self._table(window, stored).replace_schema_metadata({ABOUT_PART: json.dumps(about)})
         with written_whole(path, alone=True) as aside:
             pq.write_table(table, aside, **_layout(table.schema))
-        return Part(path, window.start, window.stop, len(table), digest)
+        return Part(path, window.start, window.stop, len(table), digest, num_full)
 
-    def finish(self, parts: list[Part], last: tuple[Window, Stored] | None) -> ShardRecord:
-        """Write the file of vectors from the parts and the last window, which is no part; then the rest.
+    def finish(self, parts: list[Part], last: tuple[Window, Stored, int] | None) -> ShardRecord:
+        """Write the file of vectors from the parts and the last window (and its full texts), which is no part; then the
+        rest.
 
         Raises `DataError` if the input has changed since it was opened.
         """
@@ -150,7 +155,7 @@ class ShardFiles:
 
         if self.shard.path is not None and not self.identity.still_holds(self.shard):
             raise DataError(f"{self.shard} has changed while it was read: run the same command again")
-        table = None if last is None else self._table(*last)
+        table = None if last is None else self._table(*last[:2])
         schemas = [pq.read_schema(part.path) for part in parts] + ([] if table is None else [table.schema])
         schema = self._joined(schemas)
 
@@ -177,6 +182,7 @@ class ShardFiles:
             size=self.identity.size,
             digest=self.identity.digest,
             modified_ns=self.identity.modified_ns,
+            full=sum(part.num_full for part in parts) + (0 if last is None else last[2]),
         )
         write_text(record_file(self.folder, self.shard.name), record.text(), alone=True)
         self.remove_parts()

@@ -11,6 +11,7 @@ from mtcl.training.advice import rows
 from mtcl.training.advice.reading import Reading, long_prompt, read
 from mtcl.training.advice.seen import Seen, seen_in
 from mtcl.training.advice.split import MOST_PAIRS, Split
+from mtcl.training.task_config import TaskConfig
 
 if TYPE_CHECKING:
     from mtcl.training.datamodule import MtclDataModule
@@ -39,6 +40,7 @@ def of_run(data: MtclDataModule) -> list[str]:
     for name in data.tasks:
         train = Split.of("train", data.store(name, "train"), most=MOST_PAIRS)
         lines = of_training(train) + prompt_of(data, name) + reading_of(data, name).lines("train")
+        lines += hard_negatives_of(data, name)
         if data.stores.is_open(name, "validation"):
             has_labels = bool(getattr(data.tasks[name].pairs, "has_labels", False))
             validation = Split.of("validation", data.store(name, "validation"))
@@ -59,6 +61,25 @@ def of_evaluation(train: Split | None, split: Split, seen: Seen | None, *, has_l
     if train is None or seen is None:
         return found
     return found + seen.lines() + (rows.new_labels(train, split) if has_labels else [])
+
+
+def hard_negatives_of(data: MtclDataModule, name: str) -> list[str]:
+    """A warning if a task's rows have fewer hard negatives per pair than a step asks for, or more. Of a large task only
+    the first `MOST_PAIRS` pairs are counted.
+    """
+    wanted, negatives = data.task_configs[name].hard_negatives, data.store(name, "train").negatives
+    if negatives is None:
+        is_asked = wanted > TaskConfig.hard_negatives
+        return [f"hard_negatives is {wanted}, but its training rows have none: leave it out"] if is_asked else []
+    most = int(np.diff(negatives.offsets[: MOST_PAIRS + 1]).max(initial=0))
+    if wanted > most:
+        return [f"hard_negatives is {wanted}, but a pair has at most {most}; the other places stay empty: give {most}"]
+    if 0 < wanted < most:
+        return [
+            f"a pair has up to {most} hard negatives, of which a step takes {wanted}, drawn again in each epoch: "
+            f"give tasks.{name}.hard_negatives up to {most} to use more at once"
+        ]
+    return []
 
 
 def prompt_of(data: MtclDataModule, name: str) -> list[str]:
