@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from mtcl.deploy.embed.settings import Settings
 from mtcl.types import FloatArray
-
-if TYPE_CHECKING:
-    from mtcl.encoder.text_encoder import TextEncoder
 
 MAPPED = "~"
 """Between the fingerprint of the target encoder and the digest of the map, in the fingerprint of mapped vectors."""
@@ -41,10 +37,6 @@ class Space:
         """The space of a folder's vectors; of mapped vectors, the space that they were mapped to."""
         fingerprint = settings.fingerprint.partition(MAPPED)[0]
         return cls(fingerprint, settings.head, settings.task, settings.role, settings.dim)
-
-    def is_of(self, encoder: TextEncoder) -> bool:
-        """Whether the encoder's vectors are in this space, if they are cut to its number of dimensions."""
-        return self.fingerprint == encoder.fingerprint() and self.head == encoder.head_fingerprint(self.task)
 
     def is_same(self, other: Space) -> bool:
         """Whether vectors of both can be compared; prompts of tasks and roles may differ."""

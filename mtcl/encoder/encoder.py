@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 CHUNKS_PER_TRIM = 8
-"""Trimming at every chunk costs more, because the next chunk requests the pages again (docs/performance.md)."""
+"""Trimming at every chunk costs more, because the next chunk requests the pages again (docs/log.md)."""
 
 
 class Encoder(nn.Module):

@@ -17,9 +17,9 @@ import torch
 from mtcl.deploy.embed.numbers import NumberType
 from mtcl.deploy.embed.settings import FileFormat, Settings
 from mtcl.deploy.embed.shards import Columns
-from mtcl.encoder.text_encoder import Role, TextEncoder
-from mtcl.errors import ConfigError, nearest
-from mtcl.task.prompt import Side
+from mtcl.encoder.parts import Role
+from mtcl.encoder.text_encoder import TextEncoder
+from mtcl.errors import ConfigError
 from mtcl.types import IntArray, Ragged
 
 Precision = Literal["float32", "bf16"]
@@ -63,17 +63,10 @@ class Computer:
     @classmethod
     def of(cls, encoder: TextEncoder, choice: Choice) -> Computer:
         """Raises `ConfigError` for a task, role, dimension or precision that the encoder does not have."""
-        task = choice.task
-        if choice.role not in ("query", "document"):
-            raise ConfigError(f"role is {choice.role!r}: give query or document")
-        if task is not None and task not in encoder.prompts:
-            raise ConfigError(f"task is {task!r}, which the encoder was not trained on{nearest(task, encoder.prompts)}")
+        as_input = encoder.input_format(choice.task, choice.role)
         if choice.precision not in ("float32", "bf16"):
             raise ConfigError(f"precision is {choice.precision!r}: give float32 or bf16")
-        side = Side.QUERY if choice.role == "query" else Side.DOCUMENT
-        prompt = (encoder.prompt if task is None else encoder.prompts[task])[side]
-        length = encoder.max_length if task is None else encoder.lengths.get(task, encoder.max_length)
-        return cls(encoder, choice, prompt, length, _dim(encoder, choice))
+        return cls(encoder, choice, as_input.prompt, as_input.max_length, _dim(encoder, choice))
 
     def settings(self, columns: Columns, *, file_format: FileFormat, window: int) -> Settings:
         """The settings of a folder of these vectors, without the ranges of int8."""

@@ -14,7 +14,8 @@ from mtcl.deploy.search.index import FolderIndex, IndexRecord, content_of, has_f
 from mtcl.deploy.search.rows import rows_at
 from mtcl.deploy.space import Space
 from mtcl.deploy.vectors import VectorFolder
-from mtcl.encoder.text_encoder import Role, TextEncoder
+from mtcl.encoder.parts import Role
+from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import ConfigError
 
 if TYPE_CHECKING:
