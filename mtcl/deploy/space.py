@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from mtcl.deploy.embed.settings import Settings
-from mtcl.types import FloatArray
+from mtcl.types import Float32Array, FloatArray
 
 MAPPED = "~"
 """Between the fingerprint of the target encoder and the digest of the map, in the fingerprint of mapped vectors."""
@@ -47,8 +46,8 @@ class Space:
         return f"encoder {self.fingerprint}, {self.dim} dimensions{task}"
 
 
-def unit(vectors_ND: FloatArray) -> npt.NDArray[np.float32]:
+def unit(vectors_ND: FloatArray) -> Float32Array:
     """Rows of length 1 in float32; a row of zeros stays as it is."""
     lengths_N1 = np.linalg.norm(vectors_ND, axis=1, keepdims=True)
-    found_ND: npt.NDArray[np.float32] = (vectors_ND / np.where(lengths_N1 > 0, lengths_N1, 1)).astype(np.float32)
+    found_ND: Float32Array = (vectors_ND / np.where(lengths_N1 > 0, lengths_N1, 1)).astype(np.float32)
     return found_ND

@@ -25,12 +25,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from mtcl.deploy.embed.numbers import Numbers, Stored
 from mtcl.deploy.embed.settings import EMBEDDING, ID, PARTS, RECORDS, Settings, read_settings
 from mtcl.errors import DataError, root_cause
-from mtcl.types import read_record
+from mtcl.types import Float32Array, read_record
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -79,7 +78,7 @@ class Block:
     """Rows of one file: `rows` has the column `id` and the kept ones, `vectors` is (n, D) float32."""
 
     rows: pa.Table
-    vectors: npt.NDArray[np.float32]
+    vectors: Float32Array
 
     @property
     def ids(self) -> pa.ChunkedArray:
@@ -164,7 +163,7 @@ class VectorFolder:
 
         return joined([rows.select([ID]) for rows, _ in self.stored_blocks()] or [_no_ids()])[ID]
 
-    def vectors(self) -> npt.NDArray[np.float32]:
+    def vectors(self) -> Float32Array:
         """(N, D) float32, all in memory."""
         found_ND = np.empty((len(self), self.dim), dtype=np.float32)
         at = 0

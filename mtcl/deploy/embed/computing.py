@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from mtcl.deploy.embed.numbers import NumberType
@@ -20,7 +19,7 @@ from mtcl.deploy.embed.shards import Columns
 from mtcl.encoder.parts import Role
 from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import ConfigError
-from mtcl.types import IntArray, Ragged
+from mtcl.types import Float32Array, IntArray, Ragged
 
 Precision = Literal["float32", "bf16"]
 WINDOW = 16_384
@@ -95,7 +94,7 @@ class Computer:
         of_row = np.fromiter((places.setdefault(text, len(places)) for text in texts), np.int64, len(texts))
         return Distinct([self.prompt + text for text in places], of_row)
 
-    def vectors(self, tokens: Ragged) -> npt.NDArray[np.float32]:
+    def vectors(self, tokens: Ragged) -> Float32Array:
         """(T, D) unit vectors of tokenised texts."""
         order = np.argsort(-tokens.lengths(), kind="stable")
         with _computing_in(self.choice.precision, self.encoder.device):
@@ -106,7 +105,7 @@ class Computer:
         found_TD[order] = sorted_TD.numpy()
         return found_TD
 
-    def encode(self, texts: list[str]) -> npt.NDArray[np.float32]:
+    def encode(self, texts: list[str]) -> Float32Array:
         """(n, D) unit vectors of one window's texts, tokenised in this process."""
         distinct = self.distinct(texts)
         return self.vectors(self.encoder.tokenizer(distinct.texts, self.max_length))[distinct.of_row]
