@@ -72,6 +72,12 @@ def nearest(name: str, known: Iterable[str], *, most: int = 12) -> str:
     return f"; known: {shown}"
 
 
+def listed(words: Iterable[str]) -> str:
+    """`a, b or c`."""
+    *first, last = words
+    return f"{', '.join(first)} or {last}" if first else last
+
+
 def root_cause(error: BaseException) -> str:
     """The first line of the innermost cause; libraries wrap the useful message in several others."""
     seen: set[int] = set()

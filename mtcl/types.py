@@ -24,6 +24,7 @@ from mtcl.errors import ConfigError, DataError, nearest, root_cause
 __version__ = "0.1.0"
 IntArray = npt.NDArray[np.integer[Any]]
 FloatArray = npt.NDArray[np.floating[Any]]
+Float32Array = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
 EMPTY_PLACE = 2**63 - 1
 """The first key of a hard negative that a pair does not have; such a place is a candidate for no anchor."""
@@ -63,6 +64,7 @@ class Ragged:
         return self.values[self.offsets[row] : self.offsets[row + 1]]
 
     def lengths(self) -> IntArray:
+        """(rows,) the number of values in each row."""
         return np.diff(self.offsets)
 
     def owners(self) -> IntArray:
@@ -209,8 +211,8 @@ class Described:
                 return [plain(one) for one in value]
             return value.described() if isinstance(value, Described) else value
 
-        room = ".".join(type(self).__module__.split(".")[:2])
-        path = room if room in ("mtcl.losses", "mtcl.weighting") else type(self).__module__
+        package = ".".join(type(self).__module__.split(".")[:2])
+        path = package if package in ("mtcl.losses", "mtcl.weighting") else type(self).__module__
         return {
             "class_path": f"{path}.{type(self).__name__}",
             "init_args": {name: plain(value) for name, value in self.init_args.items()},

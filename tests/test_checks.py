@@ -27,7 +27,7 @@ from mtcl.configuration.cli import _Parsed
 from mtcl.configuration.closest import closest, closest_key
 from mtcl.configuration.keys import Section, full_names, section_of
 from mtcl.configuration.overrides import from_arguments, on_top
-from mtcl.configuration.run_keys import SET_BY, check_run, run_keys
+from mtcl.configuration.run_keys import SET_BY, run_keys
 from mtcl.configuration.types import Members
 from mtcl.configuration.values import Text, fits
 from mtcl.configuration.words import expected
@@ -95,7 +95,7 @@ def test_what_is_typed_is_wrong_where_the_parser_says_so(name: str, text: str, t
 
 @pytest.mark.parametrize("path", RUNS, ids=lambda p: p.stem)
 def test_configurations_of_the_repository_have_no_problem(path: Path) -> None:
-    check_run(yaml_files.load([str(path)]))
+    check(yaml_files.load([str(path)]), run_keys())
 
 
 def test_a_configuration_as_a_checkpoint_holds_it_has_no_problem() -> None:
@@ -108,7 +108,7 @@ def test_a_configuration_as_a_checkpoint_holds_it_has_no_problem() -> None:
     )
     saved = yaml.safe_load(_Parsed([], config=given, run_dir=Path()).config_text())
     assert saved["optimizer"] is None, "a key of Lightning's that is not given"
-    check_run(saved)
+    check(saved, run_keys())
 
 
 def test_nothing_is_imported_unless_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

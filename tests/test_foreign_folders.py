@@ -148,7 +148,7 @@ def test_a_pickle_in_a_token_store_is_not_read(tiny_model: Path, tmp_path: Path)
     """Also if its record fits: the digests show damage, they are no signature."""
     given = {"root": None, "tokenizer": Tokenizer.load(tiny_model), "max_length": 8, "cache": tmp_path / "cache"}
     store = prepare(Animals(), "train", **given)
-    facts = intact.facts_of(store.folder)
+    facts = intact.record_of(store.folder)
     for name in ("files", "digest"):
         facts.pop(name)
     mark = tmp_path / "mark"

@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from mtcl import ConfigError, MtclDataModule
+from mtcl.configuration.checks import check
 from mtcl.configuration.closest import ELSEWHERE
 from mtcl.configuration.keys import full_names
 from mtcl.configuration.overrides import from_arguments
-from mtcl.configuration.run_keys import check_run, run_keys
+from mtcl.configuration.run_keys import run_keys
 from mtcl.losses.counterparts import COUNTERPARTS
 from tests.conftest import Run
 
@@ -52,13 +53,13 @@ def test_the_keys_that_are_offered_exist(ours: str) -> None:
     assert ours in dict(full_names(run_keys()))
     theirs = ELSEWHERE[ours][0]
     with pytest.raises(ConfigError, match=f"unknown key 'trainer.{theirs}'.*did you mean '{ours}'"):
-        check_run({"trainer": {theirs: 3}})
+        check({"trainer": {theirs: 3}}, run_keys())
 
 
 @pytest.mark.parametrize(("section", "key"), [("model", "model.encoder.name"), ("data", "data.root")])
 def test_a_value_for_a_section_is_told_the_key(section: str, key: str) -> None:
     with pytest.raises(ConfigError, match=f"^{section} is 'x': give keys with values.*did you mean '{key}'"):
-        check_run({section: "x"})
+        check({section: "x"}, run_keys())
 
 
 @pytest.mark.parametrize("name", COUNTERPARTS)

@@ -1,4 +1,4 @@
-"""Imports inside `mtcl/` point down only, from room to room, and never in a circle (docs/design.md, "The rooms").
+"""Imports inside `mtcl/` point down only, from folder to folder, and never in a circle (docs/design.md, "The folders").
 
 python -m pytest tests/test_layers.py
 """
@@ -27,7 +27,7 @@ FLOORS = [
     {"studies"},
     {"commands", "__main__"},
 ]
-"""Rooms, bottom to top. Those of one floor know nothing of each other, but for the ground's files."""
+"""Folders, bottom to top. Those of one level know nothing of each other, apart from the files at the bottom."""
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
 FILES = sorted(p for p in (ROOT / "mtcl").rglob("*.py") if p != ROOT / "mtcl" / "__init__.py")
 

@@ -356,7 +356,7 @@ def test_encode_puts_a_task_s_prompt_before_its_texts(data: MtclDataModule, tiny
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"task": "serach"}, "not trained on a task 'serach'; did you mean 'search'"),
+        ({"task": "serach"}, "task is 'serach', which the encoder was not trained on; did you mean 'search'"),
         ({"dim": 17}, "dim is 17: give 1 to 16"),
         ({"role": "asked"}, "role is 'asked': give query or document"),
         ({"output": "list"}, "output is 'list': give torch or numpy"),

@@ -204,7 +204,7 @@ def test_starts_that_fail(
             (str(trained_run), "--max_queue", "9"): "--max_queue is 9, less than the 2048 texts",
             (str(trained_run), "--api_key", ""): "the API key is empty",
             (str(trained_run), "--prot", "1"): "unrecognized arguments: --prot",
-            (str(trained_run), "--port", "0", "--device", "abacus"): "--device is 'abacus': ",
+            (str(trained_run), "--port", "0", "--device", "abacus"): "--device is 'abacus', which cannot be used here ",
         }.items():
             done = mtcl_command("serve", *arguments)
             assert done.returncode == 2, (arguments, done.stderr)

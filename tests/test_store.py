@@ -219,14 +219,14 @@ def test_one_process_per_node_compares_contents(
     tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[Path] = []
-    digest_of = intact.digest_of
+    file_digest = intact.file_digest
 
     def noted(path: Path) -> str:
         read.append(path)
-        return digest_of(path)
+        return file_digest(path)
 
     build(task_of(), tokenizer, tmp_path)
-    monkeypatch.setattr(intact, "digest_of", noted)
+    monkeypatch.setattr(intact, "file_digest", noted)
     build(task_of(), tokenizer, tmp_path)
     assert len(read) == len(set(read)) > 5, "each file once"
     read.clear()

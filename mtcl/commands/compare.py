@@ -11,7 +11,7 @@ from pathlib import Path
 from mtcl.commands.arguments import Parser, parse, user_path
 from mtcl.commands.folder_lock import only_writer
 from mtcl.commands.process import quiet_libraries
-from mtcl.configuration import yaml_files as configuration
+from mtcl.configuration.yaml_files import read
 from mtcl.errors import ConfigError
 
 
@@ -30,7 +30,7 @@ def main(command: str, arguments: list[str]) -> int:
     quiet_libraries()
     from mtcl.studies.compare import CompareConfig, run_comparison
 
-    content = configuration.read(options.config)
+    content = read(options.config)
     config = parse(CompareConfig, content, rest)
     with only_writer(options.out, command, advice="wait for it, or give another --out"):
         path = run_comparison(config, options.out)

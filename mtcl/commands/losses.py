@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, get_type_hints
 
 from mtcl.commands.arguments import Parser
 from mtcl.console import columns
-from mtcl.errors import ConfigError, nearest
+from mtcl.errors import ConfigError, listed, nearest
 
 if TYPE_CHECKING:
     from mtcl.losses import Loss
@@ -78,7 +78,6 @@ def one_loss(name: str) -> str:
 
 def needs_of(kind: type[Loss]) -> str:
     """The kinds of pairs that the loss is for, and what else it needs."""
-    from mtcl.configuration.words import listed
     from mtcl.types import Kind
 
     pairs = (

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mtcl.commands.arguments import Parser
 from mtcl.commands.folder_lock import only_writer
 from mtcl.commands.process import quiet_libraries
-from mtcl.configuration import yaml_files as configuration
+from mtcl.configuration import yaml_files
 from mtcl.errors import ConfigError
 from mtcl.types import BEST, __version__
 
@@ -149,7 +149,7 @@ def checkpoint_of(state: State, sources: list[SavedRun], merged: dict[str, float
     base: dict[str, float] = {}
     tasks: dict[str, Any] = {}
     for other, source in zip(reversed(configs), reversed(sources), strict=True):
-        config["tasks"] = configuration.merge(config["tasks"], other["tasks"])
+        config["tasks"] = yaml_files.merge(config["tasks"], other["tasks"])
         base |= source.base_figures
         tasks |= source.tasks_in_effect
     trained = sorted(set[str]().union(*(source.trained for source in sources)))

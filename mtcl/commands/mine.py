@@ -65,18 +65,15 @@ def main(command: str, arguments: list[str]) -> int:
 
 def encoder_of(options: argparse.Namespace) -> TextEncoder:
     """The encoder to mine with, on the best device."""
-    import torch
-
     from mtcl.encoder.config import EncoderConfig
     from mtcl.encoder.text_encoder import TextEncoder
 
     if options.ckpt and options.model:
         raise ConfigError("--ckpt and --model cannot be combined: a checkpoint already names its encoder")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     if options.ckpt:
-        return TextEncoder.load(options.ckpt, device=device, trust_checkpoint=options.trust_checkpoint)
+        return TextEncoder.load(options.ckpt, trust_checkpoint=options.trust_checkpoint)
     config = EncoderConfig(name=options.model, pooling=options.pooling) if options.model else EncoderConfig()
-    return TextEncoder.base(config, device=device)
+    return TextEncoder.base(config)
 
 
 def _without_negatives(task: Task) -> Task:

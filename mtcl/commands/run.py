@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtcl.commands.arguments import Parser
-from mtcl.commands.beginning import find_checkpoint
 from mtcl.commands.folder_lock import only_writer
+from mtcl.commands.given_checkpoint import find_checkpoint
 from mtcl.commands.process import allow_open_files, quiet_libraries
 from mtcl.commands.run_folder import run_folder
-from mtcl.configuration import yaml_files as configuration
 from mtcl.configuration.help import WIDTH, short_help
+from mtcl.configuration.yaml_files import load, without_tasks
 from mtcl.console import console
 from mtcl.errors import ConfigError, DataError, RankError
 from mtcl.files import is_disk_full, write_text, written_whole
@@ -64,8 +64,8 @@ def main(command: str, arguments: list[str]) -> int:
         if saved and options.init_from and options.config:
             merged = load_with_replay(options.config, rest, saved)
         else:
-            merged = configuration.load(options.config, below=plain_config(saved) if saved else None)
-        merged = configuration.without_tasks(merged, removed)
+            merged = load(options.config, below=plain_config(saved) if saved else None)
+        merged = without_tasks(merged, removed)
         if saved and options.init_from and not options.config:
             log.warning("%s", _taken(options.init_from, merged))
         with only_writer(run_dir, command, advice="wait for it, or give another --run_dir"):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mtcl.commands.arguments import Parser, parse, user_path
 from mtcl.commands.process import quiet_libraries
-from mtcl.configuration import yaml_files as configuration
+from mtcl.configuration.yaml_files import load
 from mtcl.errors import ConfigError, at
 
 STUDIES = Path("studies")
@@ -34,7 +34,7 @@ def main(command: str, arguments: list[str]) -> int:
     quiet_libraries()
     from mtcl.studies.transfer import StudyConfig, run_study
 
-    study = parse(StudyConfig, configuration.load(options.config), rest)
+    study = parse(StudyConfig, load(options.config), rest)
     signal.signal(signal.SIGTERM, _leave)
     with at(jobs="--jobs"):
         report = run_study(study, options.study_dir or STUDIES / Path(options.config[0]).stem, jobs=options.jobs)

@@ -83,8 +83,8 @@ class _Taker:
             raise self.saved.malformed(f"{prefix}{odd[0]} is {taken[odd[0]]!r:.60}")
         return taken
 
-    def own(self, value: Any, room: Any, name: str) -> Any:
-        if value is None or (found := own_class(value, room)) is not None:
+    def own(self, value: Any, package: Any, name: str) -> Any:
+        if value is None or (found := own_class(value, package)) is not None:
             return None if value is None else found
         self.left_out.append(name)
         return None
@@ -148,19 +148,19 @@ def without_role(task: Mapping[str, Any], *, is_trained: bool) -> dict[str, Any]
     return {**task, "replay": False, "watch": bool(task.get("watch")) and not is_trained}
 
 
-def own_class(value: Any, room: Any) -> Any:
+def own_class(value: Any, package: Any) -> Any:
     """A class of mtcl with plain arguments, in the form of a configuration with its full path; None for other classes.
 
-    `room` is `mtcl.losses` or `mtcl.weighting`.
+    `package` is `mtcl.losses` or `mtcl.weighting`.
     """
     value = {"class_path": value} if isinstance(value, str) else value
     if not isinstance(value, dict) or set(value) - {"class_path", "init_args"}:
         return None
     path, arguments = str(value.get("class_path")), value.get("init_args") or {}
     place, _, name = path.rpartition(".")
-    if place not in ("", "mtcl", room.__name__) and not place.startswith(f"{room.__name__}."):
+    if place not in ("", "mtcl", package.__name__) and not place.startswith(f"{package.__name__}."):
         return None
-    kind = getattr(room, name, None) if name in room.__all__ else None
+    kind = getattr(package, name, None) if name in package.__all__ else None
     if not isinstance(kind, type) or not issubclass(kind, losses.Loss | weighting.Weighting):
         return None
     if not isinstance(arguments, dict):
@@ -170,7 +170,7 @@ def own_class(value: Any, room: Any) -> Any:
         if key not in hints:
             return None
         if _is_class(hints[key]):  # a bare name would also be imported
-            found = [own_class(one, room) for one in (argument if isinstance(argument, list) else [argument])]
+            found = [own_class(one, package) for one in (argument if isinstance(argument, list) else [argument])]
             if None in found:
                 return None
             taken[key] = found if isinstance(argument, list) else found[0]
@@ -178,7 +178,7 @@ def own_class(value: Any, room: Any) -> Any:
             return None
         else:
             taken[key] = argument
-    return {"class_path": f"{room.__name__}.{name}", "init_args": taken}
+    return {"class_path": f"{package.__name__}.{name}", "init_args": taken}
 
 
 def made(value: Any) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 from types import NoneType
@@ -13,6 +12,7 @@ from typing import Any, Literal
 from mtcl.configuration.classes import NOUNS, noun, with_article
 from mtcl.configuration.keys import Section
 from mtcl.configuration.types import members
+from mtcl.errors import listed
 
 WORDS: dict[Any, tuple[str, str]] = {
     bool: ("true or false", "values true or false"),
@@ -39,12 +39,6 @@ def expected(hint: Any) -> str:
     words = [word for kind in kinds if kind not in covered for word in _of(kind)]
     words += ["null"] if NoneType in kinds else []
     return listed(dict.fromkeys(words))
-
-
-def listed(words: Iterable[str]) -> str:
-    """`a, b or c`."""
-    *first, last = words
-    return f"{', '.join(first)} or {last}" if first else last
 
 
 def shown(value: Any) -> str:

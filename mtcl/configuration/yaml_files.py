@@ -16,7 +16,11 @@ from mtcl.errors import ConfigError, nearest, root_cause
 
 
 def load(paths: list[str], *, below: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The merged content of YAML files, on top of `below` (the configuration of a checkpoint)."""
+    """The configuration of a run or study: `read` with dotted keys written out, and its sections checked.
+
+    `below` is the configuration of a checkpoint. Raises `ConfigError` for a section that is not a mapping, a task that
+    is null, a name that is not text and a seed out of range.
+    """
     merged = below or {}
     for path in paths:
         merged = merge(merged, nested(_read(Path(path).expanduser())))
@@ -42,7 +46,7 @@ def load(paths: list[str], *, below: dict[str, Any] | None = None) -> dict[str, 
 
 
 def read(paths: list[str], *, below: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The merged content of YAML files with arbitrary keys, on top of `below`."""
+    """The merged content of YAML files, whatever their keys, on top of `below`. Raises `ConfigError` for bad YAML."""
     merged = below or {}
     for path in paths:
         merged = merge(merged, _read(Path(path).expanduser()))

@@ -18,7 +18,7 @@ BLOCK_BYTES = 1 << 22
 SIGNATURE_BYTES = 16
 
 
-def digest_of(path: Path, num_bytes: int | None = None) -> str:
+def file_digest(path: Path, num_bytes: int | None = None) -> str:
     """The xxh3 digest (128 bits, hexadecimal) of a file, or of its first `num_bytes`."""
     found, left = xxhash.xxh3_128(), path.stat().st_size if num_bytes is None else num_bytes
     with path.open("rb") as file:
@@ -30,7 +30,7 @@ def digest_of(path: Path, num_bytes: int | None = None) -> str:
 
 def sign(path: Path) -> None:
     """Append the digest of a file's content to the file."""
-    digest = bytes.fromhex(digest_of(path))
+    digest = bytes.fromhex(file_digest(path))
     with path.open("ab") as file:
         file.write(digest)
 
@@ -42,18 +42,18 @@ def is_signed(path: Path) -> bool:
         return False
     with path.open("rb") as file:
         file.seek(size)
-        return file.read() == bytes.fromhex(digest_of(path, size))
+        return file.read() == bytes.fromhex(file_digest(path, size))
 
 
 def seal(folder: Path, facts: dict[str, Any]) -> None:
     """Write the folder's record: `facts` (plain values), each file's size and digest, and a digest of the record."""
     paths = sorted(folder.iterdir())
-    files = {path.name: [path.stat().st_size, digest_of(path)] for path in paths}
+    files = {path.name: [path.stat().st_size, file_digest(path)] for path in paths}
     content = facts | {"files": files}
     (folder / RECORD).write_text(json.dumps(content | {"digest": _digest(content)}), encoding="utf-8")
 
 
-def facts_of(folder: Path) -> dict[str, Any]:
+def record_of(folder: Path) -> dict[str, Any]:
     """The content of the folder's record."""
     return dict(json.loads((folder / RECORD).read_text(encoding="utf-8")))
 
@@ -64,7 +64,7 @@ def damage_of(folder: Path, *, by_content: bool) -> str:
     `by_content` compares digests, which takes as long as reading the files; otherwise only sizes are compared.
     """
     try:
-        content = facts_of(folder)
+        content = record_of(folder)
         if content.pop("digest") != _digest(content):
             return f"{RECORD} has other content"
         for name, (size, digest) in content["files"].items():
@@ -73,7 +73,7 @@ def damage_of(folder: Path, *, by_content: bool) -> str:
                 return f"{name} is missing"
             if path.stat().st_size != size:
                 return f"{name} has {path.stat().st_size:,} bytes, not {size:,}"
-            if by_content and digest_of(path) != digest:
+            if by_content and file_digest(path) != digest:
                 return f"{name} has other content"
     except OSError as error:
         return f"{RECORD}: {error.strerror}"
@@ -86,7 +86,7 @@ def damage_of(folder: Path, *, by_content: bool) -> str:
 
 def remove_damaged(folder: Path) -> list[Path]:
     """Remove the .npy files that were added to the folder after its record and are not as `sign` left them."""
-    recorded = facts_of(folder)["files"]
+    recorded = record_of(folder)["files"]
     damaged = [path for path in sorted(folder.glob("*.npy")) if path.name not in recorded and not is_signed(path)]
     for path in damaged:
         path.unlink(missing_ok=True)

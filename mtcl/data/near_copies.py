@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import xxhash
 
 from mtcl.console import track
-from mtcl.data.pseudorandom import mix
+from mtcl.data.pseudorandom import UIntArray, mix
 from mtcl.types import IntArray, offsets_of
 
 if TYPE_CHECKING:
@@ -35,7 +34,6 @@ NOT_IN_WORDS = r"[^\p{L}\p{M}\p{N}]+"
 BASE = np.uint64(0x9E3779B97F4A7C15)
 INVERSE = np.uint64(pow(int(BASE), -1, 1 << 64))
 """BASE * INVERSE = 1 modulo 2^64."""
-UIntArray = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True)

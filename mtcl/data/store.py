@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mtcl.data.intact import damage_of, facts_of, remove_damaged, seal
+from mtcl.data.intact import damage_of, record_of, remove_damaged, seal
 from mtcl.data.tokenise import tokenise
 from mtcl.data.tokenizer import MAX_CHARACTERS, Tokenizer
 from mtcl.files import written_whole
@@ -88,7 +88,7 @@ class TokenStore:
 
     @classmethod
     def open(cls, folder: Path) -> TokenStore:
-        meta = facts_of(folder)
+        meta = record_of(folder)
         held = {Path(name).stem for name in meta["files"]}
 
         def array(name: str) -> Any:

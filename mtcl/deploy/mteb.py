@@ -14,13 +14,11 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from mtcl.encoder.backbone import digest_of
 from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import ConfigError
 from mtcl.task.prompt import Side
+from mtcl.types import Float32Array
 
 try:
     from mteb.models.abs_encoder import AbsEncoder
@@ -58,7 +56,7 @@ class MtebEncoder(AbsEncoder):
         revision = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
         return cls(encoder, name=f"mtcl/{Path(path).name.removesuffix('.ckpt')}", revision=revision)
 
-    def encode(self, inputs: Any, *, prompt_type: Any = None, **options: Any) -> npt.NDArray[np.float32]:
+    def encode(self, inputs: Any, *, prompt_type: Any = None, **options: Any) -> Float32Array:
         """(T, D) vectors of `inputs`, in order.
 
         `inputs` is mteb's loader of batches with a column `text`; `prompt_type` is query, document or None, for tasks
@@ -66,5 +64,5 @@ class MtebEncoder(AbsEncoder):
         """
         side = SIDES[getattr(prompt_type, "value", prompt_type)]
         texts = [self.model.prompt[side] + text for batch in inputs for text in batch["text"]]
-        vectors: npt.NDArray[np.float32] = self.model(texts).numpy()
+        vectors: Float32Array = self.model(texts).numpy()
         return vectors

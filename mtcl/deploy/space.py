@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from mtcl.deploy.embed.settings import Settings
-from mtcl.types import FloatArray
-
-if TYPE_CHECKING:
-    from mtcl.encoder.text_encoder import TextEncoder
+from mtcl.types import Float32Array, FloatArray
 
 MAPPED = "~"
 """Between the fingerprint of the target encoder and the digest of the map, in the fingerprint of mapped vectors."""
@@ -42,10 +37,6 @@ class Space:
         fingerprint = settings.fingerprint.partition(MAPPED)[0]
         return cls(fingerprint, settings.head, settings.task, settings.role, settings.dim)
 
-    def is_of(self, encoder: TextEncoder) -> bool:
-        """Whether the encoder's vectors are in this space, if they are cut to its number of dimensions."""
-        return self.fingerprint == encoder.fingerprint() and self.head == encoder.head_fingerprint(self.task)
-
     def is_same(self, other: Space) -> bool:
         """Whether vectors of both can be compared; prompts of tasks and roles may differ."""
         return (self.fingerprint, self.head, self.dim) == (other.fingerprint, other.head, other.dim)
@@ -55,8 +46,8 @@ class Space:
         return f"encoder {self.fingerprint}, {self.dim} dimensions{task}"
 
 
-def unit(vectors_ND: FloatArray) -> npt.NDArray[np.float32]:
+def unit(vectors_ND: FloatArray) -> Float32Array:
     """Rows of length 1 in float32; a row of zeros stays as it is."""
     lengths_N1 = np.linalg.norm(vectors_ND, axis=1, keepdims=True)
-    found_ND: npt.NDArray[np.float32] = (vectors_ND / np.where(lengths_N1 > 0, lengths_N1, 1)).astype(np.float32)
+    found_ND: Float32Array = (vectors_ND / np.where(lengths_N1 > 0, lengths_N1, 1)).astype(np.float32)
     return found_ND

@@ -2,7 +2,7 @@
 
 Each token of the vocabulary goes through the whole encoder between the special tokens, so the table has the task's head
 or the run's projection inside. A text's vector is the mean of its tokens' vectors. Three things make that mean useful
-(docs/export.md has the figures):
+(docs/log.md has the effect of each):
 
 - the mean of the table is subtracted, because all vectors of an encoder have a large common part;
 - directions of large variance are shrunk, each by the square root of its standard deviation;

@@ -25,17 +25,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from mtcl.deploy.embed.numbers import Numbers, Stored
 from mtcl.deploy.embed.settings import EMBEDDING, ID, PARTS, RECORDS, Settings, read_settings
-from mtcl.errors import ConfigError, DataError, root_cause
-from mtcl.types import read_record
+from mtcl.errors import DataError, root_cause
+from mtcl.types import Float32Array, read_record
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from mtcl.encoder.text_encoder import TextEncoder
 
 BLOCK = 65_536
 
@@ -83,7 +80,7 @@ class Block:
     """Rows of one file: `rows` has the column `id` and the kept ones, `vectors` is (n, D) float32."""
 
     rows: pa.Table
-    vectors: npt.NDArray[np.float32]
+    vectors: Float32Array
 
     @property
     def ids(self) -> pa.ChunkedArray:
@@ -123,11 +120,8 @@ class VectorFolder:
         return sum(shard.rows for shard in self.shards)
 
     @property
-    def num_rows(self) -> int:
-        return len(self)
-
-    @property
     def dim(self) -> int:
+        """Dimensions of a vector."""
         return self.settings.dim
 
     @property
@@ -171,7 +165,7 @@ class VectorFolder:
 
         return joined([rows.select([ID]) for rows, _ in self.stored_blocks()] or [_no_ids()])[ID]
 
-    def vectors(self) -> npt.NDArray[np.float32]:
+    def vectors(self) -> Float32Array:
         """(N, D) float32, all in memory."""
         found_ND = np.empty((len(self), self.dim), dtype=np.float32)
         at = 0
@@ -179,18 +173,6 @@ class VectorFolder:
             found_ND[at : at + len(block)] = block.vectors
             at += len(block)
         return found_ND
-
-    def check_encoder(self, encoder: TextEncoder) -> None:
-        """Raise `ConfigError` if the folder's vectors are not those of this encoder."""
-        own, there = encoder.fingerprint(), self.settings.fingerprint
-        head = encoder.head_fingerprint(self.settings.task)
-        if own != there or head != self.settings.head:
-            what = "encoder" if own != there else f"head of {self.settings.task!r}"
-            pair = (there, own) if own != there else (self.settings.head, head)
-            raise ConfigError(
-                f"{self.path} has vectors of another {what} (fingerprint {pair[0]} there, {pair[1]} given): "
-                "give the encoder that it was embedded with"
-            )
 
     def _of_shard(self, shard: ShardRecord, num_rows: int) -> Iterator[tuple[pa.Table, Stored]]:
         import pyarrow as pa

@@ -14,6 +14,7 @@ from torch import nn
 from mtcl.encoder import unpadded
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.declared import Declared
+from mtcl.encoder.quiet import only_errors
 from mtcl.errors import ConfigError
 
 
@@ -29,40 +30,33 @@ def load_backbone(declared: Declared, config: EncoderConfig) -> nn.Module:
     Raises `ConfigError` if it cannot be loaded or if the file lacks weights.
     """
     from transformers import AutoConfig
-    from transformers.utils import logging
-
-    transformers_logging: Any = logging
 
     attention = config.attention
     if attention in ("auto", unpadded.NAME):
         attention = "sdpa" if torch.cuda.is_available() and attention == "auto" else "eager"
-    transformers_logging.disable_progress_bar()
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
     try:
-        settings = AutoConfig.from_pretrained(
-            declared.folder, trust_remote_code=config.trust_remote_code, **declared.config_options
-        )
-        settings.use_cache = False
-        if config.dropout is not None:
-            _set_dropout(settings, config.dropout)
-        model_class = _class_of(settings, config.name)
-        loaded = model_class.from_pretrained(
-            declared.folder,
-            config=settings,
-            dtype=torch.float32,
-            attn_implementation=attention,
-            use_safetensors=True,
-            trust_remote_code=config.trust_remote_code,
-            output_loading_info=True,
-            **_without_pooler(settings),
-        )
+        with only_errors():
+            settings = AutoConfig.from_pretrained(
+                declared.folder, trust_remote_code=config.trust_remote_code, **declared.config_options
+            )
+            settings.use_cache = False
+            if config.dropout is not None:
+                _set_dropout(settings, config.dropout)
+            model_class = _class_of(settings, config.name)
+            loaded = model_class.from_pretrained(
+                declared.folder,
+                config=settings,
+                dtype=torch.float32,
+                attn_implementation=attention,
+                use_safetensors=True,
+                trust_remote_code=config.trust_remote_code,
+                output_loading_info=True,
+                **_without_pooler(settings),
+            )
     except (OSError, ValueError, ImportError) as error:
         raise ConfigError(
             f"model {config.name!r} cannot be loaded from {declared.folder}: {str(error).strip().splitlines()[0]}"
         ) from error
-    finally:
-        transformers_logging.set_verbosity(verbosity)
     backbone: nn.Module = loaded[0]
     if missing := sorted(loaded[1]["missing_keys"]):
         raise ConfigError(

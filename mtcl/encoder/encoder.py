@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 CHUNKS_PER_TRIM = 8
-"""Trimming at every chunk costs more, because the next chunk requests the pages again (docs/performance.md)."""
+"""Trimming at every chunk costs more, because the next chunk requests the pages again (docs/log.md)."""
 
 
 class Encoder(nn.Module):
@@ -97,7 +97,7 @@ class Encoder(nn.Module):
         dense = load_layers(declared, name=config.name) if config.dense else None
         pooling = declared.pooling if config.pooling is None else config.pooling
         encoder = cls(backbone, pooling=pooling, dense=dense, dim=config.dim).train()
-        encoder.declared, encoder.token_types = declared, _token_types(backbone, declared, config)
+        encoder.declared, encoder.token_types = declared, _types_given(backbone, declared, config)
         given = {name: w for name, w in encoder.named_parameters() if not name.startswith("projection.")}
         check_finite(given, f"model {config.name!r}", advice="give another folder, or download it again")
         _check_sizes(encoder, config)
@@ -304,7 +304,7 @@ def _check_sizes(encoder: Encoder, config: EncoderConfig) -> None:
         )
 
 
-def _token_types(backbone: nn.Module, declared: Declared, config: EncoderConfig) -> tuple[int, int] | None:
+def _types_given(backbone: nn.Module, declared: Declared, config: EncoderConfig) -> tuple[int, int] | None:
     """The types that the tokenizer gives to a text's tokens and to its last one; None where they make no difference.
 
     XLNet's last token has a type of its own. GPT-2 adds a word's vector for each type, BERT one for type 0 in any case.

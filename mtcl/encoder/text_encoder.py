@@ -23,15 +23,14 @@ from mtcl.encoder.facts import Facts
 from mtcl.encoder.heads import read_heads, through
 from mtcl.encoder.hub import is_hub_name
 from mtcl.encoder.layout import Cut, new_folder, write_layout
-from mtcl.encoder.parts import EncoderParts
+from mtcl.encoder.parts import EncoderParts, Role
 from mtcl.encoder.reading import check_pooled, default_length, tokenizer_of
 from mtcl.encoder.texts import texts_of
-from mtcl.errors import ConfigError, nearest, root_cause
+from mtcl.errors import ConfigError, root_cause
 from mtcl.task.contract import Task
-from mtcl.task.prompt import Prompt, Side
+from mtcl.task.prompt import Prompt
 from mtcl.types import Ragged
 
-Role = Literal["query", "document"]
 AT_ONCE = 4096
 """The number of texts that are tokenised and sorted by length together."""
 
@@ -203,22 +202,16 @@ class TextEncoder(EncoderParts):
         Raises `ConfigError` for a task that the run did not have, a `dim` larger than the encoder's, or other values
         than text.
         """
-        if role not in ("query", "document"):
-            raise ConfigError(f"role is {role!r}: give query or document")
-        if task is not None and task not in self.prompts:
-            raise ConfigError(f"the encoder was not trained on a task {task!r}{nearest(task, self.prompts)}")
+        as_input = self.input_format(task, role)
         if dim is not None and not (isinstance(dim, int | np.integer) and 0 < dim <= self.dim_of(task)):
             owner = "the encoder" if task not in self.heads else f"the head of {task}"
             raise ConfigError(f"dim is {dim}: give 1 to {self.dim_of(task)}, the dimensions of {owner}")
         if output not in ("torch", "numpy"):
             raise ConfigError(f"output is {output!r}: give torch or numpy")
         given = texts_of(texts)
-        side = Side.QUERY if role == "query" else Side.DOCUMENT
-        prompt = (self.prompt if task is None else self.prompts[task])[side]
-        length = None if task is None else self.lengths.get(task)
         starts = range(0, len(given), AT_ONCE)
         parts = [
-            self([prompt + text for text in given[start : start + AT_ONCE]], length, task=task)
+            self([as_input.prompt + text for text in given[start : start + AT_ONCE]], as_input.max_length, task=task)
             for start in (track(starts, "encode") if progress else starts)
         ]
         vectors_TD = torch.cat(parts) if parts else torch.empty(0, self.dim_of(task))

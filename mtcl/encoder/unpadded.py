@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtcl.data.packing import Chunk
+from mtcl.encoder.quiet import only_errors
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -47,35 +48,37 @@ def first_position(backbone: PreTrainedModel) -> int | None:
 
     Leaves the backbone with this attention if it works, and with eager attention if it does not.
     """
-    from transformers.utils import logging
-
-    transformers_logging: Any = logging
-
     register()
     was_training = backbone.training
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()  # of an architecture that cannot change its attention
     try:
-        vocabulary, padding = int(backbone.config.vocab_size), backbone.config.pad_token_id or 0
-        ids_nL = torch.tensor([i for i in range(vocabulary // 2, vocabulary) if i != padding])[:8].view(2, -1)
-        mask_nL = torch.ones_like(ids_nL)
-        mask_nL[1, -2:] = 0
-        chunk = Chunk(ids_nL.masked_fill(mask_nL == 0, padding), mask_nL, mask_nL.flatten().nonzero()[:, 0])
-        backbone.train(False)
-        padded_nLH = backbone(input_ids=chunk.ids, attention_mask=chunk.mask).last_hidden_state
-        backbone.set_attn_implementation(NAME)
-        for start in (0, padding + 1):  # RoBERTa and its relatives start after the padding's id
-            found_nLH = hidden_states(backbone, chunk, {"input_ids": chunk.row}, first_position=start)
-            if torch.allclose(found_nLH[mask_nL == 1], padded_nLH[mask_nL == 1], rtol=1e-3, atol=1e-4):
-                return start
-        log.debug("%s gives other vectors without padding: keeping the padding", type(backbone).__name__)
+        with only_errors():  # an architecture that cannot change its attention warns
+            start = _agreeing_position(backbone)
     except (TypeError, ValueError, RuntimeError, AttributeError, LookupError) as error:
         # an architecture that is not supported may fail in any way
         log.debug("%s cannot be run without padding: %s", type(backbone).__name__, error)
+        start = None
     finally:
         backbone.train(was_training)
-        transformers_logging.set_verbosity(verbosity)
-    _use_eager(backbone)
+    if start is None:
+        _use_eager(backbone)
+    return start
+
+
+def _agreeing_position(backbone: PreTrainedModel) -> int | None:
+    """Run two short texts with padding and without; leaves the backbone in evaluation mode with this attention."""
+    vocabulary, padding = int(backbone.config.vocab_size), backbone.config.pad_token_id or 0
+    ids_nL = torch.tensor([i for i in range(vocabulary // 2, vocabulary) if i != padding])[:8].view(2, -1)
+    mask_nL = torch.ones_like(ids_nL)
+    mask_nL[1, -2:] = 0
+    chunk = Chunk(ids_nL.masked_fill(mask_nL == 0, padding), mask_nL, mask_nL.flatten().nonzero()[:, 0])
+    backbone.train(False)
+    padded_nLH = backbone(input_ids=chunk.ids, attention_mask=chunk.mask).last_hidden_state
+    backbone.set_attn_implementation(NAME)
+    for start in (0, padding + 1):  # RoBERTa and its relatives start after the padding's id
+        found_nLH = hidden_states(backbone, chunk, {"input_ids": chunk.row}, first_position=start)
+        if torch.allclose(found_nLH[mask_nL == 1], padded_nLH[mask_nL == 1], rtol=1e-3, atol=1e-4):
+            return start
+    log.debug("%s gives other vectors without padding: keeping the padding", type(backbone).__name__)
     return None
 
 

@@ -6,7 +6,7 @@ from typing import Literal, cast
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+from torch.nn import functional as F
 
 from mtcl.errors import ConfigError
 from mtcl.losses.base import Loss, at_least_float32, by_blocks, cosines, log_of_count, taught
@@ -14,6 +14,8 @@ from mtcl.losses.relation import NEGATIVE, is_empty, relation
 from mtcl.losses.view import Embedded, View
 from mtcl.types import Kind
 
+CANDIDATES = "all candidates"
+"""The candidates, in the message for a teacher's vectors that are missing."""
 NO_SHARE = -1e4
 """The logit of an empty place: its share of a softmax is 0, and the divergence stays finite."""
 
@@ -108,7 +110,8 @@ def _row_means(anchors: Embedded, positives: Embedded, candidates: list[Embedded
     totals, counts = [], []
     for among in candidates:
         is_negative_NC = relation(anchors.keys_NK, among.keys_NK, None) == NEGATIVE
-        gap_NC = margins(anchors, positives, among) - margins(anchors, positives, among, teacher=True)
+        taught_NC = margins(taught(anchors, "anchors"), taught(positives, "positives"), taught(among, CANDIDATES))
+        gap_NC = margins(anchors.vectors_ND, positives.vectors_ND, among.vectors_ND) - taught_NC
         totals.append(gap_NC.square().masked_fill(~is_negative_NC, 0.0).sum(dim=1))
         counts.append(is_negative_NC.sum(dim=1))
     return torch.stack(totals).sum(dim=0) / torch.stack(counts).sum(dim=0).clamp(min=1)
@@ -165,16 +168,14 @@ class DistillKL(Loss):
         is_empty_C = None if hard is None else torch.cat([is_empty(among.keys_NK) for among in candidates])
 
         def of_rows(rows: slice) -> Tensor:
-            ours_NC, goals_NC = (
-                torch.cat([scores(local[rows], among, teacher=teacher) for among in candidates], dim=1)
-                / self.temperature
-                for teacher in (False, True)
-            )
+            own = local[rows]
+            goal_NE = taught(own, "anchors")
+            ours_NC = torch.cat([cosines(own.vectors_ND, among.vectors_ND) for among in candidates], dim=1)
+            goals_NC = torch.cat([cosines(goal_NE, taught(among, CANDIDATES)) for among in candidates], dim=1)
+            ours_NC, goals_NC = ours_NC / self.temperature, goals_NC / self.temperature
             if is_empty_C is not None:
                 ours_NC, goals_NC = (x.masked_fill(is_empty_C, NO_SHARE) for x in (ours_NC, goals_NC))
-            return functional.kl_div(
-                ours_NC.log_softmax(dim=1), goals_NC.log_softmax(dim=1), reduction="sum", log_target=True
-            )
+            return F.kl_div(ours_NC.log_softmax(dim=1), goals_NC.log_softmax(dim=1), reduction="sum", log_target=True)
 
         total = by_blocks(of_rows, len(local), num_candidates).sum()
         return total / len(local) / log_of_count([view.positives.all], hard)
@@ -185,17 +186,7 @@ def squared_distance(vectors_ND: Tensor, goals_ND: Tensor) -> Tensor:
     return (at_least_float32(vectors_ND) - goals_ND).square().sum(dim=1).mean()
 
 
-def scores(rows: Embedded, candidates: Embedded, *, teacher: bool = False) -> Tensor:
-    """(N, C) cosines; the teacher's if `teacher`."""
-    if not teacher:
-        return cosines(rows.vectors_ND, candidates.vectors_ND)
-    return cosines(taught(rows, "anchors"), taught(candidates, "all candidates"))
-
-
-def margins(anchors: Embedded, positives: Embedded, candidates: Embedded, *, teacher: bool = False) -> Tensor:
-    """(N, C) cosine of anchor and own positive minus cosine of anchor and candidate; the teacher's if `teacher`."""
-    anchors_ND, positives_ND, candidates_CD = (
-        taught(rows, side) if teacher else at_least_float32(rows.vectors_ND)
-        for rows, side in ((anchors, "anchors"), (positives, "positives"), (candidates, "all candidates"))
-    )
-    return (anchors_ND * positives_ND).sum(dim=1, keepdim=True) - cosines(anchors_ND, candidates_CD)
+def margins(anchors_ND: Tensor, positives_ND: Tensor, candidates_CD: Tensor) -> Tensor:
+    """(N, C) cosine of anchor and own positive minus cosine of anchor and candidate, of unit vectors."""
+    own_N1 = (at_least_float32(anchors_ND) * at_least_float32(positives_ND)).sum(dim=1, keepdim=True)
+    return own_N1 - cosines(anchors_ND, candidates_CD)

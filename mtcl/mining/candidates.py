@@ -14,13 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from mtcl.errors import ConfigError
 from mtcl.task.pairs.shared_keys import carriers_of, most_sharing, shares_key_with
-from mtcl.types import BoolArray, IntArray, Ragged
+from mtcl.types import BoolArray, Float32Array, IntArray, Ragged
 
-FloatArray = npt.NDArray[np.float32]
 RELATED, PASSED_OVER, TOO_NEAR = "shares a key", "nearer than the window", "too near the positive"
 MAX_RELATED = 1024
 """Number of neighbours that may share a key with an anchor before its window shrinks; bounds the memory of a search."""
@@ -58,7 +56,7 @@ class Mined:
     """Negatives of N anchors as candidate numbers, nearest first, padded with -1; and why neighbours were left out."""
 
     negatives_NM: IntArray
-    scores_NM: FloatArray
+    scores_NM: Float32Array
     left_out: Counter[str]
 
 
@@ -69,7 +67,7 @@ class Candidates:
         """`index` is a FAISS inner-product index of all candidates."""
         self.index, self.carriers = index, carriers_of(keys)
 
-    def mine(self, anchors_ND: FloatArray, keys: Ragged, positive_N: FloatArray, limits: Limits) -> Mined:
+    def mine(self, anchors_ND: Float32Array, keys: Ragged, positive_N: Float32Array, limits: Limits) -> Mined:
         """The negatives of a block of anchors; `positive_N` has the score of each anchor's positive, NaN if none."""
         depth = min(len(self.carriers), limits.ranks[1] + min(MAX_RELATED, most_sharing(keys, self.carriers)))
         scores_NK, hits_NK = self.index.search(np.ascontiguousarray(anchors_ND), depth)
@@ -78,7 +76,7 @@ class Candidates:
 
 
 def select(
-    scores_NK: FloatArray, hits_NK: IntArray, related_NK: BoolArray, positive_N: FloatArray, limits: Limits
+    scores_NK: Float32Array, hits_NK: IntArray, related_NK: BoolArray, positive_N: Float32Array, limits: Limits
 ) -> Mined:
     """The first `limits.num` neighbours that may be negatives. They are sorted by falling score; -1 means none."""
     first, last = limits.ranks
@@ -105,7 +103,7 @@ def select(
     )
 
 
-def positive_scores(anchors_ND: FloatArray, positives_SD: FloatArray, owners_S: IntArray) -> FloatArray:
+def positive_scores(anchors_ND: Float32Array, positives_SD: Float32Array, owners_S: IntArray) -> Float32Array:
     """(N,) the mean score of each anchor with its positives, NaN if none; `owners_S` has each positive's anchor."""
     scores_S = (anchors_ND[owners_S] * positives_SD).sum(axis=1)
     number_N = np.bincount(owners_S, minlength=len(anchors_ND))

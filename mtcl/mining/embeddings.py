@@ -9,29 +9,27 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
 from mtcl.console import track
 from mtcl.data.intact import is_signed, sign
 from mtcl.files import written_whole
-from mtcl.types import IntArray, Ragged
+from mtcl.types import Float32Array, IntArray, Ragged
 
 SHARD = 8192
-FloatArray = npt.NDArray[np.float32]
 
 
 class Embeddings:
     """(T, D) float32 in files of `SHARD` rows; rows can be read in any order."""
 
     def __init__(self, paths: list[Path]) -> None:
-        self._shards: list[FloatArray] = [np.load(path, mmap_mode="r") for path in paths]
+        self._shards: list[Float32Array] = [np.load(path, mmap_mode="r") for path in paths]
         self.dim = self._shards[0].shape[1]
 
     def __len__(self) -> int:
         return sum(map(len, self._shards))
 
-    def take(self, rows: IntArray) -> FloatArray:
+    def take(self, rows: IntArray) -> Float32Array:
         """(len(rows), D) copy in memory."""
         taken = np.empty((len(rows), self.dim), dtype=np.float32)
         for number in np.unique(rows // SHARD):

@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
     from mtcl.data.store import TokenStore
     from mtcl.encoder.text_encoder import TextEncoder
-    from mtcl.mining.candidates import Candidates, FloatArray
+    from mtcl.mining.candidates import Candidates
     from mtcl.mining.embeddings import Embeddings
     from mtcl.task.contract import Task
-    from mtcl.types import Ragged
+    from mtcl.types import Float32Array, Ragged
 
 log = logging.getLogger("mtcl")
 
@@ -139,7 +139,7 @@ class Miner:
                 report.show(anchor, positive, float(positive_N[place]), scored)
             yield texts
 
-    def _positive_scores(self, anchors_ND: FloatArray, positives: Ragged) -> FloatArray:
+    def _positive_scores(self, anchors_ND: Float32Array, positives: Ragged) -> Float32Array:
         from mtcl.mining.candidates import positive_scores
 
         owners_S = positives.owners()

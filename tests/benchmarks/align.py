@@ -29,7 +29,8 @@ from mtcl.deploy.align.alignment import Alignment, MapKind
 from mtcl.deploy.align.choosing import NUM, choose_map, nearest, overlap
 from mtcl.deploy.align.pairs import Pairs
 from mtcl.deploy.space import Space
-from mtcl.encoder.text_encoder import Role, TextEncoder
+from mtcl.encoder.parts import Role
+from mtcl.encoder.text_encoder import TextEncoder
 
 SPLITS = ("train", "validation", "test")
 HEAD = ["fitted on", "queries", "documents", "of the old 10", "of the new 10", f"recall@{NUM}", f"NDCG@{NUM}"]

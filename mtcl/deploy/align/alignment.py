@@ -16,14 +16,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from mtcl.deploy.space import Space, unit
 from mtcl.errors import ConfigError, DataError, root_cause
 from mtcl.files import write_text, written_whole
-from mtcl.types import FloatArray, __version__, from_mapping
+from mtcl.types import Float32Array, FloatArray, __version__, from_mapping
 
-Float32 = npt.NDArray[np.float32]
 Direction = Literal["new_to_old", "old_to_new"]
 MapKind = Literal["orthogonal", "linear"]
 WEIGHTS, RECORD = "map.safetensors", "map.json"
@@ -58,18 +56,18 @@ class About:
 class Alignment:
     """y = (x W + b) / |x W + b| for a vector x of the source's space; y is in the target's space."""
 
-    weight_ST: Float32 = field(repr=False)
-    bias_T: Float32 = field(repr=False)
+    weight_ST: Float32Array = field(repr=False)
+    bias_T: Float32Array = field(repr=False)
     source: Space
     target: Space
     about: About
 
-    def __call__(self, vectors: FloatArray) -> Float32:
+    def __call__(self, vectors: FloatArray) -> Float32Array:
         """(N, T) unit vectors of (N, S) vectors, or (T,) of (S,). Raises `ConfigError` for other dimensions."""
         if vectors.ndim not in (1, 2) or vectors.shape[-1] != self.source.dim:
             raise ConfigError(f"the vectors have shape {vectors.shape}: the map takes {self.source.dim} dimensions")
         mapped_NT = unit(np.atleast_2d(vectors)) @ self.weight_ST + self.bias_T
-        found: Float32 = unit(mapped_NT)
+        found: Float32Array = unit(mapped_NT)
         return found[0] if vectors.ndim == 1 else found
 
     @property

@@ -22,10 +22,10 @@ from mtcl.deploy.embed.rows import Window
 from mtcl.deploy.embed.settings import Settings, agree, check_same, read_settings, with_ranges
 from mtcl.deploy.embed.shards import Identity, Shard
 from mtcl.deploy.embed.writing import ShardFiles
-from mtcl.deploy.search.exact import Float32
 from mtcl.deploy.space import MAPPED, Space
 from mtcl.deploy.vectors import ShardRecord, VectorFolder
 from mtcl.errors import ConfigError
+from mtcl.types import Float32Array
 
 MAP = "_map"
 """The map, in the folder of mapped vectors."""
@@ -98,7 +98,7 @@ def _agreed(alignment: Alignment, source: VectorFolder, out: Path, dtype: Number
     return agree(out, wanted)
 
 
-def _sample(source: VectorFolder) -> Float32:
+def _sample(source: VectorFolder) -> Float32Array:
     """The first vectors of files spread over all."""
     chosen, num_rows = sampled([shard for shard in source.shards if shard.rows])
     if not chosen:

@@ -18,10 +18,9 @@ from mtcl.console import markdown_table
 from mtcl.deploy.align.alignment import About, Alignment, Direction, MapKind
 from mtcl.deploy.align.fitting import STRENGTHS, Fit, Moments
 from mtcl.deploy.align.pairs import Pairs
-from mtcl.deploy.search.exact import Float32
 from mtcl.deploy.space import Space, unit
 from mtcl.errors import ConfigError, DataError
-from mtcl.types import IntArray
+from mtcl.types import Float32Array, IntArray
 
 NUM = 10
 """Neighbours that are compared."""
@@ -156,8 +155,8 @@ def _best_of(kind: MapKind, moments: Moments, trial: _Trial, split: Split) -> Ca
 class _Trial:
     """Vectors of the same texts in the two spaces."""
 
-    source_NS: Float32
-    target_NT: Float32
+    source_NS: Float32Array
+    target_NT: Float32Array
 
     def recall(self, fit: Fit, rows: IntArray) -> float:
         """Mean over both uses of a map: for queries, and for the vectors that are searched."""
@@ -174,7 +173,7 @@ def _figures(pairs: Pairs, candidates: tuple[Candidate, ...], rows: IntArray, *,
     old, new = pairs.old_NO, pairs.new_NW
     of_old, of_new = nearest(old[rows], old, rows), nearest(new[rows], new, rows)
 
-    def figure(queries: str, vectors: str, queries_CD: Float32, vectors_CD: Float32) -> Figure:
+    def figure(queries: str, vectors: str, queries_CD: Float32Array, vectors_CD: Float32Array) -> Figure:
         found = nearest(queries_CD[rows], vectors_CD, rows)
         return Figure(queries, vectors, overlap(found, of_old), overlap(found, of_new))
 
@@ -193,7 +192,9 @@ def _figures(pairs: Pairs, candidates: tuple[Candidate, ...], rows: IntArray, *,
     yield figure("new", "new (all embedded again)", new, new)
 
 
-def nearest(queries_ND: Float32, vectors_CD: Float32, itself_N: IntArray | None = None, num: int = NUM) -> IntArray:
+def nearest(
+    queries_ND: Float32Array, vectors_CD: Float32Array, itself_N: IntArray | None = None, num: int = NUM
+) -> IntArray:
     """(N, K) the nearest candidates in no particular order, without `itself_N`, each query's own candidate."""
     num = min(num, len(vectors_CD) - (itself_N is not None))
     found_NK = np.empty((len(queries_ND), num), dtype=np.int64)

@@ -19,7 +19,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from mtcl.types import FloatArray
+from mtcl.types import Float32Array, FloatArray
 
 Float64 = npt.NDArray[np.float64]
 STRENGTHS = (1e-4, 1e-3, 1e-2, 0.03, 0.1, 0.3, 1.0, 10.0)
@@ -32,9 +32,9 @@ class Fit:
     weight_ST: Float64
     bias_T: Float64
 
-    def __call__(self, vectors_NS: FloatArray) -> npt.NDArray[np.float32]:
+    def __call__(self, vectors_NS: FloatArray) -> Float32Array:
         """(N, T), not normalised."""
-        found_NT: npt.NDArray[np.float32] = (vectors_NS @ self.weight_ST + self.bias_T).astype(np.float32)
+        found_NT: Float32Array = (vectors_NS @ self.weight_ST + self.bias_T).astype(np.float32)
         return found_NT
 
 

@@ -15,10 +15,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from mtcl.deploy.search.exact import Float32, unit_blocks
+from mtcl.deploy.search.exact import unit_blocks
 from mtcl.deploy.search.rows import id_blocks
 from mtcl.deploy.vectors import VectorFolder
 from mtcl.errors import ConfigError, DataError
+from mtcl.types import Float32Array
 
 Keys = npt.NDArray[np.uint64]
 
@@ -27,8 +28,8 @@ Keys = npt.NDArray[np.uint64]
 class Pairs:
     """Unit vectors of the same N texts by two encoders, in random order; the folders share `num_common` rows."""
 
-    old_NO: Float32
-    new_NW: Float32
+    old_NO: Float32Array
+    new_NW: Float32Array
     num_common: int
 
     def __len__(self) -> int:
@@ -87,7 +88,7 @@ def _all_keys(folder: VectorFolder, seed: int) -> Keys:
     return np.concatenate([np.empty(0, np.uint64), *_keys(folder, seed)])
 
 
-def _vectors(folder: VectorFolder, taken: Keys, seed: int) -> Float32:
+def _vectors(folder: VectorFolder, taken: Keys, seed: int) -> Float32Array:
     """(len(taken), D) vectors of the first rows with these keys, in their order."""
     found_ND = np.empty((len(taken), folder.dim), dtype=np.float32)
     is_left = np.ones(len(taken), dtype=bool)

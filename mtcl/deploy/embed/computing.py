@@ -11,16 +11,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from mtcl.deploy.embed.numbers import NumberType
 from mtcl.deploy.embed.settings import FileFormat, Settings
 from mtcl.deploy.embed.shards import Columns
-from mtcl.encoder.text_encoder import Role, TextEncoder
-from mtcl.errors import ConfigError, nearest
-from mtcl.task.prompt import Side
-from mtcl.types import IntArray, Ragged
+from mtcl.encoder.parts import Role
+from mtcl.encoder.text_encoder import TextEncoder
+from mtcl.errors import ConfigError
+from mtcl.types import Float32Array, IntArray, Ragged
 
 Precision = Literal["float32", "bf16"]
 WINDOW = 16_384
@@ -63,17 +62,10 @@ class Computer:
     @classmethod
     def of(cls, encoder: TextEncoder, choice: Choice) -> Computer:
         """Raises `ConfigError` for a task, role, dimension or precision that the encoder does not have."""
-        task = choice.task
-        if choice.role not in ("query", "document"):
-            raise ConfigError(f"role is {choice.role!r}: give query or document")
-        if task is not None and task not in encoder.prompts:
-            raise ConfigError(f"task is {task!r}, which the encoder was not trained on{nearest(task, encoder.prompts)}")
+        as_input = encoder.input_format(choice.task, choice.role)
         if choice.precision not in ("float32", "bf16"):
             raise ConfigError(f"precision is {choice.precision!r}: give float32 or bf16")
-        side = Side.QUERY if choice.role == "query" else Side.DOCUMENT
-        prompt = (encoder.prompt if task is None else encoder.prompts[task])[side]
-        length = encoder.max_length if task is None else encoder.lengths.get(task, encoder.max_length)
-        return cls(encoder, choice, prompt, length, _dim(encoder, choice))
+        return cls(encoder, choice, as_input.prompt, as_input.max_length, _dim(encoder, choice))
 
     def settings(self, columns: Columns, *, file_format: FileFormat, window: int) -> Settings:
         """The settings of a folder of these vectors, without the ranges of int8."""
@@ -102,7 +94,7 @@ class Computer:
         of_row = np.fromiter((places.setdefault(text, len(places)) for text in texts), np.int64, len(texts))
         return Distinct([self.prompt + text for text in places], of_row)
 
-    def vectors(self, tokens: Ragged) -> npt.NDArray[np.float32]:
+    def vectors(self, tokens: Ragged) -> Float32Array:
         """(T, D) unit vectors of tokenised texts."""
         order = np.argsort(-tokens.lengths(), kind="stable")
         with _computing_in(self.choice.precision, self.encoder.device):
@@ -113,7 +105,7 @@ class Computer:
         found_TD[order] = sorted_TD.numpy()
         return found_TD
 
-    def encode(self, texts: list[str]) -> npt.NDArray[np.float32]:
+    def encode(self, texts: list[str]) -> Float32Array:
         """(n, D) unit vectors of one window's texts, tokenised in this process."""
         distinct = self.distinct(texts)
         return self.vectors(self.encoder.tokenizer(distinct.texts, self.max_length))[distinct.of_row]

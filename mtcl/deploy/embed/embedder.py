@@ -26,7 +26,8 @@ from mtcl.deploy.embed.computing import Choice, Computer, Precision
 from mtcl.deploy.embed.numbers import Numbers, NumberType, Ranges
 from mtcl.deploy.embed.rows import reason_against
 from mtcl.deploy.embed.settings import EMBEDDING
-from mtcl.encoder.text_encoder import Role, TextEncoder
+from mtcl.encoder.parts import Role
+from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import ConfigError, DataError, nearest
 
 

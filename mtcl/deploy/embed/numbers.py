@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 import numpy as np
 import numpy.typing as npt
 
-from mtcl.errors import ConfigError
-from mtcl.types import FloatArray
+from mtcl.errors import ConfigError, listed
+from mtcl.types import Float32Array, FloatArray
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,7 +32,6 @@ SAMPLE, SAMPLED_FILES = 4096, 16
 """The number of rows that the ranges of int8 are computed from, and the most files that they come from."""
 File = TypeVar("File")
 Stored = npt.NDArray[Any]
-Float32 = npt.NDArray[np.float32]
 
 
 def sampled(files: Sequence[File]) -> tuple[list[File], int]:
@@ -68,12 +67,12 @@ class Ranges:
         return [list(self.low), list(self.high)]
 
     @property
-    def lowest(self) -> Float32:
+    def lowest(self) -> Float32Array:
         return np.array(self.low, dtype=np.float32)
 
     @property
-    def step(self) -> Float32:
-        found_D: Float32 = ((np.array(self.high) - np.array(self.low)) / LEVELS).astype(np.float32)
+    def step(self) -> Float32Array:
+        found_D: Float32Array = ((np.array(self.high) - np.array(self.low)) / LEVELS).astype(np.float32)
         return found_D
 
 
@@ -87,7 +86,7 @@ class Numbers:
 
     def __post_init__(self) -> None:
         if self.kind not in NUMBER_TYPES:
-            raise ConfigError(f"dtype is {self.kind!r}: give {', '.join(NUMBER_TYPES[:-1])} or {NUMBER_TYPES[-1]}")
+            raise ConfigError(f"dtype is {self.kind!r}: give {listed(NUMBER_TYPES)}")
         assert (self.ranges is not None) == (self.kind == "int8")
 
     @property
@@ -105,13 +104,13 @@ class Numbers:
         match self.kind:
             case "int8":
                 assert self.ranges is not None
-                levels_nD: Float32 = np.rint((vectors_nD - self.ranges.lowest) / self.ranges.step)
+                levels_nD: Float32Array = np.rint((vectors_nD - self.ranges.lowest) / self.ranges.step)
                 return (levels_nD.clip(0, LEVELS) - 128).astype(np.int8)
             case "binary":
                 return np.packbits(vectors_nD > 0, axis=1)
         return vectors_nD.astype(self.dtype)
 
-    def decode(self, stored: Stored) -> Float32:
+    def decode(self, stored: Stored) -> Float32Array:
         """(n, D) float32: int8 to the middle of its level, a bit to 1 or -1."""
         match self.kind:
             case "int8":

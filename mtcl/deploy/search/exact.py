@@ -13,9 +13,8 @@ import numpy.typing as npt
 
 from mtcl.deploy.space import unit
 from mtcl.deploy.vectors import VectorFolder
-from mtcl.types import IntArray
+from mtcl.types import Float32Array, IntArray
 
-Float32 = npt.NDArray[np.float32]
 QUERIES, ROWS = 1024, 8192
 """Queries and rows that are compared at once: 32 MiB of scores."""
 
@@ -29,7 +28,7 @@ class Hits:
         rows_NK: Numbers of rows in the order of the folder.
     """
 
-    scores_NK: Float32
+    scores_NK: Float32Array
     rows_NK: IntArray
 
 
@@ -39,14 +38,14 @@ class Top:
 
     num_queries: int
     num: int
-    scores_NK: Float32 = field(init=False)
+    scores_NK: Float32Array = field(init=False)
     rows_NK: npt.NDArray[np.int64] = field(init=False)
 
     def __post_init__(self) -> None:
         self.scores_NK = np.full((self.num_queries, self.num), -np.inf, dtype=np.float32)
         self.rows_NK = np.full((self.num_queries, self.num), -1, dtype=np.int64)
 
-    def add(self, queries: slice, scores_Nn: Float32, first_row: int) -> None:
+    def add(self, queries: slice, scores_Nn: Float32Array, first_row: int) -> None:
         """Take the scores of some of the queries with the rows from `first_row` on. Of equal scores, the earlier row
         comes first.
         """
@@ -67,7 +66,7 @@ class Top:
         return Hits(self.scores_NK, self.rows_NK)
 
 
-def unit_blocks(folder: VectorFolder, num_rows: int = ROWS) -> Iterator[tuple[int, Float32]]:
+def unit_blocks(folder: VectorFolder, num_rows: int = ROWS) -> Iterator[tuple[int, Float32Array]]:
     """Number of the first row and (n, D) unit vectors of each block; int8 and binary vectors are normalised too."""
     start = 0
     for block in folder.blocks(num_rows):
@@ -75,7 +74,7 @@ def unit_blocks(folder: VectorFolder, num_rows: int = ROWS) -> Iterator[tuple[in
         start += len(block)
 
 
-def exact_search(folder: VectorFolder, queries_ND: Float32, num: int) -> Hits:
+def exact_search(folder: VectorFolder, queries_ND: Float32Array, num: int) -> Hits:
     """The `num` nearest rows by cosine to each of the unit vectors `queries_ND`; the folder is read once."""
     top = Top(len(queries_ND), num)
     for start, vectors_nD in unit_blocks(folder):

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from mtcl.deploy.search.exact import Float32, Hits, exact_search, unit_blocks
+from mtcl.deploy.search.exact import Hits, exact_search, unit_blocks
 from mtcl.deploy.search.plan import IndexOptions, Plan
 from mtcl.deploy.vectors import VectorFolder
 from mtcl.errors import ConfigError, DataError
 from mtcl.files import write_text, written_whole
-from mtcl.types import BoolArray, IntArray, __version__, read_record
+from mtcl.types import BoolArray, Float32Array, IntArray, __version__, read_record
 
 INDEX, RECORD = "_index.faiss", "_index.json"
 NUM = 10
@@ -101,7 +101,7 @@ class FolderIndex:
         if probes is not None:
             self.index.nprobe = probes
 
-    def search(self, queries_ND: Float32, num: int) -> Hits:
+    def search(self, queries_ND: Float32Array, num: int) -> Hits:
         """The `num` nearest rows by cosine to each of the unit vectors."""
         if self.index.ntotal == 0:
             return Hits(np.empty((len(queries_ND), 0), np.float32), np.empty((len(queries_ND), 0), np.int64))
@@ -173,7 +173,7 @@ def recall_of(index: FolderIndex, folder: VectorFolder, rows: IntArray, num: int
     return float(((others_NK >= 0) & (scores_NK >= last_N1 - 1e-6)).mean())
 
 
-def vectors_at(folder: VectorFolder, rows: IntArray) -> Float32:
+def vectors_at(folder: VectorFolder, rows: IntArray) -> Float32Array:
     """(len(rows), D) unit vectors of rows in rising order; the folder is read once."""
     found_ND = np.empty((len(rows), folder.dim), dtype=np.float32)
     for start, vectors_nD in unit_blocks(folder):
@@ -216,7 +216,7 @@ def _last_other(exact_NK: IntArray, rows: IntArray, num: int) -> IntArray:
     return np.where(itself_N, num, num - 1)[:, None]
 
 
-def _scores(folder: VectorFolder, queries_ND: Float32, rows_NK: IntArray) -> Float32:
+def _scores(folder: VectorFolder, queries_ND: Float32Array, rows_NK: IntArray) -> Float32Array:
     """The exact cosines of queries and rows."""
     scores_NK = np.full(rows_NK.shape, -np.inf, dtype=np.float32)
     for start, vectors_nD in unit_blocks(folder):

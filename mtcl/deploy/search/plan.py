@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
-from mtcl.errors import ConfigError
+from mtcl.errors import ConfigError, listed
 
 IndexKind = Literal["exact", "hnsw", "ivfpq"]
 KINDS: tuple[IndexKind, ...] = get_args(IndexKind)
@@ -53,7 +53,7 @@ class IndexOptions:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise ConfigError(f"kind is {self.kind!r}: give {', '.join(KINDS[:-1])} or {KINDS[-1]}")
+            raise ConfigError(f"kind is {self.kind!r}: give {listed(KINDS)}")
         for one in fields(self)[1:]:
             value = getattr(self, one.name)
             if value is None:

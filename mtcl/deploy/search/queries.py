@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mtcl.deploy.search.exact import Float32, Hits, exact_search
+from mtcl.deploy.search.exact import Hits, exact_search
 from mtcl.deploy.search.index import FolderIndex, IndexRecord, content_of, has_faiss
 from mtcl.deploy.search.rows import rows_at
 from mtcl.deploy.space import Space
 from mtcl.deploy.vectors import VectorFolder
-from mtcl.encoder.text_encoder import Role, TextEncoder
+from mtcl.encoder.parts import Role
+from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import ConfigError
+from mtcl.types import Float32Array
 
 if TYPE_CHECKING:
     from mtcl.deploy.align.alignment import Alignment
@@ -73,14 +75,14 @@ class Queries:
             raise ConfigError(f"task {task!r} has {own}, and the vectors are of task {space.task!r}: give that one")
         return cls(encoder, task, role, space.dim, alignment)
 
-    def vectors(self, texts: Sequence[str]) -> Float32:
+    def vectors(self, texts: Sequence[str]) -> Float32Array:
         """(N, D) unit vectors in the folder's space."""
         dim = self.dim if self.dim < self.encoder.dim_of(self.task) else None
         found_ND = self.encoder.encode(list(texts), task=self.task, role=self.role, dim=dim, output="numpy")
         return found_ND if self.alignment is None else self.alignment(found_ND)
 
 
-def search(folder: VectorFolder, queries_ND: Float32, num: int, *, exact: bool = False) -> Hits:
+def search(folder: VectorFolder, queries_ND: Float32Array, num: int, *, exact: bool = False) -> Hits:
     """The `num` nearest rows to each query, by the folder's index, or without one (or with `exact`) by an exact search.
 
     An index of an earlier state of the folder is not used; a warning says so.

@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from mtcl.deploy.serve.batching import Batcher
 from mtcl.deploy.serve.dialects import OPENAI, TEI, Dialect, EmbedRequest, dialect_of
-from mtcl.deploy.serve.facts import info_of, model_of
+from mtcl.deploy.serve.info import info_of, model_of
 from mtcl.deploy.serve.limits import Limits
 from mtcl.deploy.serve.metrics import Metrics
 from mtcl.deploy.serve.prompts import Prompts

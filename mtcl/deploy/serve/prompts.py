@@ -12,11 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mtcl.deploy.serve.refusal import Reason, RefusedError
+from mtcl.encoder.parts import SIDES, Role
 from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import nearest
-from mtcl.task.prompt import Side
-
-ROLES = {"query": Side.QUERY, "document": Side.DOCUMENT}
 
 
 @dataclass(frozen=True)
@@ -33,18 +31,19 @@ class Prompts:
 
     def __init__(self, encoder: TextEncoder) -> None:
         self.encoder = encoder
-        self._parts: dict[str, tuple[str | None, str | None]] = {role: (None, role) for role in ROLES}
+        self._parts: dict[str, tuple[str | None, Role | None]] = {role: (None, role) for role in SIDES}
         for task in encoder.prompts:
-            self._parts |= {f"{task}_{role}": (task, role) for role in ROLES}
+            self._parts |= {f"{task}_{role}": (task, role) for role in SIDES}
         self._parts |= {task: (task, None) for task in encoder.prompts}  # a task's own name wins
 
     @property
     def names(self) -> list[str]:
+        """All names that a request can give, sorted."""
         return sorted(self._parts)
 
     def choose(self, name: str | None, role: str | None, *, field: str) -> Choice:
         """The choice for a name and a role, each None if not given. Raises `RefusedError` for unknown ones."""
-        if role is not None and role not in ROLES:
+        if role is not None and role not in SIDES:
             raise RefusedError(Reason.MALFORMED, f"role is {role!r}: give query or document", field="role")
         task, own = (None, None) if name is None else self._known(name, field)
         if own is not None and role is not None and own != role:
@@ -53,15 +52,11 @@ class Prompts:
                 f"{field} {name!r} is for the role {own}, but role is {role!r}: give one",
                 field="role",
             )
-        return self._choice(task, own or role or "document")
+        found = self.encoder.input_format(task, own or role or "document")
+        return Choice(task, found.prompt, found.max_length)
 
-    def _known(self, name: str, field: str) -> tuple[str | None, str | None]:
+    def _known(self, name: str, field: str) -> tuple[str | None, Role | None]:
         if name not in self._parts:
             hint = nearest(name, self._parts)
             raise RefusedError(Reason.MALFORMED, f"no task or prompt is named {name!r:.60}{hint}", field=field)
         return self._parts[name]
-
-    def _choice(self, task: str | None, role: str) -> Choice:
-        encoder = self.encoder
-        prompt = encoder.prompt if task is None else encoder.prompts[task]
-        return Choice(task, prompt[ROLES[role]], encoder.lengths.get(task or "", encoder.max_length))

@@ -21,7 +21,7 @@ from types import FrameType
 
 from mtcl.deploy.serve.limits import Limits
 from mtcl.encoder.hub import is_hub_name
-from mtcl.errors import ConfigError, root_cause
+from mtcl.errors import ConfigError, at
 
 log = logging.getLogger("mtcl")
 LAST_CONNECTIONS_S = 0.02
@@ -75,18 +75,6 @@ def check_exists(path: str) -> None:
         raise ConfigError(f"{path} does not exist: give a run folder, a .ckpt file or a model's folder or name")
 
 
-def check_device(device: str | None) -> None:
-    """Raise `ConfigError` for a device that this machine does not have."""
-    import torch
-
-    if device is None:
-        return
-    try:
-        torch.empty(1, device=device)
-    except Exception as error:  # a RuntimeError or an AssertionError, by device
-        raise ConfigError(f"--device is {device!r}: {root_cause(error)}") from error
-
-
 def bound(host: str, port: int) -> socket.socket:
     """A socket bound to an address, not yet listening. Raises `ConfigError` if the address is not free."""
     if not 0 <= port <= 65_535:
@@ -114,12 +102,13 @@ def serve(config: ServeConfig, bound_socket: socket.socket, tell: Callable[[str]
     import uvicorn
 
     from mtcl.deploy.serve.app import App
-    from mtcl.encoder.text_encoder import TextEncoder
+    from mtcl.encoder.text_encoder import TextEncoder, best_device
 
-    check_device(config.device)
+    with at(device="--device"):
+        device = best_device(config.device)
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
-    encoder = TextEncoder.load(config.path, device=config.device, trust_checkpoint=config.trust_checkpoint)
+    encoder = TextEncoder.load(config.path, device=device, trust_checkpoint=config.trust_checkpoint)
     app = App(encoder, name=config.name, limits=config.limits, api_key=config.api_key, num_threads=config.num_threads)
     tasks = ", ".join(encoder.prompts) or "none"
     ready = (

@@ -18,7 +18,7 @@ from mtcl.console import track
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.declared import Declared
 from mtcl.encoder.hub import resolve_model
-from mtcl.encoder.text_encoder import TextEncoder
+from mtcl.encoder.text_encoder import TextEncoder, best_device
 from mtcl.errors import ConfigError, root_cause
 from mtcl.studies.compare.config import EncoderSpec
 from mtcl.studies.compare.endpoint import Endpoint, model_key
@@ -73,7 +73,7 @@ class Local:
     def __call__(self, texts: Sequence[str], max_length: int | None = None, *, task: str | None = None) -> Tensor:
         length = max_length or self.encoder.max_length
         head = task if task in self.encoder.heads else None
-        facts = (self.encoder.fingerprint(), self.encoder.head_fingerprint(head), length, self.precision, _device())
+        facts = (self.encoder.fingerprint(), self.encoder.head_fingerprint(head), length, self.precision, best_device())
         cache = VectorCache(self.cache / "encoder_vectors.sqlite", repr(facts))
         known = cache.get(texts)
         missing = sorted({*texts} - known.keys(), key=len)
@@ -100,7 +100,7 @@ class Local:
 def encoders_of(name: str, spec: EncoderSpec, cache: Path, precision: str) -> Iterator[Embedder]:
     """Load, or connect to, an encoder; one per seed, if it is given as several runs."""
     for run in spec.runs:
-        yield Local(TextEncoder.load(Path(run), device=_device()), cache, precision, name)
+        yield Local(TextEncoder.load(Path(run)), cache, precision, name)
     if spec.endpoint:
         endpoint = endpoint_of(spec, cache)
         yield Plain(lambda texts: torch.from_numpy(endpoint.embed(texts).copy()))
@@ -111,7 +111,7 @@ def encoders_of(name: str, spec: EncoderSpec, cache: Path, precision: str) -> It
 def _model(name: str, spec: EncoderSpec, cache: Path, precision: str) -> Embedder:
     """A model as it declares itself; by sentence-transformers, if it declares what mtcl cannot apply."""
     try:
-        encoder = TextEncoder.base(EncoderConfig(name=str(spec.model)), device=_device())
+        encoder = TextEncoder.base(EncoderConfig(name=str(spec.model)))
     except ConfigError as error:
         if importlib.util.find_spec("sentence_transformers") is None:
             raise
@@ -134,7 +134,7 @@ def _sentence_transformer(spec: EncoderSpec) -> Plain:
     folder = resolve_model(str(spec.model))
     declared = Declared.read(folder, str(spec.model))  # refuses a folder's own code, which the library would run
     try:
-        model = SentenceTransformer(str(folder), device=_device(), model_kwargs={"use_safetensors": True})
+        model = SentenceTransformer(str(folder), device=best_device(), model_kwargs={"use_safetensors": True})
     except Exception as error:  # of the library, of transformers and of torch
         raise ConfigError(f"model {spec.model!r} cannot be read ({root_cause(error)})") from error
 
@@ -146,7 +146,3 @@ def _sentence_transformer(spec: EncoderSpec) -> Plain:
         return found.float().cpu()
 
     return Plain(embed, declared.prompt)
-
-
-def _device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
