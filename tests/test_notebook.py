@@ -211,7 +211,7 @@ def test_what_does_not_meet(data: MtclDataModule, tiny_model: Path, demo_root: P
         )
     again = data_of(demo_root, tasks={"search": {"loss_weight": 3.0}, "interest": {}})
     quiet_trainer(max_steps=1).fit(module, again)
-    assert module.task_configs["search"].loss_weight == 3.0, "options that are no parameters are those of the new data"
+    assert module.model.tasks["search"].loss_weight == 3.0, "options that are no parameters are those of the new data"
 
 
 @pytest.mark.parametrize(
