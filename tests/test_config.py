@@ -240,7 +240,7 @@ def test_a_task_name_that_torch_keeps_for_itself_is_refused(tiny_model: Path) ->
     module = MtclModule(encoder=EncoderConfig(name=str(tiny_model)))
     for name in ("training", "keys"):
         with pytest.raises(ConfigError, match=f"task name '{name}' is reserved by torch"):
-            module.parts.choose({name: TaskConfig()}, {name: Kind.POSITIVE})
+            module.choose_tasks({name: TaskConfig()}, {name: Kind.POSITIVE})
 
 
 def test_dropout_is_set_where_the_model_s_own_is_a_whole_number(tiny_model: Path, tmp_path: Path) -> None:

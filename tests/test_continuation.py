@@ -17,7 +17,7 @@ from transformers import BertConfig, BertModel
 from mtcl import ConfigError
 from mtcl.data.plan import Plan, PlanTask
 from mtcl.encoder.backbone import digest_of
-from mtcl.training.aims import changed_aims
+from mtcl.training.recipe import changed
 from mtcl.training.resume import ANEW, check, check_trained
 from tests.conftest import ROOT, Run
 from tests.test_resume import losses, options, start, weights
@@ -190,7 +190,7 @@ def test_another_set_of_tasks_goes_on_where_it_is_allowed(half: Path, tmp_path: 
     assert f"{base['hashtag']:.4f}" in validated.stdout, "the new task's base figure is the base encoder's"
 
 
-def test_another_aim_is_named(half: Path, tmp_path: Path, mtcl_command: Run) -> None:
+def test_another_recipe_is_named(half: Path, tmp_path: Path, mtcl_command: Run) -> None:
     """It is allowed, like another number of steps, but not without a word."""
     run = shutil.copytree(half, tmp_path / "runs" / "warmer")
     changed = {
@@ -224,11 +224,9 @@ def test_another_aim_is_named(half: Path, tmp_path: Path, mtcl_command: Run) -> 
     assert "resuming with a change" not in more.stderr, "a run's folder keeps what it was resumed with"
 
 
-def test_an_unreadable_record_of_aims_is_of_no_use() -> None:
-    assert changed_aims(None, {"a": 1}) == changed_aims([1], {"a": 1}) == []
-    assert changed_aims({"a": "\n" * 999, "b": 2}, {"a": 1, "c": 2}) == [
-        "a: " + "\n" * 200 + " in the checkpoint, 1 now"
-    ]
+def test_an_unreadable_recipe_is_of_no_use() -> None:
+    assert changed(None, {"a": 1}) == changed([1], {"a": 1}) == []
+    assert changed({"a": "\n" * 999, "b": 2}, {"a": 1, "c": 2}) == ["a: " + "\n" * 200 + " in the checkpoint, 1 now"]
 
 
 def test_allow_changes_belongs_to_resume(mtcl_command: Run) -> None:

@@ -335,7 +335,7 @@ def test_a_checkpoint_of_version_0_1_loads(tiny_model: Path, demo_root: Path, tm
     assert prompts == {"search": "query or post: ", "interest": ""}
     assert encoder.lengths == {"search": 32, "interest": 24}
     module = MtclModule.load_from_checkpoint(tmp_path / "old.ckpt", evaluate_base=False)
-    assert module.trained_before == {"search", "interest"}
+    assert module.run.trained_before == {"search", "interest"}
     assert torch.equal(
         module.state_dict()["encoder.projection.weight"], content["state_dict"]["encoder.projection.weight"]
     )

@@ -112,7 +112,7 @@ def test_a_clipping_algorithm_is_recorded(data: MtclDataModule, tiny_model: Path
     trainer.save_checkpoint("own.ckpt")
     saved = SavedRun.read("own.ckpt")
     assert saved.section("trainer")["gradient_clip_algorithm"] == "value"
-    assert saved.about["aims"]["trainer.gradient_clip_algorithm"] == "value"
+    assert saved.about["recipe"]["trainer.gradient_clip_algorithm"] == "value"
 
 
 def test_a_learning_rate_is_found(data: MtclDataModule, tiny_model: Path) -> None:
@@ -222,7 +222,7 @@ def test_what_does_not_meet(data: MtclDataModule, tiny_model: Path, demo_root: P
         )
     again = data_of(demo_root, tasks={"search": {"loss_weight": 3.0}, "interest": {}})
     quiet_trainer(max_steps=1).fit(module, again)
-    assert module.task_configs["search"].loss_weight == 3.0, "options that are no parameters are those of the new data"
+    assert module.model.tasks["search"].loss_weight == 3.0, "options that are no parameters are those of the new data"
 
 
 @pytest.mark.parametrize(

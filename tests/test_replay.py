@@ -461,7 +461,7 @@ def test_from_python(joint: Path, demo_root: Path, cache: Path) -> None:
     )
     module = MtclModule.load_from_checkpoint(joint)
     quiet_trainer(max_steps=20, val_check_interval=10).fit(module, data)
-    assert set(module.start_figures) == {"hashtag", "search", "interest", "storyline"}
+    assert set(module.run.start_figures) == {"hashtag", "search", "interest", "storyline"}
     slots = [data.plan.tasks[draw.task].name for step in range(20) for draw in data.plan.draws(step)]
     assert slots.count("hashtag") == 18
     trained = {name for name, _ in pairwise([*data.tasks, ""])}

@@ -10,7 +10,6 @@ import base64
 import json
 import random
 import threading
-from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from starlette.testclient import TestClient
 from mtcl.deploy.serve import batching
 from mtcl.deploy.serve.app import FINGERPRINT, App
 from mtcl.deploy.serve.dialects import OPENAI_ERRORS, TEI_ERRORS
+from mtcl.deploy.serve.jobs import Job, has_enough
 from mtcl.deploy.serve.limits import Limits
 from mtcl.deploy.serve.prompts import Choice
 from mtcl.deploy.serve.refusal import Reason, RefusedError
@@ -314,18 +314,12 @@ def test_a_client_that_leaves_while_its_batch_waits(encoder: TextEncoder, monkey
     assert [texts for texts, _ in gate.batches] == [2, 1]
 
 
-def test_a_full_batch_does_not_wait(encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_batch_does_not_wait(encoder: TextEncoder) -> None:
     """Its tokens are at the limit, although it has fewer texts than the batch before."""
-    monkeypatch.setattr(batching, "PATIENCE", 1e6)
-    app, _ = gated(encoder, max_batch_tokens=9)
-    batcher, last = app.batcher, batching.Last(num_texts=3, seconds=1.0)
 
     async def enough(*texts: str) -> bool:
-        batcher._jobs = deque(
-            batching.Job(encoder.tokenizer([text], 32), None, None, asyncio.Future(), np.empty((1, 1)))
-            for text in texts
-        )
-        return batcher._is_enough(last)
+        waiting = [Job(encoder.tokenizer([text], 32), None, None, asyncio.Future(), np.empty((1, 1))) for text in texts]
+        return has_enough(waiting, num_texts=3, num_tokens=9)
 
     assert not asyncio.run(enough("dog", "dog"))
     assert asyncio.run(enough("dog", "dog", "dog"))

@@ -27,7 +27,6 @@ from mtcl.task.metrics import MRR
 from mtcl.task.pairs import Cluster, LabelText, QueryDocument, Tags
 from mtcl.task.pairs.log_q import log_shares
 from mtcl.task.sources import Rows
-from mtcl.training.pair_limits import pair_limits
 from tests.conftest import Run
 
 Make = Any
@@ -209,7 +208,7 @@ def test_a_tasks_own_limit_wins(demo_root: Path, cache: Path, tiny_model: Path) 
     data = data_of(
         demo_root, cache, tasks=tasks, pairs_per_label=3, encoder=EncoderConfig(name=str(tiny_model)), seed=1
     )
-    limits = pair_limits(data)
+    limits = data.pair_limits()
     assert [limits["interest"].per_label, limits["hashtag"].per_label, limits["search"].per_label] == [3, 2, None]
     assert limits["search"].num_used == 10
     assert limits["interest"].num_used == 3 * limits["interest"].num_labels

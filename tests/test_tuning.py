@@ -25,7 +25,6 @@ from mtcl.mining.miner import Miner
 from mtcl.studies.compare.comparison import Key, Scores, add_scores
 from mtcl.studies.compare.config import EncoderSpec
 from mtcl.studies.compare.encoders import encoders_of
-from mtcl.training.base_reference import as_base
 from mtcl.training.callbacks import Averaging
 from mtcl.training.start import sample_of
 from mtcl.types import Ragged, offsets_of
@@ -195,7 +194,7 @@ def test_validation_reads_the_cache_too(tiny_model: Path, demo_root: Path) -> No
     module, data = module_of(tiny_model, encoder={"train": "head", "dim": 8}), data_of(demo_root)
     trainer = quiet_trainer(max_steps=2, val_check_interval=2)
     trainer.fit(module, data)
-    cached = dict(module.history[2])
+    cached = dict(module.run.history[2])
     assert list(data.store("search", "validation").folder.glob("pooled-*.npy"))
     trainer.validate(module, data, verbose=False)
     assert {name: r.primary for name, r in module.results.items()} == pytest.approx(cached, abs=1e-6)
@@ -221,7 +220,9 @@ def test_a_head_starts_as_pca_and_trains(tiny_model: Path, demo_root: Path) -> N
     module, data = module_of(tiny_model), data_of(demo_root, tasks=tasks)
     fit(module, data)
     origin, head = module.base_heads["search"], module.heads["search"]
-    vectors_TD = module.base.encoder(torch.device("cpu")).embed(sample_of(data, 8192, ["search"]), tokens_per_chunk=256)
+    vectors_TD = module.model.base.encoder(torch.device("cpu")).embed(
+        sample_of(data, 8192, ["search"]), tokens_per_chunk=256
+    )
     with torch.no_grad():
         rows_TE = origin(vectors_TD)
     assert float(rows_TE.mean(dim=0).abs().max()) < 1e-5
@@ -239,7 +240,7 @@ def test_a_head_is_for_its_task_only(tiny_model: Path, demo_root: Path, cache: P
     seen: dict[str, int] = {}
     observe = module.metric_log.observe
     trainer = quiet_trainer(max_steps=3, val_check_interval=3)
-    module.parts.choose(data.task_configs, data.roles.kinds)
+    module.choose_tasks(data.task_configs, data.roles.kinds)
     for name in tasks:
         module.losses[name].register_forward_hook(
             lambda m, given, found, name=name: seen.update({name: given[0].anchors.local.vectors_ND.shape[1]})
@@ -269,7 +270,7 @@ def test_a_head_is_for_its_task_only(tiny_model: Path, demo_root: Path, cache: P
     )
     trainer.test(module, data, verbose=False)
     with_head = module.results["search"]
-    with as_base(module):
+    with module.evaluation.of_base():
         trainer.test(module, data, verbose=False)
     base = module.results["search"]
     bare = module_of(tiny_model)
@@ -295,7 +296,7 @@ def test_the_base_is_evaluated_without_heads(tiny_model: Path, demo_root: Path) 
         module = module_of(tiny_model, evaluate_base=True)
         data = data_of(demo_root, tasks={"search": {"head": head}, "interest": {}})
         quiet_trainer(max_steps=1, val_check_interval=1).fit(module, data)
-        figures.append(dict(module.base.figures))
+        figures.append(dict(module.run.base_figures))
     assert figures[0] == figures[1]
 
 
@@ -342,9 +343,9 @@ def test_a_lora_checkpoint_is_read_back_exactly(tiny_model: Path, demo_root: Pat
     plain = TextEncoder.load(path, device="cpu")
     assert not [name for name, _ in plain.model.named_parameters() if "lora" in name or "base_layer" in name]
     torch.testing.assert_close(vectors(plain.model), vectors(module.encoder), atol=1e-6, rtol=0)
-    base = module.base.encoder(torch.device("cpu"))
+    base = module.model.base.encoder(torch.device("cpu"))
     assert float((vectors(base) - vectors(module.encoder)).abs().max()) > 1e-3
-    assert digest_of(base.backbone) == module.base.weights == SavedRun.read(path).base_weights
+    assert digest_of(base.backbone) == module.model.base.weights == SavedRun.read(path).base_weights
 
 
 def test_adapters_and_head_move_and_the_base_does_not(tiny_model: Path, demo_root: Path) -> None:
@@ -378,7 +379,7 @@ def test_starts_from_and_to_adapters(tiny_model: Path, demo_root: Path, caplog: 
         module.start_from(SavedRun.read(start))
         tolerance = 0.05 if "frozen_dtype" in encoder else 1e-6
         torch.testing.assert_close(vectors(module.encoder), expected[start], atol=tolerance, rtol=0)
-        assert module.base.weights == trained.base.weights
+        assert module.model.base.weights == trained.model.base.weights
         fit(module, data_of(demo_root), steps=2)
         assert float((vectors(module.encoder) - expected[start]).abs().max()) > 1e-4
 
@@ -461,7 +462,7 @@ def test_a_new_projection_on_a_start(
     assert digest_of(module.encoder.backbone) == digest_of(expected.backbone)
     for encoder, projection in (
         (expected, module.encoder.projection),
-        (module.base.encoder(torch.device("cpu")), module.base_projection),
+        (module.model.base.encoder(torch.device("cpu")), module.base_projection),
     ):
         fresh = Encoder(encoder.backbone, pooling="mean", dim=5)
         fresh.first_position = encoder.first_position

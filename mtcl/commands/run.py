@@ -146,7 +146,7 @@ def fit(cli: MtclCLI, *, resume: Path | None) -> int:
     if cli.trainer.is_global_zero and cli.trainer.global_step < cli.trainer.max_steps:
         reached = (cli.trainer.global_step, cli.trainer.max_steps)
         log.warning("stopped at step %d of %d; %s", *reached, _how_to_continue(cli.run_dir))
-    if cli.trainer.is_global_zero and cli.model.history:
+    if cli.trainer.is_global_zero and cli.model.run.history:
         console().print(fit_table(cli.model))
         print(f"best checkpoint: {cli.run_dir / 'checkpoints' / BEST}")
     return 0
@@ -183,14 +183,13 @@ def _finished(cli: MtclCLI) -> str:
 
 def evaluate(cli: MtclCLI, command: str, *, with_base: bool) -> int:
     """Evaluate, also with the base encoder if asked; write metrics and per-item scores of both to the run folder."""
-    from mtcl.training.base_reference import as_base
     from mtcl.training.callbacks.report import results_table
 
     run = cli.trainer.validate if command == "validate" else cli.trainer.test
     run(cli.model, cli.datamodule, verbose=False)
     now, base = dict(cli.model.results), None
     if with_base:
-        with as_base(cli.model):
+        with cli.model.evaluation.of_base():
             run(cli.model, cli.datamodule, verbose=False)
         base = dict(cli.model.results)
     if cli.trainer.is_global_zero:

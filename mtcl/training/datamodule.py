@@ -8,7 +8,7 @@ length is the whole run, so Lightning does not fetch beyond it.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 from torch.utils.data import DataLoader
@@ -31,14 +31,12 @@ from mtcl.task.contract import Task
 from mtcl.task.prompt import Prompt
 from mtcl.task.rows import share_row_digests
 from mtcl.training.callback_checks import check_callbacks
-from mtcl.training.pair_limits import pair_limits
+from mtcl.training.pair_limits import PairLimit, pair_limits
 from mtcl.training.run_tasks import RunTasks
 from mtcl.training.stores import Stores, same_tokens
 from mtcl.training.task_config import MixtureConfig, TaskConfig, TaskRole
+from mtcl.training.task_reader import TaskReader
 from mtcl.training.trainer_checks import check_trainer, num_batches
-
-if TYPE_CHECKING:
-    from mtcl.training.module import MtclModule
 
 ENDLESS = 1 << 62
 log = logging.getLogger("mtcl")
@@ -130,14 +128,10 @@ class MtclDataModule(pl.LightningDataModule):
         self._stores = Stores(self.roles, self.root, self.cache, max_length, self.prompt, self.mixture, seed)
 
     @property
-    def module(self) -> MtclModule | None:
+    def module(self) -> TaskReader | None:
         """The module that the Trainer trains or evaluates; None without a Trainer."""
-        if self.trainer is None:
-            return None
-        from mtcl.training.module import MtclModule  # which imports this file
-
         module = getattr(self.trainer, "lightning_module", None)
-        return module if isinstance(module, MtclModule) else None
+        return module if isinstance(module, TaskReader) else None
 
     @property
     def encoder_config(self) -> EncoderConfig:
@@ -165,9 +159,9 @@ class MtclDataModule(pl.LightningDataModule):
         module = self.module
         if module is not None:
             self._check(module, stage)
-        self.stores.open_for(stage, reads_training_texts=module is not None and module.start.reads_training_texts)
+        self.stores.open_for(stage, reads_training_texts=module is not None and module.reads_training_texts)
 
-    def _check(self, module: MtclModule, stage: str) -> None:
+    def _check(self, module: TaskReader, stage: str) -> None:
         if self._own_encoder and not same_tokens(self._own_encoder, module.encoder_config):
             raise ConfigError(
                 f"the data was given the encoder {self._own_encoder.name!r}, but the module has "
@@ -176,7 +170,7 @@ class MtclDataModule(pl.LightningDataModule):
         if stage == "fit":
             self.roles.check_trains(self.mixture.replay)
             check_callbacks(module.trainer)
-        module.parts.choose(self.roles.trained_configs, self.roles.kinds)
+        module.choose_tasks(self.roles.trained_configs, self.roles.kinds)
         if stage == "fit":
             _ = self.num_steps
 
@@ -204,12 +198,17 @@ class MtclDataModule(pl.LightningDataModule):
         if self._plan is None:
             num_pairs = {name: len(self.store(name, "train")) for name in self.tasks}
             self._plan = self.mixture.plan(self.roles.trained_configs, num_pairs, seed=self.seed)
-            for name, limit in pair_limits(self).items() if world()[0] == 0 else ():
+            for name, limit in self.pair_limits().items() if world()[0] == 0 else ():
                 log.info("task %r trains on %s", name, limit)
             for task in self._plan.tasks:
                 for line in small(task):
                     log.warning("%s", line)
         return self._plan
+
+    def pair_limits(self) -> dict[str, PairLimit]:
+        """The pairs that each task trains on, of the tasks that do not train on all of theirs."""
+        stores = {name: self.store(name, "train") for name in self.tasks}
+        return pair_limits(self.plan, stores, self.mixture.per_label(self.roles.trained_configs))
 
     def pools(self, split: str) -> list[Pool]:
         """The evaluation pools of a split: trained tasks, replayed, watched and held-out ones."""
@@ -238,16 +237,15 @@ class MtclDataModule(pl.LightningDataModule):
                 every = trainer.check_val_every_n_epoch
                 batches = num_batches(trainer, num_steps)
                 check_validation_interval(trainer.val_check_interval, batches, check_val_every_n_epoch=every)
-        vectors, keep = (None, None) if module is None else (module.vectors, module.keep)
         tasks = []
         for name in self.tasks:
             store = self.store(name, "train")
-            files = (vectors.teacher_file(name), vectors.pooled_file(store)) if vectors else (None, None)
+            files = (None, None) if module is None else (module.teacher_file(name), module.pooled_file(store))
             tasks.append(TaskData(store, self.task_configs[name].hard_negatives, *files))
         with together():
             plan, size = self.plan, self.encoder_config.chunk_size
             with at("tasks."):
-                share = 0.0 if keep is None else keep.config.share
+                share = 0.0 if module is None else module.keep_share
                 dataset = StepDataset(plan, tasks, rank=rank, world=ranks, tokens_per_chunk=size, keep_share=share)
         return StepLoader(
             dataset,

@@ -7,23 +7,21 @@ sub-batches per step with correspondingly more accumulated steps are the same fa
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mtcl.data.subset import Subset
 from mtcl.distributed import of_all_ranks
 from mtcl.errors import ConfigError
-
-if TYPE_CHECKING:
-    from mtcl.training.module import MtclModule
+from mtcl.training.run import Run
 
 Facts = dict[str, Any]
 """Plain values by name, in nested dicts, so that reading a checkpoint executes nothing."""
 SHOWN = 4
 
 
-def facts_of(module: MtclModule) -> Facts:
-    """The facts of a module's run; its stores must be open."""
-    data, config = module.data, module.encoder_config
+def facts_of(run: Run) -> Facts:
+    """The facts of a run; its stores must be open."""
+    data, model = run.data, run.model
     mixture = asdict(data.plan)
     del mixture["tasks_per_step"]
     if not data.plan.replayed:  # a run without these facts is the same as one of a version that had no replay
@@ -43,16 +41,16 @@ def facts_of(module: MtclModule) -> Facts:
         task["data"] = store.folder.name.rpartition("-")[2]
     return {
         "model.encoder": {
-            "name": config.name,
-            "revision": config.revision,
-            "weights": module.base.weights,
-            "pooling": module.encoder.pooling,
-            "dim": config.dim,
-            **config.tuning,
+            "name": model.config.name,
+            "revision": model.config.revision,
+            "weights": model.base.weights,
+            "pooling": model.encoder.pooling,
+            "dim": model.config.dim,
+            **model.config.tuning,
         },
         "tasks": tasks,
         "order of tasks": list(tasks),
-        "sub-batches an optimizer step": data.plan.num_slots * module.trainer.accumulate_grad_batches,
+        "sub-batches an optimizer step": data.plan.num_slots * run.trainer.accumulate_grad_batches,
         **mixture,
     }
 
@@ -84,10 +82,10 @@ def shown(changes: list[str]) -> str:
     return "; ".join(changes[:SHOWN]) + (f"; and {len(changes) - SHOWN} more" if len(changes) > SHOWN else "")
 
 
-def check_ranks_agree(module: MtclModule) -> None:
+def check_ranks_agree(run: Run) -> None:
     """Raise `ConfigError` on every rank if the data, plan or encoder of any rank differs from rank 0."""
-    also = {"trainer.max_steps": module.trainer.max_steps, "evaluated tasks": list(module.data.evaluated)}
-    first, *others = of_all_ranks({**facts_of(module), **also})
+    also = {"trainer.max_steps": run.trainer.max_steps, "evaluated tasks": list(run.data.evaluated)}
+    first, *others = of_all_ranks({**facts_of(run), **also})
     for rank, facts in enumerate(others, 1):
         if found := differences(first, facts, sides=("on rank 0", f"on rank {rank}")):
             raise ConfigError(f"ranks differ ({shown(found)}): give all ranks the same files and values")

@@ -10,7 +10,7 @@ docs/results.md has the effect of strength and share.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,9 +20,7 @@ from mtcl.encoder.checkpoint import PREFIX, State
 from mtcl.encoder.encoder import Encoder
 from mtcl.encoder.lora_state import merged
 from mtcl.errors import ConfigError
-
-if TYPE_CHECKING:
-    from mtcl.training.module import MtclModule
+from mtcl.training.run import Run
 
 SAVED = "kept"
 """The starting weights' place in a checkpoint."""
@@ -49,10 +47,10 @@ class KeepConfig:
 
 
 class Keep:
-    """The starting weights of a module's run, and the distance from them."""
+    """The starting weights of a run, and the distance from them."""
 
-    def __init__(self, module: MtclModule, config: KeepConfig) -> None:
-        self.module, self.config = module, config
+    def __init__(self, run: Run, config: KeepConfig) -> None:
+        self.run, self.config = run, config
         self._start: Encoder | None = None
         self._is_base = True
         self._saved: State | None = None
@@ -63,12 +61,14 @@ class Keep:
 
         `from_checkpoint` says whether the run starts from a checkpoint's weights rather than from the base encoder.
         """
-        module = self.module
-        self._start = module.base.encoder(module.device).requires_grad_(False).eval()
-        if module.trainer.ckpt_path is None:
+        run, model = self.run, self.run.model
+        self._start = model.base.encoder(run.module.device).requires_grad_(False).eval()
+        if run.trainer.ckpt_path is None:
             self._is_base = not from_checkpoint
-            adapter = module.encoder_config.adapter
-            self._start.load_state_dict(_plain(module.state_dict(), alpha=0.0 if adapter is None else adapter.alpha))
+            adapter = model.config.adapter
+            self._start.load_state_dict(
+                _plain(run.module.state_dict(), alpha=0.0 if adapter is None else adapter.alpha)
+            )
         elif self._saved is not None:
             self._is_base = False
             self._start.load_state_dict(self._saved)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,21 +17,18 @@ import torch
 from mtcl.data.plan import Draw, Plan, PlanTask, small
 from mtcl.data.rows import TaskData
 from mtcl.data.steps import StepDataset
+from mtcl.data.store import TokenStore
 from mtcl.distributed import world
 from mtcl.errors import ConfigError
 from mtcl.losses import Loss, default_loss
 from mtcl.losses.relation import NEGATIVE, is_empty, relation
+from mtcl.task.contract import Task
+from mtcl.task.pairs import PairTable
 from mtcl.training.advice import warnings
 from mtcl.training.advice.untokenised import untokenised
+from mtcl.training.datamodule import MtclDataModule
 from mtcl.training.task_config import MixtureConfig, TaskConfig
 from mtcl.types import IntArray, Kind
-
-if TYPE_CHECKING:
-    from mtcl.data.store import TokenStore
-    from mtcl.task.contract import Task
-    from mtcl.task.pairs import PairTable
-    from mtcl.training.datamodule import MtclDataModule
-    from mtcl.training.module import MtclModule
 
 SUB_BATCHES = 4
 """The number of sub-batches of each task that are checked."""
@@ -62,10 +58,10 @@ class Trial:
     max_length: int | None = None
 
 
-def check(module: MtclModule) -> None:
+def check(data: MtclDataModule, loss_of: Callable[[str], Loss]) -> None:
     """Raise `ConfigError` for a task that would learn nothing, and warn if there is little to learn."""
-    lines = check_data(module.data, module.parts.loss_of)
-    for line in [*lines, *warnings.of_run(module.data)] if world()[0] == 0 else ():
+    lines = check_data(data, loss_of)
+    for line in [*lines, *warnings.of_run(data)] if world()[0] == 0 else ():
         log.warning("%s", line)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -25,11 +24,8 @@ from mtcl.training.board.names import Level, Names, layout
 from mtcl.training.callback_checks import check_at_validation
 from mtcl.training.metrics import RunningMeans
 from mtcl.training.observation import observe
+from mtcl.training.run import Run
 from mtcl.weighting import cosines, gramian_of
-
-if TYPE_CHECKING:
-    from mtcl.training.module import MtclModule
-
 
 MOST_COSINES = 28
 """Pairs of tasks up to which each has a chart of its gradient cosine, 8 tasks; the board's picture shows all pairs."""
@@ -38,13 +34,13 @@ Cosines = dict[tuple[str, str], tuple[float, int]]
 
 
 class MetricLog:
-    """Logs a module's metrics. `gradient_norm` is that of the last optimizer step, and `pairs_drawn` counts the pairs
+    """Logs a run's metrics. `gradient_norm` is that of the last optimizer step, and `pairs_drawn` counts the pairs
     that the run has drawn of each task, over all ranks.
     """
 
-    def __init__(self, module: MtclModule, tasks: list[str]) -> None:
-        self.module, self.tasks = module, tasks
-        self.means = RunningMeans(tasks)
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.take([])
         self.gradient_norm = torch.zeros(())
         self.pairs_drawn: dict[str, int] = {}
         self._shown_at = 0
@@ -53,10 +49,14 @@ class MetricLog:
         self._ranks = 1
         self._cosines: Cosines = {}
 
+    def take(self, tasks: list[str]) -> None:
+        """Take the names of the tasks that the run trains, in the order of their numbers."""
+        self.tasks, self.means = tasks, RunningMeans(tasks)
+
     def begin(self) -> None:
         """Start at the run's current step, and give TensorBoard its custom charts, once for each file of events."""
-        self._shown_at, self._ranks = self.module.global_step, world()[1]
-        for logger in self.module.trainer.loggers:
+        self._shown_at, self._ranks = self.run.step, world()[1]
+        for logger in self.run.trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_custom_scalars(layout(self._level))
 
@@ -67,7 +67,7 @@ class MetricLog:
     @property
     def names(self) -> Names:
         """The names of the run's values in TensorBoard."""
-        evaluated = self.module.data.evaluated
+        evaluated = self.run.data.evaluated
         if self._names is None or self._names.primary.keys() != evaluated.keys():
             self._names = Names({name: task.metric.name for name, task in evaluated.items()}, self._level)
         return self._names
@@ -92,8 +92,8 @@ class MetricLog:
         """Log the gradient cosine of each two tasks. It is only a diagnostic: conflicting gradients do not predict harm
         (Mueller et al. 2024, arXiv 2408.14677).
         """
-        if every and self.module.global_step % every == 0 and len(losses) > 1:
-            cosine_KK = cosines(gramian_of(losses, self.module.encoder.last_shared())).tolist()
+        if every and self.run.step % every == 0 and len(losses) > 1:
+            cosine_KK = cosines(gramian_of(losses, self.run.model.encoder.last_shared())).tolist()
             place = self.tasks.index
             found = {
                 (one, other): cosine_KK[row][column]
@@ -113,12 +113,13 @@ class MetricLog:
         return found
 
     def show_training(self) -> None:
-        """Log the means since the last log point, once per step, and let callbacks monitor them.
+        """Log the means since the last log point, once per step, and let callbacks monitor them; nothing if
+        `log_every_n_steps` is 0.
 
         Raises `DivergedError` if gradients are not finite.
         """
-        step, trainer = self.module.global_step, self.module.trainer
-        if step == self._shown_at:
+        step, trainer = self.run.step, self.run.trainer
+        if step == self._shown_at or not trainer.log_every_n_steps or trainer.sanity_checking:  # type: ignore[attr-defined]
             return
         self._shown_at = step
         norm = float(self.gradient_norm)
@@ -140,17 +141,17 @@ class MetricLog:
     def show_results(self, split: str, results: Mapping[str, Result]) -> None:
         """Log an evaluation's figures, of each task and as macro means. Call it in a hook that ends an evaluation."""
         shown = self._values(split, results)
-        in_training = self.module.trainer.state.fn == "fit"
+        in_training = self.run.trainer.state.fn == "fit"
         if in_training:  # by optimizer step; Lightning would add a chart of epochs
             self._to_loggers(shown)
-        self.module.log_dict(shown, logger=not in_training, sync_dist=True)  # what is logged, `trainer.test` returns
+        self.run.module.log_dict(shown, logger=not in_training, sync_dist=True)  # `trainer.test` returns these
         if in_training:
-            check_at_validation(self.module.trainer, shown)
+            check_at_validation(self.run.trainer, shown)
 
     def _values(self, split: str, results: Mapping[str, Result]) -> dict[str, float]:
         shown = {metrics.eval_tag(split, m, r.name): value for r in results.values() for m, value in r.metrics.items()}
         shown |= self.means_of(split, primary_of(results))
-        figures = self.module.base.figures if split == "val" else {}
+        figures = self.run.base_figures if split == "val" else {}
         shown |= {metrics.gain_tag(name): r.primary - figures[name] for name, r in results.items() if name in figures}
         base = self.means_over(results, figures)
         if metrics.VAL_MEAN in base:
@@ -161,19 +162,19 @@ class MetricLog:
         """Macro means of primary metrics by tag, for the run's own tasks and for those in each other role, and the
         weighted mean that chooses the best checkpoint if it is not one of these.
         """
-        apart = self.module.data.roles.apart
-        return metrics.means(split, primary, apart) | self.module.selection.mean(split, primary, apart)
+        apart = self.run.data.roles.apart
+        return metrics.means(split, primary, apart) | self.run.selection.mean(split, primary, apart)
 
     def means_over(self, tasks: Iterable[str], known: Mapping[str, float]) -> dict[str, float]:
         """The macro means of the `known` figures of an encoder over these tasks on validation, without the means of
         which it lacks a task.
         """
-        groups = metrics.mean_groups("val", tasks, self.module.data.roles.apart)
+        groups = metrics.mean_groups("val", tasks, self.run.data.roles.apart)
         complete = [group for group in groups.values() if known.keys() >= {*group}]
         return self.means_of("val", {name: known[name] for group in complete for name in group})
 
     def _to_loggers(self, shown: dict[str, float]) -> None:
         kept = self.names.kept(shown)
-        for logger in self.module.trainer.loggers:
+        for logger in self.run.trainer.loggers:
             named = self.names.on_board(kept) if isinstance(logger, TensorBoardLogger) else kept
-            logger.log_metrics(named, step=self.module.global_step)
+            logger.log_metrics(named, step=self.run.step)

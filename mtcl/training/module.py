@@ -9,46 +9,46 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mtcl.data.batch import StepBatch
 from mtcl.data.pseudorandom import stream_key
+from mtcl.data.store import TokenStore
 from mtcl.distributed import together, world
-from mtcl.encoder.adapt import freeze_unused
 from mtcl.encoder.checkpoint import SavedRun
 from mtcl.encoder.config import EncoderConfig
-from mtcl.encoder.encoder import Encoder
 from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import ConfigError
-from mtcl.evaluation import Result, primary_of
+from mtcl.evaluation import Result
 from mtcl.losses.gather import gather_views
 from mtcl.training import learnable, lightning_private, resume, trained
-from mtcl.training.base_reference import BaseReference
 from mtcl.training.datamodule import MtclDataModule
+from mtcl.training.evaluation import Evaluation
 from mtcl.training.facts import check_ranks_agree
-from mtcl.training.first_evaluation import evaluate_start
 from mtcl.training.keep import Keep, KeepConfig
 from mtcl.training.metric_log import MetricLog
+from mtcl.training.model import Model
 from mtcl.training.optimizer import OptimizerConfig, build_optimizer, build_schedule, clip_gradients
+from mtcl.training.recipe import recipe_of
 from mtcl.training.record import config_text, record_of
+from mtcl.training.run import Run
 from mtcl.training.selection import Selection
 from mtcl.training.start import Start
 from mtcl.training.task_config import TaskConfig
-from mtcl.training.task_parts import TaskParts
+from mtcl.training.task_reader import TaskReader
 from mtcl.training.vectors import Vectors
-from mtcl.types import from_mapping
+from mtcl.types import Kind, from_mapping
 from mtcl.weighting import Mean, Weighting
 
 log = logging.getLogger("mtcl")
 
 
-class MtclModule(pl.LightningModule):
+class MtclModule(TaskReader):
     """Multi-task contrastive training of one encoder.
 
     Args:
@@ -88,40 +88,54 @@ class MtclModule(pl.LightningModule):
         super().__init__()
         self.encoder_config = EncoderConfig.of(encoder)
         self.optimizer_config = from_mapping(OptimizerConfig, optimizer, where="optimizer")
-        self.encoder = Encoder.load(self.encoder_config)
-        self.encoder.activation_checkpointing = activation_checkpointing
         self.gradient_cosines_every_n_steps = gradient_cosines_every_n_steps
         self.evaluate_base, self.evaluate_start, self.allow_changes = evaluate_base, evaluate_start, allow_changes
-        self.base = BaseReference(self.encoder_config, self.encoder)
-        self.base_projection = self.base.projection  # saved, so that a checkpoint can be compared with its base
-        freeze_unused(self.encoder)
-        self.heads, self.base_heads = nn.ModuleDict(), nn.ModuleDict()
-        """The tasks' own projections of the shared vector, by task, now and at the start of training."""
-        self.losses = nn.ModuleDict()
-        self.parts = TaskParts(self)
-        self.weighting = weighting or Mean()
-        self.task_configs: Mapping[str, TaskConfig] = {}
-        self.metric_log = MetricLog(self, [])
-        self.history: dict[int, dict[str, float]] = {}
-        """Primary metrics on validation, by optimizer step and task."""
-        self.start_figures: dict[str, float] = {}
-        """Primary metrics on validation of the weights that the run started from, by task; empty for the base."""
-        self.results: dict[str, Result] = {}
-        """The last evaluation's results, by task."""
-        self.selection = Selection(unseen_weight)
-        self.trained_before: set[str] = set()
-        """Tasks that the weights were trained on before this run."""
-        self.keep = None if keep is None else Keep(self, from_mapping(KeepConfig, keep, where="keep"))
-        self.vectors = Vectors(self, dims=eval_dims or (), groups=eval_groups)
-        self.start = Start(self, self.vectors)
+        self.model = Model(self.encoder_config, weighting or Mean(), activation_checkpointing=activation_checkpointing)
+        self._register()
+        self.run = Run(self, self.model, Selection(unseen_weight))
+        self.keep = None if keep is None else Keep(self.run, from_mapping(KeepConfig, keep, where="keep"))
+        self.metric_log = MetricLog(self.run)
+        self.vectors = Vectors(self.run, dims=eval_dims or (), groups=eval_groups)
+        self.start = Start(self.run, self.vectors)
+        self.evaluation = Evaluation(self.run, self.vectors, self.metric_log)
+
+    def _register(self) -> None:
+        """Make the model's parameters those of this module. A checkpoint has them under these names."""
+        self.encoder = self.model.encoder
+        self.base_projection = self.model.base.projection  # so that a checkpoint can be compared with its base
+        self.heads, self.base_heads = self.model.heads, self.model.base_heads
+        self.losses, self.weighting = self.model.losses, self.model.weighting
 
     @property
     def data(self) -> MtclDataModule:
         """The Trainer's data."""
-        data = getattr(self.trainer, "datamodule", None)
-        if not isinstance(data, MtclDataModule):
-            raise ConfigError("MtclModule reads its tasks from an MtclDataModule: trainer.fit(module, datamodule)")
-        return data
+        return self.run.data
+
+    @property
+    def results(self) -> dict[str, Result]:
+        """The last evaluation's results, by task."""
+        return self.evaluation.results
+
+    # What the data asks
+
+    def choose_tasks(self, tasks: Mapping[str, TaskConfig], kinds: Mapping[str, Kind]) -> None:
+        if self.model.choose(tasks, kinds, self.device):
+            self.metric_log.take(list(tasks))
+            self.start.take_weights()
+
+    @property
+    def reads_training_texts(self) -> bool:
+        return self.start.reads_training_texts
+
+    @property
+    def keep_share(self) -> float:
+        return 0.0 if self.keep is None else self.keep.config.share
+
+    def teacher_file(self, task: str) -> Path | None:
+        return self.vectors.teacher_file(task)
+
+    def pooled_file(self, store: TokenStore) -> Path | None:
+        return self.vectors.pooled_file(store)
 
     # Start of a run
 
@@ -149,27 +163,27 @@ class MtclModule(pl.LightningModule):
         Adapters that only the checkpoint has are added to its weights; a projection of another size starts again.
         Raises `ConfigError` if the checkpoint has a different encoder.
         """
-        self.start.load(saved)
+        self.start.load(saved, is_compared=self.evaluate_base)
 
     def setup(self, stage: str) -> None:
         lightning_private.keep_samplers(self.trainer)
-        self.parts.choose(self.data.roles.trained_configs, self.data.roles.kinds)
+        self.choose_tasks(self.data.roles.trained_configs, self.data.roles.kinds)
         if stage == "fit":
             with together():
-                check_ranks_agree(self)
+                check_ranks_agree(self.run)
         for name in self.data.evaluated:
             self.encoder.check_length(name, self.data.stores.length_of(name))
-        resume.check_never_trained(self.trained_before, self.data.held_out)
+        resume.check_never_trained(self.run.trained_before, self.data.held_out)
         if world()[0] == 0:
-            log.info("%s", trained.use_of_encoder(self))
+            log.info("%s", trained.use_of_encoder(self.model, self.data.stores))
         self.start.begin()
         if stage == "fit":
             with together():
-                trained.check(self)
-                self.selection.check(self.data.stores.evaluated_in("validation"), self.data.roles.apart)
-                learnable.check(self)
+                trained.check(self.model, self.data, shows_cosines=self.gradient_cosines_every_n_steps > 0)
+                self.run.selection.check(self.data.stores.evaluated_in("validation"), self.data.roles.apart)
+                learnable.check(self.data, self.model.loss_of)
             if world()[0] == 0:
-                log.info("%s", trained.summary(self))
+                log.info("%s", trained.summary(self.model))
         if any(True for head in (self.losses, self.weighting, self.heads) for _ in head.parameters()):
             lightning_private.allow_unused_parameters(self.trainer)
 
@@ -196,9 +210,11 @@ class MtclModule(pl.LightningModule):
 
     def on_train_start(self) -> None:
         self.metric_log.begin()
+        from_checkpoint = self.start.saved is not None
         if self.keep is not None:
-            self.keep.begin(from_checkpoint=self.start.saved is not None)
-        evaluate_start(self)
+            self.keep.begin(from_checkpoint=from_checkpoint)
+        asked = {"with_base": self.evaluate_base, "with_start": self.evaluate_start}
+        self.evaluation.before_training(from_checkpoint=from_checkpoint, **asked)
 
     # Training
 
@@ -209,7 +225,7 @@ class MtclModule(pl.LightningModule):
         pooled_TH = batch.pooled_TH
         embeddings_TD: Tensor = self.encoder(batch.texts) if pooled_TH is None else self.encoder.finish(pooled_TH)
         views = gather_views(batch.parts, embeddings_TD)
-        losses = self.parts.losses(batch.parts, views)
+        losses = self.model.task_losses(batch.parts, views, self.metric_log.observe)
         self.metric_log.count(batch)
         self.metric_log.show_cosines(losses, self.gradient_cosines_every_n_steps)
         total: Tensor = self.weighting(losses, self.encoder.last_shared())
@@ -233,7 +249,7 @@ class MtclModule(pl.LightningModule):
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:
         super().optimizer_step(*arguments, **options)
         for name in self.losses:
-            self.parts.loss_of(name).keep_in_bounds()
+            self.model.loss_of(name).keep_in_bounds()
 
     def on_train_batch_end(self, outputs: Any, batch: StepBatch, batch_idx: int) -> None:
         every = int(self.trainer.log_every_n_steps)  # type: ignore[attr-defined]
@@ -241,60 +257,72 @@ class MtclModule(pl.LightningModule):
             self.metric_log.show_training()
 
     def on_train_epoch_end(self) -> None:
-        self._show_training()
-
-    def _show_training(self) -> None:
-        """Log the training values now, so that callbacks that read them next have those of the present step."""
-        if self.trainer.log_every_n_steps and not self.trainer.sanity_checking:  # type: ignore[attr-defined]
-            self.metric_log.show_training()
+        self.metric_log.show_training()  # callbacks read the values next
 
     # Evaluation
 
     def on_validation_start(self) -> None:
         if self.trainer.state.fn == "fit":
-            self._show_training()
+            self.metric_log.show_training()  # callbacks read the values next
 
     def on_validation_epoch_start(self) -> None:
-        self.results = {}
+        self.evaluation.begin()
         self.metric_log.means.pause()
 
     def validation_step(self, batch: int, batch_idx: int) -> None:
-        self._evaluate_pool("validation", batch)
+        self.evaluation.add("validation", batch)
 
     def on_validation_epoch_end(self) -> None:
         self.metric_log.means.go_on()
-        if self.trainer.sanity_checking:  # it covers only some of the tasks
-            return
-        if self.trainer.state.fn == "fit":
-            self.history[self.global_step] = primary_of(self.results)
-        self.metric_log.show_results("val", self.results)
+        if not self.trainer.sanity_checking:  # it covers only some of the tasks
+            self.evaluation.end("val")
 
     def on_test_epoch_start(self) -> None:
-        self.results = {}
+        self.evaluation.begin()
 
     def test_step(self, batch: int, batch_idx: int) -> None:
-        self._evaluate_pool("test", batch)
+        self.evaluation.add("test", batch)
 
     def on_test_epoch_end(self) -> None:
-        self.metric_log.show_results("test", self.results)
+        self.evaluation.end("test")
 
     def predict_step(self, batch: int, batch_idx: int) -> Tensor:
         """The embeddings (T, D) of all texts of a task's test split, in the order of its store."""
         pool = self.data.pools("test")[batch]
-        return self.vectors.embed(pool.store.tokens, head=self.parts.head_of(pool.name))
-
-    def _evaluate_pool(self, split: str, number: int) -> None:
-        pool = self.data.pools(split)[number]
-        self.results[pool.name] = self.vectors.evaluate(pool, self.encoder, self.parts.head_of(pool.name))
+        return self.vectors.embed(pool.store.tokens, head=self.model.head_of(pool.name))
 
     # Checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         about = checkpoint.setdefault("mtcl", {})
-        about |= record_of(self)
+        about |= record_of(self.run) | {"recipe": self._recipe()}
         if self.keep is not None:
             self.keep.on_save(checkpoint)
-        about.setdefault("config", config_text(self))
+        about.setdefault("config", self.config_text())
+
+    def _recipe(self) -> dict[str, Any]:
+        strength = None if self.keep is None else self.keep.config.strength
+        return recipe_of(self.run, self.optimizer_config, keep_strength=strength)
+
+    def config_text(self) -> str:
+        """The configuration of a run that has none (in a notebook), as YAML."""
+        return config_text(self.options(), self.run)
+
+    def options(self) -> dict[str, Any]:
+        """The options that the module was made with, as plain values."""
+        return {
+            "encoder": asdict(self.encoder_config),
+            "optimizer": asdict(self.optimizer_config),
+            "weighting": None if type(self.weighting) is Mean else self.model.weighting.described(),
+            "gradient_cosines_every_n_steps": self.gradient_cosines_every_n_steps,
+            "eval_dims": list(self.vectors.dims) or None,
+            "eval_groups": self.vectors.groups,
+            "activation_checkpointing": self.encoder.activation_checkpointing,
+            "evaluate_base": self.evaluate_base,
+            "evaluate_start": self.evaluate_start,
+            "unseen_weight": self.run.selection.unseen_weight,
+            "keep": None if self.keep is None else asdict(self.keep.config),
+        }
 
     def save_pretrained(self, folder: str | Path, *, task: str | None = None, dim: int | None = None) -> None:
         """Write the encoder as a folder for other libraries: see `TextEncoder.save_pretrained`.
@@ -318,8 +346,8 @@ class MtclModule(pl.LightningModule):
         """Raises `ConfigError` if a run is resumed from a checkpoint of a different one, unless `allow_changes`."""
         saved = SavedRun.of(checkpoint, str(self.trainer.ckpt_path))
         if self.trainer.state.fn == "fit":
-            resume.on_resume(self, saved, checkpoint)
+            resume.on_resume(self.run, saved, checkpoint, recipe=self._recipe(), allow_changes=self.allow_changes)
             if self.keep is not None:
                 self.keep.on_resume(checkpoint)
         else:
-            self.base.figures = saved.base_figures
+            self.run.base_figures = saved.base_figures

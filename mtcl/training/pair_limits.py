@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mtcl.data.plan import Plan
+from mtcl.data.store import TokenStore
 from mtcl.data.subset import Subset, labels_of
-
-if TYPE_CHECKING:
-    from mtcl.training.datamodule import MtclDataModule
 
 
 @dataclass(frozen=True)
@@ -31,11 +30,15 @@ class PairLimit:
         return f"{said}: {upto}{self.per_label:,} examples of each of {self.num_labels:,} labels"
 
 
-def pair_limits(data: MtclDataModule) -> dict[str, PairLimit]:
-    """The pairs that each task trains on, of the tasks that do not train on all of theirs."""
-    found, per_label = {}, data.mixture.per_label(data.roles.trained_configs)
-    for task in data.plan.tasks:
-        store, num_labels = data.store(task.name, "train"), 0
+def pair_limits(plan: Plan, stores: Mapping[str, TokenStore], per_label: Mapping[str, int]) -> dict[str, PairLimit]:
+    """The pairs that each task trains on, of the tasks that do not train on all of theirs.
+
+    `stores` are those of the training splits, and `per_label` has the examples of each label for tasks with such a
+    limit.
+    """
+    found = {}
+    for task in plan.tasks:
+        store, num_labels = stores[task.name], 0
         num_whole = store.num_whole if isinstance(store, Subset) else len(store)
         if task.name in per_label:
             num_labels = len(np.unique(labels_of(store)))

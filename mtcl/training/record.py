@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
-from mtcl.training.aims import aims_of, plain_option
+from mtcl.training.datamodule import MtclDataModule
 from mtcl.training.facts import facts_of
+from mtcl.training.recipe import plain_option
+from mtcl.training.run import Run
 from mtcl.types import __version__
-from mtcl.weighting import Mean
-
-if TYPE_CHECKING:
-    from mtcl.training.datamodule import MtclDataModule
-    from mtcl.training.module import MtclModule
 
 PLAIN_OF_TRAINER = (
     "max_steps",
@@ -31,27 +29,26 @@ PLAIN_OF_TRAINER = (
 """Options of the Trainer that determine a run's results and are plain numbers or names."""
 
 
-def record_of(module: MtclModule) -> dict[str, Any]:
+def record_of(run: Run) -> dict[str, Any]:
     """The run's record for a checkpoint, as plain values; it makes any Trainer's checkpoint complete."""
-    data = module.data
+    data = run.data
     return {
-        "base": module.base.figures,
-        "start": module.start_figures,
-        "history": module.history,
-        "facts": facts_of(module),
-        "aims": aims_of(module),
-        "tasks": {name: _about(module, name) for name in data.evaluated},
+        "base": run.base_figures,
+        "start": run.start_figures,
+        "history": run.history,
+        "facts": facts_of(run),
+        "tasks": {name: _about(run, name) for name in data.evaluated},
         "prompt": data.stores.default_prompt.plain(),
         "max_length": data.stores.default_length,
-        "trained_before": sorted(module.trained_before),
+        "trained_before": sorted(run.trained_before),
         "version": __version__,
     }
 
 
-def _about(module: MtclModule, name: str) -> dict[str, Any]:
+def _about(run: Run, name: str) -> dict[str, Any]:
     """How a task's texts are read, and what a model card says about the task."""
-    data = module.data
-    task, loss = data.evaluated[name], module.parts.loss_of(name) if name in module.losses else None
+    data, model = run.data, run.model
+    task, loss = data.evaluated[name], model.loss_of(name) if name in model.losses else None
     return {
         "prompt": data.stores.prompt_of(name).plain(),
         "max_length": data.stores.length_of(name),
@@ -63,33 +60,20 @@ def _about(module: MtclModule, name: str) -> dict[str, Any]:
     }
 
 
-def config_text(module: MtclModule) -> str:
-    """The configuration of a run without a configuration file (in a notebook), as YAML of plain values."""
-    data, trainer = module.data, module.trainer
+def config_text(options: Mapping[str, Any], run: Run) -> str:
+    """The configuration of a run without a configuration file (in a notebook), as YAML of plain values.
+
+    `options` are those of the run's module.
+    """
+    data, trainer = run.data, run.trainer
     config = {
         "seed_everything": data.seed,
         "tasks": {name: task.described() for name, task in data.task_configs.items()},
-        "model": _model(module),
+        "model": dict(options),
         "data": _data(data),
         "trainer": {name: value for name in PLAIN_OF_TRAINER if _is_plain(value := plain_option(trainer, name))},
     }
     return str(yaml.safe_dump(config, sort_keys=False))
-
-
-def _model(module: MtclModule) -> dict[str, Any]:
-    return {
-        "encoder": asdict(module.encoder_config),
-        "optimizer": asdict(module.optimizer_config),
-        "weighting": None if type(module.weighting) is Mean else module.weighting.described(),
-        "gradient_cosines_every_n_steps": module.gradient_cosines_every_n_steps,
-        "eval_dims": list(module.vectors.dims) or None,
-        "eval_groups": module.vectors.groups,
-        "activation_checkpointing": module.encoder.activation_checkpointing,
-        "evaluate_base": module.evaluate_base,
-        "evaluate_start": module.evaluate_start,
-        "unseen_weight": module.selection.unseen_weight,
-        "keep": None if module.keep is None else asdict(module.keep.config),
-    }
 
 
 def _data(data: MtclDataModule) -> dict[str, Any]:

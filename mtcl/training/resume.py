@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
@@ -16,13 +16,11 @@ from mtcl.distributed import together, world
 from mtcl.encoder.checkpoint import SavedRun
 from mtcl.encoder.config import EncoderConfig
 from mtcl.errors import ConfigError
-from mtcl.training.aims import aims_of, changed_aims
 from mtcl.training.facts import Facts, differences, facts_of, shown
 from mtcl.training.lightning_private import set_batches_done
 from mtcl.training.optimizer import OptimizerConfig
-
-if TYPE_CHECKING:
-    from mtcl.training.module import MtclModule
+from mtcl.training.recipe import changed
+from mtcl.training.run import Run
 
 log = logging.getLogger("mtcl")
 
@@ -90,41 +88,43 @@ def check_resumable(saved: SavedRun, optimizer: OptimizerConfig, *, is_averaging
             )
 
 
-def on_resume(module: MtclModule, saved: SavedRun, checkpoint: dict[str, Any]) -> None:
-    """Compare a checkpoint with the run that resumes it, and take over its figures.
+def on_resume(
+    run: Run, saved: SavedRun, checkpoint: dict[str, Any], *, recipe: dict[str, Any], allow_changes: bool
+) -> None:
+    """Compare a checkpoint with the run that resumes it, which has this recipe, and take over its figures.
 
-    Raises `ConfigError` on all ranks if this is a different run, unless its module allows changes.
+    Raises `ConfigError` on all ranks if this is a different run, unless changes are allowed.
     """
-    data, trainer = module.data, module.trainer
+    data = run.data
     with together():
         if saved.facts is None:
             raise ConfigError(f"cannot resume, the checkpoint is of an earlier version of mtcl: {ANEW}")
-        facts = facts_of(module)
+        facts = facts_of(run)
         check_same_parts(saved.facts, facts)
-        changes = check(saved.facts, facts, allow_changes=module.allow_changes)
-        check_trained(saved.state, module.state_dict())
+        changes = check(saved.facts, facts, allow_changes=allow_changes)
+        check_trained(saved.state, run.module.state_dict())
         check_never_trained(saved.trained, data.held_out)
         base, start, history = saved.base_figures, saved.start_figures, saved.history
-        changes += changed_aims(checkpoint["mtcl"].get("aims"), aims_of(module))
+        changes += changed(checkpoint["mtcl"].get("recipe"), recipe)
     for change in changes if world()[0] == 0 else ():
         log.warning("resuming with a change: %s", change)
 
     def still_evaluated(primary: dict[str, float]) -> dict[str, float]:
         return {name: value for name, value in primary.items() if name in data.evaluated}
 
-    module.trained_before = saved.trained
-    module.base.figures, module.start_figures = still_evaluated(base), still_evaluated(start)
-    module.history = {step: still_evaluated(primary) for step, primary in history.items()}
-    if set(saved.facts["tasks"]) != set(data.tasks) or _chooses_otherwise(module, saved, checkpoint):
+    run.trained_before = saved.trained
+    run.base_figures, run.start_figures = still_evaluated(base), still_evaluated(start)
+    run.history = {step: still_evaluated(primary) for step, primary in history.items()}
+    if set(saved.facts["tasks"]) != set(data.tasks) or _chooses_otherwise(run, saved, checkpoint):
         # the means change: choose the best checkpoint again
-        module.history, checkpoint["callbacks"] = {}, {}
+        run.history, checkpoint["callbacks"] = {}, {}
     checkpoint["callbacks"].pop("Timer", None)  # trainer.max_time is per process, like a scheduler's limit
-    set_batches_done(checkpoint, saved.step * trainer.accumulate_grad_batches)
+    set_batches_done(checkpoint, saved.step * run.trainer.accumulate_grad_batches)
 
 
-def _chooses_otherwise(module: MtclModule, saved: SavedRun, checkpoint: dict[str, Any]) -> bool:
+def _chooses_otherwise(run: Run, saved: SavedRun, checkpoint: dict[str, Any]) -> bool:
     """Whether the metric that chooses the best checkpoint is another one, or its mean has other unseen tasks."""
-    weight = module.selection.unseen_weight
+    weight = run.selection.unseen_weight
     if weight != saved.section("model").get("unseen_weight", 0.0):
         return True
-    return bool(weight) and set(checkpoint["mtcl"]["tasks"]) != set(module.data.evaluated)
+    return bool(weight) and set(checkpoint["mtcl"]["tasks"]) != set(run.data.evaluated)

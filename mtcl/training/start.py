@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
-from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor, nn
@@ -23,12 +22,10 @@ from mtcl.encoder.heads import PREFIX as HEADS
 from mtcl.encoder.lora_state import as_named, has_adapters, is_adapter
 from mtcl.encoder.pca import start_as_pca
 from mtcl.errors import ConfigError
+from mtcl.training.datamodule import MtclDataModule
+from mtcl.training.run import Run
 from mtcl.training.vectors import Vectors
 from mtcl.types import Ragged
-
-if TYPE_CHECKING:
-    from mtcl.training.datamodule import MtclDataModule
-    from mtcl.training.module import MtclModule
 
 log = logging.getLogger("mtcl")
 PCA_TEXTS = 8192
@@ -38,54 +35,56 @@ State = dict[str, Tensor]
 
 
 class Start:
-    """The start of a module's run. `saved` is the checkpoint that it starts from, None for the base encoder."""
+    """The start of a run. `saved` is the checkpoint that it starts from, None for the base encoder."""
 
-    def __init__(self, module: MtclModule, vectors: Vectors) -> None:
-        self.module, self.vectors = module, vectors
+    def __init__(self, run: Run, vectors: Vectors) -> None:
+        self.run, self.vectors = run, vectors
         self.saved: SavedRun | None = None
         self.has_new_projection = False
-        """Whether the checkpoint's projection has another size than the module's."""
+        """Whether the checkpoint's projection has another size than the model's."""
         self.new_heads: list[str] = []
         """Tasks whose heads the checkpoint does not have."""
         self._has_begun = False
         """Whether projections and heads have their first values, so that a later `trainer.test` leaves them alone."""
 
-    def load(self, saved: SavedRun) -> None:
-        """Start from a checkpoint. Raises `ConfigError` if it has a different encoder."""
-        module = self.module
-        if module.evaluate_base and saved.base_weights not in (None, module.base.weights):
+    def load(self, saved: SavedRun, *, is_compared: bool) -> None:
+        """Start from a checkpoint. Raises `ConfigError` if it has a different encoder, or another base encoder if the
+        run `is_compared` with it.
+        """
+        model = self.run.model
+        if is_compared and saved.base_weights not in (None, model.base.weights):
             raise ConfigError(
-                f"model.encoder.name is {module.encoder_config.name!r}, but the checkpoint was trained from other "
+                f"model.encoder.name is {model.config.name!r}, but the checkpoint was trained from other "
                 "weights: give the encoder it was trained from, or --no_base"
             )
-        self.has_new_projection = starts_new_projection(saved, module.encoder)
+        self.has_new_projection = starts_new_projection(saved, model.encoder)
         self.saved = saved
         self.take_weights()
-        module.trained_before = saved.trained
+        self.run.trained_before = saved.trained
 
     def take_weights(self) -> None:
         """Take the checkpoint's encoder, and the loss parameters and heads of the tasks that both have."""
-        module, saved = self.module, self.saved
-        self.new_heads = list(module.heads)
+        module, model, saved = self.run.module, self.run.model, self.saved
+        self.new_heads = list(model.heads)
         if saved is None:
             return
-        own, adapter = module.state_dict(), module.encoder_config.adapter
+        own, adapter = module.state_dict(), model.config.adapter
         given = weights_for(saved, own, alpha=None if adapter is None else adapter.alpha)
         wanted = {k: v for k, v in given.items() if k in own and not k.startswith("weighting.")}
         if odd := [name for name, value in wanted.items() if value.shape != own[name].shape]:
             raise saved.malformed(f"{odd[0]} is {tuple(wanted[odd[0]].shape)}, not {tuple(own[odd[0]].shape)}")
         module.load_state_dict(wanted, strict=False)
-        self.new_heads = [name for name in module.heads if f"{HEADS}{name}.weight" not in wanted]
-        if module.task_configs:
-            warn_of_left_out(saved, module.heads.keys(), module.task_configs)
+        self.new_heads = [name for name in model.heads if f"{HEADS}{name}.weight" not in wanted]
+        if model.tasks:
+            warn_of_left_out(saved, model.heads.keys(), model.tasks)
 
     def begin(self) -> None:
         """Give projection and heads their first values; called by all ranks, of which rank 0 computes them."""
-        module = self.module
-        if self.saved is None and module.trainer.ckpt_path is None and not self._has_begun:
-            module.base.begin_with(module.encoder)
+        run, model = self.run, self.run.model
+        if self.saved is None and run.trainer.ckpt_path is None and not self._has_begun:
+            model.base.begin_with(model.encoder)
         if self.reads_training_texts and world()[0] == 0:
-            module.encoder.to(module.trainer.strategy.root_device)  # Lightning moves the module only after `setup`
+            model.encoder.to(run.trainer.strategy.root_device)  # Lightning moves the module only after `setup`
             if self.starts_projection:
                 self._start_projection()
             for name in self.new_heads if self.starts_heads else ():
@@ -95,15 +94,15 @@ class Start:
     @property
     def starts_projection(self) -> bool:
         """Whether the projection starts as the PCA of training texts."""
-        module = self.module
-        if self._has_begun or module.encoder.projection is None or module.trainer.ckpt_path is not None:
+        model = self.run.model
+        if self._has_begun or model.encoder.projection is None or self.run.trainer.ckpt_path is not None:
             return False
-        return module.encoder_config.projection == "pca" and (self.saved is None or self.has_new_projection)
+        return model.config.projection == "pca" and (self.saved is None or self.has_new_projection)
 
     @property
     def starts_heads(self) -> bool:
         """Whether tasks' heads start as the PCA of their training texts."""
-        return bool(self.new_heads) and self.module.trainer.ckpt_path is None and not self._has_begun
+        return bool(self.new_heads) and self.run.trainer.ckpt_path is None and not self._has_begun
 
     @property
     def reads_training_texts(self) -> bool:
@@ -112,8 +111,8 @@ class Start:
 
     def _start_projection(self) -> None:
         """After the start from a checkpoint, the base encoder's projection starts as the PCA of its own vectors."""
-        module, encoder = self.module, self.module.encoder
-        texts = sample_of(module.data, PCA_TEXTS)
+        run, base_of, encoder = self.run, self.run.model.base, self.run.model.encoder
+        texts = sample_of(run.data, PCA_TEXTS)
         encoder.init_projection_pca(self.vectors.embed(texts, encoder.without_projection()))
         base = encoder
         if self.has_new_projection:
@@ -122,15 +121,14 @@ class Start:
                 "its encoder's vectors of training texts",
                 encoder.dim,
             )
-            base = module.base.encoder(module.trainer.strategy.root_device)
+            base = base_of.encoder(run.trainer.strategy.root_device)
             base.init_projection_pca(self.vectors.embed(texts, base.without_projection()))
-        module.base.begin_with(base)
+        base_of.begin_with(base)
 
     def _start_head(self, name: str) -> None:
-        module = self.module
-        head, origin = module.heads[name], module.base_heads[name]
+        head, origin = self.run.model.heads[name], self.run.model.base_heads[name]
         assert isinstance(head, nn.Linear)
-        start_as_pca(head, self.vectors.embed(sample_of(module.data, PCA_TEXTS, [name])))
+        start_as_pca(head, self.vectors.embed(sample_of(self.run.data, PCA_TEXTS, [name])))
         log.info("the head of %s starts as the PCA of its training texts, to %d dimensions", name, head.out_features)
         origin.load_state_dict(head.state_dict())
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import nn
@@ -12,36 +11,39 @@ from mtcl.encoder.layers import layers_of
 from mtcl.encoder.lora_state import A
 from mtcl.errors import ConfigError
 from mtcl.task.prompt import NO_PROMPT, Prompt
+from mtcl.training.datamodule import MtclDataModule
+from mtcl.training.model import Model
+from mtcl.training.stores import Stores
 from mtcl.weighting import GradientWeighting
 
-if TYPE_CHECKING:
-    from mtcl.training.module import MtclModule
 
+def check(model: Model, data: MtclDataModule, *, shows_cosines: bool) -> None:
+    """Raise `ConfigError` if nothing trains in a task, or if a task or option needs more of the encoder to train.
 
-def check(module: MtclModule) -> None:
-    """Raise `ConfigError` if nothing trains in a task, or if a task or option needs more of the encoder to train."""
-    train = module.encoder_config.train
-    if train == "head" and not _count(module.encoder) and not module.heads:
+    `shows_cosines` says whether gradient cosines are logged.
+    """
+    train = model.config.train
+    if train == "head" and not _count(model.encoder) and not model.heads:
         raise ConfigError(
             "model.encoder.train is head, but the encoder has no head: give model.encoder.dim or tasks.NAME.head"
         )
-    for name in module.task_configs if not _count(module.encoder) and not _count(module.weighting) else ():
-        if name not in module.heads and not _count(module.losses[name]):
+    for name in model.tasks if not _count(model.encoder) and not _count(model.weighting) else ():
+        if name not in model.heads and not _count(model.losses[name]):
             raise ConfigError(
                 f"model.encoder.train is {train}, and nothing trains in task {name!r}: give tasks.{name}.head, "
                 "model.encoder.dim with train: head, train: lora or all, or a loss with parameters"
             )
     for option, is_set in (
-        ("weighting is GradientWeighting", isinstance(module.weighting, GradientWeighting)),
-        ("gradient_cosines_every_n_steps is set", module.gradient_cosines_every_n_steps > 0),
+        ("weighting is GradientWeighting", isinstance(model.weighting, GradientWeighting)),
+        ("gradient_cosines_every_n_steps is set", shows_cosines),
     ):
-        if is_set and not module.encoder.last_shared():
+        if is_set and not model.encoder.last_shared():
             raise ConfigError(
                 f"model.{option}, but no parameter that the tasks share trains: give model.encoder.train: head, lora "
                 "or all, or leave it out"
             )
-    for name in module.task_configs if module.encoder.is_frozen else ():
-        store = module.data.store(name, "train")
+    for name in model.tasks if model.encoder.is_frozen else ():
+        store = data.store(name, "train")
         is_itself = np.asarray(store.anchors) == np.asarray(store.positives)
         if store.groups is None and is_itself.any():  # partners in groups are drawn
             raise ConfigError(
@@ -50,18 +52,17 @@ def check(module: MtclModule) -> None:
             )
 
 
-def summary(module: MtclModule) -> str:
+def summary(model: Model) -> str:
     """One line: `training 0.3 M of 22.7 M parameters (LoRA r 16 on 36 layers, projection)`."""
-    parts = [module.encoder, module.losses, module.weighting, module.heads]
+    parts = [model.encoder, model.losses, model.weighting, model.heads]
     own = [p for part in parts for p in part.parameters()]
     total = sum(p.numel() for p in own)
-    return f"training {_words(sum(map(_count, parts)))} of {_words(total)} parameters ({', '.join(_parts(module))})"
+    return f"training {_words(sum(map(_count, parts)))} of {_words(total)} parameters ({', '.join(_parts(model))})"
 
 
-def use_of_encoder(module: MtclModule) -> str:
+def use_of_encoder(model: Model, stores: Stores) -> str:
     """One line: how the encoder is used, with the declared value next to each changed setting."""
-    encoder, config = module.encoder, module.encoder_config
-    declared, stores = encoder.declared, module.data.stores
+    encoder, config, declared = model.encoder, model.config, model.encoder.declared
     max_length, prompt = stores.default_length, stores.default_prompt
     has_layers = any(layer.kind != "Normalize" for layer in declared.layers)
 
@@ -83,8 +84,8 @@ def use_of_encoder(module: MtclModule) -> str:
     return f"encoder {config.name}: {', '.join(parts)}"
 
 
-def _parts(module: MtclModule) -> list[str]:
-    config, encoder = module.encoder_config, module.encoder
+def _parts(model: Model) -> list[str]:
+    config, encoder = model.config, model.encoder
     found = []
     if config.adapter is not None:
         adapted = sum(name.endswith(A) for name, _ in encoder.backbone.named_parameters())
@@ -96,9 +97,9 @@ def _parts(module: MtclModule) -> list[str]:
         found.append("all layers")
     found += ["dense layers"] * bool(encoder.dense is not None and _count(encoder.dense))
     found += ["projection"] * bool(encoder.projection is not None and _count(encoder.projection))
-    found += [f"{len(module.heads)} task head{'s' if len(module.heads) > 1 else ''}"] * bool(module.heads)
-    found += ["losses"] * bool(_count(module.losses))
-    found += ["weighting"] * bool(_count(module.weighting))
+    found += [f"{len(model.heads)} task head{'s' if len(model.heads) > 1 else ''}"] * bool(model.heads)
+    found += ["losses"] * bool(_count(model.losses))
+    found += ["weighting"] * bool(_count(model.weighting))
     return found
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,10 +23,8 @@ from mtcl.errors import ConfigError, at
 from mtcl.evaluation import Pool, Result, evaluate
 from mtcl.evaluation.groups import check_installed
 from mtcl.evaluation.pool import Vectors as PoolVectors
+from mtcl.training.run import Run
 from mtcl.types import IntArray, Ragged
-
-if TYPE_CHECKING:
-    from mtcl.training.module import MtclModule
 
 
 @dataclass(frozen=True)
@@ -42,20 +39,20 @@ class Evaluated:
 
 
 class Vectors:
-    """The vectors of a module's run. Pools are also evaluated with each of `dims` leading dimensions, and by their
+    """The vectors of a run. Pools are also evaluated with each of `dims` leading dimensions, and by their
     groups if `groups` is set.
     """
 
-    def __init__(self, module: MtclModule, *, dims: Sequence[int] = (), groups: bool = False) -> None:
+    def __init__(self, run: Run, *, dims: Sequence[int] = (), groups: bool = False) -> None:
         if groups:
             with at(groups="model.eval_groups"):
                 check_installed()
-        full = module.encoder.dim
+        full = run.model.encoder.dim
         if odd := [dim for dim in dims if not 0 < dim < full]:
             raise ConfigError(f"model.eval_dims has {odd[0]}: give 1 to {full - 1}; the encoder has {full}")
         if twice := [dim for dim in dims if dims.count(dim) > 1]:
             raise ConfigError(f"model.eval_dims has {twice[0]} twice: name each number once")
-        self.module, self.dims, self.groups = module, tuple(dims), groups
+        self.run, self.dims, self.groups = run, tuple(dims), groups
         self.watchers: list[Callable[[Evaluated], None]] = []
         """Called after each evaluation of a pool, on this rank."""
         self._pooled_files: dict[Path, Path] = {}
@@ -72,49 +69,49 @@ class Vectors:
 
         With `is_pooled`, (T, H) pooled hidden states instead.
         """
-        encoder, size = encoder or self.module.encoder, self.module.encoder_config.chunk_size
-        with self.module.trainer.precision_plugin.forward_context(), torch.no_grad():
+        encoder, size = encoder or self.run.model.encoder, self.run.model.config.chunk_size
+        with self.run.trainer.precision_plugin.forward_context(), torch.no_grad():
             return through(head, encoder.embed(tokens, tokens_per_chunk=size, is_pooled=is_pooled))
 
     def evaluate(self, pool: Pool, encoder: Encoder, head: nn.Module | None = None) -> Result:
         """The result of a pool's evaluation. Call it on all ranks."""
-        module, cached = self.module, None
-        if encoder is module.encoder and encoder.is_frozen and module.trainer.state.fn == "fit":
+        run, model, cached = self.run, self.run.model, None
+        if encoder is model.encoder and encoder.is_frozen and run.trainer.state.fn == "fit":
             with together():
                 cached = self.pooled_file(pool.store)
 
         def embed(texts: IntArray) -> Tensor:
             if cached is None:
                 return self.embed(pool.store.tokens.take(texts), encoder, head=head)
-            pooled_TH = torch.from_numpy(np.load(cached, mmap_mode="r")[texts]).to(module.device)
-            with module.trainer.precision_plugin.forward_context(), torch.no_grad():
+            pooled_TH = torch.from_numpy(np.load(cached, mmap_mode="r")[texts]).to(run.module.device)
+            with run.trainer.precision_plugin.forward_context(), torch.no_grad():
                 return through(head, encoder.finish(pooled_TH)).cpu()
 
-        dim = module.encoder.dim if head is None else module.parts.dim_of(pool.name)
+        dim = model.encoder.dim if head is None else model.dim_of(pool.name)
         dims = [d for d in self.dims if d < dim]
         seen: list[PoolVectors] = []
         see = seen.append if self.watchers else None
         result = evaluate(pool, embed, dims=dims, groups=self.groups, see=see)
         for watch in self.watchers:
-            watch(Evaluated(pool, seen[0], result, encoder is module.encoder, head))
+            watch(Evaluated(pool, seen[0], result, encoder is model.encoder, head))
         return result
 
     def teacher_file(self, task: str) -> Path | None:
         """The file of the teacher's vectors of a task's training texts, made if missing; None if the task's loss has no
         teacher.
         """
-        module = self.module
-        loss = module.parts.loss_of(task)
+        run, model, device = self.run, self.run.model, self.run.module.device
+        loss = model.loss_of(task)
         if loss.teacher is None:
             return None
         if loss.teacher == BASE:
-            teacher = Teacher(module.base.encoder(module.device))
+            teacher = Teacher(model.base.encoder(device))
         else:
-            own = module.data.stores.tokenizer.digest
-            teacher = Teacher.load(loss.teacher, like=module.encoder_config, own_tokenizer=own, device=module.device)
-        dim = module.parts.dim_of(task)
+            own = run.data.stores.tokenizer.digest
+            teacher = Teacher.load(loss.teacher, like=model.config, own_tokenizer=own, device=device)
+        dim = model.dim_of(task)
         if loss.matches_teacher and teacher.encoder.dim != dim:
-            has_head = task in module.heads
+            has_head = task in model.heads
             advice = f"leave out tasks.{task}.head" if has_head else "set model.encoder.dim"
             raise ConfigError(
                 f"tasks.{task}.loss: the teacher {loss.teacher!r} has {teacher.encoder.dim} dimensions, the "
@@ -124,14 +121,14 @@ class Vectors:
         def embed(encoder: Encoder, tokens: Ragged) -> Tensor:
             return self.embed(tokens, encoder)
 
-        precision = str(module.trainer.precision)
-        return vectors_file(module.data.store(task, "train"), teacher, embed, precision=precision)
+        precision = str(run.trainer.precision)
+        return vectors_file(run.data.store(task, "train"), teacher, embed, precision=precision)
 
     def pooled_file(self, store: TokenStore) -> Path | None:
         """The file of the frozen backbone's pooled hidden states of a store's texts, made if missing; None if the
         backbone trains.
         """
-        encoder = self.module.encoder
+        encoder = self.run.model.encoder
         if not encoder.is_frozen:
             return None
 
@@ -139,6 +136,6 @@ class Vectors:
             return self.embed(tokens, is_pooled=True)
 
         if store.folder not in self._pooled_files:
-            precision = str(self.module.trainer.precision)
+            precision = str(self.run.trainer.precision)
             self._pooled_files[store.folder] = pooled_file(store, encoder, embed, precision=precision)
         return self._pooled_files[store.folder]

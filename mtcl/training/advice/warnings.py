@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,10 +10,8 @@ from mtcl.training.advice import rows
 from mtcl.training.advice.reading import Reading, long_prompt, read
 from mtcl.training.advice.seen import Seen, seen_in
 from mtcl.training.advice.split import MOST_PAIRS, Split
+from mtcl.training.datamodule import MtclDataModule
 from mtcl.training.task_config import TaskConfig
-
-if TYPE_CHECKING:
-    from mtcl.training.datamodule import MtclDataModule
 
 OF_TRAINING: tuple[Callable[[Split], list[str]], ...] = (
     rows.left_out,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import lightning.pytorch as pl
 import torch
@@ -41,12 +41,9 @@ from mtcl.training.board.projector import AFTER, BEFORE, Projector
 from mtcl.training.board.spread import BINS, DRIFT_BINS, Spread, spread_of
 from mtcl.training.board.start import Start
 from mtcl.training.metrics import VAL_GAIN, VAL_MEAN
-from mtcl.training.record import config_text
+from mtcl.training.module import MtclModule
+from mtcl.training.vectors import Evaluated
 from mtcl.types import IntArray
-
-if TYPE_CHECKING:
-    from mtcl.training.module import MtclModule
-    from mtcl.training.vectors import Evaluated
 
 log = logging.getLogger("mtcl")
 
@@ -138,14 +135,14 @@ class Board(Callback):
     def _show_texts(self, writer: Any, module: MtclModule) -> None:
         step = module.global_step
         writer.add_text("run/command", texts.command(sys.argv), step)
-        writer.add_text("run/configuration", texts.configuration(self.text or config_text(module)), step)
-        writer.add_text("run/data", texts.data_report(module), step)
+        writer.add_text("run/configuration", texts.configuration(self.text or module.config_text()), step)
+        writer.add_text("run/data", texts.data_report(module.data), step)
 
     def _show_hparams(self, writer: Any, module: MtclModule) -> None:
         names, evaluated = module.metric_log.names, module.data.stores.evaluated_in("validation")
-        tags = [in_summary(VAL_MEAN), *([in_summary(VAL_GAIN)] if module.base.figures else [])]
+        tags = [in_summary(VAL_MEAN), *([in_summary(VAL_GAIN)] if module.run.base_figures else [])]
         tags += [names.primary_on_board(task) for task in evaluated]
-        values = hparams.hparams(yaml.safe_load(config_text(module)))
+        values = hparams.hparams(yaml.safe_load(module.config_text()))
         for message in hparams.summaries(values, [tag for tag in tags if tag]):
             writer.file_writer.add_summary(message)
         self._has_hparams = True
@@ -211,7 +208,7 @@ class Board(Callback):
 
         names = list(self._results)
         if gains := self._gains(module):
-            over = "start" if module.start_figures else "base encoder"
+            over = "start" if module.run.start_figures else "base encoder"
             show(GAIN_BY_TASK, pictures.gain_by_task(gains, over=over, step=step))
         done = step * int(module.trainer.accumulate_grad_batches)
         show(EXPOSURE, pictures.exposure(exposure.exposures(module.data.plan, self._drawn, num_steps=done), step=step))
@@ -224,7 +221,7 @@ class Board(Callback):
 
     def _gains(self, module: MtclModule) -> dict[str, Gain]:
         """Each task's gain over the start: with an interval if the items of the start are known."""
-        figures = module.start_figures or module.base.figures
+        figures = module.run.start_figures or module.run.base_figures
         found: dict[str, Gain] = {}
         for name, result in self._results.items():
             pool, start = self._judging[name].pool, self._start.items.get(name)

@@ -31,7 +31,7 @@ Value = int | float | str
 
 
 def hparams(config: Mapping[str, Any]) -> dict[str, Value]:
-    """A run's configuration, as `record.config_text` has it, as flat values."""
+    """A run's configuration, as `MtclModule.config_text` has it, as flat values."""
     defaults = {
         "data": {name: one.default for name, one in inspect.signature(MtclDataModule).parameters.items()},
         "model": {"encoder": asdict(EncoderConfig()), "optimizer": asdict(OptimizerConfig())},

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from mtcl.console import markdown_table
 from mtcl.task.pairs import Pairs
-
-if TYPE_CHECKING:
-    from mtcl.training.module import MtclModule
+from mtcl.training.datamodule import MtclDataModule
 
 
 def command(arguments: Sequence[str]) -> str:
@@ -24,11 +21,10 @@ def configuration(text: str) -> str:
     return "".join(f"    {line}\n" for line in text.splitlines())
 
 
-def data_report(module: MtclModule) -> str:
+def data_report(data: MtclDataModule) -> str:
     """A table with a row per task: its role, pairs, batch, share of the steps, and how often the run will pass its
     pairs; then what was left out of the pairs, and who owns the tasks.
     """
-    data = module.data
     shares, planned = data.plan.shares(), {task.name: number for number, task in enumerate(data.plan.tasks)}
     slots = (data.num_steps or 0) * data.plan.num_slots
     validated = data.stores.evaluated_in("validation")

@@ -8,17 +8,15 @@ validation done on resume, and it would be missing. All callbacks that write che
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
 from mtcl.training.lightning_private import is_accumulating, is_validation_due
 from mtcl.training.metrics import VAL_MEAN
+from mtcl.training.module import MtclModule
 from mtcl.types import BEST, LAST
-
-if TYPE_CHECKING:
-    from mtcl.training.module import MtclModule
 
 
 def save_shown(trainer: pl.Trainer, module: MtclModule, path: Path) -> None:
@@ -38,7 +36,7 @@ class BestCheckpoint(ModelCheckpoint):
     """
 
     def setup(self, trainer: pl.Trainer, pl_module: MtclModule, stage: str) -> None:  # type: ignore[override]
-        self.monitor = pl_module.selection.tag
+        self.monitor = pl_module.run.selection.tag
         super().setup(trainer, pl_module, stage)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ import threading
 import time
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -29,11 +29,8 @@ from mtcl.distributed import max_over_ranks, together
 from mtcl.errors import DataError
 from mtcl.training.callbacks.checkpoints import save_shown
 from mtcl.training.lightning_private import is_accumulating, is_validation_due, silence_sigterm_broadcast
+from mtcl.training.module import MtclModule
 from mtcl.types import LAST
-
-if TYPE_CHECKING:
-    from mtcl.training.module import MtclModule
-
 
 NO_LOADER = 1000
 """Recorded like a signal when the processes that load data have stopped."""

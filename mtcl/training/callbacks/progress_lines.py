@@ -5,15 +5,13 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
 from mtcl.training import metrics
-
-if TYPE_CHECKING:
-    from mtcl.training.module import MtclModule
+from mtcl.training.module import MtclModule
 
 EVERY_S = 60.0
 """Seconds between two lines."""

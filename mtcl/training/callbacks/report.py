@@ -13,13 +13,11 @@ from lightning.pytorch.callbacks import Callback
 from mtcl.console import line_of
 from mtcl.evaluation import Result, primary_of, scored
 from mtcl.training.metrics import mean_groups
-from mtcl.training.pair_limits import pair_limits
+from mtcl.training.module import MtclModule
 from mtcl.training.selection import WEIGHTED_MEAN
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-    from mtcl.training.module import MtclModule
 
 log = logging.getLogger("mtcl")
 
@@ -34,14 +32,14 @@ class Report(Callback):
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: MtclModule, batch: object, batch_idx: int) -> None:  # type: ignore[override]
         if not trainer.is_global_zero or batch_idx or trainer.global_step:
             return
-        for figures, of in ((pl_module.base.figures, "base encoder"), (pl_module.start_figures, "start")):
+        for figures, of in ((pl_module.run.base_figures, "base encoder"), (pl_module.run.start_figures, "start")):
             if figures:
                 log.info("step 0: %s (%s)", _said(pl_module.metric_log.means_of("val", figures)), of)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: MtclModule) -> None:  # type: ignore[override]
         if trainer.is_global_zero and trainer.state.fn == "fit" and not trainer.sanity_checking:
             now = pl_module.metric_log.means_of("val", primary_of(pl_module.results))
-            known = {"base": pl_module.base.figures, "start": pl_module.start_figures}
+            known = {"base": pl_module.run.base_figures, "start": pl_module.run.start_figures}
             means = {of: pl_module.metric_log.means_over(pl_module.results, known[of]) for of in known}
             log.info("step %d of %d: %s", trainer.global_step, trainer.max_steps, _said(now, means))
 
@@ -61,15 +59,16 @@ def fit_table(module: MtclModule) -> Table:
 
     If the run started from a checkpoint, it is compared with that start: what the run forgot is a negative number.
     """
-    chosen_by, means_of = module.selection.tag, module.metric_log.means_of
-    step = max(module.history, key=lambda s: means_of("val", module.history[s])[chosen_by])
-    primary = module.history[step]
-    columns: dict[str, dict[str, float]] = {"base": module.base.figures}
-    if module.start_figures:
-        columns = ({"base": module.base.figures} if module.base.figures else {}) | {"start": module.start_figures}
+    run, means_of = module.run, module.metric_log.means_of
+    chosen_by = run.selection.tag
+    step = max(run.history, key=lambda s: means_of("val", run.history[s])[chosen_by])
+    primary = run.history[step]
+    columns: dict[str, dict[str, float]] = {"base": run.base_figures}
+    if run.start_figures:
+        columns = ({"base": run.base_figures} if run.base_figures else {}) | {"start": run.start_figures}
     columns["now"] = primary
     of = {pool.name: scored(pool) for pool in module.data.pools("validation")}
-    limits = pair_limits(module.data)
+    limits = module.data.pair_limits()
     return comparison(
         {
             name: (

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
 from mtcl.files import remember_root, write_text
-from mtcl.training.record import config_text
-
-if TYPE_CHECKING:
-    from mtcl.training.module import MtclModule
+from mtcl.training.module import MtclModule
 
 
 class SaveConfig(Callback):
@@ -35,7 +32,7 @@ class SaveConfig(Callback):
         path, number = self.folder / "config.yaml", 1
         while path.exists():
             path, number = self.folder / f"config.resume-{number}.yaml", number + 1
-        write_text(path, self.text or config_text(pl_module))
+        write_text(path, self.text or pl_module.config_text())
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]

@@ -1,34 +1,34 @@
-"""The settings that change what a run's weights become, but not whether a checkpoint fits.
+"""A run's recipe: the settings that change what the weights become, but not whether a checkpoint fits.
 
-A resumed run may have other values of them, and says so. `facts.py` has the settings that must be equal.
+A resumed run may have another recipe, and says so. `facts.py` has the settings that must be equal.
 """
 
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from mtcl.training.module import MtclModule
+from mtcl.training.optimizer import OptimizerConfig
+from mtcl.training.run import Run
 
 OF_TRAINER = ("precision", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm")
 OF_OPTIMIZER = ("decay", "warmup_steps")
 
 
-def aims_of(module: MtclModule) -> dict[str, Any]:
+def recipe_of(run: Run, optimizer: OptimizerConfig, *, keep_strength: float | None) -> dict[str, Any]:
     """The settings by their keys in a configuration, as plain values."""
-    trainer, keep = module.trainer, module.keep
-    losses = {f"tasks.{name}.loss": module.parts.loss_of(name).words for name in module.losses}
+    model = run.model
+    losses = {f"tasks.{name}.loss": model.loss_of(name).words for name in model.losses}
     return losses | {
-        "model.encoder.dropout": module.encoder_config.dropout,
-        "model.weighting": module.weighting.words,
-        "model.keep.strength": keep and keep.config.strength,
-        **{f"model.optimizer.{name}": getattr(module.optimizer_config, name) for name in OF_OPTIMIZER},
-        **{f"trainer.{name}": plain_option(trainer, name) for name in OF_TRAINER},
+        "model.encoder.dropout": model.config.dropout,
+        "model.weighting": model.weighting.words,
+        "model.keep.strength": keep_strength,
+        **{f"model.optimizer.{name}": getattr(optimizer, name) for name in OF_OPTIMIZER},
+        **{f"trainer.{name}": plain_option(run.trainer, name) for name in OF_TRAINER},
     }
 
 
-def changed_aims(saved: object, now: dict[str, Any]) -> list[str]:
+def changed(saved: object, now: dict[str, Any]) -> list[str]:
     """The settings that differ from those in a checkpoint, one phrase each; earlier versions recorded none."""
     before = saved if isinstance(saved, dict) else {}
     both = [name for name in now if name in before]
