@@ -81,6 +81,7 @@ class ShardFiles:
 
     @property
     def parts(self) -> Path:
+        """The folder of finished windows, which are joined to the shard at the end."""
         return self.folder / PARTS / self.shard.name
 
     @property
@@ -90,10 +91,12 @@ class ShardFiles:
         return record is not None and record.digest == self.identity.digest and record.has_files(self.folder)
 
     def window_lock(self, start: int) -> Path:
+        """Held by the process that embeds the window from row `start`."""
         return self.parts / f".{start:012d}.lock"
 
     @property
     def finish_lock(self) -> Path:
+        """Held by the process that joins the parts."""
         return self.parts / ".finish.lock"
 
     def remove_stale_parts(self) -> None:
