@@ -46,11 +46,23 @@ def gather_varying(rows: Tensor) -> Tensor:
     return torch.cat([part[:count] for part, count in zip(_all_gather(padded), counts, strict=True)])
 
 
-def max_over_ranks(value: Tensor) -> Tensor:
-    """The largest value of any rank."""
-    if world()[1] > 1:
-        dist.all_reduce(value, op=dist.ReduceOp.MAX)
-    return value
+def mean_over_ranks(values: Tensor) -> Tensor:
+    """The mean of a tensor over ranks, without gradient."""
+    ranks = world()[1]
+    if ranks == 1:
+        return values
+    total = values.clone()
+    dist.all_reduce(total)
+    return total / ranks
+
+
+def max_over_ranks(values: Tensor) -> Tensor:
+    """The largest of each value over ranks, without gradient."""
+    if world()[1] == 1:
+        return values
+    largest = values.clone()
+    dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+    return largest
 
 
 def of_all_ranks(value: Any) -> list[Any]:
@@ -81,16 +93,6 @@ def together() -> Iterator[None]:
 def is_lost_rank(error: BaseException) -> bool:
     """Whether a collective failed because another process has ended; backends have no error type for this."""
     return isinstance(error, dist.DistError) or any(sign in str(error) for sign in SIGNS_OF_A_LOST_RANK)
-
-
-def mean_over_ranks(values: Tensor) -> Tensor:
-    """The mean of a tensor over ranks, without gradient."""
-    ranks = world()[1]
-    if ranks == 1:
-        return values
-    total = values.clone()
-    dist.all_reduce(total)
-    return total / ranks
 
 
 def _all_gather(rows: Tensor) -> list[Tensor]:

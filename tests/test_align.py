@@ -20,7 +20,7 @@ from mtcl.deploy.align.alignment import RECORD, WEIGHTS, About
 from mtcl.deploy.align.applying import MAP, apply_map
 from mtcl.deploy.align.choosing import FEWEST, NUM, Split, choose_map, nearest, overlap
 from mtcl.deploy.align.fitting import Moments
-from mtcl.deploy.align.pairs import Pairs, common_pairs
+from mtcl.deploy.align.pairs import VectorPairs, common_pairs
 from mtcl.deploy.search.queries import Queries, search
 from mtcl.deploy.space import Space, unit
 from mtcl.deploy.vectors import VectorFolder
@@ -42,8 +42,8 @@ def space(fingerprint: str, dim: int) -> Space:
     return Space(fingerprint, None, None, "document", dim)
 
 
-def pairs_of(old: Any, new: Any) -> Pairs:
-    return Pairs(old.astype(np.float32), new.astype(np.float32), len(old))
+def pairs_of(old: Any, new: Any) -> VectorPairs:
+    return VectorPairs(old.astype(np.float32), new.astype(np.float32), len(old))
 
 
 def by_loop(queries: Any, vectors: Any, rows: Any) -> list[set[int]]:

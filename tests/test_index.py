@@ -32,7 +32,7 @@ from mtcl.deploy.search.index import (
     recall_of,
     vectors_at,
 )
-from mtcl.deploy.search.plan import FEWEST, IndexOptions, Plan, default_lists
+from mtcl.deploy.search.plan import FEWEST, IndexOptions, IndexPlan, default_lists
 from mtcl.deploy.search.queries import found_rows, search
 from mtcl.deploy.search.rows import rows_at
 from mtcl.deploy.vectors import VectorFolder, record_file
@@ -218,17 +218,17 @@ def test_options_fit_the_kind() -> None:
     with pytest.raises(ConfigError, match="kind is 'lsh': give exact, hnsw or ivfpq"):
         IndexOptions("lsh")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="at least 9,984 vectors, and there are 100: give exact or hnsw"):
-        Plan.of(IndexOptions("ivfpq"), rows=100, dim=16)
+        IndexPlan.of(IndexOptions("ivfpq"), rows=100, dim=16)
     with pytest.raises(ConfigError, match="code_bytes is 5: give a divisor of 16"):
-        Plan.of(IndexOptions("ivfpq", code_bytes=5), rows=20_000, dim=16)
+        IndexPlan.of(IndexOptions("ivfpq", code_bytes=5), rows=20_000, dim=16)
     with pytest.raises(ConfigError, match="probes is 9: give at most 8"):
-        Plan.of(IndexOptions("ivfpq", lists=8, probes=9), rows=20_000, dim=16)
+        IndexPlan.of(IndexOptions("ivfpq", lists=8, probes=9), rows=20_000, dim=16)
 
 
 @pytest.mark.parametrize("dim", [1, 16, 47, 50, 384, 768])
 @pytest.mark.parametrize("rows", [FEWEST, 1_000_000, 10**9])
 def test_the_defaults_can_be_trained(rows: int, dim: int) -> None:
-    plan = Plan.of(IndexOptions("ivfpq"), rows=rows, dim=dim)
+    plan = IndexPlan.of(IndexOptions("ivfpq"), rows=rows, dim=dim)
     lists, code_bytes = (int(part.strip("IVFPQnp")) for part in plan.factory.split(","))
     assert dim % code_bytes == 0
     assert 39 * max(lists, 256) <= plan.training <= rows

@@ -52,7 +52,7 @@ def _embed(options: argparse.Namespace, part: tuple[int, int]) -> int:
     from mtcl.deploy.embed.progress import shown
     from mtcl.deploy.embed.run import Done, Job
     from mtcl.deploy.embed.shards import Columns, check_apart, every, find_shards
-    from mtcl.deploy.embed.workers import Source, embed_in_processes
+    from mtcl.deploy.embed.workers import EncoderSource, embed_in_processes
 
     with at(**OPTIONS):
         columns = Columns(options.text, options.id, tuple(options.keep))
@@ -63,7 +63,7 @@ def _embed(options: argparse.Namespace, part: tuple[int, int]) -> int:
     job = Job(out, shards, columns, options.replace_changed, apart, encoder)
     mine = every(shards, part)
     choice = Choice(options.task, options.role, options.dim, options.any_dim, options.dtype, options.precision)
-    source = Source(options.encoder, choice, options.trust_checkpoint)
+    source = EncoderSource(options.encoder, choice, options.trust_checkpoint)
     asked = _num_processes(shards, options.processes)
     with at(**OPTIONS):
         computer = source.load()

@@ -196,6 +196,7 @@ def _declared(pairs: object) -> str:
 
 
 def shown(text: str) -> str:
+    """A text on one line, quoted and cut to `WIDTH`."""
     return repr(one_line(text, WIDTH))
 
 

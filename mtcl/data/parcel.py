@@ -36,6 +36,7 @@ class Place:
     shape: tuple[int, ...]
 
     def view(self, bytes_B: Tensor) -> Tensor:
+        """The tensor at this place of `bytes_B`, without copying."""
         num_bytes = math.prod(self.shape) * self.dtype.itemsize
         return bytes_B[self.start : self.start + num_bytes].view(self.dtype).view(self.shape)
 
@@ -49,6 +50,7 @@ class Parcel(Generic[M]):
 
     @classmethod
     def of(cls, content: M) -> Parcel[M]:
+        """Copy the tensors of `content` (on the CPU) one after another into new bytes."""
         places: list[Place] = []
         tensors: list[Tensor] = []
         size = 0
@@ -75,4 +77,5 @@ class Parcel(Generic[M]):
         return Parcel(self.content, self.bytes_B.to(device, non_blocking=True))
 
     def pin_memory(self) -> Parcel[M]:
+        """In page-locked memory; a data loader with `pin_memory` calls it."""
         return Parcel(self.content, self.bytes_B.pin_memory())

@@ -102,6 +102,7 @@ class Distinct:
 
     @classmethod
     def of(cls, rows: list[Rows], stores: list[TokenStore]) -> Distinct:
+        """The distinct texts of a step's sub-batches; `stores` has the store of each sub-batch."""
         identity = np.concatenate([part.identity(store) for part, store in zip(rows, stores, strict=True)])
         texts = [np.concatenate(part.texts) for part in rows]
         return cls(texts, *np.unique(identity, return_index=True, return_inverse=True))

@@ -88,6 +88,7 @@ class TokenStore:
 
     @classmethod
     def open(cls, folder: Path) -> TokenStore:
+        """Map the arrays of a finished folder into memory. Nothing is checked: see `damage_of`."""
         meta = record_of(folder)
         held = {Path(name).stem for name in meta["files"]}
 

@@ -28,11 +28,13 @@ import numpy as np
 
 from mtcl.deploy.embed.numbers import Numbers, Stored
 from mtcl.deploy.embed.settings import EMBEDDING, ID, PARTS, RECORDS, Settings, read_settings
-from mtcl.errors import DataError, root_cause
+from mtcl.errors import ConfigError, DataError, root_cause
 from mtcl.types import Float32Array, read_record
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from mtcl.encoder.text_encoder import TextEncoder
 
 BLOCK = 65_536
 
@@ -173,6 +175,18 @@ class VectorFolder:
             found_ND[at : at + len(block)] = block.vectors
             at += len(block)
         return found_ND
+
+    def check_encoder(self, encoder: TextEncoder) -> None:
+        """Raise `ConfigError` if the folder's vectors are not those of this encoder."""
+        own, there = encoder.fingerprint(), self.settings.fingerprint
+        head = encoder.head_fingerprint(self.settings.task)
+        if own != there or head != self.settings.head:
+            what = "encoder" if own != there else f"head of {self.settings.task!r}"
+            pair = (there, own) if own != there else (self.settings.head, head)
+            raise ConfigError(
+                f"{self.path} has vectors of another {what} (fingerprint {pair[0]} there, {pair[1]} given): "
+                "give the encoder that it was embedded with"
+            )
 
     def _of_shard(self, shard: ShardRecord, num_rows: int) -> Iterator[tuple[pa.Table, Stored]]:
         import pyarrow as pa

@@ -98,6 +98,7 @@ class SavedRun:
 
     @property
     def step(self) -> int:
+        """Optimizer steps that the run had taken."""
         return int(self.content["global_step"])
 
     @property

@@ -175,6 +175,7 @@ class Encoder(nn.Module):
 
     @property
     def dim(self) -> int:
+        """D, the dimensions of a vector."""
         return self.own_dim if self.projection is None else self.projection.out_features
 
     def last_shared(self) -> list[nn.Parameter]:

@@ -70,6 +70,7 @@ class PairBCE(Loss):
 
     @property
     def scale(self) -> Tensor:
+        """The factor of the cosines, learned as its logarithm."""
         return self.log_scale.exp()
 
     def forward(self, view: View) -> Tensor:

@@ -110,6 +110,7 @@ class Miner:
 
     @property
     def num_candidates(self) -> int:
+        """Distinct texts that negatives are chosen from."""
         return len(self._candidates)
 
     def blocks(self, rows: MinedRows, report: Report) -> Iterator[list[list[str]]]:

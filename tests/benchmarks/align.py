@@ -27,7 +27,7 @@ import torch
 from mtcl.console import markdown_head, markdown_row
 from mtcl.deploy.align.alignment import Alignment, MapKind
 from mtcl.deploy.align.choosing import NUM, choose_map, nearest, overlap
-from mtcl.deploy.align.pairs import Pairs
+from mtcl.deploy.align.pairs import VectorPairs
 from mtcl.deploy.space import Space
 from mtcl.encoder.parts import Role
 from mtcl.encoder.text_encoder import TextEncoder
@@ -113,7 +113,7 @@ def main() -> None:
         print(markdown_row(row), flush=True)
     documents = [one(sample.documents, "document")[order] for one in (old, new)]
     for num in options.fit:
-        pairs = Pairs(documents[0][:num], documents[1][:num], num)
+        pairs = VectorPairs(documents[0][:num], documents[1][:num], num)
         for kind in ("orthogonal", "linear"):
             for row in measured.with_maps(pairs, kind, (old.space(), new.space())):
                 print(markdown_row([f"{num:,}", *row]), flush=True)
@@ -157,7 +157,7 @@ class Measured:
             yield ["", "new, not mapped", "old", *self.figures(new_q, old_d)]
         yield ["", "new", "new (embedded again)", *self.figures(new_q, new_d)]
 
-    def with_maps(self, pairs: Pairs, kind: MapKind, spaces: tuple[Space, Space]) -> Iterator[list[str]]:
+    def with_maps(self, pairs: VectorPairs, kind: MapKind, spaces: tuple[Space, Space]) -> Iterator[list[str]]:
         (old_q, new_q), (old_d, new_d) = self.queries, self.documents
 
         def fitted(direction: Any) -> Alignment:

@@ -17,7 +17,7 @@ import numpy as np
 from mtcl.console import markdown_table
 from mtcl.deploy.align.alignment import About, Alignment, Direction, MapKind
 from mtcl.deploy.align.fitting import STRENGTHS, Fit, Moments
-from mtcl.deploy.align.pairs import Pairs
+from mtcl.deploy.align.pairs import VectorPairs
 from mtcl.deploy.space import Space, unit
 from mtcl.errors import ConfigError, DataError
 from mtcl.types import Float32Array, IntArray
@@ -107,7 +107,7 @@ class Split:
 
 
 def choose_map(
-    pairs: Pairs,
+    pairs: VectorPairs,
     spaces: tuple[Space, Space],
     *,
     direction: Direction = "new_to_old",
@@ -169,7 +169,9 @@ class _Trial:
         return float(np.mean([overlap(one, truth) for one in found]))
 
 
-def _figures(pairs: Pairs, candidates: tuple[Candidate, ...], rows: IntArray, *, is_to_old: bool) -> Iterator[Figure]:
+def _figures(
+    pairs: VectorPairs, candidates: tuple[Candidate, ...], rows: IntArray, *, is_to_old: bool
+) -> Iterator[Figure]:
     old, new = pairs.old_NO, pairs.new_NW
     of_old, of_new = nearest(old[rows], old, rows), nearest(new[rows], new, rows)
 

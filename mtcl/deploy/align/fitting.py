@@ -50,17 +50,19 @@ class Moments:
 
     @classmethod
     def of(cls, source_NS: FloatArray, target_NT: FloatArray) -> Moments:
+        """Moments of N pairs, in float64."""
         x_NS, y_NT = source_NS.astype(np.float64), target_NT.astype(np.float64)
         return cls(len(x_NS), x_NS.mean(axis=0), y_NT.mean(axis=0), x_NS.T @ x_NS, x_NS.T @ y_NT)
 
     @property
     def covariance(self) -> Float64:
+        """(S, S) the source's covariance."""
         found_SS: Float64 = self.source_SS / self.num - np.outer(self.mean_S, self.mean_S)
         return found_SS
 
     @property
     def centred(self) -> Float64:
-        """Covariances of source and target."""
+        """(S, T) covariances of source and target."""
         found_ST: Float64 = self.cross_ST / self.num - np.outer(self.mean_S, self.mean_T)
         return found_ST
 

@@ -25,7 +25,7 @@ Keys = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
-class Pairs:
+class VectorPairs:
     """Unit vectors of the same N texts by two encoders, in random order; the folders share `num_common` rows."""
 
     old_NO: Float32Array
@@ -36,7 +36,7 @@ class Pairs:
         return len(self.old_NO)
 
 
-def common_pairs(old: VectorFolder, new: VectorFolder, *, num: int, seed: int) -> Pairs:
+def common_pairs(old: VectorFolder, new: VectorFolder, *, num: int, seed: int) -> VectorPairs:
     """At most `num` rows that both folders have. Of rows with equal ids, only the first one in a folder counts.
 
     Raises `DataError` if there are none, `ConfigError` if the ids cannot be compared.
@@ -60,7 +60,7 @@ def common_pairs(old: VectorFolder, new: VectorFolder, *, num: int, seed: int) -
     num_common = int(is_common.sum())
     if not num_common:
         raise DataError(f"{old.path} and {new.path} have no id in common: embed the same rows with both encoders")
-    return Pairs(_vectors(old, taken, seed), _vectors(new, taken, seed), num_common)
+    return VectorPairs(_vectors(old, taken, seed), _vectors(new, taken, seed), num_common)
 
 
 def _check_same_inputs(old: VectorFolder, new: VectorFolder) -> None:

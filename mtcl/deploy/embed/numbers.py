@@ -68,10 +68,12 @@ class Ranges:
 
     @property
     def lowest(self) -> Float32Array:
+        """(D,) the value of the lowest level, -128."""
         return np.array(self.low, dtype=np.float32)
 
     @property
     def step(self) -> Float32Array:
+        """(D,) the difference between two levels."""
         found_D: Float32Array = ((np.array(self.high) - np.array(self.low)) / LEVELS).astype(np.float32)
         return found_D
 

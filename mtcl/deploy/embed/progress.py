@@ -28,6 +28,7 @@ class Pace:
         self.began = self.clock()
 
     def add(self, rows: int, read: int) -> None:
+        """Count `rows` more rows, found in `read` more bytes."""
         self.rows += rows
         self.read += read
 

@@ -69,6 +69,7 @@ class Settings:
 
     @property
     def numbers(self) -> Numbers:
+        """The type of number to write, with its ranges if they are determined."""
         ranges = None if self.ranges is None else Ranges.of_plain(self.ranges, dim=self.dim)
         return Numbers(self.dtype, self.dim, ranges)
 

@@ -31,7 +31,7 @@ log = logging.getLogger("mtcl")
 
 
 @dataclass(frozen=True)
-class Source:
+class EncoderSource:
     """The encoder as a process loads it."""
 
     path: str
@@ -39,6 +39,7 @@ class Source:
     trust_checkpoint: bool = False
 
     def load(self, device: str | None = None) -> Computer:
+        """Load it on a device; None chooses the best one."""
         encoder = TextEncoder.load(self.path, device=device, trust_checkpoint=self.trust_checkpoint)
         return Computer.of(encoder, self.choice)
 
@@ -49,7 +50,7 @@ def num_devices() -> int:
 
 
 def embed_in_processes(
-    job: Job, source: Source, settings: Settings, left: Sequence[Shard], *, num_processes: int, report: Report
+    job: Job, source: EncoderSource, settings: Settings, left: Sequence[Shard], *, num_processes: int, report: Report
 ) -> Done:
     """Embed the inputs in several processes. Raises the error of a process that fails."""
     context = multiprocessing.get_context("spawn")
@@ -98,7 +99,7 @@ def _follow(pipes: list[Connection], report: Report) -> Done:
 
 
 def _work(
-    pipe: Connection, job: Job, source: Source, settings: Settings, left: list[Shard], device: str, threads: int
+    pipe: Connection, job: Job, source: EncoderSource, settings: Settings, left: list[Shard], device: str, threads: int
 ) -> None:
     """The main function of a process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the first one decides

@@ -21,13 +21,14 @@ import numpy as np
 
 from mtcl.deploy.embed.claims import input_lock, remove_empty
 from mtcl.deploy.embed.numbers import Stored
+from mtcl.deploy.embed.parquet_files import cast, layout, write_tables
 from mtcl.deploy.embed.rows import Bad, Window, no_rows
 from mtcl.deploy.embed.settings import BAD, EMBEDDING, PARTS, Settings
 from mtcl.deploy.embed.shards import Identity, Shard
 from mtcl.deploy.vectors import ShardRecord, record_file
 from mtcl.errors import DataError
 from mtcl.files import write_text, written_whole
-from mtcl.task.reading.joined import as_text, joined
+from mtcl.task.reading.joined import joined
 from mtcl.types import __version__
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ class ShardFiles:
 
     @property
     def parts(self) -> Path:
+        """The folder of finished windows, which are joined to the shard at the end."""
         return self.folder / PARTS / self.shard.name
 
     @property
@@ -94,10 +96,12 @@ class ShardFiles:
         return record is not None and record.digest == self.identity.digest and record.has_files(self.folder)
 
     def window_lock(self, start: int) -> Path:
+        """Held by the process that embeds the window from row `start`."""
         return self.parts / f".{start:012d}.lock"
 
     @property
     def finish_lock(self) -> Path:
+        """Held by the process that joins the parts."""
         return self.parts / ".finish.lock"
 
     def remove_stale_parts(self) -> None:
@@ -142,7 +146,7 @@ class ShardFiles:
         about = {"start": window.start, "stop": window.stop, "digest": digest, "full": num_full, "bad": bad}
         table = self._table(window, stored).replace_schema_metadata({ABOUT_PART: json.dumps(about)})
         with written_whole(path, alone=True) as aside:
-            pq.write_table(table, aside, **_layout(table.schema))
+            pq.write_table(table, aside, **layout(table.schema))
         return Part(path, window.start, window.stop, len(table), digest, num_full)
 
     def finish(self, parts: list[Part], last: tuple[Window, Stored, int] | None) -> ShardRecord:
@@ -161,9 +165,9 @@ class ShardFiles:
 
         def tables() -> Iterator[pa.Table]:
             for part in parts:
-                yield _cast(pq.read_table(part.path), schema)
+                yield cast(pq.read_table(part.path), schema)
             if table is not None:
-                yield _cast(table, schema)
+                yield cast(table, schema)
 
         windows = [part.bad for part in parts] + ([] if last is None else [lambda: last[0].bad])
         num_rows = sum(part.num_good for part in parts) + (0 if table is None else len(table))
@@ -185,11 +189,8 @@ class ShardFiles:
             full=sum(part.num_full for part in parts) + (0 if last is None else last[2]),
         )
         write_text(record_file(self.folder, self.shard.name), record.text(), alone=True)
-        self.remove_parts()
-        return record
-
-    def remove_parts(self) -> None:
         remove_parts(self.folder, self.shard)
+        return record
 
     def _table(self, window: Window, stored: Stored) -> pa.Table:
         return window.rows.append_column(EMBEDDING, self.settings.numbers.column(stored))
@@ -207,7 +208,7 @@ class ShardFiles:
 
     def _write_parquet(self, tables: Iterator[pa.Table], schema: pa.Schema) -> Path:
         path = self.folder / f"{self.shard.name}.parquet"
-        _write(path, tables, schema.with_metadata(self._metadata()))
+        write_tables(path, tables, schema.with_metadata(self._metadata()))
         return path
 
     def _write_npy(self, tables: Iterator[pa.Table], schema: pa.Schema, num_rows: int) -> list[Path]:
@@ -225,7 +226,8 @@ class ShardFiles:
                     file.write(np.ascontiguousarray(numbers.from_column(table[EMBEDDING])).tobytes())
                     yield table.drop_columns([EMBEDDING])
 
-            _write(rows, others(), schema.remove(schema.get_field_index(EMBEDDING)).with_metadata(self._metadata()))
+            of_others = schema.remove(schema.get_field_index(EMBEDDING))
+            write_tables(rows, others(), of_others.with_metadata(self._metadata()))
             file.flush()
         return [vectors, rows]
 
@@ -262,52 +264,6 @@ def tidy(folder: Path, shard: Shard) -> None:
     """Remove the remains of a killed command for an input that is done."""
     input_lock(folder, shard).unlink(missing_ok=True)
     remove_parts(folder, shard)
-
-
-def _write(path: Path, tables: Iterator[pa.Table], schema: pa.Schema) -> None:
-    """A Parquet file of one row group per table."""
-    import pyarrow.parquet as pq
-
-    with (
-        written_whole(path, alone=True) as aside,
-        pq.ParquetWriter(aside, schema, **_layout(schema)) as writer,
-    ):
-        for table in tables:
-            writer.write_table(table.replace_schema_metadata(schema.metadata), row_group_size=max(1, len(table)))
-
-
-def _layout(schema: pa.Schema) -> dict[str, Any]:
-    """Vectors plain, because they hardly compress and have few equal values; other columns compressed."""
-    others = [name for name in schema.names if name != EMBEDDING]
-    compression = {**dict.fromkeys(others, "zstd"), EMBEDDING: "none"}
-    return {
-        "compression": {_leaf(schema, name): compression[name] for name in schema.names},
-        "use_dictionary": [name for name in others if _leaf(schema, name) == name],
-        "write_statistics": [name for name in others if _leaf(schema, name) == name],
-    }
-
-
-def _leaf(schema: pa.Schema, name: str) -> str:
-    """The path of a column's values in a Parquet file."""
-    import pyarrow as pa
-
-    return f"{name}.list.element" if pa.types.is_fixed_size_list(schema.field(name).type) else name
-
-
-def _cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The table in the types of the schema; what cannot be cast to text becomes JSON."""
-    import pyarrow as pa
-
-    columns = []
-    for field in schema:
-        column = table[field.name]
-        if column.type != field.type:
-            try:
-                column = column.cast(field.type)
-            except pa.ArrowException:
-                column = pa.chunked_array([pa.array(map(as_text, column.to_pylist()), type=field.type)])
-        columns.append(column)
-    return pa.table(columns, schema=schema)
 
 
 def _sha256(path: Path) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mtcl.deploy.search.exact import Hits, exact_search, unit_blocks
-from mtcl.deploy.search.plan import IndexOptions, Plan
+from mtcl.deploy.search.plan import IndexOptions, IndexPlan
 from mtcl.deploy.vectors import VectorFolder
 from mtcl.errors import ConfigError, DataError
 from mtcl.files import write_text, written_whole
@@ -130,7 +130,7 @@ def build_index(folder: VectorFolder, options: IndexOptions, *, num_queries: int
         raise ConfigError(f"num_queries is {num_queries}: give 1 or more")
     if not len(folder):
         raise DataError(f"{folder.path} has no vectors: embed some first")
-    plan = Plan.of(options, rows=len(folder), dim=folder.dim)
+    plan = IndexPlan.of(options, rows=len(folder), dim=folder.dim)
     generator, began = np.random.default_rng(seed), time.perf_counter()
     index = _built(folder, plan, generator)
     seconds = time.perf_counter() - began
@@ -187,7 +187,7 @@ def has_faiss() -> bool:
     return importlib.util.find_spec("faiss") is not None
 
 
-def _built(folder: VectorFolder, plan: Plan, generator: np.random.Generator) -> Any:
+def _built(folder: VectorFolder, plan: IndexPlan, generator: np.random.Generator) -> Any:
     faiss = _faiss()
     try:
         index = faiss.index_factory(folder.dim, plan.factory, faiss.METRIC_INNER_PRODUCT)

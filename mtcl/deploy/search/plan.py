@@ -67,7 +67,7 @@ class IndexOptions:
 
 
 @dataclass(frozen=True)
-class Plan:
+class IndexPlan:
     """An index of FAISS: its factory's string, the options of its parts, and the number of vectors to train it on."""
 
     factory: str
@@ -77,7 +77,7 @@ class Plan:
     probes: int | None = None
 
     @classmethod
-    def of(cls, options: IndexOptions, *, rows: int, dim: int) -> Plan:
+    def of(cls, options: IndexOptions, *, rows: int, dim: int) -> IndexPlan:
         """Raises `ConfigError` for options that do not fit the vectors."""
         match options.kind:
             case "exact":

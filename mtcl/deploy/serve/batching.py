@@ -1,11 +1,8 @@
 """Dynamic batching: texts of all waiting requests go through one forward pass, up to a number of tokens.
 
-Three threads share the work. The event loop admits requests, tokenises short ones, and waits. One thread tokenises
-longer ones. One thread computes: whenever it is free, it takes the waiting texts. If these are fewer than in the
-previous batch, it first waits for a moment, because clients that have just received an answer send their next request;
-the first of these would otherwise be computed alone, at several times the cost per text. Every waiting request gets the
-same share of a batch, so a long request does not delay short ones. Texts of all tasks, roles and lengths share the
-forward pass, and heads are applied to its rows afterwards.
+The event loop admits requests, has them tokenised (`tokenising.py`) and waits. One thread computes: whenever it is
+free, it takes the waiting texts (`waiting.py`). Texts of all tasks, roles and lengths share the forward pass, and heads
+are applied to its rows afterwards.
 """
 
 from __future__ import annotations
@@ -14,41 +11,29 @@ import asyncio
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
 from mtcl.deploy.serve.dialects import Direction
-from mtcl.deploy.serve.jobs import Job, Slice, has_enough, take_batch
 from mtcl.deploy.serve.limits import Limits
 from mtcl.deploy.serve.metrics import Metrics
 from mtcl.deploy.serve.prompts import Choice
 from mtcl.deploy.serve.refusal import Reason, RefusedError
 from mtcl.deploy.serve.tokenising import Tokenising
+from mtcl.deploy.serve.waiting import Job, Last, Slice, Waiting
 from mtcl.encoder.heads import through
 from mtcl.encoder.malloc_trim import trim_heap
 from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.types import FloatArray, Ragged, offsets_of
 
 log = logging.getLogger("mtcl")
-PATIENCE = 0.1
-"""How long a batch waits for as many texts as the previous one had, as a share of the previous batch's time."""
 TOKENS_PER_TRIM = 1 << 15
 """Free memory is returned to the system after this many tokens; otherwise the heap grows with batches of varying sizes
 (docs/serve.md).
 """
-
-
-@dataclass(frozen=True)
-class Last:
-    """The batch before: its texts, and the seconds that it took."""
-
-    num_texts: int = 0
-    seconds: float = 0.0
 
 
 class Batcher:
@@ -63,10 +48,9 @@ class Batcher:
         self.encoder, self.limits, self.metrics, self.num_threads = encoder, limits, metrics, num_threads
         self.num_waiting = 0
         """Texts that are accepted and not yet answered."""
+        self.waiting = Waiting(limits.max_batch_tokens)
         self._tokenising = Tokenising(encoder.tokenizer, metrics)
-        self._jobs: deque[Job] = deque()
-        self._changed = threading.Condition()
-        self._is_open, self._is_abandoned = True, False
+        self._is_abandoned = False
         self._computing = threading.Thread(target=self._compute, name="compute", daemon=True)
 
     async def __aenter__(self) -> Batcher:
@@ -75,9 +59,7 @@ class Batcher:
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        with self._changed:
-            self._is_open = False
-            self._changed.notify()
+        self.waiting.close()
         self.abandon()
         await self._loop.run_in_executor(None, self._computing.join)
         self._tokenising.close()
@@ -113,15 +95,13 @@ class Batcher:
         job = None
         try:
             started = time.perf_counter()
-            tokens = await self._tokenising.tokens(texts, choice, truncate=truncate, direction=direction)
+            tokens = await self._tokenising.tokens_of(texts, choice, truncate=truncate, direction=direction)
             self.metrics.tokenization_duration.observe(time.perf_counter() - started)
             if self._is_abandoned:
                 raise _shutting_down()
             size = self.encoder.dim_of(choice.task)
             job = Job(tokens, choice.task, dim, self._loop.create_future(), np.empty((len(tokens), size), np.float32))
-            with self._changed:
-                self._jobs.append(job)
-                self._changed.notify()
+            self.waiting.add(job)
             await job.done
             self._observe(job, started)
             return job.vectors_TD, len(tokens.values)
@@ -132,11 +112,8 @@ class Batcher:
 
     def abandon(self) -> None:
         """Refuse all jobs that are not finished."""
-        with self._changed:
-            self._is_abandoned = True
-            jobs = list(self._jobs)
-            self._jobs.clear()
-        for job in jobs:
+        self._is_abandoned = True
+        for job in self.waiting.clear():
             _fail(job, _shutting_down())
 
     def _count(self, num_texts: int) -> None:
@@ -157,7 +134,7 @@ class Batcher:
         if self.num_threads is not None:
             torch.set_num_threads(self.num_threads)
         num_tokens, last = 0, Last()
-        while (batch := self._next_batch(last)) is not None:
+        while (batch := self.waiting.next_batch(last)) is not None:
             started = time.perf_counter()
             num_tokens += sum(len(part.values) for part in batch)
             try:
@@ -175,29 +152,6 @@ class Batcher:
             if num_tokens >= TOKENS_PER_TRIM:
                 num_tokens = 0
                 trim_heap()
-
-    def _next_batch(self, last: Last) -> list[Slice] | None:
-        """What is waiting, up to a batch's tokens; waits for a first job, and a moment for more. None at the end."""
-        with self._changed:
-            while True:
-                while self._is_open and not self._drop():
-                    self._changed.wait()
-                until = time.perf_counter() + PATIENCE * last.seconds
-                while self._is_open and not self._has_enough(last) and (left := until - time.perf_counter()) > 0:
-                    self._changed.wait(left)
-                if self._drop():  # their clients may have left in the meantime
-                    return take_batch(self._jobs, self.limits.max_batch_tokens)
-                if not self._is_open:
-                    return None
-
-    def _drop(self) -> int:
-        """Remove jobs that nobody waits for; returns how many are left."""
-        self._jobs = deque(job for job in self._jobs if not job.is_dropped)
-        return len(self._jobs)
-
-    def _has_enough(self, last: Last) -> bool:
-        """Whether as many texts wait as the last batch had, or a full batch."""
-        return has_enough(self._jobs, num_texts=last.num_texts, num_tokens=self.limits.max_batch_tokens)
 
     def _embed(self, batch: list[Slice]) -> None:
         """Write the vectors of a batch into its jobs."""

@@ -1,37 +1,22 @@
-"""One worker: loads the model, serves it on a bound socket, and ends cleanly.
-
-On SIGTERM or SIGINT the worker accepts no further connections, but answers all requests that it has accepted. For
-`LINGER_S` it still reads open connections, since they may have a request in their buffer, and asks clients in each
-answer to close them. Then it closes idle connections and finishes its requests. After `grace_s`, those still in the
-queue are refused with 503.
-"""
+"""One worker: loads the model and serves it on a bound socket until a signal ends it (`stopping.py`)."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
-import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 
 from mtcl.deploy.serve.limits import Limits
 from mtcl.encoder.hub import is_hub_name
 from mtcl.errors import ConfigError, at
 
-log = logging.getLogger("mtcl")
-LAST_CONNECTIONS_S = 0.02
-"""For connections that the kernel has accepted and the event loop has not yet seen."""
-LINGER_S = 0.25
 BACKLOG = 2048
 SWITCH_INTERVAL_S = 0.001
 """How long a thread keeps the interpreter while another wants it. Python's 5 ms would make the computing thread wait
 that long for the event loop after many of its operations."""
-STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 @dataclass(frozen=True)
@@ -102,6 +87,7 @@ def serve(config: ServeConfig, bound_socket: socket.socket, tell: Callable[[str]
     import uvicorn
 
     from mtcl.deploy.serve.app import App
+    from mtcl.deploy.serve.stopping import Server
     from mtcl.encoder.text_encoder import TextEncoder, best_device
 
     with at(device="--device"):
@@ -116,38 +102,6 @@ def serve(config: ServeConfig, bound_socket: socket.socket, tell: Callable[[str]
         f"{', '.join(map(str, encoder.dims_of(None)))}; fingerprint: {app.info['fingerprint']})"
     )
 
-    class Server(uvicorn.Server):
-        """Ends on a signal in our order, and with exit code 0."""
-
-        @contextlib.contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            before = {number: signal.signal(number, self.stop) for number in STOPPING}
-            try:
-                yield
-            finally:
-                for number, handler in before.items():
-                    signal.signal(number, handler)
-
-        def stop(self, number: int, _: FrameType | None) -> None:
-            if app.is_draining:
-                self.force_exit = number == signal.SIGINT  # a second Ctrl-C: now
-                return
-            app.is_draining = True
-            loop.call_soon_threadsafe(self.drain)
-
-        def drain(self) -> None:
-            loop.call_later(LAST_CONNECTIONS_S, self.close)
-            loop.call_later(LINGER_S, setattr, self, "should_exit", True)
-            loop.call_later(config.grace_s, app.batcher.abandon)
-
-        def close(self) -> None:
-            for listener in self.servers:
-                listener.close()
-
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            tell(ready)
-
     server = Server(
         uvicorn.Config(
             app.starlette,
@@ -158,9 +112,10 @@ def serve(config: ServeConfig, bound_socket: socket.socket, tell: Callable[[str]
             backlog=BACKLOG,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=int(config.grace_s) + 5,
-        )
+        ),
+        app,
+        grace_s=config.grace_s,
+        on_ready=lambda: tell(ready),
     )
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    with asyncio.Runner() as runner:
-        loop = runner.get_loop()
-        runner.run(server.serve(sockets=[bound_socket]))
+    asyncio.run(server.serve(sockets=[bound_socket]))

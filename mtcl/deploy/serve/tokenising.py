@@ -1,4 +1,4 @@
-"""Tokenises the texts of requests: short ones in the event loop, longer ones in a thread.
+"""Tokenises the texts of requests: short ones in the event loop, longer ones in a thread of its own.
 
 A tokenizer's settings are not safe to change from two threads, so there is a lock.
 """
@@ -24,23 +24,24 @@ CHARACTERS_AT_ONCE = 2048
 
 
 class Tokenising:
-    """Tokenises as `TextEncoder.encode` does. `close` ends its thread."""
+    """An encoder's tokenizer, and one that cuts texts at the other end if a request asks for it."""
 
-    def __init__(self, own: Tokenizer, metrics: Metrics) -> None:
-        self.own, self.metrics = own, metrics
-        self._tokenizers: dict[Direction, Tokenizer] = {_side(own): own}
+    def __init__(self, tokenizer: Tokenizer, metrics: Metrics) -> None:
+        self.metrics, self._own = metrics, tokenizer
+        self._tokenizers: dict[Direction, Tokenizer] = {_side(tokenizer): tokenizer}
         self._lock = threading.Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tokenise")
 
     def close(self) -> None:
+        """End the thread. Texts that it has not begun stay without tokens."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    async def tokens(
+    async def tokens_of(
         self, texts: Sequence[str], choice: Choice, *, truncate: bool, direction: Direction | None
     ) -> Ragged:
-        """The texts' tokens, with their prompt. They are cut at the end `direction`, the tokenizer's own if None.
+        """Ids of the texts with their prompt, cut as by `TextEncoder.encode` or, with a `direction`, at that end.
 
-        Raises `RefusedError` for a text that is too long, unless it may be truncated.
+        Raises `RefusedError` for a text that is too long, unless `truncate`.
         """
         given = (texts, choice, truncate, direction)
         if sum(map(len, texts)) <= CHARACTERS_AT_ONCE and self._lock.acquire(blocking=False):
@@ -57,7 +58,7 @@ class Tokenising:
             return self._tokens(texts, choice, truncate, direction)
 
     def _tokens(self, texts: Sequence[str], choice: Choice, truncate: bool, direction: Direction | None) -> Ragged:
-        """Its caller has the lock."""
+        """`tokens_of` for a caller that has the lock."""
         whole = [choice.prompt + text for text in texts]
         tokenizer = self._tokenizer(direction)
         most = choice.max_length
@@ -80,11 +81,11 @@ class Tokenising:
     def _tokenizer(self, direction: Direction | None) -> Tokenizer:
         """A tokenizer that cuts texts at that end; a second one is made when it is first asked for."""
         if direction is None:
-            return self.own
+            return self._own
         if direction not in self._tokenizers:
-            backend = copy.deepcopy(self.own.backend)
+            backend = copy.deepcopy(self._own.backend)
             backend.truncation_side = direction
-            self._tokenizers[direction] = replace(self.own, backend=backend)
+            self._tokenizers[direction] = replace(self._own, backend=backend)
         return self._tokenizers[direction]
 
 

@@ -24,9 +24,10 @@ from types import FrameType
 from typing import Any
 
 from mtcl.deploy.serve.metrics import FOLDER
-from mtcl.deploy.serve.server import STOPPING, ServeConfig, serve
+from mtcl.deploy.serve.server import ServeConfig, serve
 from mtcl.errors import ConfigError, MtclError
 
+STOPPING = (signal.SIGTERM, signal.SIGINT)
 AFTER_GRACE_S = 10.0
 """Seconds after its grace period until a worker that has not ended is killed."""
 

@@ -50,6 +50,7 @@ class StudyRun:
 
     @property
     def is_trained(self) -> bool:
+        """False for the base model, as it is or reduced by PCA."""
         return not self.arm.kind.startswith("base")
 
 

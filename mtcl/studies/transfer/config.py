@@ -154,4 +154,5 @@ class StudyConfig:
         return [*self.tasks, *self.held_out]
 
     def margin_of(self, task: str) -> float:
+        """A task's own margin of equivalence, or that of all tasks."""
         return self.margins.get(task, self.margin)

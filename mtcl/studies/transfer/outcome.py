@@ -31,9 +31,11 @@ class Paired:
 
     @property
     def mean(self) -> float:
+        """Over seeds and items."""
         return float(self.scores_SI.mean())
 
     def minus(self, other: Paired) -> Differences:
+        """The differences from another arm on the same seeds and items."""
         return Differences.between(self.scores_SI, other.scores_SI, self.clusters_I)
 
 
@@ -47,9 +49,11 @@ class Outcome:
     scores: Mapping[tuple[str, Level, str], Paired]
 
     def of(self, arm: Arm, level: Level, task: str) -> Paired:
+        """The scores of an arm on a task, trained on `level` pairs of each of its tasks."""
         return self.scores[str(arm), level, task]
 
     def has(self, kind: str) -> bool:
+        """Whether the study has arms of this kind."""
         return kind in self.study.arms
 
     def better_single(self, task: str, level: Level) -> Arm:

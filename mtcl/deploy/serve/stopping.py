@@ -1,0 +1,63 @@
+"""A server that ends in order: every request that it has accepted is answered.
+
+On SIGTERM or SIGINT it accepts no further connections. For `LINGER_S` it still reads open connections, since they may
+have a request in their buffer, and asks clients in each answer to close them. Then it closes idle connections and
+finishes its requests. After `grace_s`, those still in the queue are refused with 503.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+import uvicorn
+from uvicorn.server import HANDLED_SIGNALS
+
+from mtcl.deploy.serve.app import App
+
+LAST_CONNECTIONS_S = 0.02
+"""For connections that the kernel has accepted and the event loop has not yet seen."""
+LINGER_S = 0.25
+
+
+class Server(uvicorn.Server):
+    """Serves `app` until a signal ends it, with exit code 0. `on_ready` is called when it takes requests."""
+
+    def __init__(self, config: uvicorn.Config, app: App, *, grace_s: float, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self.app, self.grace_s, self.on_ready = app, grace_s, on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.on_ready()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop on a signal inside. Called in the event loop."""
+        self._loop = asyncio.get_running_loop()
+        before = {number: signal.signal(number, self._stop) for number in HANDLED_SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _stop(self, number: int, _: FrameType | None) -> None:
+        if self.app.is_draining:
+            self.force_exit = number == signal.SIGINT  # a second Ctrl-C: now
+            return
+        self.app.is_draining = True
+        self._loop.call_soon_threadsafe(self._drain)
+
+    def _drain(self) -> None:
+        self._loop.call_later(LAST_CONNECTIONS_S, self._close)
+        self._loop.call_later(LINGER_S, setattr, self, "should_exit", True)
+        self._loop.call_later(self.grace_s, self.app.batcher.abandon)
+
+    def _close(self) -> None:
+        for listener in self.servers:
+            listener.close()
