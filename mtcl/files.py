@@ -51,7 +51,8 @@ def written_whole(path: Path, *, alone: bool = False) -> Iterator[Path]:
             aside.replace(path)
             _flush(path.parent)
     finally:
-        _remove(aside)
+        with suppress(OSError):  # a read-only disk refuses even to remove what is not there
+            _remove(aside)
 
 
 def aside_of(path: Path) -> Path:
@@ -105,7 +106,7 @@ def _named(path: Path, aside: Path) -> Iterator[None]:
             raise  # of another file, which the caller reads, say
         if error.errno is not None:
             raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
-        is_full = shutil.disk_usage(path.parent).free < MIN_FREE_BYTES  # numpy tells how much was written, but not why
+        is_full = has_no_space(path.parent)  # numpy tells how much was written, but not why
         code = errno.ENOSPC if is_full else errno.EIO
         raise OSError(code, os.strerror(code) if is_full else str(error), str(path)) from error
     except Exception as error:
@@ -118,6 +119,11 @@ def is_disk_full(error: BaseException) -> bool:
     """Whether an error says that the disk or the user's share of it is full."""
     codes = (errno.ENOSPC, errno.EDQUOT)
     return getattr(error, "errno", None) in codes or any(os.strerror(code) in str(error) for code in codes)
+
+
+def has_no_space(folder: Path) -> bool:
+    """Whether the disk of a folder is full, or nearly."""
+    return shutil.disk_usage(folder).free < MIN_FREE_BYTES
 
 
 def _short(name: str) -> str:

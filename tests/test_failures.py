@@ -185,6 +185,18 @@ def test_no_space_for_a_checkpoint(
     assert_equal_weights(whole, tmp_path / "runs" / "full")
 
 
+def test_no_space_for_a_file_of_the_logger(
+    trained_run: Path, tmp_path: Path, mtcl_command: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not say which file it was, and standard output is not to blame."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "hparams.yaml").symlink_to("/dev/full")
+    monkeypatch.setattr("mtcl.files.MIN_FREE_BYTES", 1 << 62)
+    ended = mtcl_command("predict", "--ckpt", str(trained_run), "--run_dir", "out")
+    assert ended.returncode == 2
+    assert lines_of(ended) == ["mtcl: No space left on device: out"]
+
+
 def save_within(limit: int, io: TorchCheckpointIO, path: Path, count: int) -> str:
     """What saving `count` numbers raises where no file may have more than `limit` bytes."""
     usual = resource.getrlimit(resource.RLIMIT_FSIZE)
