@@ -19,6 +19,8 @@ KNOWN_ROOTS = "data_roots.txt"
 MAX_NAME_BYTES = 200
 MIN_FREE_BYTES = 1 << 20
 """A disk with less free space than this counts as full if a write fails without a reason."""
+REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+"""Reasons of the system to refuse a write, which libraries repeat in errors of their own."""
 PART = re.compile(r"\..+\.(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)\.part")
 ABANDONED_S = 24 * 3600
 _tidied: set[Path] = set()
@@ -110,8 +112,9 @@ def _named(path: Path, aside: Path) -> Iterator[None]:
         code = errno.ENOSPC if is_full else errno.EIO
         raise OSError(code, os.strerror(code) if is_full else str(error), str(path)) from error
     except Exception as error:
-        if is_disk_full(error):  # torch, safetensors and FAISS have errors of their own
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        for code in REFUSED:  # torch, safetensors and FAISS have errors of their own
+            if os.strerror(code) in str(error):
+                raise OSError(code, os.strerror(code), str(path)) from error
         raise
 
 
