@@ -21,7 +21,7 @@ from mtcl.configuration import yaml_files as configuration
 from mtcl.configuration.help import WIDTH, short_help
 from mtcl.console import console
 from mtcl.errors import ConfigError, DataError, RankError
-from mtcl.files import has_no_space, is_disk_full, write_text, written_whole
+from mtcl.files import REFUSED, has_no_space, is_disk_full, write_text, written_whole
 from mtcl.types import BEST, LAST
 
 if TYPE_CHECKING:
@@ -113,9 +113,11 @@ def carry_out(
     except MisconfigurationException as error:
         raise ConfigError(" ".join(str(error).split())) from error
     except OSError as error:
-        if error.filename is None and is_disk_full(error) and has_no_space(run_dir):  # TensorBoard names no file
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(run_dir)) from error
-        raise
+        if error.filename is not None or error.errno not in REFUSED:
+            raise
+        if error.errno == errno.ENOSPC and not has_no_space(run_dir):  # it was standard output
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(run_dir)) from error  # TensorBoard names no file
     except SIGTERMException:  # it exits without a code, which would look like success
         return 128 + signal.SIGTERM
 
