@@ -124,6 +124,17 @@ def is_disk_full(error: BaseException) -> bool:
     return getattr(error, "errno", None) in codes or any(os.strerror(code) in str(error) for code in codes)
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Give an error of the system the name of the file that was written, if it has none."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+
+
 def has_no_space(folder: Path) -> bool:
     """Whether the disk of a folder is full, or nearly."""
     return shutil.disk_usage(folder).free < MIN_FREE_BYTES
