@@ -37,10 +37,10 @@ COMMANDS = {
 
 OF_THE_SYSTEM = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENOSPC, errno.EDQUOT),
-    *(errno.EFBIG, errno.EIO, errno.ENAMETOOLONG, errno.ELOOP, errno.EMFILE, errno.ENFILE),
+    *(errno.EFBIG, errno.EIO, errno.ENAMETOOLONG, errno.ELOOP, errno.EMFILE, errno.ENFILE, errno.EEXIST),
 }
-"""Errors that the user can fix: permissions, a file where a folder should be, a full or broken disk, a path too long,
-too many open files."""
+"""Errors that the user can fix: permissions, a file or a broken link where a folder should be, a full or broken disk, a
+path too long, too many open files."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
         print(__version__)
         return 0
     from mtcl.console import line_of
-    from mtcl.errors import ConfigError, MtclError, nearest
+    from mtcl.errors import ConfigError, MtclError, nearest, path_fault
 
     try:
         command = arguments[0]
@@ -82,6 +82,12 @@ def main(argv: list[str] | None = None) -> int:
         if error.filename is None and error.errno == errno.ENOSPC:  # standard output: all files are named
             raise
         print(f"mtcl: {error.strerror}: {line_of(error.filename or error)}", file=sys.stderr)
+        return 2
+    except (RuntimeError, UnicodeEncodeError) as error:
+        told = path_fault(error, arguments)
+        if debug or told is None:
+            raise
+        print(f"mtcl: {line_of(told)}", file=sys.stderr)
         return 2
 
 

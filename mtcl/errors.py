@@ -7,6 +7,7 @@ code 2; `--debug` adds the traceback. `assert` is only for mtcl's own invariants
 from __future__ import annotations
 
 import difflib
+import sys
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -88,6 +89,26 @@ def root_cause(error: BaseException) -> str:
     if not text:
         return kind
     return text.splitlines()[0] if " " in text else f"{kind}: {text}"  # a KeyError says no more than the key
+
+
+def path_fault(error: Exception, arguments: Iterable[str]) -> str | None:
+    """What is wrong with a path that Python itself refuses, and what to do; None for any other error.
+
+    Such paths are those of a home folder that does not exist, links that lead in a circle, and names that are not
+    UTF-8: libraries and mtcl's own files need UTF-8.
+    """
+    if isinstance(error, UnicodeEncodeError):
+        if "surrogates" not in error.reason:
+            return None
+        name = error.object[max(0, error.start - 60) : error.end + 60]
+        encoding = sys.getfilesystemencoding()
+        advice = "rename the file" if encoding == "utf-8" else f"set PYTHONUTF8=1, since the locale's is {encoding}"
+        return f"{name!r} is not UTF-8: {advice}"
+    if str(error).startswith("Could not determine home directory"):
+        given = next((argument for argument in arguments if "~" in argument), None)
+        advice = "give the whole path" if given else "set HOME, or MTCL_CACHE and whole paths"
+        return f"there is no home folder for {given or '~'}: {advice}"
+    return str(error) if str(error).startswith("Symlink loop") else None
 
 
 def located(error: BaseException, path: Path) -> str:

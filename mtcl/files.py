@@ -19,6 +19,8 @@ KNOWN_ROOTS = "data_roots.txt"
 MAX_NAME_BYTES = 200
 MIN_FREE_BYTES = 1 << 20
 """A disk with less free space than this counts as full if a write fails without a reason."""
+REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+"""Reasons of the system to refuse a write, which libraries repeat in errors of their own."""
 PART = re.compile(r"\..+\.(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)\.part")
 ABANDONED_S = 24 * 3600
 _tidied: set[Path] = set()
@@ -51,7 +53,8 @@ def written_whole(path: Path, *, alone: bool = False) -> Iterator[Path]:
             aside.replace(path)
             _flush(path.parent)
     finally:
-        _remove(aside)
+        with suppress(OSError):  # a read-only disk refuses even to remove what is not there
+            _remove(aside)
 
 
 def aside_of(path: Path) -> Path:
@@ -105,12 +108,13 @@ def _named(path: Path, aside: Path) -> Iterator[None]:
             raise  # of another file, which the caller reads, say
         if error.errno is not None:
             raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
-        is_full = shutil.disk_usage(path.parent).free < MIN_FREE_BYTES  # numpy tells how much was written, but not why
+        is_full = has_no_space(path.parent)  # numpy tells how much was written, but not why
         code = errno.ENOSPC if is_full else errno.EIO
         raise OSError(code, os.strerror(code) if is_full else str(error), str(path)) from error
     except Exception as error:
-        if is_disk_full(error):  # torch, safetensors and FAISS have errors of their own
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        for code in REFUSED:  # torch, safetensors and FAISS have errors of their own
+            if os.strerror(code) in str(error):
+                raise OSError(code, os.strerror(code), str(path)) from error
         raise
 
 
@@ -118,6 +122,22 @@ def is_disk_full(error: BaseException) -> bool:
     """Whether an error says that the disk or the user's share of it is full."""
     codes = (errno.ENOSPC, errno.EDQUOT)
     return getattr(error, "errno", None) in codes or any(os.strerror(code) in str(error) for code in codes)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Give an error of the system the name of the file that was written, if it has none."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+
+
+def has_no_space(folder: Path) -> bool:
+    """Whether the disk of a folder is full, or nearly."""
+    return shutil.disk_usage(folder).free < MIN_FREE_BYTES
 
 
 def _short(name: str) -> str:

@@ -339,6 +339,8 @@ def test_standard_input(embed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     stdin("\n".join(texts))
     assert "int8 takes its ranges from a sample" in embed("-", out="int8", lines=True, dtype="int8", code=2).stderr
     assert "already has vectors of a standard input" in embed("-", out="lines", lines=True, window=5, code=2).stderr
+    monkeypatch.setattr("sys.stdin", None)
+    assert "standard input is closed: give files" in embed("-", out="closed", code=2).stderr
 
 
 def test_paths_are_literal(embed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,29 @@ def test_no_space_for_a_checkpoint(
     done = mtcl_command("fit", "--resume", "runs/full", "--trainer.max_steps", str(STEPS))
     assert done.returncode == 0, done.stderr
     assert_equal_weights(whole, tmp_path / "runs" / "full")
+
+
+def test_no_space_for_a_file_of_the_logger(
+    trained_run: Path, tmp_path: Path, mtcl_command: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not say which file it was, and standard output is not to blame."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "hparams.yaml").symlink_to("/dev/full")
+    monkeypatch.setattr("mtcl.files.MIN_FREE_BYTES", 1 << 62)
+    ended = mtcl_command("predict", "--ckpt", str(trained_run), "--run_dir", "out")
+    assert ended.returncode == 2
+    assert lines_of(ended) == ["mtcl: No space left on device: out"]
+
+
+def test_no_space_for_temporary_files(trained_run: Path, tmp_path: Path, mtcl_command: Run) -> None:
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300, usual[1]))
+    try:
+        ended = mtcl_command("predict", "--ckpt", str(trained_run), "--run_dir", "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    (line,) = lines_of(ended)
+    assert line.startswith(f"mtcl: File too large: {tempfile.gettempdir()}/")
 
 
 def save_within(limit: int, io: TorchCheckpointIO, path: Path, count: int) -> str:

@@ -153,6 +153,16 @@ def test_a_full_disk_names_the_path(
     assert not list(path.parent.iterdir())
 
 
+@pytest.mark.parametrize("code", [errno.EFBIG, errno.EROFS, errno.EIO])
+def test_a_write_that_is_refused_names_the_path(code: int, tmp_path: Path) -> None:
+    """As safetensors tells it, which has an error of its own."""
+    with pytest.raises(OSError, match=os.strerror(code)) as caught, written_whole(tmp_path / "model"):
+        raise RuntimeError(f"Error while serializing: I/O error: {os.strerror(code)} (os error {code})")
+    assert (caught.value.errno, caught.value.filename) == (code, str(tmp_path / "model"))
+    with pytest.raises(RuntimeError, match="another"), written_whole(tmp_path / "model"):
+        raise RuntimeError("another")
+
+
 def test_a_long_name_has_room_for_the_part(tmp_path: Path) -> None:
     """A name of 255 bytes is the longest that file systems take; one more is an error of the system, with its path."""
     for name in ("n" * 255, "ü" * 127):

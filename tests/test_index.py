@@ -6,6 +6,7 @@ python -m pytest tests/test_index.py
 from __future__ import annotations
 
 import json
+import resource
 import shutil
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,22 @@ def unit(vectors: Any) -> Any:
 
 def ranked(queries: Any, vectors: Any, num: int) -> Any:
     return np.argsort(-(queries @ vectors.T), axis=1, kind="stable")[:, :num]
+
+
+def test_an_index_whose_end_cannot_be_written_is_no_index(tmp_path: Path) -> None:
+    """FAISS only prints it, and the file would lack its end."""
+    folder = write_vectors(tmp_path / "v", unit_vectors(20, 8), range(20))
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, usual[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as error:
+            build_index(folder, IndexOptions("exact"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert error.value.filename == str(folder.path / INDEX)
+    assert not (folder.path / INDEX).exists()
+    build_index(folder, IndexOptions("exact"))
+    assert faiss.read_index(str(folder.path / INDEX)).ntotal == 20
 
 
 @pytest.mark.parametrize("file_format", ["parquet", "npy"])

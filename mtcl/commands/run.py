@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import json
 import logging
+import os
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +21,7 @@ from mtcl.configuration.help import WIDTH, short_help
 from mtcl.configuration.yaml_files import load, without_tasks
 from mtcl.console import console
 from mtcl.errors import ConfigError, DataError, RankError
-from mtcl.files import is_disk_full, write_text, written_whole
+from mtcl.files import REFUSED, has_no_space, is_disk_full, write_text, written_whole
 from mtcl.types import BEST, LAST
 
 if TYPE_CHECKING:
@@ -110,6 +112,12 @@ def carry_out(
         return evaluate(cli, command, with_base=saved is not None and not options.no_base)
     except MisconfigurationException as error:
         raise ConfigError(" ".join(str(error).split())) from error
+    except OSError as error:
+        if error.filename is not None or error.errno not in REFUSED:
+            raise
+        if error.errno == errno.ENOSPC and not has_no_space(run_dir):  # it was standard output
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(run_dir)) from error  # TensorBoard names no file
     except SIGTERMException:  # it exits without a code, which would look like success
         return 128 + signal.SIGTERM
 

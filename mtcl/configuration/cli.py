@@ -24,6 +24,7 @@ from mtcl.configuration.parser import MtclParser
 from mtcl.configuration.run_keys import run_keys
 from mtcl.encoder.precision import best_precision
 from mtcl.errors import ConfigError
+from mtcl.files import naming
 from mtcl.training.board.names import Level
 from mtcl.training.callbacks import AveragingConfig
 from mtcl.training.datamodule import MtclDataModule
@@ -39,9 +40,9 @@ class MtclCLI(LightningCLI):
         self, arguments: list[str], *, config: dict[str, Any], run_dir: Path, resume_step: int | None = None
     ) -> None:
         self.run_dir, self.resume_step = run_dir, resume_step
-        with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as merged:
-            yaml.safe_dump(config, merged, sort_keys=False)
-            merged.flush()
+        with tempfile.NamedTemporaryFile(suffix=".yaml") as merged:
+            with naming(Path(merged.name)):
+                Path(merged.name).write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
             super().__init__(
                 MtclModule,
                 MtclDataModule,

@@ -59,6 +59,8 @@ class Position:
 def _lines_of(shard: Shard) -> Iterator[tuple[Iterator[bytes], Position]]:
     """The lines as bytes, without a byte order mark."""
     if shard.path is None:
+        if sys.stdin is None:  # `mtcl embed ... - <&-`
+            raise DataError(f"{shard} is closed: give files, or send rows to it")
         yield _without_mark(sys.stdin.buffer, shard), Position(None)
         return
     with shard.path.open("rb") as file:

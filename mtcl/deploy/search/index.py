@@ -139,8 +139,10 @@ def build_index(folder: VectorFolder, options: IndexOptions, *, num_queries: int
     queries = np.sort(generator.choice(len(folder), min(num_queries, len(folder)), replace=False))
     recall = recall_of(found, folder, queries) if len(folder) > 1 else None
     (folder.path / RECORD).unlink(missing_ok=True)  # a record never describes another file than the one beside it
-    with written_whole(folder.path / INDEX) as aside:
-        _faiss().write_index(index, str(aside))
+    with written_whole(folder.path / INDEX) as aside, aside.open("wb") as file:
+        # given a name, FAISS only prints that the end of a file was refused
+        _faiss().write_index(index, _faiss().PyCallbackIOWriter(file.write))
+        file.flush()
     record = IndexRecord(
         kind=options.kind,
         factory=plan.factory,
