@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e
 
 TABLES = $(shell grep -rl --include=*.md '\[\[\[cog' docs README.md)
+TIMED = $(shell grep -l "mark\.timed" tests/*.py)
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .PHONY: quickstart test quick nightly check lint types layers tables compare-tables docs format bench results clean
@@ -17,14 +18,14 @@ quickstart: $(VENV)/.offline  ## train the demo tasks from a generated corpus
 
 test: $(VENV)/.dev  ## every test but the nightly ones, two at a time; those that measure time by themselves
 	$(PYTEST) -n 2 -m "not nightly and not timed"
-	$(PYTEST) -m "timed and not nightly"
+	$(PYTEST) -m "timed and not nightly" $(TIMED)
 
 quick: $(VENV)/.dev  ## the tests that start no process and run no whole command, in three minutes
 	$(PYTEST) -n 2 -m "not process and not command and not nightly and not timed"
 
 nightly: $(VENV)/.dev  ## all tests: kills, nodes, whole combinations too; ends with the 50 slowest
 	MTCL_KILLS=20 MTCL_CASES=all $(PYTEST) -n 2 -m "not timed" --durations=50
-	$(PYTEST) -m timed
+	$(PYTEST) -m timed $(TIMED)
 
 check: lint types layers compare-tables  ## what must pass before a change is handed over, besides the tests
 

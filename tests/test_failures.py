@@ -117,6 +117,7 @@ def test_a_run_that_diverges_is_stopped(tiny_model: Path, demo_root: Path, tmp_p
     assert not (tmp_path / "runs" / "late" / "checkpoints" / "best.ckpt").exists()
 
 
+@pytest.mark.nightly
 def test_ranks_end_in_order(tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_process: Run) -> None:
     """The first rank is slow to end: the launcher, which looks every 5 s, must not see another one's failure before;
     and what goes wrong while Python is cleared up must not change the exit code."""

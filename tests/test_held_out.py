@@ -264,7 +264,7 @@ def with_leak(root: Path, folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=pytest.mark.nightly)])
 def test_a_leak_is_refused_before_the_first_step(
     root: Path, tiny_model: Path, tmp_path: Path, mtcl_process: Run, mtcl_command: Run, ranks: int
 ) -> None:

@@ -87,7 +87,7 @@ def test_both_sides_of_the_migration(folder: Path, tiny_model: Path) -> None:
         "max_steps=60": 'max_steps=2, accelerator="cpu"',
         '"warmup_steps": 5': '"warmup_steps": 1',
     }
-    assert run(ours, changes)["module"].history
+    assert run(ours, changes)["module"].run.history
 
 
 @pytest.mark.nightly

@@ -429,6 +429,7 @@ def test_a_watched_task_may_be_held_out_later(joint: Path) -> None:
     assert SavedRun.of(content, "x").trained == {"interest", "storyline"}
 
 
+@pytest.mark.nightly
 def test_two_ranks_equal_one(
     joint: Path, tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_process: Run, mtcl_command: Run
 ) -> None:

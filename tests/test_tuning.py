@@ -632,7 +632,7 @@ def test_runs_of_different_heads_are_not_merged(tiny_model: Path, demo_root: Pat
 RANKS = {"trainer.devices": 2, "trainer.strategy": "ddp", "trainer.accelerator": "cpu"}
 
 
-@pytest.mark.parametrize("kind", ["lora", "head"])
+@pytest.mark.parametrize("kind", [pytest.param("lora", marks=pytest.mark.nightly), "head"])
 def test_two_ranks_equal_one(
     tiny_model: Path, demo_root: Path, tmp_path: Path, mtcl_process: Run, mtcl_command: Run, kind: str
 ) -> None:
