@@ -24,7 +24,7 @@ pytest.importorskip("uvicorn", reason="needs the extra `serve`")
 pytest.importorskip("prometheus_client", reason="needs the extra `serve`")
 from starlette.testclient import TestClient
 
-from mtcl.deploy.serve import waiting
+from mtcl.deploy.serve import batching
 from mtcl.deploy.serve.app import FINGERPRINT, App
 from mtcl.deploy.serve.dialects import OPENAI_ERRORS, TEI_ERRORS
 from mtcl.deploy.serve.limits import Limits
@@ -247,9 +247,9 @@ def test_batches_and_fairness(encoder: TextEncoder) -> None:
             first = asyncio.ensure_future(named("first", ["dog"]))
             await until(gate.entered.is_set)
             long = asyncio.ensure_future(named("long", ["dog cat bird"] * 200))
-            await until(lambda: app.batcher.waiting.jobs)
+            await until(lambda: app.batcher._jobs)
             short = asyncio.ensure_future(named("short", ["dog"]))
-            await until(lambda: len(app.batcher.waiting.jobs) == 2)
+            await until(lambda: len(app.batcher._jobs) == 2)
             gate.is_open.set()
             await asyncio.gather(first, long, short)
 
@@ -265,7 +265,7 @@ def test_a_batch_waits_for_clients_that_were_just_answered(
     encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch, patience: float, third: int
 ) -> None:
     """Four clients send their second request one after another. The last client sends a third one, alone."""
-    monkeypatch.setattr(waiting, "PATIENCE", patience)
+    monkeypatch.setattr(batching, "PATIENCE", patience)
     app, gate = gated(encoder)
 
     async def client(number: int) -> None:
@@ -278,10 +278,10 @@ def test_a_batch_waits_for_clients_that_were_just_answered(
             first = asyncio.ensure_future(ask(app, TEI, {"inputs": ["dog"]}))
             await until(gate.entered.is_set)
             clients = [asyncio.ensure_future(client(number)) for number in range(4)]
-            await until(lambda: len(app.batcher.waiting.jobs) == 4)
+            await until(lambda: len(app.batcher._jobs) == 4)
             gate.is_open.set()
             await asyncio.gather(first, *clients)
-            monkeypatch.setattr(waiting, "PATIENCE", 0.1)
+            monkeypatch.setattr(batching, "PATIENCE", 0.1)
             await ask(app, TEI, {"inputs": ["bird"]})
 
     asyncio.run(run())
@@ -293,7 +293,7 @@ def test_a_batch_waits_for_clients_that_were_just_answered(
 
 def test_a_client_that_leaves_while_its_batch_waits(encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is left to compute then, and the next request gets its answer."""
-    monkeypatch.setattr(waiting, "PATIENCE", 10)
+    monkeypatch.setattr(batching, "PATIENCE", 10)
     app, gate = gated(encoder)
 
     async def run() -> None:
@@ -304,9 +304,9 @@ def test_a_client_that_leaves_while_its_batch_waits(encoder: TextEncoder, monkey
             gate.is_open.set()
             await first
             leaving = asyncio.ensure_future(ask(app, TEI, {"inputs": ["dog"]}))
-            await until(lambda: app.batcher.waiting.jobs)
+            await until(lambda: app.batcher._jobs)
             leaving.cancel()
-            await until(lambda: not app.batcher.waiting.jobs)
+            await until(lambda: not app.batcher._jobs)
             assert app.batcher.is_alive
             await asyncio.wait_for(ask(app, TEI, {"inputs": ["bird"]}), 20)
 
@@ -316,15 +316,16 @@ def test_a_client_that_leaves_while_its_batch_waits(encoder: TextEncoder, monkey
 
 def test_a_full_batch_does_not_wait(encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its tokens are at the limit, although it has fewer texts than the batch before."""
-    monkeypatch.setattr(waiting, "PATIENCE", 1e6)
+    monkeypatch.setattr(batching, "PATIENCE", 1e6)
     app, _ = gated(encoder, max_batch_tokens=9)
-    queue, last = app.batcher.waiting, waiting.Last(num_texts=3, seconds=1.0)
+    batcher, last = app.batcher, batching.Last(num_texts=3, seconds=1.0)
 
     async def enough(*texts: str) -> bool:
-        queue.jobs = deque(
-            waiting.Job(encoder.tokenizer([text], 32), None, None, asyncio.Future(), np.empty((1, 1))) for text in texts
+        batcher._jobs = deque(
+            batching.Job(encoder.tokenizer([text], 32), None, None, asyncio.Future(), np.empty((1, 1)))
+            for text in texts
         )
-        return queue.is_enough(last)
+        return batcher._is_enough(last)
 
     assert not asyncio.run(enough("dog", "dog"))
     assert asyncio.run(enough("dog", "dog", "dog"))
@@ -348,7 +349,7 @@ def test_what_a_client_no_longer_waits_for_is_dropped(encoder: TextEncoder) -> N
             staying = asyncio.ensure_future(ask(app, TEI, {"inputs": "dog"}))
             await until(gate.entered.is_set)
             leaving = asyncio.ensure_future(leave(app, {"inputs": ["cat"] * 80}))
-            await until(lambda: app.batcher.num_waiting == 81 and app.batcher.waiting.jobs)
+            await until(lambda: app.batcher.num_waiting == 81 and app.batcher._jobs)
             leaving_now.set()
             await until(lambda: app.batcher.num_waiting == 1)
             gate.is_open.set()
@@ -388,7 +389,7 @@ def test_a_failing_text_fails_its_own_request_only(encoder: TextEncoder, caplog:
                 asyncio.ensure_future(ask(app, *each))
                 for each in ((TEI, {"inputs": ["cat", "bird"]}), (OPENAI, {"input": "bird"}), (TEI, {"inputs": "cat"}))
             ]
-            await until(lambda: len(app.batcher.waiting.jobs) == 3)
+            await until(lambda: len(app.batcher._jobs) == 3)
             gate.failing = bad
             gate.is_open.set()
             return [(await each) for each in (first, *others)]
@@ -409,7 +410,7 @@ def test_what_the_end_leaves_undone_is_refused(encoder: TextEncoder) -> None:
             first = asyncio.ensure_future(ask(app, TEI, {"inputs": "dog"}))
             await until(gate.entered.is_set)
             second = asyncio.ensure_future(ask(app, TEI, {"inputs": "dog"}))
-            await until(lambda: app.batcher.waiting.jobs)
+            await until(lambda: app.batcher._jobs)
             app.batcher.abandon()
             refused = await second
             gate.is_open.set()
