@@ -8,7 +8,8 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 
 TABLES = $(shell grep -rl --include=*.md '\[\[\[cog' docs README.md)
 TIMED = $(shell grep -l "mark\.timed" tests/*.py)
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+# Tests start many processes, which read compiled modules even where the environment asks Python not to write them.
+PYTEST = PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .PHONY: quickstart test quick nightly check lint types layers tables compare-tables docs format bench results clean
 
