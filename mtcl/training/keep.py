@@ -4,7 +4,7 @@ Fine-tuning on a few tasks moves the vectors of all texts, and tasks that the ru
 squared distance between a text's vector now and at the start to the loss limits the movement (learning without
 forgetting, Li and Hoiem 2016, arXiv 1606.09282, on embeddings). It needs no data of other tasks. Each measured text
 costs a forward pass of the starting weights, without gradient, so only a random share of a step's texts is measured.
-docs/results.md has the effect of strength and share.
+docs/results/unseen_tasks.md has the effect of strength and share.
 """
 
 from __future__ import annotations

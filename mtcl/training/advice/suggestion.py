@@ -22,7 +22,9 @@ LEAST_STEPS, MOST_STEPS = 60, 2000
 SHORT = 1000
 """Steps below which the learning rate is that of a short run."""
 LEARNING_RATES = {"all": (5e-5, 2e-5), "lora": (2e-4, 2e-4)}
-"""Learning rates for short and for long runs, by `model.encoder.train`, from this project's runs (docs/results.md)."""
+"""Learning rates for short and for long runs, by `model.encoder.train`, from this project's runs
+(docs/results/own_tasks.md).
+"""
 
 
 @dataclass(frozen=True)
