@@ -69,6 +69,7 @@ def test_a_crash_at_every_write(
 
     written_whole = writing.written_whole
     monkeypatch.setattr(writing, "written_whole", crashing)
+    monkeypatch.setattr("mtcl.deploy.embed.parquet_files.written_whole", crashing)
     monkeypatch.setattr("mtcl.files.written_whole", crashing)
     num_crashes = 0
     while True:
