@@ -407,8 +407,12 @@ def tokens(options: argparse.Namespace) -> None:
     from mtcl.training.datamodule import MtclDataModule
 
     config = load([str(CONFIGS / "public.yaml")])
-    with_prompts = {task: {"prompt": config["tasks"][task]["prompt"]} for task in TRAINED}
-    for name, tasks in (("without prompts", {task: {} for task in TRAINED}), ("with prompts", with_prompts)):
+    choices: dict[str, Any] = {
+        "without prompts": {task: {} for task in TRAINED},
+        "with prompts": {task: {"prompt": config["tasks"][task]["prompt"]} for task in TRAINED},
+        "with one word": {task: {"prompt": f"{word} "} for task, word in zip(TRAINED, WORDS, strict=True)},
+    }
+    for name, tasks in choices.items():
         data = MtclDataModule(tasks=tasks, num_workers=0, seed=1, **config["data"])
         data.prepare_data()
         data.setup("fit")
