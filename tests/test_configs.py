@@ -46,14 +46,15 @@ def test_they_are_listed_and_printed(mtcl_command: Run) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_each_has_keys_that_exist(name: str) -> None:
     """Those of a run, of a study or of a comparison."""
-    from mtcl.configuration.run_keys import check_run
+    from mtcl.configuration.checks import check
+    from mtcl.configuration.run_keys import run_keys
     from mtcl.studies.compare import CompareConfig
     from mtcl.studies.transfer import StudyConfig
 
     content = read([str(reference_folder() / f"{name}.yaml")])
     if "arms" in content:
-        check_run(StudyConfig(**content).overrides)
+        check(StudyConfig(**content).overrides, run_keys())
     elif "encoders" in content:
         assert content.keys() <= CompareConfig.__dataclass_fields__.keys()
     else:
-        check_run(content)
+        check(content, run_keys())

@@ -65,7 +65,7 @@ def test_no_import_is_part_of_a_circle() -> None:
 
 
 def modules_imported(path: Path) -> set[str]:
-    """Modules that a file imports, at any depth; `from room import name` may be of a module of the room."""
+    """Modules that a file imports, at any depth; `from package import name` may be of a module of the package."""
     found = imported(path)
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("mtcl."):

@@ -12,7 +12,8 @@ import yaml
 
 from mtcl.__main__ import main
 from mtcl.commands.losses import _kinds, parameters
-from mtcl.configuration.run_keys import check_run
+from mtcl.configuration.checks import check
+from mtcl.configuration.run_keys import run_keys
 
 NAMES = sorted(_kinds())
 
@@ -36,7 +37,7 @@ def test_one_loss_with_its_parameters(name: str, capsys: pytest.CaptureFixture[s
         default = f" = {one.default}" if one.default else ", required"
         assert f"  {one.name}: {one.type}{default}\n" in shown
     assert [one.name for one in parameters(_kinds()[name])] == list(inspect.signature(_kinds()[name]).parameters)
-    check_run(yaml.safe_load(shown.split("In a configuration:\n")[1]))
+    check(yaml.safe_load(shown.split("In a configuration:\n")[1]), run_keys())
 
 
 def test_names_that_are_no_loss_of_ours(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cache
-from typing import Any
 
 from lightning.pytorch import Trainer
 
-from mtcl.configuration.checks import check
 from mtcl.configuration.keys import Section, section_of
 from mtcl.training.board.names import Level
 from mtcl.training.callbacks import AveragingConfig
@@ -40,14 +37,6 @@ def run_keys() -> Section:
         "board": Level | None,
     }
     return Section(keys, set_by={key: by for key, by in SET_BY.items() if "." not in key})
-
-
-def check_run(config: Mapping[str, Any]) -> None:
-    """Raise `ConfigError` for the first problem of a run's configuration, for example one from a checkpoint.
-
-    The modules that the configuration names are not imported.
-    """
-    check(config, run_keys())
 
 
 def _given(name: str, section: Section) -> Section:

@@ -40,6 +40,13 @@ BOARD = ((MetricLog, "show_training"), (MetricLog, "count"), (Board, "on_train_b
 METRICS = ((MetricLog, "observe"),)
 
 
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Nothing is printed in the block."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield
+
+
 class Own:
     """CPU seconds spent in some functions."""
 
@@ -111,8 +118,7 @@ def run(folder: Path, level: Any, *, steps: int, model: str) -> tuple[float, flo
     options["callbacks"] = [*options["callbacks"], times]
     options["log_every_n_steps"] = 10
     trainer = pl.Trainer(accelerator="cpu", max_steps=steps, val_check_interval=steps // 2, **options)
-    quiet = contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO())
-    with quiet[0], quiet[1], own.watched(), of_metrics.watched():
+    with quiet(), own.watched(), of_metrics.watched():
         trainer.fit(module, data)
     step = sum(times.steps[2:]) / len(times.steps[2:])
     shares = [one.seconds / steps / step for one in (own, of_metrics)]
@@ -131,7 +137,7 @@ def main() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as aside:
         folder = Path(aside)
-        with contextlib.redirect_stdout(io.StringIO()):
+        with quiet():
             write_demo(folder / "data", posts=600, seed=0)
         write_tasks(folder / "data", folder / "tasks")
         write_model(folder / "data", folder / "model")
