@@ -6,8 +6,8 @@
 
 Each recipe is `configs/public.yaml` for 100 steps, without prompts, `model.keep` and job_search (whose documents the
 occupation tasks share), and changed by the levers of its name. Trained and unseen tasks are those of
-`configs/zero_shot.yaml`, first 400 rows of each test split. `run` writes the item scores of each run, and leaves out
-what is there; `report` prints a table with 95 % intervals over items and seeds, and draws levers-NAME.png.
+`configs/zero_shot.yaml`, first 400 rows of each test split (`--rows`). `run` writes the item scores of each run, and
+leaves out what is there; `report` prints a table with 95 % intervals over items and seeds, and draws levers-NAME.png.
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ TRAINED = (
     "stackexchange_search",
     "duplicate_questions",
 )
+SOCIAL = "storyline_social"
+"""Tweets of an event, of whatever kind; a report counts it among the trained tasks of a run that leaves it out too."""
 LABELLED = TRAINED[:5]
 """Tasks of labels and stories; the others compare texts by their whole meaning."""
 
@@ -131,11 +133,15 @@ RECIPES = {
     "prompts, keep 1": Recipe([*keep(1), *prompts()]),
     "prompts, keep 0.7, share 1/32": Recipe([*keep(0.7, 1 / 32), *prompts()]),
     "one word, keep 0.7, share 1/32": Recipe([*keep(0.7, 1 / 32), *words()]),
+    "one word, keep 1, share 1/32": Recipe([*keep(1, 1 / 32), *words()]),
     "prompts, keep 1, share 1/32": Recipe([*keep(1, 1 / 32), *prompts()]),
     "keep 1, share 1/32, 200 steps": Recipe([*keep(1, 1 / 32), *steps(200)]),
     "prompts of labels, keep 0.7, share 1/32": Recipe([*keep(0.7, 1 / 32), *prompts(LABELLED)]),
     "prompts of labels, keep 0.3, share 1/32": Recipe([*keep(0.3, 1 / 32), *prompts(LABELLED)]),
     "prompts of labels, keep 1, share 1/32": Recipe([*keep(1, 1 / 32), *prompts(LABELLED)]),
+    "prompts, keep 0.7, share 1/32, without storyline_social": Recipe(
+        [*keep(0.7, 1 / 32), *prompts([task for task in TRAINED if task != SOCIAL]), f"--tasks.{SOCIAL}=null"]
+    ),
     "prompts, keep 2, share 1/32": Recipe([*keep(2, 1 / 32), *prompts()]),
     "prompts, keep 2, share 1/32, 200 steps": Recipe([*keep(2, 1 / 32), *prompts(), *steps(200)]),
     START: Recipe([*steps(1), *lr(0), "--model.optimizer.head_lr=0"]),
@@ -145,7 +151,7 @@ RECIPES = {
 
 @dataclass(frozen=True)
 class Job:
-    """One recipe with one seed; `tag` names the base encoder and the dimensions."""
+    """One recipe with one seed; `tag` names the base encoder and the dimensions, and `rows` are as in `--rows`."""
 
     folder: Path
     tag: str
@@ -153,10 +159,15 @@ class Job:
     seed: int
     encoder: str | None = None
     dim: int | None = None
-    rows: int = ROWS
+    rows: tuple[int, ...] = (ROWS,)
 
-    def scores(self, suffix: str = "") -> Path:
-        return self.folder / "scores" / self.tag / f"{slug(self.recipe)}{suffix}.{self.seed}.npz"
+    def scores(self, rows: int, suffix: str = "") -> Path:
+        tag = self.tag if rows == ROWS else f"{self.tag}-rows{rows}"
+        return self.folder / "scores" / tag / f"{slug(self.recipe)}{suffix}.{self.seed}.npz"
+
+    @property
+    def is_done(self) -> bool:
+        return all(self.scores(rows).exists() for rows in self.rows)
 
     @property
     def run(self) -> Path:
@@ -187,24 +198,25 @@ def _carry_out(job: Job) -> None:
 
     if job.recipe == BASE:
         name = {} if job.encoder is None else {"name": job.encoder}
-        score(TextEncoder.base(EncoderConfig(**name), device=device()), job.scores(), job.rows, is_run=False)
+        score(TextEncoder.base(EncoderConfig(**name), device=device()), job, is_run=False)
         return
     recipe = RECIPES[job.recipe]
     common = ["fit", "--config", str(CONFIGS / "public.yaml"), f"--tasks.{LEFT_OUT}=null", "--no_base"]
     common += ["--model.keep=null", *(f"--tasks.{task}.prompt=null" for task in TRAINED)]
+    common += ["--data.num_workers=0"]  # the encoder takes the time
     own = ["--run_dir", str(job.run), f"--seed_everything={job.seed}", *recipe.arguments]
     own += [] if job.encoder is None else [f"--model.encoder.name={job.encoder}"]
     own += [] if job.dim is None else [f"--model.encoder.dim={job.dim}"]
     shutil.rmtree(job.run, ignore_errors=True)
     mtcl(*common, *steps(STEPS), "--trainer.limit_val_batches=0", "--trainer.enable_progress_bar=false", *own)
-    score(TextEncoder.load(job.run / "checkpoints" / "last.ckpt", device=device()), job.scores(), job.rows)
+    score(TextEncoder.load(job.run / "checkpoints" / "last.ckpt", device=device()), job)
     for share in recipe.merges:
         merged = job.run.with_name(f"{job.run.name}-merged")
         shutil.rmtree(merged, ignore_errors=True)
         mtcl(
             "merge", str(job.run / "checkpoints" / "last.ckpt"), "base", "--weight", f"{share:g}", "--out", str(merged)
         )
-        score(TextEncoder.load(merged, device=device()), job.scores(f"_merged_{share:g}"), job.rows)
+        score(TextEncoder.load(merged, device=device()), job, f"_merged_{share:g}")
         shutil.rmtree(merged)
     shutil.rmtree(job.run / "checkpoints")
 
@@ -263,14 +275,20 @@ def suite(rows: int) -> tuple[CompareConfig, list[Task], list[Pool]]:
     return config, tasks, pools_of(config, tasks, Tokenizer.load(resolve_model(config.tokenizer)), cache_folder(None))
 
 
-def score(encoder: TextEncoder, path: Path, rows: int, *, is_run: bool = True) -> None:
-    """Write the item scores of each task of the suite."""
+def score(encoder: TextEncoder, job: Job, suffix: str = "", *, is_run: bool = True) -> None:
+    """Write the item scores of each task of the suite, for each number of rows."""
     from mtcl.studies.compare.comparison import add_scores
 
-    config, tasks, pools = suite(rows)
-    found: dict[Any, Any] = {}
-    add_scores("it", next(iter(config.encoders.values())), Direct(encoder, is_run), tasks, pools, [], found)
-    (items,) = (one.items for one in found.values())
+    direct = Direct(encoder, is_run)
+    for rows in job.rows:
+        config, tasks, pools = suite(rows)
+        found: dict[Any, Any] = {}
+        add_scores("it", next(iter(config.encoders.values())), direct, tasks, pools, [], found)
+        (scores,) = found.values()
+        write(scores.items, job.scores(rows, suffix))
+
+
+def write(items: dict[str, Any], path: Path) -> None:
     arrays: dict[str, Any] = {}
     for task, (scores,) in items.items():
         arrays[f"{task}/scores"] = scores.scores_I
@@ -286,12 +304,12 @@ def run(options: argparse.Namespace) -> None:
     dims = "" if options.dim is None else f"-{options.dim}"
     tag = f"{options.name}{dims}"
     jobs = [
-        Job(options.folder.resolve(), tag, recipe, seed, options.encoder, options.dim, options.rows)
+        Job(options.folder.resolve(), tag, recipe, seed, options.encoder, options.dim, tuple(options.rows))
         for seed in options.seeds
         for recipe in options.recipes
         if recipe != BASE or seed == options.seeds[0]
     ]
-    jobs = [job for job in jobs if not job.scores().exists()]
+    jobs = [job for job in jobs if not job.is_done]
     context = multiprocessing.get_context("spawn")
     begun = time.perf_counter()
     with ProcessPoolExecutor(options.workers, mp_context=context) as pool:
@@ -431,7 +449,7 @@ def main() -> None:
     one.add_argument("--encoder", help="folder or name of another base encoder")
     one.add_argument("--name", default="minilm", help="its name in the folder")
     one.add_argument("--dim", type=int)
-    one.add_argument("--rows", type=int, default=ROWS, help="of each test split; give the folder one number only")
+    one.add_argument("--rows", type=int, nargs="+", default=[ROWS], help="of each test split; each has its own report")
     one.set_defaults(do=run)
     two = commands.add_parser("report")
     two.add_argument("folder", type=Path)
