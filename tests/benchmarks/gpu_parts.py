@@ -1,4 +1,4 @@
-"""The parts of `tests/benchmarks/gpu.sh`, each a section of a Markdown report for the first session on a GPU.
+"""The parts of `tests/benchmarks/gpu.sh`, each a section of a Markdown report for a session on a GPU.
 
     python -m tests.benchmarks.gpu_parts mfu [--accelerator cpu --encoders tiny tiny_qwen3 --batch 4 --steps 2]
 

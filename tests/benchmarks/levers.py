@@ -425,9 +425,10 @@ def tokens(options: argparse.Namespace) -> None:
     from mtcl.training.datamodule import MtclDataModule
 
     config = load([str(CONFIGS / "public.yaml")])
+    names = [task.replace("_", " ") + ": " for task in TRAINED]
     choices: dict[str, Any] = {
         "without prompts": {task: {} for task in TRAINED},
-        "with prompts": {task: {"prompt": config["tasks"][task]["prompt"]} for task in TRAINED},
+        "with the tasks' names": {task: {"prompt": name} for task, name in zip(TRAINED, names, strict=True)},
         "with one word": {task: {"prompt": f"{word} "} for task, word in zip(TRAINED, WORDS, strict=True)},
     }
     for name, tasks in choices.items():
