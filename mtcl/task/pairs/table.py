@@ -109,10 +109,7 @@ def pair_table(
     language_names = languages.unique() if languages is not None else None
     language_ids = None if languages is None else index_in(languages, language_names)
     first_of = first_of_equals(*([] if language_ids is None else [language_ids]), positive_ids, anchor_ids)
-    keep = np.flatnonzero(first_of == np.arange(len(first_of)))
-    is_other = scores != scores[first_of] if scores is not None else np.zeros(len(first_of), dtype=bool)
-    count(skipped, "duplicate pair", len(anchor_ids) - len(keep) - int(is_other.sum()))
-    count(skipped, "duplicate pair with another score", int(is_other.sum()))
+    keep = _distinct(first_of, scores, skipped)
     hard = None
     if negatives is not None and negative_ids is not None and len(negative_ids):
         hard = grouped([Entries(first_of[negatives[1]], negative_ids)], num_rows=len(anchor_ids)).take(keep)
@@ -139,6 +136,15 @@ def pair_table(
         skipped=skipped,
         relevance=relevance,
     )
+
+
+def _distinct(first_of: IntArray, scores: FloatArray | None, skipped: dict[str, int]) -> IntArray:
+    """The pairs without an equal one before them; `skipped` counts the others."""
+    keep = np.flatnonzero(first_of == np.arange(len(first_of)))
+    num_other = 0 if scores is None else int((scores != scores[first_of]).sum())
+    count(skipped, "duplicate pair", len(first_of) - len(keep) - num_other)
+    count(skipped, "duplicate pair with another score", num_other)
+    return keep
 
 
 def cluster_table(
