@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from mtcl.data.packing import LAUNCH, chunk_ends, pack
+from mtcl.data.packing import chunk_ends, launch_cost, pack
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
 from mtcl.errors import ConfigError
@@ -40,9 +40,13 @@ def test_pack_keeps_every_token_within_the_budget(lengths: list[int], budget: in
     assert packed.num_padded == sum(c.ids.numel() for c in packed.chunks)
 
 
-@given(lengths=st.lists(st.integers(1, 12), min_size=1, max_size=9), budget=st.integers(1, 40))
+@given(
+    lengths=st.lists(st.integers(1, 12), min_size=1, max_size=9),
+    budget=st.integers(1, 40),
+    launch=st.integers(0, 50),
+)
 @settings(max_examples=100, deadline=None)
-def test_chunks_cost_least_of_all_cuts(lengths: list[int], budget: int) -> None:
+def test_chunks_cost_least_of_all_cuts(lengths: list[int], budget: int, launch: int) -> None:
     """Against every cut within the budget, one by one."""
     falling = np.array(sorted(lengths, reverse=True))
 
@@ -50,12 +54,25 @@ def test_chunks_cost_least_of_all_cuts(lengths: list[int], budget: int) -> None:
         pieces = [falling[start:end] for start, end in zip((0, *ends), ends, strict=False)]
         if any(len(piece) > 1 and len(piece) * piece[0] > budget for piece in pieces):
             return float("inf")
-        return sum(len(piece) * int(piece[0]) + LAUNCH * budget for piece in pieces)
+        return sum(len(piece) * int(piece[0]) + launch for piece in pieces)
 
     inner = range(1, len(falling))
     cuts = [(*some, len(falling)) for number in range(len(falling)) for some in itertools.combinations(inner, number)]
-    found = cost(tuple(chunk_ends(falling, tokens_per_chunk=budget)))
+    found = cost(tuple(chunk_ends(falling, tokens_per_chunk=budget, launch=launch)))
     assert found == pytest.approx(min(map(cost, cuts)))
+
+
+def test_a_gpu_gets_fewer_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its host needs as long to start a small chunk as a large one."""
+    tokens = tokens_of([250] * 20 + [100] * 60 + [40] * 200 + [10] * 300)
+    found = {}
+    for is_gpu in (False, True):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda is_gpu=is_gpu: is_gpu)
+        launch_cost.cache_clear()
+        found[is_gpu] = pack(tokens, tokens_per_chunk=32_768)
+    launch_cost.cache_clear()
+    assert [len(found[is_gpu].chunks) for is_gpu in (False, True)] == [4, 2]
+    assert found[False].num_padded < found[True].num_padded
 
 
 def naive(encoder: Encoder, tokens: Ragged) -> Tensor:

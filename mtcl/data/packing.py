@@ -6,6 +6,7 @@ This happens where the batch is assembled (in a worker process), so that the tra
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,11 @@ from torch import Tensor
 from mtcl.data.parcel import Parcel
 from mtcl.types import IntArray, Ragged
 
-LAUNCH = 1 / 16
-"""Fixed time per chunk, as a share of the time of a full chunk: 15 ms of 210 ms on two cores in bf16."""
+LAUNCH = {"cpu": 128, "cuda": 16_384}
+"""A chunk's fixed time, as a number of tokens that take as long. On two cores in bf16: 15 ms, where 2,048 tokens take 210
+ms. On an H100 the host starts kernels for 20 ms per chunk (6 layers, forward and backward) or 40 ms (12 layers),
+whatever the chunk's size; a BERT of 12 layers computes 16,384 tokens in about that time (docs/performance.md).
+"""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ def pack(tokens: Ragged, *, tokens_per_chunk: int) -> Packed:
     """Pack texts into chunks of at most `tokens_per_chunk` tokens with padding; a longer text gets its own chunk."""
     lengths = tokens.lengths()
     order = np.argsort(-lengths, kind="stable")
-    ends = chunk_ends(lengths[order], tokens_per_chunk=tokens_per_chunk)
+    ends = chunk_ends(lengths[order], tokens_per_chunk=tokens_per_chunk, launch=launch_cost())
     chunks = [
         _chunk(tokens.take(order[start:end]), int(lengths[order[start]]))
         for start, end in zip([0, *ends[:-1]], ends, strict=True)
@@ -72,12 +76,17 @@ def pack(tokens: Ragged, *, tokens_per_chunk: int) -> Packed:
     return Packed(tuple(chunks), torch.from_numpy(place), int(lengths.sum()))
 
 
-def chunk_ends(lengths: IntArray, *, tokens_per_chunk: int) -> list[int]:
+@cache
+def launch_cost() -> int:
+    """`LAUNCH` of this machine."""
+    return LAUNCH["cuda" if torch.cuda.is_available() else "cpu"]
+
+
+def chunk_ends(lengths: IntArray, *, tokens_per_chunk: int, launch: int) -> list[int]:
     """The ends of the chunks among texts of falling `lengths`, with the lowest total cost, by dynamic programming.
 
-    A chunk costs its tokens with padding, plus `LAUNCH` times a full chunk.
+    A chunk costs its tokens with padding, plus `launch` tokens.
     """
-    launch = LAUNCH * tokens_per_chunk
     cost = np.full(len(lengths) + 1, np.inf)
     cost[0] = 0
     came_from = np.zeros(len(lengths) + 1, dtype=np.int64)

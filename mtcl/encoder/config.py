@@ -13,7 +13,7 @@ Pooling = Literal["mean", "cls", "last", "max", "weighted_mean", "sqrt_mean"]
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 ATTENTIONS = ("auto", "unpadded", "sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention")
 """Attention from installed code. For other names, transformers downloads a kernel from the Hub and runs it."""
-TOKENS_PER_CHUNK = {"cpu": 2048, "cuda": 65_536}
+TOKENS_PER_CHUNK = {"cpu": 2048, "cuda": 32_768}
 """Measured on a CPU (docs/performance.md); on a GPU, a guess: kernel launches should cost almost nothing at this
 size.
 """
@@ -63,8 +63,8 @@ class EncoderConfig:
         attention: unpadded, for one row of tokens per chunk (`unpadded.py`), or an implementation of transformers. auto
             is sdpa on a GPU and, by measurement, unpadded on a CPU, or eager if the architecture does not support it.
         dropout: Every dropout probability of the backbone; null keeps the model's own.
-        tokens_per_chunk: Tokens, including padding, that go through the backbone at once; null is 65,536 on a machine
-            with a GPU and 2,048 without. With activation checkpointing, a lower number takes less memory.
+        tokens_per_chunk: Tokens, including padding, that go through the backbone at once; null is 32,768 on a machine
+            with a GPU and 2,048 without.
         compile: Compile the backbone by torch.compile with dynamic shapes. It takes a minute or more before the first
             step and again before the first evaluation; steps then take about 0.8 of the time (docs/performance.md).
         trust_remote_code: Run model code from the repository; only for repositories you trust.
