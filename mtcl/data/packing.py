@@ -17,9 +17,9 @@ from mtcl.data.parcel import Parcel
 from mtcl.types import IntArray, Ragged
 
 LAUNCH = {"cpu": 128, "cuda": 16_384}
-"""A chunk's fixed time, as a number of tokens that take as long. On two cores in bf16: 15 ms, where 2,048 tokens take 210
-ms. On an H100 the host starts kernels for 20 ms per chunk (6 layers, forward and backward) or 40 ms (12 layers),
-whatever the chunk's size; a BERT of 12 layers computes 16,384 tokens in about that time (docs/performance.md).
+"""A chunk's fixed time, as a number of tokens that take as long. On two cores in bf16 it is 15 ms, where 2,048 tokens
+take 210 ms. On an H100 the host starts kernels for 20 ms per chunk (6 layers, forward and backward) or 40 ms (12
+layers), whatever the chunk's size (docs/performance.md).
 """
 
 
