@@ -62,11 +62,15 @@ class Packed:
         return Packed(tuple(chunk.map(apply) for chunk in self.chunks), apply(self.place_T), self.num_tokens)
 
 
-def pack(tokens: Ragged, *, tokens_per_chunk: int) -> Packed:
-    """Pack texts into chunks of at most `tokens_per_chunk` tokens with padding; a longer text gets its own chunk."""
+def pack(tokens: Ragged, *, tokens_per_chunk: int, launch: int | None = None) -> Packed:
+    """Pack texts into chunks of at most `tokens_per_chunk` tokens with padding; a longer text gets its own chunk.
+
+    `launch` is a chunk's fixed cost in tokens, by default `launch_cost()`.
+    """
     lengths = tokens.lengths()
     order = np.argsort(-lengths, kind="stable")
-    ends = chunk_ends(lengths[order], tokens_per_chunk=tokens_per_chunk, launch=launch_cost())
+    launch = launch_cost() if launch is None else launch
+    ends = chunk_ends(lengths[order], tokens_per_chunk=tokens_per_chunk, launch=launch)
     chunks = [
         _chunk(tokens.take(order[start:end]), int(lengths[order[start]]))
         for start, end in zip([0, *ends[:-1]], ends, strict=True)
@@ -78,7 +82,7 @@ def pack(tokens: Ragged, *, tokens_per_chunk: int) -> Packed:
 
 @cache
 def launch_cost() -> int:
-    """`LAUNCH` of this machine."""
+    """`LAUNCH` of this machine. Call it in the main process: in a forked worker no GPU seems to be there."""
     return LAUNCH["cuda" if torch.cuda.is_available() else "cpu"]
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mtcl.data.batch import Column, Kept, StepBatch, SubBatch
-from mtcl.data.packing import Packed, pack
+from mtcl.data.packing import Packed, launch_cost, pack
 from mtcl.data.plan import Draw, Plan
 from mtcl.data.pseudorandom import mix, stream_key
 from mtcl.data.rows import Rows, TaskData
@@ -50,6 +50,7 @@ class StepDataset(Dataset[StepBatch]):
                 )
         self.plan, self.tasks = plan, tasks
         self.rank, self.world, self.tokens_per_chunk, self.keep_share = rank, world, tokens_per_chunk, keep_share
+        self.launch = launch_cost()
 
     def __getitem__(self, step: int) -> StepBatch:
         rows = [self.rows(draw) for draw in self.plan.draws(step)]
@@ -84,7 +85,7 @@ class StepDataset(Dataset[StepBatch]):
         """The tokens in chunks; without tokens, the places of `num_texts` texts and no chunk."""
         if tokens is None:
             return Packed((), torch.arange(num_texts), num_tokens=0)
-        return pack(tokens, tokens_per_chunk=self.tokens_per_chunk)
+        return pack(tokens, tokens_per_chunk=self.tokens_per_chunk, launch=self.launch)
 
 
 @dataclass(frozen=True)
