@@ -339,7 +339,7 @@ def minus(ours: dict[str, Differences], theirs: dict[str, Differences]) -> dict[
 
 @dataclass(frozen=True)
 class Outcome:
-    """A recipe's differences from the base encoder (or from the start of the run, with a projection)."""
+    """A recipe's differences from the base encoder or, with a projection, from its start with the same seed."""
 
     name: str
     by_task: dict[str, Interval]
@@ -356,12 +356,12 @@ def outcomes(folder: Path, tag: str) -> list[Outcome]:
     of_recipe: dict[str, list[Path]] = {}
     for path in sorted((folder / "scores" / tag).glob("*.npz")):
         of_recipe.setdefault(path.name.rsplit(".", 2)[0], []).append(path)
-    first = of_recipe.pop(START, None) or of_recipe.pop(BASE)
+    starts = of_recipe.pop(START, None) or of_recipe.pop(BASE)
     of_recipe.pop(BASE, None)
-    theirs = read(first[:1])
     found = []
     for name, paths in of_recipe.items():
-        gains = minus(read(paths), theirs)
+        theirs = [next((one for one in starts if one.suffixes[-2:] == path.suffixes[-2:]), starts[0]) for path in paths]
+        gains = minus(read(paths), read(theirs))
         groups = [[d for t, d in gains.items() if (t in TRAINED) == trained] for trained in (True, False)]
         of_groups = [macro_bootstrap(group) for group in groups]
         found.append(Outcome(name, {task: bootstrap(d) for task, d in gains.items()}, *of_groups))
