@@ -239,7 +239,8 @@ def test_lines_may_end_with_carriage_returns(embed: Any, tmp_path: Path, name: s
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])
 def test_line_ends_may_differ_within_a_file(embed: Any, tmp_path: Path, name: str, suffix: str) -> None:
-    rows = {"a.jsonl": ['{"text": "%s"}' % word for word in ("dog", "cat", "bird", "x")], "a.csv": ["text", *"abcd"]}
+    objects = [json.dumps({"text": word}) for word in ("dog", "cat", "bird", "x")]
+    rows = {"a.jsonl": objects, "a.csv": ["text", *"abcd"]}
     first, second, *others = rows[name]
     for ends in ("\r", "\r\r\n", "\n"):
         content = f"{first}\n{second}\r{ends.join(others)}\n".encode()
