@@ -7,6 +7,8 @@ code 2; `--debug` adds the traceback. `assert` is only for mtcl's own invariants
 from __future__ import annotations
 
 import difflib
+import errno
+import os
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
@@ -109,6 +111,18 @@ def path_fault(error: Exception, arguments: Iterable[str]) -> str | None:
         advice = "give the whole path" if given else "set HOME, or MTCL_CACHE and whole paths"
         return f"there is no home folder for {given or '~'}: {advice}"
     return str(error) if str(error).startswith("Symlink loop") else None
+
+
+def with_limit(text: str) -> str:
+    """A message about too many open files with the limit and how to raise it; any other message as it is."""
+    if os.strerror(errno.EMFILE) not in text or "ulimit" in text:
+        return text
+    try:
+        import resource
+    except ImportError:  # Windows
+        return text
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return f"{text}: the limit is {most}: raise it, for example with ulimit -n {max(1024, 4 * most)}"
 
 
 def located(error: BaseException, path: Path) -> str:

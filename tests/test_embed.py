@@ -236,6 +236,19 @@ def test_lines_may_end_with_carriage_returns(embed: Any, tmp_path: Path, name: s
     assert "2 vectors" in embed(f"{name}{suffix}").stdout
 
 
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])
+def test_line_ends_may_differ_within_a_file(embed: Any, tmp_path: Path, name: str, suffix: str) -> None:
+    objects = [json.dumps({"text": word}) for word in ("dog", "cat", "bird", "x")]
+    rows = {"a.jsonl": objects, "a.csv": ["text", *"abcd"]}
+    first, second, *others = rows[name]
+    for ends in ("\r", "\r\r\n", "\n"):
+        content = f"{first}\n{second}\r{ends.join(others)}\n".encode()
+        (tmp_path / f"{name}{suffix}").write_bytes(gzip.compress(content) if suffix else content)
+        assert "4 vectors" in (told := embed(f"{name}{suffix}", "--replace_changed").stdout)
+        assert "bad rows" not in told
+
+
 def test_a_carriage_return_inside_a_line_is_kept(embed: Any, encoder: TextEncoder, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"dog\rcat\nbird")
     embed("a.txt")

@@ -5,10 +5,14 @@ python -m pytest tests/test_errors.py
 
 from __future__ import annotations
 
+import errno
+import resource
+
 import pytest
 
-from mtcl.errors import ConfigError, DataError, MtclError, at
+from mtcl.errors import ConfigError, DataError, MtclError, at, with_limit
 from mtcl.training.task_config import MixtureConfig, TaskConfig
+from tests.conftest import Run
 
 
 def fail(error: Exception) -> None:
@@ -67,3 +71,24 @@ def test_the_plan_s_errors_name_the_keys_of_a_configuration(
     with pytest.raises(ConfigError) as caught:
         MixtureConfig(**mixture).plan({"a": TaskConfig(**task)}, {"a": 10}, seed=0)  # type: ignore[arg-type]
     assert str(caught.value).startswith(told)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        DataError("task 'a', train: [Errno 24] Too many open files"),
+        OSError(errno.EMFILE, "Too many open files", "/data/a.parquet"),
+    ],
+)
+def test_a_low_limit_of_open_files_is_told_with_what_to_do(
+    error: Exception, mtcl_command: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mtcl.commands.demo.main", lambda *_: fail(error))
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (64, 64))
+    done = mtcl_command("demo", "out")
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 2
+    assert line.endswith(": the limit is 64: raise it, for example with ulimit -n 1024")
+    assert "Too many open files" in line
+    assert with_limit(line) == line
+    assert with_limit("out of luck") == "out of luck"

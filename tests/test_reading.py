@@ -356,7 +356,7 @@ def test_a_list_where_text_is_wanted_points_to_tags_and_text_where_lists_are_to_
     assert message.endswith(": for a text with a list of labels use Tags")
 
 
-@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r", "\r\r\n"])
 @pytest.mark.parametrize("last", [True, False])
 def test_line_ends_marks_and_blank_lines_are_no_matter(tmp_path: Path, ends: str, last: bool) -> None:
     path = tmp_path / "t.jsonl"
@@ -364,6 +364,21 @@ def test_line_ends_marks_and_blank_lines_are_no_matter(tmp_path: Path, ends: str
     path.write_bytes(b"\xef\xbb\xbf" + (ends.join(rows) + ends * last).encode())
     assert by_role(path, text=Role.TEXT) == {"text": ["a", "b", None]}
     assert natural(path).to_pydict() == {"text": ["a", "b", None], "x": [None, None, 1]}
+
+
+def test_line_ends_may_differ_within_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jsonl, "BLOCK", 20)
+    path = tmp_path / "t.jsonl"
+    path.write_bytes(b'{"text": "a"}\r{"text": "b"}\n{"text": "c"}\r\n{"text": "d"}\r{"text": }\r')
+    assert told(lambda: by_role(path, text=Role.TEXT)).startswith(f"cannot read {path}:5 as JSON")
+    path.write_bytes(path.read_bytes().replace(b'}\r{"text": }', b"}"))
+    assert by_role(path, text=Role.TEXT) == {"text": ["a", "b", "c", "d"]}
+
+
+def test_a_csv_line_of_another_encoding_is_named_however_lines_end(tmp_path: Path) -> None:
+    for ends in (b"\n", b"\r\n", b"\r"):
+        (tmp_path / "t.csv").write_bytes(ends.join([b"text", b"good", b"caf\xe9", b"x"]))
+        assert f"{tmp_path / 't.csv'}:3: it is not UTF-8" in told(lambda: by_role(tmp_path / "t.csv", text=Role.TEXT))
 
 
 def test_a_line_may_be_longer_than_a_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

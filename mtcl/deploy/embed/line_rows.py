@@ -37,9 +37,9 @@ def opened_lines(shard: Shard, columns: Columns) -> Iterator[LineRows]:
     with _lines_of(shard) as (lines, position):
         kind = shard.suffix.removesuffix(".gz")
         if kind == ".csv":
-            records = _csv_records(shard, lines, columns)
+            records = _csv_records(shard, _ended_anyhow(lines), columns)
         elif kind == ".jsonl":
-            records = map(_jsonl_record, _numbered(lines))
+            records = map(_jsonl_record, _numbered(_ended_anyhow(lines)))
         else:
             records = map(partial(_text_record, columns.text), _numbered(lines))
         yield LineRows(shard, columns, records, position)
@@ -83,6 +83,14 @@ def _without_mark(file: Iterable[bytes], shard: Shard) -> Iterator[bytes]:
         else:  # the only line, unless the lines end with carriage returns, as on old Macs
             yield from (line + b"\n" for line in first.split(b"\r"))
     yield from lines
+
+
+def _ended_anyhow(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Lines that end as on any system, also with a carriage return alone, and differently within a file.
+
+    The lines of plain text are not divided so: a text may have a carriage return in it.
+    """
+    return (line for several in lines for line in several.splitlines(keepends=True))
 
 
 @dataclass(frozen=True)

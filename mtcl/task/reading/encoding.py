@@ -18,10 +18,10 @@ def check_encoding(path: Path) -> None:
 
 def first_other_line(path: Path) -> int | None:
     """The number of the first line that is not UTF-8, from 1; None if there is none."""
-    with path.open("rb") as file:
+    with path.open(encoding="utf-8", errors="surrogateescape") as file:  # text, so that lines end as on any system
         for number, line in enumerate(file, 1):
             try:
-                line.decode("utf-8")
-            except UnicodeDecodeError:
+                line.encode("utf-8")
+            except UnicodeEncodeError:
                 return number
     return None

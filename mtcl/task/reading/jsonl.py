@@ -1,4 +1,4 @@
-"""JSONL: one object per line; the types of values may differ from line to line.
+"""JSONL: one object per line; the types of values may differ from line to line. Lines end as on any system.
 
 pyarrow reads columns with a role block by block, with given types. If a block does not fit them (7 and "a17" in one
 column, a text among lists, a damaged line), Python's own parser reads it instead; it accepts all that the roles allow
@@ -35,6 +35,8 @@ PEEKED = 16
 NO_OBJECT = re.compile(rb"\n[ \t\r]*(?:null|\n)")
 """A line that is blank or `null`. pyarrow reads `null` as a row, or crashes if it is the first line (26.0)."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+LONE_RETURN = re.compile(rb"\r(?!\n)")
+"""The line end of old Macs; in JSON, a carriage return is never part of a text."""
 Row = dict[str, Any]
 Keys = dict[str, None]
 """Keys of objects, in order of appearance."""
@@ -79,6 +81,8 @@ def _blocks(path: Path) -> Iterator[_Block]:
         first = 1
         while content := file.read(BLOCK):
             content += file.readline()
+            if b"\r" in content:
+                content = LONE_RETURN.sub(b"\n", content)
             if not content.endswith(b"\n"):
                 content += b"\n"
             yield _Block(path, first, content)
