@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
+from mtcl.errors import ConfigError
+
 KNOWN_ROOTS = "data_roots.txt"
 MAX_NAME_BYTES = 200
 MIN_FREE_BYTES = 1 << 20
@@ -69,8 +71,14 @@ def write_text(path: Path, text: str, *, alone: bool = False) -> None:
 
 
 def cache_folder(given: str | None = None) -> Path:
-    """The folder of token stores and embeddings: `given`, the environment's MTCL_CACHE, or ~/.cache/mtcl."""
-    return Path(given or os.environ.get("MTCL_CACHE") or "~/.cache/mtcl").expanduser()
+    """The folder of token stores and embeddings: `given`, the environment's MTCL_CACHE, or ~/.cache/mtcl.
+
+    Raises `ConfigError` if it is a file.
+    """
+    folder = Path(given or os.environ.get("MTCL_CACHE") or "~/.cache/mtcl").expanduser()
+    if folder.is_file():
+        raise ConfigError(f"the cache {folder} is a file: name a folder, as data.cache or in MTCL_CACHE")
+    return folder
 
 
 def data_root(given: str | None = None) -> Path | None:

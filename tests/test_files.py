@@ -21,7 +21,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from mtcl import DataError
+from mtcl import ConfigError, DataError
 from mtcl.__main__ import main
 from mtcl.commands.run import write_vectors
 from mtcl.commands.tasks import new
@@ -284,3 +284,6 @@ def test_folders_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setenv("MTCL_DATA", f"~{os.sep}rows")
     assert (cache_folder(), data_root()) == (tmp_path / "stores", tmp_path / "rows")
     assert (cache_folder("c"), data_root("d")) == (Path("c"), Path("d"))
+    (tmp_path / "stores").write_text("")
+    with pytest.raises(ConfigError, match=r"stores is a file: name a folder, as data\.cache or in MTCL_CACHE"):
+        cache_folder()
