@@ -25,7 +25,7 @@ quick: $(VENV)/.dev  ## the tests that start no process and run no whole command
 	$(PYTEST) -n 2 -m "not process and not command and not nightly and not timed"
 
 nightly: $(VENV)/.dev  ## all tests: kills, nodes, whole combinations too; ends with the 50 slowest
-	MTCL_KILLS=20 MTCL_CASES=all $(PYTEST) -n 2 -m "not timed" --durations=50
+	MTCL_FORK=0 MTCL_KILLS=20 MTCL_CASES=all $(PYTEST) -n 2 -m "not timed" --durations=50
 	$(PYTEST) -m timed $(TIMED)
 
 check: lint types layers compare-tables  ## what must pass before a change is handed over, besides the tests

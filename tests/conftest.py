@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import logging
 import os
@@ -20,6 +21,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # several tests run at once
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 import pytest
+
+from tests.forks import Command
 
 ROOT = Path(__file__).resolve().parents[1]
 WORDS = [*"abcdefghijklmnopqrstuvwxyz", "red", "green", "blue", "dog", "cat", "bird", "post", "job", "news", "query"]
@@ -61,6 +64,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("process")
         if "mtcl_command" in fixtures:
             item.add_marker("command")
+
+
+def pytest_collection_finish() -> None:
+    """Python's collector need not look through the libraries and thousands of tests again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 processes_allowed = True
@@ -223,14 +232,12 @@ def mtcl_process(tmp_path: Path, cache: Path) -> Run:
     def run(*arguments: str, timeout_s: float = 240, **environment: str) -> subprocess.CompletedProcess[str]:
         own = {"MTCL_CACHE": str(cache), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MTCL_", "PL_"))}
-        return subprocess.run(
-            [sys.executable, "-m", "mtcl", *arguments],
-            cwd=tmp_path,
-            env=inherited | own | environment,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
+        command = Command(list(arguments), folder=tmp_path, environment=inherited | own | environment)
+        try:
+            out, err = command.communicate(timeout_s)
+        except subprocess.TimeoutExpired:
+            os.kill(command.pid, signal.SIGKILL)
+            raise
+        return subprocess.CompletedProcess(command.args, command.wait(0), out, err)
 
     return run

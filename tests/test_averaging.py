@@ -126,7 +126,7 @@ def test_killed_and_resumed(
     """Equal to the last bit: losses, validations, weights and their average."""
     process = start(arguments(tiny_model, demo_root, "killed"), tmp_path, cache)
     run = tmp_path / "runs" / "killed"
-    wait_for(run / "checkpoints" / "best.ckpt", process)  # type: ignore[arg-type]
+    wait_for(run / "checkpoints" / "best.ckpt", process)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert 20 < checkpoint(run, "last.ckpt")["global_step"] < 240

@@ -65,10 +65,14 @@ VALUES = [True, 1, -1, 1.5, "x", "7", "1e-4", "true", "null", "", [1], ["x"], []
 def taken(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | dict[str, Any]], bool]:
     """Whether jsonargparse alone takes an option or a configuration."""
     monkeypatch.setattr(PARSED.parser, "keys", None)
+    defaults = PARSED.parser.get_defaults()
 
     def run(given: str | dict[str, Any]) -> bool:
         try:
-            PARSED.parser.parse_args([given]) if isinstance(given, str) else PARSED.parser.parse_object(given)
+            if isinstance(given, str):
+                PARSED.parser.parse_args([given])
+            else:  # `parse_object(given)` would collect the defaults and the environment again for each value
+                PARSED.parser.parse_object(given, namespace=defaults.clone(), defaults=False, env=False)
         except ConfigError:
             return False
         return True

@@ -19,8 +19,8 @@ from mtcl.data.plan import Plan, PlanTask
 from mtcl.encoder.backbone import digest_of
 from mtcl.training.recipe import changed
 from mtcl.training.resume import ANEW, check, check_trained
-from tests.conftest import ROOT, Run
-from tests.test_resume import losses, options, start, weights
+from tests.conftest import ROOT, Run, command_in
+from tests.test_resume import losses, options, weights
 
 STEPS = 24
 COMMON = {
@@ -112,7 +112,7 @@ def half(tiny_model: Path, demo_root: Path, cache: Path, tmp_path_factory: pytes
     """The first half of a run, two sub-batches a step."""
     folder = tmp_path_factory.mktemp("half")
     halved = {**COMMON, "trainer.max_steps": STEPS // 2, "trainer.val_check_interval": STEPS // 2}
-    assert start(options(tiny_model, demo_root, "half", **halved), folder, cache).wait(120) == 0
+    assert command_in(folder, cache)("fit", *options(tiny_model, demo_root, "half", **halved)).returncode == 0
     return folder / "runs" / "half"
 
 

@@ -27,6 +27,7 @@ from mtcl.deploy.embed.shards import Columns, find_shards
 from mtcl.deploy.vectors import VectorFolder
 from mtcl.encoder.text_encoder import TextEncoder
 from tests.conftest import ROOT, Run
+from tests.forks import Command
 from tests.test_embed import content, words, write_jsonl
 
 KILLS = int(os.environ.get("MTCL_KILLS", "10"))
@@ -120,15 +121,7 @@ def test_a_signal_stops_the_command_cleanly(
 def killed(arguments: list[str], folder: Path, moment: int) -> None:
     """Start the command and kill it after `moment` more parts or files, and a moment."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    with (folder / "log.txt").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mtcl", *arguments],
-            cwd=folder,
-            env=environment,
-            stderr=log,
-            stdout=log,
-            start_new_session=True,
-        )
+    process = Command(arguments, folder=folder, environment=environment, session=True, log=folder / "log.txt")
 
     def written() -> set[str]:
         return {f"{p.parent}/{p.name}" for p in (folder / "out").rglob("*.parquet") if not p.name.startswith(".")}

@@ -9,7 +9,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +17,9 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.conftest import INTEREST, ROOT, Run
+from tests import test_resume
+from tests.conftest import INTEREST, Run
+from tests.forks import Command
 from tests.test_distributed import RANKS
 from tests.test_resume import options, weights
 
@@ -26,7 +27,7 @@ ENDLESS = {"trainer.max_steps": 100_000, "trainer.val_check_interval": 100_000, 
 
 
 pytestmark = pytest.mark.usefixtures("starts_processes")
-STARTED: list[subprocess.Popen[str]] = []
+STARTED: list[Command] = []
 
 
 @pytest.fixture(autouse=True)
@@ -38,17 +39,12 @@ def nothing_left() -> Iterator[None]:
             os.killpg(STARTED.pop().pid, signal.SIGKILL)
 
 
-def start(arguments: list[str], folder: Path, cache: Path, command: str = "fit") -> subprocess.Popen[str]:
-    environment = os.environ | {"MTCL_CACHE": str(cache), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    words = [sys.executable, "-m", "mtcl", command, *arguments]
-    process = subprocess.Popen(
-        words, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    STARTED.append(process)
-    return process
+def start(arguments: list[str], folder: Path, cache: Path, command: str = "fit") -> Command:
+    STARTED.append(test_resume.start(arguments, folder, cache, command, log=None))
+    return STARTED[-1]
 
 
-def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+def wait_for(path: Path, process: Command) -> None:
     deadline = time.monotonic() + 120
     while not path.exists():
         assert process.poll() is None, "the run ended by itself"

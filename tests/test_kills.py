@@ -13,7 +13,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +21,7 @@ import pytest
 import torch
 
 from tests.conftest import Run
+from tests.forks import Command
 from tests.test_resume import options, start, weights
 
 pytestmark = [pytest.mark.usefixtures("starts_processes"), pytest.mark.nightly]
@@ -36,7 +36,7 @@ SETTINGS = {
 }
 
 
-def wait_until(reached: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+def wait_until(reached: Callable[[], bool], process: Command) -> None:
     deadline = time.monotonic() + 60
     while not reached():
         assert process.poll() is None, "the run ended before it was killed"
@@ -44,7 +44,7 @@ def wait_until(reached: Callable[[], bool], process: subprocess.Popen[bytes]) ->
         time.sleep(0.0002)
 
 
-def kill_at(moment: str, process: subprocess.Popen[bytes], last: Path, cache: Path) -> None:
+def kill_at(moment: str, process: Command, last: Path, cache: Path) -> None:
     written_before = last.stat().st_mtime_ns if last.exists() else 0
     if moment == "stores":
         wait_until(lambda: any(cache.glob(".*-*")), process)

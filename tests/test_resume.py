@@ -8,8 +8,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -23,8 +21,10 @@ from mtcl.__main__ import main
 from mtcl.training.board.names import GROUP, SUMMARY
 from mtcl.training.checkpoint_file import WholeFile
 from tests.conftest import ROOT, Run, command_in
+from tests.forks import Command
 
 STEPS = 240
+DROPPED = Path(os.devnull)
 Losses = dict[str, dict[int, float]]
 
 
@@ -82,16 +82,12 @@ def assert_equal_runs(one: Path, other: Path, *, at_least: int = STEPS) -> None:
         assert torch.equal(value, weights(other)[name]), name
 
 
-def start(arguments: list[str], folder: Path, cache: Path) -> subprocess.Popen[bytes]:
+def start(
+    arguments: list[str], folder: Path, cache: Path, command: str = "fit", *, log: Path | None = DROPPED
+) -> Command:
+    """A command in a session of its own."""
     environment = os.environ | {"MTCL_CACHE": str(cache), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(
-        [sys.executable, "-m", "mtcl", "fit", *arguments],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    return Command([command, *arguments], folder=folder, environment=environment, session=True, log=log)
 
 
 @pytest.fixture(scope="module")
