@@ -18,7 +18,7 @@ import yaml
 
 from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import ConfigError
-from mtcl.studies.compare.comparison import Scores, report_of
+from mtcl.studies.compare.comparison import Scores, report_of, run_comparison
 from mtcl.studies.compare.config import CompareConfig, EncoderSpec
 from mtcl.studies.compare.encoders import Local
 from mtcl.studies.compare.endpoint import Endpoint, EndpointError, model_key
@@ -325,6 +325,25 @@ def test_wrong_comparisons() -> None:
     ):
         with pytest.raises(ConfigError, match=words):
             config_of("b", **changed)
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"run": "nowhere"}, "encoder last: no checkpoint 'nowhere'"),
+        ({"run": "empty"}, "encoder last: no checkpoint 'empty/checkpoints/best.ckpt'"),
+        ({"model": "empty"}, "encoder last: model folder 'empty' has no config.json"),
+    ],
+)
+def test_a_missing_encoder_is_told_before_the_first_is_used(
+    spec: dict[str, Any], words: str, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    encoders = {"first": EncoderSpec(model=str(tiny_model)), "last": EncoderSpec(**spec)}
+    monkeypatch.setattr("mtcl.studies.compare.comparison.encoders_of", lambda *_: pytest.fail("an encoder was used"))
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        run_comparison(CompareConfig(["search"], encoders, tokenizer=str(tiny_model)), tmp_path)
 
 
 def test_vectors_survive_the_process(tmp_path: Path) -> None:

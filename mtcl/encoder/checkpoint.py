@@ -346,3 +346,8 @@ def find(path: Path, default: str = BEST) -> Path:
 def is_checkpoint(path: Path) -> bool:
     """Whether `path` is a run folder or a .ckpt file, rather than a model's folder or name."""
     return path.is_file() if path.suffix == ".ckpt" else (path / "checkpoints").is_dir()
+
+
+def is_model_folder(path: Path) -> bool:
+    """Whether `path` is a model's folder in the layout of sentence-transformers or Hugging Face."""
+    return not is_checkpoint(path) and any((path / name).is_file() for name in ("modules.json", "config.json"))

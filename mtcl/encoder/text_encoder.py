@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from mtcl.console import track
 from mtcl.data.tokenizer import MAX_CHARACTERS
 from mtcl.encoder.card import card
-from mtcl.encoder.checkpoint import SavedRun, is_checkpoint
+from mtcl.encoder.checkpoint import SavedRun, is_model_folder
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
 from mtcl.encoder.facts import Facts
@@ -57,7 +57,7 @@ class TextEncoder(EncoderParts):
                 checkpoint names is executed.
         """
         folder = Path(path).expanduser()
-        if not is_checkpoint(folder) and any((folder / name).is_file() for name in ("modules.json", "config.json")):
+        if is_model_folder(folder):
             return cls._of_folder(folder, device=device)
         if is_hub_name(str(path)):
             return cls.base(EncoderConfig(name=str(path)), device=device)

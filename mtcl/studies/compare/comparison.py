@@ -20,11 +20,11 @@ from mtcl.data.store import prepare
 from mtcl.data.tokenizer import Tokenizer
 from mtcl.encoder.hub import resolve_model
 from mtcl.encoder.precision import best_precision
-from mtcl.errors import ConfigError
+from mtcl.errors import ConfigError, at
 from mtcl.evaluation import Pool, Result, evaluate
 from mtcl.files import cache_folder, data_root
 from mtcl.studies.compare.config import CompareConfig, EncoderSpec
-from mtcl.studies.compare.encoders import Embedder, encoders_of, endpoint_of
+from mtcl.studies.compare.encoders import Embedder, check_found, encoders_of, endpoint_of
 from mtcl.studies.compare.report import BYTES_PER_VALUE, Report, Row, write_report
 from mtcl.studies.compare.sample import first_rows
 from mtcl.studies.item_scores import ItemScores, scores_of
@@ -51,6 +51,9 @@ class Scores:
 def run_comparison(config: CompareConfig, folder: Path) -> Path:
     """Evaluate every encoder and return the path of the report in `folder`."""
     cache = cache_folder(config.cache)
+    for name, spec in config.encoders.items():
+        with at(f"encoder {name}: "):
+            check_found(spec)
     tokenizer = Tokenizer.load(resolve_model(config.tokenizer))
     tasks = tasks_of(config)
     pools = pools_of(config, tasks, tokenizer, cache)
