@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from mtcl import QueryDocument
 from mtcl.data.batch import StepBatch
+from mtcl.data.packing import launch_cost
 from mtcl.data.plan import Plan, PlanTask
 from mtcl.data.rows import TaskData
 from mtcl.data.steps import StepDataset
@@ -50,6 +51,21 @@ def rows_of(batch: StepBatch) -> list[tuple[int, list[tuple[int, ...]], list[tup
     ]
     texts = [rows[place] for place in batch.texts.place_T.tolist()]
     return [(p.task, *([texts[i] for i in c.texts_N] for c in p.columns[:2])) for p in batch.parts]
+
+
+def test_chunks_are_cut_for_the_machine_and_not_for_what_a_worker_sees(
+    stores: list[TokenStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A forked worker sees no GPU."""
+    made = {}
+    for is_gpu in (False, True):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda is_gpu=is_gpu: is_gpu)
+        launch_cost.cache_clear()
+        made[is_gpu] = StepDataset(plan_of(stores, batch_size=32), data_of(stores))
+    monkeypatch.undo()
+    launch_cost.cache_clear()
+    on_cpu, on_gpu = (len(made[is_gpu][0].texts.chunks) for is_gpu in (False, True))
+    assert on_gpu < on_cpu
 
 
 @pytest.mark.parametrize("seed", [0, 1])

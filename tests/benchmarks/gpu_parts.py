@@ -224,7 +224,8 @@ def attention(part: Part) -> None:
     """Attention: padded sdpa against unpadded, in the bare loop, by tokens per chunk (dropout 0)."""
     if not has_flash():
         print("flash_attn is not installed, so unpadded computes padded scores by PyTorch's own products.\n")
-    part.head("encoder", "tokens per chunk", "sdpa TFLOP/s", "unpadded TFLOP/s", "unpadded / sdpa", "GiB", "GiB")
+    rates = ("sdpa TFLOP/s", "unpadded TFLOP/s", "unpadded / sdpa")
+    part.head("encoder", "tokens per chunk", "chunks per step", "ms per chunk, sdpa", *rates, "GiB", "GiB")
     for encoder in part.bidirectional():
         for tokens in part.options.chunks:
             setting = part.setting(encoder, tokens_per_chunk=tokens, dropout=0.0)
@@ -232,12 +233,14 @@ def attention(part: Part) -> None:
 
 
 def _both_attentions(setting: Setting) -> list[str]:
-    flops, memory = [], []
+    found, memory = [], []
     for name in ("sdpa", "unpadded"):
         clean()
-        flops.append(systems.bare(replace(setting, attention=name))["flops"])
+        found.append(systems.bare(replace(setting, attention=name)))
         memory.append(gibibytes())
-    return [*(rate(one, setting.accelerator) for one in flops), f"{flops[1] / flops[0]:.2f}", *memory]
+    flops = [one["flops"] for one in found]
+    chunks = [f"{found[0]['chunks']:.1f}", f"{1e3 * found[0]['seconds_per_chunk']:.1f}"]
+    return [*chunks, *(rate(one, setting.accelerator) for one in flops), f"{flops[1] / flops[0]:.2f}", *memory]
 
 
 def loader(part: Part) -> None:

@@ -6,8 +6,8 @@
 
 Each recipe is `configs/public.yaml` for 100 steps, without prompts, `model.keep` and job_search (whose documents the
 occupation tasks share), and changed by the levers of its name. Trained and unseen tasks are those of
-`configs/zero_shot.yaml`, first 400 rows of each test split (`--rows`). `run` writes the item scores of each run, and
-leaves out what is there; `report` prints a table with 95 % intervals over items and seeds, and draws levers-NAME.png.
+`configs/zero_shot.yaml`, first 400 rows of each test split. `run` writes the item scores of each run, and leaves out
+what is there; `report` prints a table with 95 % intervals over items and seeds, and draws levers-NAME.png.
 """
 
 from __future__ import annotations
@@ -56,8 +56,6 @@ TRAINED = (
     "stackexchange_search",
     "duplicate_questions",
 )
-SOCIAL = "storyline_social"
-"""Tweets of an event, of whatever kind; a report counts it among the trained tasks of a run that leaves it out too."""
 LABELLED = TRAINED[:5]
 """Tasks of labels and stories; the others compare texts by their whole meaning."""
 
@@ -77,7 +75,11 @@ def lr(value: float) -> list[str]:
 
 def prompts(tasks: Sequence[str] = TRAINED) -> list[str]:
     """Each task's name before its texts."""
-    return [f"--tasks.{task}.prompt={json.dumps(task.replace('_', ' ') + ': ')}" for task in tasks]
+    return [f"--tasks.{task}.prompt={json.dumps(name_of(task))}" for task in tasks]
+
+
+def name_of(task: str) -> str:
+    return f"{task.replace('_', ' ')}: "
 
 
 WORDS = ("topic", "tags", "subject", "event", "story", "search", "question")
@@ -133,15 +135,11 @@ RECIPES = {
     "prompts, keep 1": Recipe([*keep(1), *prompts()]),
     "prompts, keep 0.7, share 1/32": Recipe([*keep(0.7, 1 / 32), *prompts()]),
     "one word, keep 0.7, share 1/32": Recipe([*keep(0.7, 1 / 32), *words()]),
-    "one word, keep 1, share 1/32": Recipe([*keep(1, 1 / 32), *words()]),
     "prompts, keep 1, share 1/32": Recipe([*keep(1, 1 / 32), *prompts()]),
     "keep 1, share 1/32, 200 steps": Recipe([*keep(1, 1 / 32), *steps(200)]),
     "prompts of labels, keep 0.7, share 1/32": Recipe([*keep(0.7, 1 / 32), *prompts(LABELLED)]),
     "prompts of labels, keep 0.3, share 1/32": Recipe([*keep(0.3, 1 / 32), *prompts(LABELLED)]),
     "prompts of labels, keep 1, share 1/32": Recipe([*keep(1, 1 / 32), *prompts(LABELLED)]),
-    "prompts, keep 0.7, share 1/32, without storyline_social": Recipe(
-        [*keep(0.7, 1 / 32), *prompts([task for task in TRAINED if task != SOCIAL]), f"--tasks.{SOCIAL}=null"]
-    ),
     "prompts, keep 2, share 1/32": Recipe([*keep(2, 1 / 32), *prompts()]),
     "prompts, keep 2, share 1/32, 200 steps": Recipe([*keep(2, 1 / 32), *prompts(), *steps(200)]),
     START: Recipe([*steps(1), *lr(0), "--model.optimizer.head_lr=0"]),
@@ -151,7 +149,7 @@ RECIPES = {
 
 @dataclass(frozen=True)
 class Job:
-    """One recipe with one seed; `tag` names the base encoder and the dimensions, and `rows` are as in `--rows`."""
+    """One recipe with one seed; `tag` names the base encoder and the dimensions."""
 
     folder: Path
     tag: str
@@ -159,15 +157,10 @@ class Job:
     seed: int
     encoder: str | None = None
     dim: int | None = None
-    rows: tuple[int, ...] = (ROWS,)
+    rows: int = ROWS
 
-    def scores(self, rows: int, suffix: str = "") -> Path:
-        tag = self.tag if rows == ROWS else f"{self.tag}-rows{rows}"
-        return self.folder / "scores" / tag / f"{slug(self.recipe)}{suffix}.{self.seed}.npz"
-
-    @property
-    def is_done(self) -> bool:
-        return all(self.scores(rows).exists() for rows in self.rows)
+    def scores(self, suffix: str = "") -> Path:
+        return self.folder / "scores" / self.tag / f"{slug(self.recipe)}{suffix}.{self.seed}.npz"
 
     @property
     def run(self) -> Path:
@@ -198,7 +191,7 @@ def _carry_out(job: Job) -> None:
 
     if job.recipe == BASE:
         name = {} if job.encoder is None else {"name": job.encoder}
-        score(TextEncoder.base(EncoderConfig(**name), device=device()), job, is_run=False)
+        score(TextEncoder.base(EncoderConfig(**name), device=device()), job.scores(), job.rows, is_run=False)
         return
     recipe = RECIPES[job.recipe]
     common = ["fit", "--config", str(CONFIGS / "public.yaml"), f"--tasks.{LEFT_OUT}=null", "--no_base"]
@@ -209,14 +202,14 @@ def _carry_out(job: Job) -> None:
     own += [] if job.dim is None else [f"--model.encoder.dim={job.dim}"]
     shutil.rmtree(job.run, ignore_errors=True)
     mtcl(*common, *steps(STEPS), "--trainer.limit_val_batches=0", "--trainer.enable_progress_bar=false", *own)
-    score(TextEncoder.load(job.run / "checkpoints" / "last.ckpt", device=device()), job)
+    score(TextEncoder.load(job.run / "checkpoints" / "last.ckpt", device=device()), job.scores(), job.rows)
     for share in recipe.merges:
         merged = job.run.with_name(f"{job.run.name}-merged")
         shutil.rmtree(merged, ignore_errors=True)
         mtcl(
             "merge", str(job.run / "checkpoints" / "last.ckpt"), "base", "--weight", f"{share:g}", "--out", str(merged)
         )
-        score(TextEncoder.load(merged, device=device()), job, f"_merged_{share:g}")
+        score(TextEncoder.load(merged, device=device()), job.scores(f"_merged_{share:g}"), job.rows)
         shutil.rmtree(merged)
     shutil.rmtree(job.run / "checkpoints")
 
@@ -275,20 +268,14 @@ def suite(rows: int) -> tuple[CompareConfig, list[Task], list[Pool]]:
     return config, tasks, pools_of(config, tasks, Tokenizer.load(resolve_model(config.tokenizer)), cache_folder(None))
 
 
-def score(encoder: TextEncoder, job: Job, suffix: str = "", *, is_run: bool = True) -> None:
-    """Write the item scores of each task of the suite, for each number of rows."""
+def score(encoder: TextEncoder, path: Path, rows: int, *, is_run: bool = True) -> None:
+    """Write the item scores of each task of the suite."""
     from mtcl.studies.compare.comparison import add_scores
 
-    direct = Direct(encoder, is_run)
-    for rows in job.rows:
-        config, tasks, pools = suite(rows)
-        found: dict[Any, Any] = {}
-        add_scores("it", next(iter(config.encoders.values())), direct, tasks, pools, [], found)
-        (scores,) = found.values()
-        write(scores.items, job.scores(rows, suffix))
-
-
-def write(items: dict[str, Any], path: Path) -> None:
+    config, tasks, pools = suite(rows)
+    found: dict[Any, Any] = {}
+    add_scores("it", next(iter(config.encoders.values())), Direct(encoder, is_run), tasks, pools, [], found)
+    (items,) = (one.items for one in found.values())
     arrays: dict[str, Any] = {}
     for task, (scores,) in items.items():
         arrays[f"{task}/scores"] = scores.scores_I
@@ -304,12 +291,12 @@ def run(options: argparse.Namespace) -> None:
     dims = "" if options.dim is None else f"-{options.dim}"
     tag = f"{options.name}{dims}"
     jobs = [
-        Job(options.folder.resolve(), tag, recipe, seed, options.encoder, options.dim, tuple(options.rows))
+        Job(options.folder.resolve(), tag, recipe, seed, options.encoder, options.dim, options.rows)
         for seed in options.seeds
         for recipe in options.recipes
         if recipe != BASE or seed == options.seeds[0]
     ]
-    jobs = [job for job in jobs if not job.is_done]
+    jobs = [job for job in jobs if not job.scores().exists()]
     context = multiprocessing.get_context("spawn")
     begun = time.perf_counter()
     with ProcessPoolExecutor(options.workers, mp_context=context) as pool:
@@ -425,18 +412,17 @@ def tokens(options: argparse.Namespace) -> None:
     from mtcl.training.datamodule import MtclDataModule
 
     config = load([str(CONFIGS / "public.yaml")])
-    names = [task.replace("_", " ") + ": " for task in TRAINED]
     choices: dict[str, Any] = {
         "without prompts": {task: {} for task in TRAINED},
-        "with the tasks' names": {task: {"prompt": name} for task, name in zip(TRAINED, names, strict=True)},
+        "with the tasks' names": {task: {"prompt": name_of(task)} for task in TRAINED},
         "with one word": {task: {"prompt": f"{word} "} for task, word in zip(TRAINED, WORDS, strict=True)},
     }
-    for name, tasks in choices.items():
+    for choice, tasks in choices.items():
         data = MtclDataModule(tasks=tasks, num_workers=0, seed=1, **config["data"])
         data.prepare_data()
         data.setup("fit")
         counts = [batch.texts.num_tokens for batch in islice(data.train_dataloader(), 20)]
-        print(f"{name}: {np.mean(counts):,.0f}")
+        print(f"{choice}: {np.mean(counts):,.0f}")
 
 
 def main() -> None:
@@ -450,7 +436,7 @@ def main() -> None:
     one.add_argument("--encoder", help="folder or name of another base encoder")
     one.add_argument("--name", default="minilm", help="its name in the folder")
     one.add_argument("--dim", type=int)
-    one.add_argument("--rows", type=int, nargs="+", default=[ROWS], help="of each test split; each has its own report")
+    one.add_argument("--rows", type=int, default=ROWS, help="of each test split; give the folder one number only")
     one.set_defaults(do=run)
     two = commands.add_parser("report")
     two.add_argument("folder", type=Path)

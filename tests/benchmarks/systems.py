@@ -204,7 +204,7 @@ def mtcl(setting: Setting) -> dict[str, float]:
 
 
 def bare(setting: Setting) -> dict[str, float]:
-    """The same chunks without Lightning, loader, losses and TensorBoard."""
+    """The same chunks without Lightning, loader, losses and TensorBoard; also their number in a step."""
     import torch
 
     from mtcl.encoder.encoder import Encoder
@@ -228,8 +228,15 @@ def bare(setting: Setting) -> dict[str, float]:
         optimizer.step()
         clock.step(device)
     per_token = flops_per_token(encoder)
-    flops = sum(model_flops(encoder, batch.texts, per_token=per_token) for batch in batches[setting.warmup :])
-    return {"pairs": setting.num_pairs / clock.seconds, "flops": flops / clock.seconds}
+    timed = batches[setting.warmup :]
+    flops = sum(model_flops(encoder, batch.texts, per_token=per_token) for batch in timed)
+    chunks = sum(len(batch.texts.chunks) for batch in timed)
+    return {
+        "pairs": setting.num_pairs / clock.seconds,
+        "flops": flops / clock.seconds,
+        "chunks": chunks / setting.steps,
+        "seconds_per_chunk": clock.seconds / chunks,
+    }
 
 
 def sentence_transformers(setting: Setting) -> dict[str, float]:

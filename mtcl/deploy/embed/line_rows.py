@@ -37,9 +37,9 @@ def opened_lines(shard: Shard, columns: Columns) -> Iterator[LineRows]:
     with _lines_of(shard) as (lines, position):
         kind = shard.suffix.removesuffix(".gz")
         if kind == ".csv":
-            records = _csv_records(shard, _ended_anyhow(lines), columns)
+            records = _csv_records(shard, _at_any_end(lines), columns)
         elif kind == ".jsonl":
-            records = map(_jsonl_record, _numbered(_ended_anyhow(lines)))
+            records = map(_jsonl_record, _numbered(_at_any_end(lines)))
         else:
             records = map(partial(_text_record, columns.text), _numbered(lines))
         yield LineRows(shard, columns, records, position)
@@ -85,8 +85,8 @@ def _without_mark(file: Iterable[bytes], shard: Shard) -> Iterator[bytes]:
     yield from lines
 
 
-def _ended_anyhow(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Lines that end as on any system, also with a carriage return alone, and differently within a file.
+def _at_any_end(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Lines divided at each line end of any system, a carriage return alone too; they may differ within a file.
 
     The lines of plain text are not divided so: a text may have a carriage return in it.
     """
