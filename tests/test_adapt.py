@@ -256,6 +256,18 @@ def test_a_frozen_backbone_has_no_dropout(train: Any, expected: set[str]) -> Non
         assert steps(encoder) == expected
 
 
+def test_embedding_leaves_the_mode_of_every_module_as_it_was() -> None:
+    """And has no dropout, whatever the modes are."""
+    encoder, texts = encoder_of("Bert"), Ragged(np.array([0, 3]), np.array([5, 6, 7]))
+    vectors = encoder.eval().embed(texts, tokens_per_chunk=64)
+    assert not any(module.training for module in encoder.modules())
+    encoder.backbone.encoder.layer[0].train()
+    modes = [module.training for module in encoder.modules()]
+    assert any(modes)
+    assert torch.equal(encoder.embed(texts, tokens_per_chunk=64), vectors)
+    assert [module.training for module in encoder.modules()] == modes
+
+
 def test_the_last_layer_that_trains_is_the_shared_one() -> None:
     encoder = encoder_of("Bert", dim=8, train="lora")
     names = names_of(encoder, encoder.last_shared())

@@ -5,6 +5,8 @@ python -m pytest tests/test_kernels.py
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -74,21 +76,48 @@ def test_linear_equals_torch(shape: tuple[int, ...], bias: bool) -> None:
 
 
 def test_a_model_inside_takes_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Modules and plain functions alike; bf16 keeps torch's linear, evaluation has no dropout."""
+    """Modules and plain functions alike; bf16 and few rows keep torch's linear."""
     seen: list[str] = []
     monkeypatch.setattr(kernels, "dropout", lambda values, p: seen.append(f"dropout {p}") or values)
     monkeypatch.setattr(kernels, "linear", lambda rows, weight, bias: seen.append("linear") or F.linear(rows, weight))
     monkeypatch.setattr(kernels, "_onednn_is_faster", lambda: True)
+    monkeypatch.setattr(kernels, "MANY", 2)
     layer, drop, rows = nn.Linear(3, 3), nn.Dropout(0.2), torch.ones(2, 3)
     with kernels_for(CPU):
         drop(layer(F.dropout(rows, p=0.3)))
         assert seen == ["dropout 0.3", "linear", "dropout 0.2"]
-        drop.eval()(rows)
+        layer(drop.eval()(rows[:1]))  # one row is too few for oneDNN, and evaluation has no dropout
         with torch.autocast("cpu", torch.bfloat16):
             layer(rows)
     with kernels_for(torch.device("meta")):
         layer(F.dropout(rows, p=0.3))
     assert len(seen) == 3
+
+
+@pytest.mark.parametrize("is_training", [True, False])
+@pytest.mark.parametrize("is_faster", [True, False])
+def test_without_anything_to_replace_there_is_no_mode(
+    is_training: bool, is_faster: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernels, "_onednn_is_faster", lambda: is_faster)
+    found = kernels_for(CPU, is_training=is_training)
+    assert isinstance(found, kernels._CpuKernels) == (is_training or is_faster)
+
+
+@pytest.mark.parametrize(("vendor", "expected"), [("GenuineIntel", False), ("AuthenticAMD", True)])
+def test_an_intel_cpu_keeps_mkl(vendor: str, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From what Linux says of the CPU, and elsewhere from what the platform says."""
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    monkeypatch.setattr(Path, "read_text", lambda self, **_: f"vendor_id\t: {vendor}\nmodel name\t: a CPU\n")
+    assert kernels._onednn_is_faster.__wrapped__() == expected
+
+    def missing(self: Path, **_: object) -> str:
+        raise FileNotFoundError(self)
+
+    monkeypatch.setattr(Path, "read_text", missing)
+    monkeypatch.setattr("platform.processor", lambda: f"Intel64 Family 6 Model 143, {vendor}")
+    assert kernels._onednn_is_faster.__wrapped__() == expected
 
 
 def test_attention_on_a_gpu_is_not_left_to_cudnn() -> None:

@@ -51,6 +51,22 @@ def tokens() -> Ragged:
     return Ragged(offsets_of(lengths), np.random.default_rng(0).integers(5, 87, lengths.sum()))
 
 
+def test_texts_of_one_length_need_no_padding() -> None:
+    """They are moved without a copy; the vectors and gradients are those of a chunk with padding."""
+    encoder = Encoder(backbone("Bert"), pooling="mean").eval()
+    encoder.choose_attention("unpadded")
+    lengths = np.array([6, 6, 6, 9])
+    texts = Ragged(offsets_of(lengths), np.random.default_rng(0).integers(5, 87, lengths.sum()))
+    found = []
+    for few in (texts, texts.take(np.array([0, 1, 2]))):
+        encoder.zero_grad()
+        vectors = encoder(pack(few, tokens_per_chunk=1000, launch=1000))[:3]
+        (vectors * torch.arange(vectors.numel()).view_as(vectors).sin()).sum().backward()
+        found.append([vectors, *(p.grad.clone() for p in encoder.parameters() if p.grad is not None)])
+    for with_padding, without in zip(*found, strict=True):
+        torch.testing.assert_close(with_padding, without, atol=1e-6, rtol=1e-4)
+
+
 def test_decoders_equal_those_with_padding(tmp_path: Path) -> None:
     """Causal, with fewer key heads than query heads, and with windows shorter than the texts."""
     lengths = np.array([3, 40, 7, 7, 1, 25, 12, 40, 2])

@@ -244,7 +244,7 @@ class Encoder(nn.Module):
         `words` are the chunk's word embeddings if they have been looked up already.
         """
         given = {"input_ids": self._ids(chunk)} if words is None else {"inputs_embeds": words}
-        with kernels_for(chunk.ids.device, is_compiled=self.is_compiled):
+        with kernels_for(chunk.ids.device, is_training=self.training, is_compiled=self.is_compiled):
             hidden_nLH: Tensor
             if self.first_position is None:
                 hidden_nLH = self.backbone(
@@ -265,14 +265,16 @@ class Encoder(nn.Module):
     def embed(
         self, tokens: Ragged, *, tokens_per_chunk: int, num_at_once: int = 4096, is_pooled: bool = False
     ) -> Tensor:
-        """(T, D) float32 on the CPU, without dropout, in the order of `tokens`; the module's mode is restored.
+        """(T, D) float32 on the CPU, without dropout, in the order of `tokens`; the modules' modes are restored.
 
         There is no gradient to the encoder, but you can train your own layers on the result. With `is_pooled`, (T, H)
         pooled hidden states instead of vectors.
         """
         apply = self.pooled if is_pooled else self
-        was_training, device = self.training, next(self.parameters()).device
-        self.eval()
+        device = next(self.parameters()).device
+        in_training = [module for module in self.modules() if module.training]
+        if in_training:  # setting the mode of all modules takes as long as a tenth of a short text
+            self.eval()
         try:
             rows = np.arange(len(tokens))
             with torch.inference_mode():
@@ -282,7 +284,8 @@ class Encoder(nn.Module):
                     if len(some)
                 ]
         finally:
-            self.train(was_training)
+            for module in in_training:
+                module.training = True
         empty = torch.empty(0, self.pooled_dim if is_pooled else self.dim)
         return torch.cat(parts) if parts else empty  # the copy is not an inference tensor
 

@@ -4,18 +4,20 @@ On a GPU, attention is not left to cuDNN. It makes a plan for each new shape, an
 shape: 14 ms per layer of the forward pass and 20 ms per layer of the backward pass on an H100, many times the
 computation itself (docs/performance.md). PyTorch's other kernels need no plan.
 
-On a CPU, dropout and, in float32, linear layers are replaced. Without MKL's generator (on any CPU not made by Intel),
-torch takes 4 to 5 ns per element to draw a Bernoulli number; here an element takes 16 random bits of the same
-generator, 0.7 ns. torch's float32 matrix products use MKL, which runs at half the speed of oneDNN on such CPUs; a 1x1
-convolution is the public way to reach oneDNN. A `TorchFunctionMode` replaces both, so attention's dropout inside a
-model's own code is covered too. Figures: docs/performance.md.
+On a CPU, dropout is replaced. torch takes 4 to 9 ns per element to draw a Bernoulli number; here an element takes 16
+random bits of the same generator, 0.7 to 2 ns. On AMD's CPUs with AVX-512, linear layers of many rows in float32 are
+replaced too: torch's matrix products use MKL, which runs there at half the speed of oneDNN, and a 1x1 convolution is
+the public way to reach oneDNN. A `TorchFunctionMode` replaces both, so attention's dropout inside a model's own code is
+covered too. Figures: docs/performance.md.
 """
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,7 +32,10 @@ exact.
 """
 IMAGES = 16
 """With more images, of one row each, oneDNN runs at a third of the speed."""
-
+MANY = 256
+"""Rows from which a convolution pays. oneDNN first copies the layer's weights into its own layout, at every call, which
+takes as long as the products of some 150 rows.
+"""
 
 WITHOUT_PLANS = (
     (SDPBackend.FLASH_ATTENTION, torch.backends.cuda.flash_sdp_enabled),
@@ -40,13 +45,19 @@ WITHOUT_PLANS = (
 """PyTorch's kernels of `scaled_dot_product_attention`, without cuDNN's, and whether each may be used."""
 
 
-def kernels_for(device: torch.device, *, is_compiled: bool = False) -> AbstractContextManager[object]:
-    """The context in which a model on `device` runs. A compiled model keeps its own dropout and linear layers."""
+def kernels_for(
+    device: torch.device, *, is_training: bool = True, is_compiled: bool = False
+) -> AbstractContextManager[object]:
+    """The context in which a model on `device` runs. A compiled model keeps its own dropout and linear layers.
+
+    Where nothing would be replaced, there is no mode: it costs a call in Python for each operation.
+    """
     if device.type == "cuda":
         allowed = [kernel for kernel, is_enabled in WITHOUT_PLANS if is_enabled()]  # type: ignore[no-untyped-call]
         chosen: AbstractContextManager[object] = sdpa_kernel(allowed) if allowed else nullcontext()
         return chosen
-    return _CpuKernels() if device.type == "cpu" and not is_compiled else nullcontext()
+    replaces = device.type == "cpu" and not is_compiled and (is_training or _onednn_is_faster())
+    return _CpuKernels() if replaces else nullcontext()
 
 
 class _CpuKernels(TorchFunctionMode):
@@ -76,7 +87,7 @@ def dropout(values: Tensor, probability: float) -> Tensor:
 
 def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:  # noqa: A002
     in_float32 = input.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    if in_float32 and input.numel() and _onednn_is_faster():
+    if in_float32 and input.shape[:-1].numel() >= MANY and _onednn_is_faster():
         return linear(input, weight, bias)
     return F.linear(input, weight, bias)
 
@@ -95,11 +106,19 @@ def linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 @cache
 def _onednn_is_faster() -> bool:
-    """Measured: oneDNN is twice as fast on AVX-512 and equally fast on AVX2 (AMD EPYC, 130 GFLOP/s with two threads),
-    where MKL is kept.
+    """Measured: oneDNN is twice as fast as MKL on AMD's CPUs with AVX-512. On those with AVX2 and on Intel's, MKL is as
+    fast, and with few rows up to five times as fast.
     """
     onednn: Any = torch.backends.mkldnn
-    return bool(onednn.is_available()) and torch.backends.cpu.get_cpu_capability() == "AVX512"
+    has_avx512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
+    return bool(onednn.is_available()) and has_avx512 and not _is_intel()
+
+
+def _is_intel() -> bool:
+    try:
+        return "GenuineIntel" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:  # Windows names the vendor here, macOS names only the architecture
+        return "GenuineIntel" in platform.processor()
 
 
 KERNELS: dict[Callable[..., Any], Callable[..., Any]] = {F.dropout: _dropout, F.linear: _linear}

@@ -238,10 +238,12 @@ def _apply(function: Any, *arguments: Any) -> Tensor:
 
 def _spread(rows_Shd: Tensor, places_S: Tensor, shape: tuple[int, ...]) -> Tensor:
     num_texts, longest = shape
+    if len(rows_Shd) == num_texts * longest:  # no padding
+        return rows_Shd.view(num_texts, longest, *rows_Shd.shape[1:]).transpose(1, 2)
     padded_Rhd = rows_Shd.new_zeros(num_texts * longest, *rows_Shd.shape[1:]).index_copy_(0, places_S, rows_Shd)
     return padded_Rhd.view(num_texts, longest, *rows_Shd.shape[1:]).transpose(1, 2)
 
 
 def _gather(padded_nhLd: Tensor, places_S: Tensor) -> Tensor:
     rows_Rhd = padded_nhLd.transpose(1, 2).flatten(0, 1)
-    return rows_Rhd.index_select(0, places_S)
+    return rows_Rhd if len(rows_Rhd) == len(places_S) else rows_Rhd.index_select(0, places_S)
