@@ -76,6 +76,9 @@ def test_decoders_equal_those_with_padding(tmp_path: Path) -> None:
         for attention in ("eager", "unpadded"):
             encoder = Encoder.load(EncoderConfig(name=str(folder), attention=attention, pooling="last")).eval()
             embeddings_TD = encoder(pack(texts, tokens_per_chunk=64))
+            with torch.no_grad():  # fused attention
+                fused_TD = encoder(pack(texts, tokens_per_chunk=64))
+            torch.testing.assert_close(fused_TD, embeddings_TD.detach(), atol=1e-6, rtol=1e-5)
             embeddings_TD[:, :4].sum().backward()
             gradients = [p.grad for p in encoder.parameters() if p.grad is not None]
             found.append((embeddings_TD.detach(), torch.cat([gradient.flatten() for gradient in gradients])))
@@ -89,6 +92,9 @@ def test_vectors_and_gradients_equal_those_with_padding(name: str) -> None:
         encoder = Encoder(backbone(name)).eval()
         encoder.choose_attention(attention)
         embeddings_TD = encoder(pack(tokens(), tokens_per_chunk=64))
+        with torch.no_grad():  # fused attention
+            fused_TD = encoder(pack(tokens(), tokens_per_chunk=64))
+        torch.testing.assert_close(fused_TD, embeddings_TD.detach(), atol=1e-6, rtol=1e-5)
         embeddings_TD[:, :4].sum().backward()
         found.append([embeddings_TD, *(p.grad for p in encoder.parameters() if p.grad is not None)])
     assert encoder.first_position == STARTS[name]

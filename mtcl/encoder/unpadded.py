@@ -144,10 +144,16 @@ def padded(
 ) -> Tensor:
     """(S, h, d): queries, keys and values are spread out to padded texts only for the scores.
 
-    `bias_nLL` is added to each text's scores; (n, 1, L) is the same for all of its queries.
+    `bias_nLL` is added to each text's scores; (n, 1, L) is the same for all of its queries. torch's fused attention is
+    faster forwards, but on a CPU slower forwards and backwards than plain products (docs/log.md).
     """
     rows, shape = (query_Shd, key_Shd, value_Shd), (bias_nLL.shape[0], bias_nLL.shape[2])
     query, key, value = (_apply(Spread, row_Shd, places_S, shape) for row_Shd in rows)
+    if query.is_cuda or not torch.is_grad_enabled():
+        fused_nhLd = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=bias_nLL[:, None], dropout_p=dropout, scale=scaling
+        )
+        return _apply(Gather, fused_nhLd, places_S)
     scores_nhLL = torch.matmul(query * scaling, key.transpose(2, 3))
     shares_nhLL = F.softmax(scores_nhLL + bias_nLL[:, None], dim=-1)
     attended_nhLd = torch.matmul(F.dropout(shares_nhLL, p=dropout, training=dropout > 0), value)
