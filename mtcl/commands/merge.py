@@ -122,6 +122,11 @@ def base_state(saved: SavedRun) -> State:
     from mtcl.encoder.encoder import Encoder
 
     encoder = Encoder.load(saved.encoder_config.plain())
+    if saved.base_weights not in (None, encoder.fingerprint()):
+        raise ConfigError(
+            f"the model {saved.encoder_config.name!r} has other weights than those that {str(saved.path)!r} was trained "
+            "from: run the command where this name means the run's own base encoder, or restore its files"
+        )
     state = {f"{PREFIX}{name}": value for name, value in encoder.state_dict().items()}
     for began, now in (("base_projection.", "encoder.projection."), ("base_heads.", "heads.")):
         initial = {k: v for k, v in saved.state.items() if k.startswith(began)}
@@ -170,6 +175,7 @@ def checkpoint_of(state: State, sources: list[SavedRun], merged: dict[str, float
             "merged": merged,
             "trained_before": trained,
             "base_weights": sources[0].base_weights,
+            "tokenizer": sources[0].tokenizer,
             "version": __version__,
         },
     }
