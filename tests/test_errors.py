@@ -10,7 +10,7 @@ import resource
 
 import pytest
 
-from mtcl.errors import ConfigError, DataError, MtclError, at, with_limit
+from mtcl.errors import ConfigError, DataError, MtclError, at, advised
 from mtcl.training.task_config import MixtureConfig, TaskConfig
 from tests.conftest import Run
 
@@ -90,5 +90,10 @@ def test_a_low_limit_of_open_files_is_told_with_what_to_do(
     assert done.returncode == 2
     assert line.endswith(": the limit is 64: raise it, for example with ulimit -n 1024")
     assert "Too many open files" in line
-    assert with_limit(line) == line
-    assert with_limit("out of luck") == "out of luck"
+    assert advised(line) == line
+    assert advised("out of luck") == "out of luck"
+    told = advised("task 'search', train: Read-only file system: /cache")
+    assert (
+        told == "task 'search', train: Read-only file system: /cache: give a folder that can be written (MTCL_CACHE is "
+        "that of the cache)"
+    )

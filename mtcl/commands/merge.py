@@ -137,7 +137,7 @@ def base_state(saved: SavedRun) -> State:
 def checkpoint_of(state: State, sources: list[SavedRun], merged: dict[str, float]) -> dict[str, Any]:
     """A checkpoint for `--ckpt` and `--init_from`: the configuration of the first source with the tasks of all sources.
 
-    Raises `ConfigError` if the sources use different poolings.
+    Raises `ConfigError` if the sources use different poolings or tokenizers.
     """
     import yaml
 
@@ -145,6 +145,8 @@ def checkpoint_of(state: State, sources: list[SavedRun], merged: dict[str, float
 
     if len(poolings := {source.pooling for source in sources}) > 1:
         raise ConfigError(f"the checkpoints use different poolings ({', '.join(sorted(poolings))}): merge those of one")
+    if len({source.tokenizer for source in sources} - {None}) > 1:
+        raise ConfigError("the checkpoints use different tokenizers: merge those of one")
     configs = [plain_config(source) for source in sources]
     check_same_heads(configs)
     config: dict[str, Any] = dict(configs[0])
