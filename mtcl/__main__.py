@@ -56,9 +56,11 @@ def main(argv: list[str] | None = None) -> int:
 
         print(__version__)
         return 0
+    from mtcl.commands.process import allow_open_files
     from mtcl.console import line_of
     from mtcl.errors import ConfigError, MtclError, nearest, path_fault, advised
 
+    allow_open_files()
     try:
         command = arguments[0]
         if command not in COMMANDS:

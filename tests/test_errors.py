@@ -97,3 +97,20 @@ def test_a_low_limit_of_open_files_is_told_with_what_to_do(
         told == "task 'search', train: Read-only file system: /cache: give a folder that can be written (MTCL_CACHE is "
         "that of the cache)"
     )
+
+
+def test_every_command_raises_the_limit_of_open_files(mtcl_command: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As far as the system allows: a server needs one per connection, a comparison one per file of a store."""
+    seen: list[int] = []
+    monkeypatch.setattr("mtcl.commands.demo.main", lambda *_: seen.append(limit()) or 0)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(before[1] - 1, 200), before[1]))
+    try:
+        assert mtcl_command("demo", "out").returncode == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert seen == [before[1]]
+
+
+def limit() -> int:
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
