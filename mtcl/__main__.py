@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     from mtcl.commands.process import allow_open_files
     from mtcl.console import line_of
-    from mtcl.errors import ConfigError, MtclError, nearest, path_fault, advised
+    from mtcl.errors import ConfigError, MtclError, advised, nearest, path_fault
 
     allow_open_files()
     try:

@@ -300,8 +300,9 @@ def test_what_is_done_is_skipped(embed: Any, tmp_path: Path) -> None:
 
 def test_a_changed_input_is_noticed(embed: Any, tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", [{"text": "dog"}])
+    os.utime(path, ns=(1, 1))
     embed("a.jsonl")
-    os.utime(write_jsonl(path, [{"text": "cat"}]), ns=(1, 1))
+    os.utime(write_jsonl(path, [{"text": "cat"}]), ns=(1, 1))  # of the same size, and no younger as it seems
     assert "a.jsonl is not the file that out has vectors of" in embed("a.jsonl", code=2).stderr
     embed("a.jsonl", replace_changed=True)
     write_jsonl(tmp_path / "b.jsonl", [{"text": "cat"}])

@@ -10,7 +10,7 @@ import resource
 
 import pytest
 
-from mtcl.errors import ConfigError, DataError, MtclError, at, advised
+from mtcl.errors import ConfigError, DataError, MtclError, advised, at
 from mtcl.training.task_config import MixtureConfig, TaskConfig
 from tests.conftest import Run
 
