@@ -308,7 +308,7 @@ def test_the_end_loses_no_request_again_and_again(
 def test_more_connections_than_the_limit_of_open_files(trained_run: Path, starts_processes: None) -> None:
     """Those beyond it wait until others close, and a line says so."""
     with served(trained_run) as server, contextlib.ExitStack() as open_connections:
-        num = len(os.listdir(f"/proc/{server.process.pid}/fd"))
+        num = len(list(Path(f"/proc/{server.process.pid}/fd").iterdir()))
         resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (num + 8, num + 8))
         for _ in range(20):
             open_connections.enter_context(socket.create_connection((LOOPBACK, server.port), timeout=5))

@@ -124,8 +124,8 @@ def base_state(saved: SavedRun) -> State:
     encoder = Encoder.load(saved.encoder_config.plain())
     if saved.base_weights not in (None, encoder.fingerprint()):
         raise ConfigError(
-            f"the model {saved.encoder_config.name!r} has other weights than those that {str(saved.path)!r} was trained "
-            "from: run the command where this name means the run's own base encoder, or restore its files"
+            f"the model {saved.encoder_config.name!r} has other weights than those that {str(saved.path)!r} was "
+            "trained from: run the command where this name means the run's own base encoder, or restore its files"
         )
     state = {f"{PREFIX}{name}": value for name, value in encoder.state_dict().items()}
     for began, now in (("base_projection.", "encoder.projection."), ("base_heads.", "heads.")):
