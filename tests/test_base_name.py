@@ -94,6 +94,22 @@ def test_another_model_of_the_same_name_is_refused(
         assert "restore its files" in done.stderr
 
 
+def test_vectors_are_searched_with_their_own_tokenizer(
+    run: Path, tiny_model: Path, tmp_path: Path, mtcl_command: Run
+) -> None:
+    """An exported model has no checkpoint to compare with, but the folder of vectors knows its tokens."""
+    shutil.copytree(tiny_model, tmp_path / "base")
+    (tmp_path / "a.txt").write_text("dog\n")
+    assert mtcl_command("export", str(run), "model").returncode == 0
+    assert mtcl_command("embed", "model", "a.txt", "--out", "vectors", "--tokenize", "here").returncode == 0
+    done = mtcl_command("search", "vectors", "dog")
+    assert done.returncode == 0, done.stderr
+    other_words(tmp_path / "model")
+    done = mtcl_command("search", "vectors", "dog")
+    assert done.returncode == 2
+    assert "the encoder's tokenizer is not the one that vectors was embedded with" in done.stderr
+
+
 def test_a_merge_with_another_base_is_refused(run: Path, tiny_model: Path, tmp_path: Path, mtcl_command: Run) -> None:
     shutil.copytree(tiny_model, tmp_path / "base")
     done = mtcl_command("merge", str(run), "base", "--out", "merged.ckpt")
