@@ -191,6 +191,14 @@ def test_bad_rows_are_left_out_with_the_reason(embed: Any, tmp_path: Path) -> No
     assert "9 bad rows left out" in done.stdout
 
 
+def test_a_text_without_anything_to_see_is_empty(embed: Any, tmp_path: Path) -> None:
+    """A zero-width space, a byte order mark, a soft hyphen: all such texts had one vector, near to any short text."""
+    (tmp_path / "a.txt").write_text("dog\n\u200b\n \u2060\ufeff\n\u00ad\u3000\nd\u200bog\n", encoding="utf-8")
+    assert "3 bad rows" in embed("a.txt").stdout
+    bad = [json.loads(line) for line in (tmp_path / "out" / "_bad" / "a.jsonl").read_text().splitlines()]
+    assert [(one["row"], one["reason"]) for one in bad] == [(row, "text is empty") for row in (1, 2, 3)]
+
+
 def test_a_number_of_any_length_is_no_bad_row(embed: Any, tmp_path: Path) -> None:
     write_jsonl(tmp_path / "a.jsonl", ['{"text": "a", "id": "x", "views": ' + "1" * 5000 + "}"])
     embed("a.jsonl", id="id", keep=["views"])
