@@ -85,6 +85,7 @@ def test_a_low_limit_of_open_files_is_told_with_what_to_do(
 ) -> None:
     monkeypatch.setattr("mtcl.commands.demo.main", lambda *_: fail(error))
     monkeypatch.setattr(resource, "getrlimit", lambda _: (64, 64))
+    monkeypatch.setattr(resource, "setrlimit", lambda *_: None)  # the command raises it to what it is told is possible
     done = mtcl_command("demo", "out")
     (line,) = done.stderr.splitlines()
     assert done.returncode == 2
