@@ -56,9 +56,11 @@ def main(argv: list[str] | None = None) -> int:
 
         print(__version__)
         return 0
+    from mtcl.commands.process import allow_open_files
     from mtcl.console import line_of
-    from mtcl.errors import ConfigError, MtclError, nearest, path_fault, with_limit
+    from mtcl.errors import ConfigError, MtclError, advised, nearest, path_fault
 
+    allow_open_files()
     try:
         command = arguments[0]
         if command not in COMMANDS:
@@ -69,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
         if debug:
             raise
         if not (error.on_all_ranks and os.environ.get("LOCAL_RANK", "0") != "0"):
-            print(f"mtcl: {type(error).__name__}: {with_limit(line_of(error))}", file=sys.stderr)
+            print(f"mtcl: {type(error).__name__}: {advised(line_of(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         if debug:
@@ -81,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
             raise
         if error.filename is None and error.errno == errno.ENOSPC:  # standard output: all files are named
             raise
-        print(f"mtcl: {with_limit(f'{error.strerror}: {line_of(error.filename or error)}')}", file=sys.stderr)
+        print(f"mtcl: {advised(f'{error.strerror}: {line_of(error.filename or error)}')}", file=sys.stderr)
         return 2
     except (RuntimeError, UnicodeEncodeError) as error:
         told = path_fault(error, arguments)

@@ -113,8 +113,12 @@ def path_fault(error: Exception, arguments: Iterable[str]) -> str | None:
     return str(error) if str(error).startswith("Symlink loop") else None
 
 
-def with_limit(text: str) -> str:
-    """A message about too many open files with the limit and how to raise it; any other message as it is."""
+def advised(text: str) -> str:
+    """A message of the system with what to do: about too many open files, with the limit, or a folder that cannot be
+    written. Any other message as it is.
+    """
+    if os.strerror(errno.EROFS) in text:
+        return f"{text}: give a folder that can be written (MTCL_CACHE is that of the cache)"
     if os.strerror(errno.EMFILE) not in text or "ulimit" in text:
         return text
     try:

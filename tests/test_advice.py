@@ -138,6 +138,21 @@ UNREAD: dict[str, tuple[Any, str]] = {
         made(QueryDocument(), search, "a b c d e f g h i j k l m n o p q r s "),
         "the prompt takes 21 of 32 tokens",
     ),
+    "a prompt that ends without a space": (
+        made(QueryDocument(), search, "query"),
+        "the prompt 'query' ends without a space",
+    ),
+    "labels that differ only in spelling": (
+        made(
+            LabelText(),
+            labels,
+            **{
+                s: [r | {"label": r["label"].upper()} if n % 16 < 8 else r for n, r in enumerate(labels(*SIZES[s]))]
+                for s in SIZES
+            },
+        ),
+        "have the same tokens as another one (for example",
+    ),
     "documents of other queries": (
         made(QueryDocument(), search),
         "is no better than random vectors",
@@ -211,7 +226,7 @@ def test_a_flaw_that_an_encoder_shows(
     assert "model.optimizer.lr 5e-05" in output
 
 
-@pytest.mark.parametrize("flaw", ["overlapping splits", "a frequent label", "empty texts", "a long prompt"])
+@pytest.mark.parametrize("flaw", ["overlapping splits", "a frequent label", "empty texts", *list(UNREAD)[2:5]])
 def test_a_run_repeats_it(
     flaw: str, tiny_model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -6,6 +6,7 @@ python -m pytest tests/test_align.py
 from __future__ import annotations
 
 import json
+import logging
 import re
 import shutil
 from dataclasses import replace
@@ -165,8 +166,12 @@ def test_neighbours_and_overlap() -> None:
     assert overlap(np.array([[1, 2], [3, 4]]), np.array([[2, 5], [3, 4]])) == 0.75
 
 
-def test_common_rows_by_id(tmp_path: Path) -> None:
-    """Ids in another order, as integers here and text there, of which the first of equal ones counts."""
+def test_common_rows_by_id(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Ids in another order, as integers here and text there, of which the first of equal ones counts. Equal ones are
+    told, since their first rows may have different texts.
+    """
+    caplog.set_level(logging.WARNING, "mtcl")
+    logging.getLogger("mtcl").propagate = True
     vectors = unit_vectors(300, 6)
     ids = [*range(299), 5]
     old = write_vectors(tmp_path / "old", vectors, ids, num_files=3, block=40, fingerprint=OLD)
@@ -186,6 +191,9 @@ def test_common_rows_by_id(tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.new_NW, sample.old_NO)
     different = common_pairs(old, new, num=90, seed=1)
     assert not np.array_equal(different.old_NO, sample.old_NO)
+    assert not caplog.records, "the smaller folder has each id once"
+    common_pairs(old, old, num=90, seed=0)
+    assert "1 of 300 rows have an id that an earlier row has" in caplog.text
 
 
 def test_row_numbers_belong_to_their_file(tmp_path: Path) -> None:

@@ -191,6 +191,14 @@ def test_bad_rows_are_left_out_with_the_reason(embed: Any, tmp_path: Path) -> No
     assert "9 bad rows left out" in done.stdout
 
 
+def test_a_text_without_anything_to_see_is_empty(embed: Any, tmp_path: Path) -> None:
+    """A zero-width space, a byte order mark, a soft hyphen: all such texts had one vector, near to any short text."""
+    (tmp_path / "a.txt").write_text("dog\n\u200b\n \u2060\ufeff\n\u00ad\u3000\nd\u200bog\n", encoding="utf-8")
+    assert "3 bad rows" in embed("a.txt").stdout
+    bad = [json.loads(line) for line in (tmp_path / "out" / "_bad" / "a.jsonl").read_text().splitlines()]
+    assert [(one["row"], one["reason"]) for one in bad] == [(row, "text is empty") for row in (1, 2, 3)]
+
+
 def test_a_number_of_any_length_is_no_bad_row(embed: Any, tmp_path: Path) -> None:
     write_jsonl(tmp_path / "a.jsonl", ['{"text": "a", "id": "x", "views": ' + "1" * 5000 + "}"])
     embed("a.jsonl", id="id", keep=["views"])
@@ -300,8 +308,9 @@ def test_what_is_done_is_skipped(embed: Any, tmp_path: Path) -> None:
 
 def test_a_changed_input_is_noticed(embed: Any, tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", [{"text": "dog"}])
+    os.utime(path, ns=(1, 1))
     embed("a.jsonl")
-    os.utime(write_jsonl(path, [{"text": "cat"}]), ns=(1, 1))
+    os.utime(write_jsonl(path, [{"text": "cat"}]), ns=(1, 1))  # of the same size, and no younger as it seems
     assert "a.jsonl is not the file that out has vectors of" in embed("a.jsonl", code=2).stderr
     embed("a.jsonl", replace_changed=True)
     write_jsonl(tmp_path / "b.jsonl", [{"text": "cat"}])
@@ -471,7 +480,12 @@ def test_any_dim(embed: Any, encoder: TextEncoder, tmp_path: Path) -> None:
 
 def test_a_column_of_another_type_is_refused(embed: Any, tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": [1, 2]}), tmp_path / "a.parquet")
-    assert "column 'text' holds int64, not text" in embed("a.parquet", code=2).stderr
+    told = embed("a.parquet", code=2).stderr
+    assert "column 'text' holds int64, not text: name a column of texts with --text" in told
+    when = pa.array([0, 1], pa.timestamp("us"))
+    pq.write_table(pa.table({"text": ["dog", "cat"], "when": when}), tmp_path / "when.parquet")
+    told = embed("when.parquet", id="when", code=2).stderr
+    assert "column 'when' holds timestamp[us], not text or whole numbers: save it as text" in told
     (tmp_path / "b.parquet").write_bytes(b"PAR1 damaged")
     assert "cannot read b.parquet" in embed("b.parquet", code=2).stderr
     (tmp_path / "c.jsonl.gz").write_bytes(gzip.compress(b'{"text": "dog"}\n' * 1000)[:-20])
@@ -487,6 +501,19 @@ def test_kept_columns_of_mixed_types(embed: Any, tmp_path: Path) -> None:
     assert table["n"].to_pylist() == list(range(8))
     assert table["v"].to_pylist()[5:] == ["x", '{"a": 1}', "[1, 2]"]
     assert table.column_names == ["id", "v", "n", "embedding"]
+
+
+@pytest.mark.parametrize("file_format", ["parquet", "npy"])
+def test_kept_integers_are_never_rounded(embed: Any, tmp_path: Path, file_format: str) -> None:
+    """Beyond 2^53 they are no floating-point numbers, which other windows have; the whole column becomes text."""
+    for name, large, expected in (("a", 2**53 - 1, float(2**53 - 1)), ("b", 2**53 + 1, str(2**53 + 1))):
+        values = [large, large, 1.5, None, 7, 2.5]
+        write_jsonl(tmp_path / f"{name}.jsonl", [{"text": "dog", "v": v} for v in values])
+        embed(f"{name}.jsonl", keep=["v"], window=2, format=file_format)
+        suffix = ".parquet" if file_format == "parquet" else ".rows.parquet"
+        found = pq.read_table(tmp_path / "out" / f"{name}{suffix}")["v"].to_pylist()
+        assert found[:2] == [expected, expected]
+        assert [value and float(value) for value in found[2:]] == [1.5, None, 7, 2.5]
 
 
 def test_a_reader_refuses_other_folders(tmp_path: Path, embed: Any, tiny_model: Path) -> None:

@@ -10,7 +10,7 @@ import resource
 
 import pytest
 
-from mtcl.errors import ConfigError, DataError, MtclError, at, with_limit
+from mtcl.errors import ConfigError, DataError, MtclError, advised, at
 from mtcl.training.task_config import MixtureConfig, TaskConfig
 from tests.conftest import Run
 
@@ -85,10 +85,33 @@ def test_a_low_limit_of_open_files_is_told_with_what_to_do(
 ) -> None:
     monkeypatch.setattr("mtcl.commands.demo.main", lambda *_: fail(error))
     monkeypatch.setattr(resource, "getrlimit", lambda _: (64, 64))
+    monkeypatch.setattr(resource, "setrlimit", lambda *_: None)  # the command raises it to what it is told is possible
     done = mtcl_command("demo", "out")
     (line,) = done.stderr.splitlines()
     assert done.returncode == 2
     assert line.endswith(": the limit is 64: raise it, for example with ulimit -n 1024")
     assert "Too many open files" in line
-    assert with_limit(line) == line
-    assert with_limit("out of luck") == "out of luck"
+    assert advised(line) == line
+    assert advised("out of luck") == "out of luck"
+    told = advised("task 'search', train: Read-only file system: /cache")
+    assert (
+        told == "task 'search', train: Read-only file system: /cache: give a folder that can be written (MTCL_CACHE is "
+        "that of the cache)"
+    )
+
+
+def test_every_command_raises_the_limit_of_open_files(mtcl_command: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As far as the system allows: a server needs one per connection, a comparison one per file of a store."""
+    seen: list[int] = []
+    monkeypatch.setattr("mtcl.commands.demo.main", lambda *_: seen.append(limit()) or 0)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(before[1] - 1, 200), before[1]))
+    try:
+        assert mtcl_command("demo", "out").returncode == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert seen == [before[1]]
+
+
+def limit() -> int:
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

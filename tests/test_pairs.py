@@ -291,3 +291,20 @@ def test_rows_without_any_text(pairs: Pairs, row: Row) -> None:
     )
     assert len(table.anchors) == 0
     assert sum(table.skipped.values()) >= 2
+
+
+def test_a_text_without_anything_to_see_is_empty() -> None:
+    """For anchors, positives and hard negatives; the characters do no harm within a word."""
+    empty = ["\u200b", " \u2060\ufeff", "\u00ad\u3000", "\x1c\x85\v"]
+    rows = pa.table(
+        {
+            "query": [*empty, "dog", "cat", "b\u200bird"],
+            "document": [*(["a dog"] * 4), "\u200b", "a cat", "a bird"],
+            "no": [["x"], *([[]] * 4), ["\ufeff", "a fish"], []],
+        }
+    )
+    table = QueryDocument(query="query", document="document", negatives="no")(rows)
+    assert len(table.anchors) == 2
+    assert table.skipped == {"empty query": 4, "empty document": 1}
+    assert table.negatives is not None
+    assert table.negatives.lengths().tolist() == [1, 0]

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -304,6 +305,26 @@ def test_the_end_loses_no_request_again_and_again(
 
 
 @pytest.mark.nightly
+def test_more_connections_than_the_limit_of_open_files(trained_run: Path, starts_processes: None) -> None:
+    """Those beyond it wait until others close, and a line says so."""
+    with served(trained_run) as server, contextlib.ExitStack() as open_connections:
+        num = len(list(Path(f"/proc/{server.process.pid}/fd").iterdir()))
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (num + 8, num + 8))
+        for _ in range(20):
+            open_connections.enter_context(socket.create_connection((LOOPBACK, server.port), timeout=5))
+        deadline = time.monotonic() + 20
+        while not server.errors and time.monotonic() < deadline:
+            time.sleep(0.05)
+        open_connections.close()
+        with urllib.request.urlopen(f"{server.url}/health", timeout=20) as answer:
+            assert answer.status == 200
+        assert server.stop() == 0
+    assert server.errors, "no line"
+    for line in server.errors:
+        assert line.startswith("new connections wait for others to close: [Errno 24] Too many open files"), line
+        assert "ulimit -n 1024" in line
+
+
 def test_workers(trained_run: Path, encoder: TextEncoder, starts_processes: None) -> None:
     """One port, one sum of metrics; a worker that dies is replaced; no worker outlives its parent."""
     with served(trained_run, "--workers", "2") as server:

@@ -30,7 +30,7 @@ from mtcl.studies.transfer.config import KINDS
 from mtcl.studies.transfer.findings import findings_of
 from mtcl.studies.transfer.outcome import read_outcome
 from mtcl.studies.transfer.report import markdown, write_report
-from mtcl.studies.transfer.runs import RunError, Runs, places_of
+from mtcl.studies.transfer.runs import RunError, Runs, last_line, places_of
 from mtcl.studies.transfer.study import facts_of, run_study
 from mtcl.task.registry import discover
 from tests.conftest import ROOT, Run
@@ -497,3 +497,17 @@ def test_a_misspelt_key_is_told_before_any_run(
     assert "the study's arm joint: unknown key" in refused.stderr.splitlines()[-1]
     assert "optimizer.warmup_step'; did you mean 'model.optimizer.warmup_steps'" in refused.stderr
     assert list((tmp_path / "study" / "runs").iterdir()) == []
+
+
+def test_what_a_run_said_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log on a full disk lacks its end, so the disk is named instead of half a line."""
+    log = tmp_path / "joint-1.log"
+    for content, expected in (
+        ("", "no output"),
+        ("step 1\nmtcl: ConfigError: no\n", "mtcl: ConfigError: no"),
+        ("step 1\nmtcl: Conf", "mtcl: Conf ... (its end is missing)"),
+    ):
+        log.write_text(content)
+        assert last_line(log) == expected
+    monkeypatch.setattr("mtcl.studies.transfer.runs.has_no_space", lambda folder: folder == tmp_path)
+    assert last_line(log).startswith(f"No space left on device: {tmp_path}: free some disk space")

@@ -18,7 +18,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, get_args
 
 from mtcl.commands.arguments import Parser
-from mtcl.commands.process import allow_open_files, quiet_libraries
+from mtcl.commands.process import quiet_libraries
 from mtcl.errors import ConfigError, at
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ def main(command: str, arguments: list[str]) -> int:
     options = _parser(command).parse_args(arguments)
     part = shard_of(options.shard)
     quiet_libraries()
-    allow_open_files()
     try:
         with _stoppable():
             return _embed(options, part)

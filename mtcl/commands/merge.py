@@ -122,6 +122,11 @@ def base_state(saved: SavedRun) -> State:
     from mtcl.encoder.encoder import Encoder
 
     encoder = Encoder.load(saved.encoder_config.plain())
+    if saved.base_weights not in (None, encoder.fingerprint()):
+        raise ConfigError(
+            f"the model {saved.encoder_config.name!r} has other weights than those that {str(saved.path)!r} was "
+            "trained from: run the command where this name means the run's own base encoder, or restore its files"
+        )
     state = {f"{PREFIX}{name}": value for name, value in encoder.state_dict().items()}
     for began, now in (("base_projection.", "encoder.projection."), ("base_heads.", "heads.")):
         initial = {k: v for k, v in saved.state.items() if k.startswith(began)}
@@ -132,7 +137,7 @@ def base_state(saved: SavedRun) -> State:
 def checkpoint_of(state: State, sources: list[SavedRun], merged: dict[str, float]) -> dict[str, Any]:
     """A checkpoint for `--ckpt` and `--init_from`: the configuration of the first source with the tasks of all sources.
 
-    Raises `ConfigError` if the sources use different poolings.
+    Raises `ConfigError` if the sources use different poolings or tokenizers.
     """
     import yaml
 
@@ -140,6 +145,8 @@ def checkpoint_of(state: State, sources: list[SavedRun], merged: dict[str, float
 
     if len(poolings := {source.pooling for source in sources}) > 1:
         raise ConfigError(f"the checkpoints use different poolings ({', '.join(sorted(poolings))}): merge those of one")
+    if len({source.tokenizer for source in sources} - {None}) > 1:
+        raise ConfigError("the checkpoints use different tokenizers: merge those of one")
     configs = [plain_config(source) for source in sources]
     check_same_heads(configs)
     config: dict[str, Any] = dict(configs[0])
@@ -170,6 +177,7 @@ def checkpoint_of(state: State, sources: list[SavedRun], merged: dict[str, float
             "merged": merged,
             "trained_before": trained,
             "base_weights": sources[0].base_weights,
+            "tokenizer": sources[0].tokenizer,
             "version": __version__,
         },
     }

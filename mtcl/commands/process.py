@@ -43,7 +43,7 @@ class _Plain(logging.Formatter):
 
 
 def allow_open_files() -> None:
-    """Raise the limit of open files as far as allowed: each tensor from a worker and each store file needs one."""
+    """Raise the limit of open files as far as allowed: tensors of workers, files of stores and connections need one."""
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mtcl.commands.arguments import Parser
 from mtcl.commands.folder_lock import only_writer
 from mtcl.commands.given_checkpoint import find_checkpoint
-from mtcl.commands.process import allow_open_files, quiet_libraries
+from mtcl.commands.process import quiet_libraries
 from mtcl.commands.run_folder import run_folder
 from mtcl.configuration.help import WIDTH, short_help
 from mtcl.configuration.yaml_files import load, without_tasks
@@ -52,7 +52,6 @@ def main(command: str, arguments: list[str]) -> int:
         print("\nAll keys of a configuration:\n")
         rest.append("--help")
     quiet_libraries()
-    allow_open_files()
     from mtcl.configuration.from_checkpoint import plain_config
     from mtcl.configuration.overrides import removed_tasks
     from mtcl.configuration.replay import load_with_replay

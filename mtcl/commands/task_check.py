@@ -135,7 +135,7 @@ class Check:
         from mtcl.training.advice.pace import tried
         from mtcl.training.advice.report import reading_figures
         from mtcl.training.advice.suggestion import suggestions
-        from mtcl.training.advice.warnings import prompt_of, reading_of
+        from mtcl.training.advice.warnings import prompt_of, reading_of, twins_of
         from mtcl.training.callbacks.progress_lines import duration
 
         assert self.run is not None
@@ -146,7 +146,7 @@ class Check:
         for split in self.splits:
             reading = reading_of(data, name, split, SAMPLE)
             self.report.add(split, reading_figures(reading))
-            self.report.warnings += reading.lines(split) if split == "train" else []
+            self.report.warnings += reading.lines(split) if split == "train" else twins_of(data, name, split)
         log.info("evaluating the untrained encoder and timing some steps ...")
         result, pace = tried(data, name, self.run.loss(), self.run.model)
         epoch = f"{duration(pace.epoch_s(len(train)))} for an epoch of {len(train):,} pairs here ({pace.device})"

@@ -38,7 +38,7 @@ from mtcl.types import FloatArray, IntArray, Kind, Ragged
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FORMAT = 10
+FORMAT = 11
 RAGGED = ("tokens", "keys", "groups", "negatives", "wanted", "carried")
 COLUMNS = ("anchors", "positives", "queries", "candidates", "languages")
 ARRAYS = (*COLUMNS, "identity", "sides", "scores", "grades", "log_q_anchor", "log_q_positive")

@@ -28,6 +28,8 @@ WHOLE = 1 << 20
 """A max length in tokens at which no text is cut."""
 NO_LIMIT = 1 << 30
 """transformers writes a number above it if a tokenizer's files set no maximum length."""
+PLAIN = ("The quick brown fox jumps over the lazy dog, 0123456789.", "naïve CAFÉ", "日本語 텍스트")
+"""Texts that tokenizers of different vocabularies read differently, and all versions of a library alike."""
 log = logging.getLogger("mtcl")
 
 
@@ -101,6 +103,12 @@ class Tokenizer:
     @cached_property
     def dtype(self) -> type[np.integer[Any]]:
         return np.uint16 if len(self.backend) <= 1 << 16 else np.int32
+
+    @cached_property
+    def probe(self) -> str:
+        """A digest of the tokens of a few texts: equal for tokenizers that read texts alike, whatever their files."""
+        tokens = self(list(PLAIN), WHOLE)
+        return hashlib.sha256(repr((tokens.offsets.tolist(), tokens.values.tolist())).encode()).hexdigest()[:16]
 
     def __call__(self, texts: list[str], max_length: int) -> Ragged:
         """The ids of each text, including special tokens, cut to `max_length`; uses all cores."""

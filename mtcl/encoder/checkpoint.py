@@ -266,6 +266,29 @@ class SavedRun:
         return found if isinstance(found, str) else None
 
     @property
+    def tokenizer(self) -> str | None:
+        """The probe of the run's tokenizer (`Tokenizer.probe`); earlier versions did not record it."""
+        found = self.about.get("tokenizer")
+        return found if isinstance(found, str) else None
+
+    def check_base(self, name: str, *, tokenizer: str, pooling: str | None = None) -> None:
+        """Raise `ConfigError` if the model `name` reads texts in another way than the run's: with a tokenizer of
+        another probe, or a pooling that differs from the one that the run took from the model's files.
+
+        The weights are in the checkpoint, so another folder of the same name would give wrong vectors without an error.
+        """
+        what = ""
+        if self.tokenizer not in (None, tokenizer):
+            what = "another tokenizer than"
+        elif pooling not in (None, self.pooling) and self.facts and self.encoder_config.pooling is None:
+            what = f"{self.pooling} pooling, not {pooling} as in"
+        if what:
+            raise ConfigError(
+                f"checkpoint {str(self.path)!r} was trained with {what} the model {name!r}: run the command where this "
+                "name means the run's own base encoder, or restore its files"
+            )
+
+    @property
     def has_adapters(self) -> bool:
         """Whether some of its weights have an adapter, which is saved next to them."""
         return has_adapters(self.state)

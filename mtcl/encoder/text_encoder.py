@@ -70,9 +70,11 @@ class TextEncoder(EncoderParts):
         model = saved.encoder().to(best_device(device)).eval()
         if odd := [name for name, head in saved.heads.items() if head.in_features != model.dim]:
             raise saved.malformed(f"the head of task {odd[0]!r} does not fit the encoder's {model.dim} dimensions")
+        tokenizer = tokenizer_of(config, model.declared)
+        saved.check_base(config.name, tokenizer=tokenizer.probe, pooling=model.pooling)
         return cls(
             model,
-            tokenizer_of(config, model.declared),
+            tokenizer,
             saved.max_length,
             config.chunk_size,
             saved.prompt,

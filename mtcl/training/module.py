@@ -350,4 +350,5 @@ class MtclModule(TaskReader):
             if self.keep is not None:
                 self.keep.on_resume(checkpoint)
         else:
+            saved.check_base(self.encoder_config.name, tokenizer=self.data.stores.tokenizer.probe)
             self.run.base_figures = saved.base_figures

@@ -40,6 +40,7 @@ def record_of(run: Run) -> dict[str, Any]:
         "tasks": {name: _about(run, name) for name in data.evaluated},
         "prompt": data.stores.default_prompt.plain(),
         "max_length": data.stores.default_length,
+        "tokenizer": data.stores.tokenizer.probe,
         "trained_before": sorted(run.trained_before),
         "version": __version__,
     }

@@ -21,6 +21,7 @@ from mtcl.encoder.encoder import Encoder
 from mtcl.encoder.heads import PREFIX as HEADS
 from mtcl.encoder.lora_state import as_named, has_adapters, is_adapter
 from mtcl.encoder.pca import start_as_pca
+from mtcl.encoder.reading import tokenizer_of
 from mtcl.errors import ConfigError
 from mtcl.training.datamodule import MtclDataModule
 from mtcl.training.run import Run
@@ -48,8 +49,8 @@ class Start:
         """Whether projections and heads have their first values, so that a later `trainer.test` leaves them alone."""
 
     def load(self, saved: SavedRun, *, is_compared: bool) -> None:
-        """Start from a checkpoint. Raises `ConfigError` if it has a different encoder, or another base encoder if the
-        run `is_compared` with it.
+        """Start from a checkpoint. Raises `ConfigError` if it has a different encoder or tokenizer, or another base
+        encoder if the run `is_compared` with it.
         """
         model = self.run.model
         if is_compared and saved.base_weights not in (None, model.base.weights):
@@ -57,6 +58,9 @@ class Start:
                 f"model.encoder.name is {model.config.name!r}, but the checkpoint was trained from other "
                 "weights: give the encoder it was trained from, or --no_base"
             )
+        probe = tokenizer_of(model.config, model.encoder.declared).probe
+        pooling = model.encoder.pooling if model.config.pooling is None else None
+        saved.check_base(model.config.name, tokenizer=probe, pooling=pooling)
         self.has_new_projection = starts_new_projection(saved, model.encoder)
         self.saved = saved
         self.take_weights()

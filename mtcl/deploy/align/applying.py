@@ -20,7 +20,7 @@ from mtcl.deploy.embed.computing import WINDOW
 from mtcl.deploy.embed.numbers import NumberType, Ranges, sampled
 from mtcl.deploy.embed.rows import Window
 from mtcl.deploy.embed.settings import Settings, agree, check_same, read_settings, with_ranges
-from mtcl.deploy.embed.shards import Identity, Shard
+from mtcl.deploy.embed.shards import Identity, Shard, modified_ns
 from mtcl.deploy.embed.writing import ShardFiles
 from mtcl.deploy.space import MAPPED, Space
 from mtcl.deploy.vectors import ShardRecord, VectorFolder
@@ -129,7 +129,7 @@ def _identity(source: VectorFolder, shard: ShardRecord) -> Identity:
     """Its content, without reading it: its record has the digest."""
     name = _vectors_file(shard)
     stat = (source.path / name).stat()
-    return Identity(stat.st_size, shard.files[name], stat.st_mtime_ns)
+    return Identity(stat.st_size, shard.files[name], modified_ns(stat))
 
 
 def _vectors_file(shard: ShardRecord) -> str:

@@ -9,6 +9,7 @@ Memory: 8 bytes for each row of the smaller folder, and the sample's vectors.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -22,6 +23,7 @@ from mtcl.errors import ConfigError, DataError
 from mtcl.types import Float32Array
 
 Keys = npt.NDArray[np.uint64]
+log = logging.getLogger("mtcl")
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,17 @@ def common_pairs(old: VectorFolder, new: VectorFolder, *, num: int, seed: int) -
     if by_number:
         _check_same_inputs(old, new)
     smaller, larger = (old, new) if len(old) <= len(new) else (new, old)
-    known = np.unique(_all_keys(smaller, seed))
+    all_keys = _all_keys(smaller, seed)
+    known = np.unique(all_keys)
+    if repeated := len(all_keys) - len(known):
+        log.warning(
+            "%s: %s of %s rows have an id that an earlier row has: only the first row of an id is used, so it must be "
+            "the same text in both folders",
+            smaller.path,
+            f"{repeated:,}",
+            f"{len(all_keys):,}",
+        )
+    del all_keys
     is_common, taken = np.zeros(len(known), dtype=bool), np.empty(0, np.uint64)
     for keys in _keys(larger, seed):
         places = np.searchsorted(known, keys).clip(max=max(0, len(known) - 1))

@@ -69,10 +69,9 @@ class Computer:
 
     def settings(self, columns: Columns, *, file_format: FileFormat, window: int) -> Settings:
         """The settings of a folder of these vectors, without the ranges of int8."""
-        probes = self.encoder.tokenizer(PROBES, self.max_length)
         return Settings(
             fingerprint=self.encoder.fingerprint(),
-            tokens=_digest(probes),
+            tokens=tokens_of(self.encoder, self.max_length),
             head=self.encoder.head_fingerprint(self.choice.task),
             task=self.choice.task,
             role=self.choice.role,
@@ -131,9 +130,11 @@ def _dim(encoder: TextEncoder, choice: Choice) -> int:
     raise ConfigError(f"dim is {dim}, and the encoder was trained at {known}: give one of these, or --any_dim too")
 
 
-def _digest(tokens: Ragged) -> str:
+def tokens_of(encoder: TextEncoder, max_length: int) -> str:
+    """A digest of the tokens of a few texts: the fingerprint of weights does not show another tokenizer."""
     import hashlib
 
+    tokens = encoder.tokenizer(PROBES, max_length)
     content = tokens.offsets.astype(np.int64).tobytes() + tokens.values.astype(np.int64).tobytes()
     return hashlib.sha256(content).hexdigest()[:16]
 

@@ -60,3 +60,14 @@ def cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
                 column = pa.chunked_array([pa.array(map(as_text, column.to_pylist()), type=field.type)])
         columns.append(column)
     return pa.table(columns, schema=schema)
+
+
+def fits(column: pa.ChunkedArray, kind: pa.DataType) -> bool:
+    """Whether all values keep their value in this type, unlike integers beyond 2^53 as floating-point numbers."""
+    import pyarrow as pa
+
+    try:
+        column.cast(kind)
+    except pa.ArrowException:
+        return False
+    return True

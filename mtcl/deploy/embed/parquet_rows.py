@@ -137,7 +137,8 @@ def _check_parquet_types(path: Path, columns: Columns, schema: Any) -> None:
         kind = kind.value_type if pa.types.is_dictionary(kind) else kind
         fits = is_text(kind) or pa.types.is_null(kind) or (name == columns.id and pa.types.is_integer(kind))
         if not fits:
-            raise DataError(f"{path}: column {name!r} holds {kind}, not {wanted}")
+            advice = "save it as text" if name == columns.id else "name a column of texts with --text"
+            raise DataError(f"{path}: column {name!r} holds {kind}, not {wanted}: {advice}")
 
 
 def _plain(column: Any) -> Any:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
+from unicodedata import category
 
 from mtcl.deploy.embed.settings import ID
 from mtcl.deploy.embed.shards import Columns, Shard
@@ -78,7 +79,7 @@ def reason_against(text: object, column: str) -> str:
         return f"no {column}"
     if not isinstance(text, str):
         return f"{column} is {text!r:.40}, not text"
-    if not text or text.isspace():
+    if all(character.isspace() or category(character) == "Cf" for character in text):  # Cf: without a width
         return f"{column} is empty"
     try:
         text.encode("utf-8")

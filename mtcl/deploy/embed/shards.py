@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -49,7 +50,9 @@ class Shard:
 
 @dataclass(frozen=True)
 class Identity:
-    """An input's content, to notice a change."""
+    """An input's content, to notice a change. `modified_ns` is the time that every write sets, even if the time of the
+    content is set back afterwards, as unpacking an archive does.
+    """
 
     size: int
     digest: str
@@ -62,7 +65,7 @@ class Identity:
             return cls(0, "", 0)
         stat = shard.path.stat()
         with shard.path.open("rb") as file:
-            return cls(stat.st_size, hashlib.file_digest(file, "sha256").hexdigest(), stat.st_mtime_ns)
+            return cls(stat.st_size, hashlib.file_digest(file, "sha256").hexdigest(), modified_ns(stat))
 
     def still_holds(self, shard: Shard) -> bool:
         """Whether the file is the same. It is read again only if its time of change differs."""
@@ -70,7 +73,12 @@ class Identity:
         stat = shard.path.stat()
         if stat.st_size != self.size:
             return False
-        return stat.st_mtime_ns == self.modified_ns or Identity.of(shard).digest == self.digest
+        return modified_ns(stat) == self.modified_ns or Identity.of(shard).digest == self.digest
+
+
+def modified_ns(stat: os.stat_result) -> int:
+    """When a file last changed; on Windows, when its content did, as far as its owner says so."""
+    return stat.st_mtime_ns if os.name == "nt" else stat.st_ctime_ns
 
 
 @dataclass(frozen=True)

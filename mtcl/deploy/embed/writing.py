@@ -21,7 +21,7 @@ import numpy as np
 
 from mtcl.deploy.embed.claims import input_lock, remove_empty
 from mtcl.deploy.embed.numbers import Stored
-from mtcl.deploy.embed.parquet_files import cast, layout, write_tables
+from mtcl.deploy.embed.parquet_files import cast, fits, layout, write_tables
 from mtcl.deploy.embed.rows import Bad, Window, no_rows
 from mtcl.deploy.embed.settings import BAD, EMBEDDING, PARTS, Settings
 from mtcl.deploy.embed.shards import Identity, Shard
@@ -160,8 +160,7 @@ class ShardFiles:
         if self.shard.path is not None and not self.identity.still_holds(self.shard):
             raise DataError(f"{self.shard} has changed while it was read: run the same command again")
         table = None if last is None else self._table(*last[:2])
-        schemas = [pq.read_schema(part.path) for part in parts] + ([] if table is None else [table.schema])
-        schema = self._joined(schemas)
+        schema = self._joined(parts, table)
 
         def tables() -> Iterator[pa.Table]:
             for part in parts:
@@ -195,16 +194,30 @@ class ShardFiles:
     def _table(self, window: Window, stored: Stored) -> pa.Table:
         return window.rows.append_column(EMBEDDING, self.settings.numbers.column(stored))
 
-    def _joined(self, schemas: list[pa.Schema]) -> pa.Schema:
-        """The columns in types that all windows have, or that all can be turned to."""
+    def _joined(self, parts: list[Part], last: pa.Table | None) -> pa.Schema:
+        """The columns in types that all windows have, or that all can be turned to without loss."""
         import pyarrow as pa
+        import pyarrow.parquet as pq
 
+        schemas = [pq.read_schema(part.path) for part in parts] + ([] if last is None else [last.schema])
         if not schemas:
             empty = np.empty((0, self.settings.numbers.width), dtype=self.settings.numbers.dtype)
             return no_rows(self.settings.keep).append_column(EMBEDDING, self.settings.numbers.column(empty)).schema
         vectors = schemas[0].field(EMBEDDING)
         others = [schema.remove(schema.get_field_index(EMBEDDING)).remove_metadata() for schema in schemas]
-        return pa.schema([*joined([schema.empty_table() for schema in others]).schema, vectors])
+        found = joined([schema.empty_table() for schema in others]).schema
+        for place, field in enumerate(found):
+            of_windows = zip(schemas, [*parts, last], strict=False)
+            whole = [
+                window for schema, window in of_windows if pa.types.is_integer(schema.field(field.name).type)
+            ] * pa.types.is_floating(field.type)
+            columns = (
+                pq.read_table(one.path, columns=[field.name])[0] if isinstance(one, Part) else one[field.name]
+                for one in whole
+            )
+            if not all(fits(column, field.type) for column in columns):
+                found = found.set(place, pa.field(field.name, pa.large_string()))
+        return pa.schema([*found, vectors])
 
     def _write_parquet(self, tables: Iterator[pa.Table], schema: pa.Schema) -> Path:
         path = self.folder / f"{self.shard.name}.parquet"

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mtcl.deploy.embed.computing import tokens_of
 from mtcl.deploy.search.exact import Hits, exact_search
 from mtcl.deploy.search.index import FolderIndex, IndexRecord, content_of, has_faiss
 from mtcl.deploy.search.rows import rows_at
-from mtcl.deploy.space import Space
+from mtcl.deploy.space import MAPPED, Space
 from mtcl.deploy.vectors import VectorFolder
 from mtcl.encoder.parts import Role
 from mtcl.encoder.text_encoder import TextEncoder
@@ -68,6 +69,12 @@ class Queries:
             raise ConfigError(
                 f"the encoder has the fingerprint {encoder.fingerprint()}, and {whose} {space.fingerprint}: give the "
                 "encoder that the vectors were made with, or a map from the one to the other (`mtcl align`)"
+            )
+        is_own = alignment is None and MAPPED not in folder.settings.fingerprint
+        if is_own and tokens_of(encoder, folder.settings.max_length) != folder.settings.tokens:
+            raise ConfigError(
+                f"the encoder's tokenizer is not the one that {folder.path} was embedded with: restore its files, or "
+                "embed again"
             )
         task = space.task if task is None else task
         if encoder.head_fingerprint(task) != space.head:

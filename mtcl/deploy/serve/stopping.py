@@ -9,19 +9,33 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import logging
 import signal
 import socket
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from uvicorn.server import HANDLED_SIGNALS
 
 from mtcl.deploy.serve.app import App
+from mtcl.errors import advised
 
 LAST_CONNECTIONS_S = 0.02
 """For connections that the kernel has accepted and the event loop has not yet seen."""
 LINGER_S = 0.25
+log = logging.getLogger("mtcl")
+
+
+def _tell(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """One line about connections that wait because of the limit of open files; anything else as asyncio tells it."""
+    error = context.get("exception")
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        log.warning("%s", advised(f"new connections wait for others to close: {error}"))
+    elif "_start_serving" not in context["message"]:  # asyncio accepts again after a second, also when the server ends
+        loop.default_exception_handler(context)
 
 
 class Server(uvicorn.Server):
@@ -32,6 +46,7 @@ class Server(uvicorn.Server):
         self.app, self.grace_s, self.on_ready = app, grace_s, on_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().set_exception_handler(_tell)
         await super().startup(sockets)
         self.on_ready()
 

@@ -7,6 +7,7 @@ checkpoint, and a file in its folder records that a run has been evaluated. So a
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -28,7 +29,7 @@ from filelock import FileLock
 from mtcl.configuration.cli import check_config
 from mtcl.configuration.yaml_files import load, merge
 from mtcl.errors import ConfigError, MtclError
-from mtcl.files import write_text
+from mtcl.files import has_no_space, write_text
 from mtcl.processes import start_tied
 from mtcl.studies.transfer.arms import StudyRun
 from mtcl.studies.transfer.config import StudyConfig
@@ -145,8 +146,7 @@ class Runs:
             code = process.wait()
             self._active.discard(process)
         if code and not self._is_stopping:
-            lines = path.read_text(errors="replace").strip().splitlines() or ["no output"]
-            raise RunError(f"run {run.name} ended with code {code}: {lines[-1]} (full log: {path})")
+            raise RunError(f"run {run.name} ended with code {code}: {last_line(path)} (full log: {path})")
         if code:
             raise Stopped(code)
 
@@ -199,6 +199,15 @@ class Runs:
     def _note(self, run: StudyRun, **state: bool) -> None:
         path = self._run_folder(run) / "study.json"
         write_text(path, json.dumps({"config": self._digest(run), **state}), alone=True)
+
+
+def last_line(log: Path) -> str:
+    """What a run said last; a log on a full disk lacks its end, so then the disk is what to look at."""
+    if has_no_space(log.parent):
+        return f"{os.strerror(errno.ENOSPC)}: {log.parent}: free some disk space, and run the same command again"
+    content = log.read_text(errors="replace") or "no output\n"
+    line = content.strip().splitlines()[-1]
+    return line if content.endswith("\n") else f"{line} ... (its end is missing)"
 
 
 def places_of(jobs: int | None) -> list[Environment]:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 LIST_AS_TEXT = r"""^\s*\[\s*(['"].*['"])?\s*\]\s*$"""
 """A list of texts as JSON or Python writes it."""
+BLANK = r"^[\s\v\x1c-\x1f\x{85}\p{Z}\p{Cf}]*$"
+"""A text of white space and characters without a width, such as a byte order mark in the middle of a file."""
 
 
 def column(rows: pa.Table, name: str, role: Role) -> pa.ChunkedArray:
@@ -106,7 +108,7 @@ def negatives_column(rows: pa.Table, names: str | tuple[str, ...]) -> tuple[pa.C
         start = 0
         for lists in column(rows, name, Role.TEXT_OR_TEXTS).chunks:
             owner, flat = pc.list_parent_indices(lists), pc.list_flatten(lists)
-            given = pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(flat), ""), False)
+            given = pc.fill_null(pc.invert(pc.match_substring_regex(flat, BLANK)), False)
             found = flat.filter(given)
             _check_no_lists(found, name)
             texts.add(pa.table({"text": found}))
@@ -151,4 +153,4 @@ def _whole(chunked: pa.ChunkedArray) -> pa.Array:
 def _is_blank(texts: pa.LargeStringArray) -> pa.BooleanArray:
     import pyarrow.compute as pc
 
-    return pc.fill_null(pc.equal(pc.utf8_trim_whitespace(texts), ""), False)
+    return pc.fill_null(pc.match_substring_regex(texts, BLANK), False)

@@ -1,15 +1,16 @@
 """Keys: 64-bit hashes that mark related texts. Two texts that share a key are never negatives of each other. Evaluation
 does not use them (`relevance.py`).
 
-Every text has its own key, which ignores case and spacing. Every anchor also has the keys of all its positives in the
-table, so a plain table of two columns is protected too. Ids (of a document, a cluster, a connected component) give more
-keys.
+Every text has its own key, which ignores case, spacing and how accents are written (as one character or as two: NFC and
+NFD). Every anchor also has the keys of all its positives in the table, so a plain table of two columns is protected
+too. Ids (of a document, a cluster, a connected component) give more keys.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
+from unicodedata import normalize
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +34,7 @@ class Links(NamedTuple):
 
 
 def text_key(text: str) -> int:
-    """A text's own key: the same for texts that differ only in case and spacing."""
+    """A text's own key: the same for texts that differ only in case, spacing and how accents are written."""
     return int(_keys([text], _of_text)[0])
 
 
@@ -58,7 +59,8 @@ def id_keys(ids: Column) -> npt.NDArray[np.int64]:
 
 
 def _of_text(text: str) -> str:
-    return f"text:{' '.join(text.split()).casefold()}"
+    composed = text if text.isascii() else normalize("NFC", text)
+    return f"text:{' '.join(composed.split()).casefold()}"
 
 
 def _of_id(name: str) -> str:
@@ -80,7 +82,7 @@ def keys_of(
     """Each text's own key, the keys of its positives in `known` (anchors, positives), and other keys in `links` (texts,
     keys). Texts are given by their numbers.
 
-    Texts that differ only in case and spacing get the same keys.
+    Texts with the same own key get the same keys.
     """
     own = text_keys(texts)
     first_T = _first_of_equal(own)

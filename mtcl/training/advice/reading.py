@@ -19,6 +19,8 @@ UNKNOWN = 0.01
 """A share of unknown tokens that is worth a warning."""
 PROMPT = 0.5
 """A share of max_length that a prompt should not take."""
+TWINS = 0.01
+"""A share of texts to find with equal tokens that is worth a warning."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,17 @@ def long_prompt(num_tokens: int, max_length: int) -> list[str]:
     return [
         f"the prompt takes {num_tokens} of {max_length} tokens (max_length): raise max_length or shorten the prompt"
     ]
+
+
+def unseparated(prompt: Prompt) -> list[str]:
+    """A warning about a prompt that ends in the middle of a word, in a script with spaces between words."""
+    for words in dict.fromkeys((prompt.query, prompt.document)):
+        if words[-1:].isascii() and words[-1:].isalnum():
+            return [
+                f"the prompt {words!r:.60} ends without a space, so it is joined to a text's first word: end it with a "
+                "space"
+            ]
+    return []
 
 
 def scripts_of(texts: list[str]) -> dict[str, float]:

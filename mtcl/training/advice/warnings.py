@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from unicodedata import normalize
 
 import numpy as np
 
 from mtcl.training.advice import rows
-from mtcl.training.advice.reading import Reading, long_prompt, read
+from mtcl.training.advice.reading import TWINS, Reading, long_prompt, read, unseparated
 from mtcl.training.advice.seen import Seen, seen_in
 from mtcl.training.advice.split import MOST_PAIRS, Split
 from mtcl.training.datamodule import MtclDataModule
 from mtcl.training.task_config import TaskConfig
+from mtcl.types import Kind
 
 OF_TRAINING: tuple[Callable[[Split], list[str]], ...] = (
     rows.left_out,
@@ -42,7 +44,7 @@ def of_run(data: MtclDataModule) -> list[str]:
             has_labels = bool(getattr(data.tasks[name].pairs, "has_labels", False))
             validation = Split.of("validation", data.store(name, "validation"))
             seen = seen_in(train, validation, with_near=False)
-            lines += of_evaluation(train, validation, seen, has_labels=has_labels)
+            lines += of_evaluation(train, validation, seen, has_labels=has_labels) + twins_of(data, name, "validation")
         found += [f"task {name!r}: {line}" for line in lines]
     return found
 
@@ -80,9 +82,33 @@ def hard_negatives_of(data: MtclDataModule, name: str) -> list[str]:
 
 
 def prompt_of(data: MtclDataModule, name: str) -> list[str]:
-    """A warning about a task's prompt. Raises `ConfigError` if it leaves no room for a text."""
-    length = data.stores.length_of(name)
-    return long_prompt(data.stores.tokenizer.check_prompt(name, data.stores.prompt_of(name), length), length)
+    """Warnings about a task's prompt. Raises `ConfigError` if it leaves no room for a text."""
+    length, prompt = data.stores.length_of(name), data.stores.prompt_of(name)
+    found = long_prompt(data.stores.tokenizer.check_prompt(name, prompt, length), length)
+    return found + (unseparated(prompt) if prompt != data.stores.declared.prompt else [])
+
+
+def twins_of(data: MtclDataModule, name: str, split: str) -> list[str]:
+    """A warning about texts to find that differ and have the same tokens, so that equal cosines decide between them."""
+    store = data.store(name, split)
+    if store.kind is not Kind.POSITIVE or store.exclude_self:  # posts of a cluster may be copies
+        return []
+    candidates = np.unique(store.candidates)
+    _, first, of_text, counts = np.unique(
+        np.asarray(store.identity)[candidates], return_index=True, return_inverse=True, return_counts=True
+    )
+    twins = np.flatnonzero(counts[of_text] > 1)
+    if len(twins) < max(1, TWINS * len(candidates)):
+        return []
+    other = next(place for place in twins.tolist() if first[of_text[place]] != place)
+    words = Split.of(split, store).words(candidates[[first[of_text[other]], other]])
+    looks_equal = len({normalize("NFKC", text) for text in words}) == 1
+    one, another = (ascii(text) if looks_equal else repr(text) for text in words)
+    return [
+        f"{len(twins):,} of the {len(candidates):,} texts to find in {split} have the same tokens as another one (for "
+        f"example {one:.60} and {another:.60}), so no encoder can tell them apart: write each in one way only, or "
+        "raise max_length if they differ further on"
+    ]
 
 
 def reading_of(data: MtclDataModule, name: str, split: str = "train", count: int = 2000) -> Reading:
