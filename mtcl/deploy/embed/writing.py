@@ -207,15 +207,7 @@ class ShardFiles:
         others = [schema.remove(schema.get_field_index(EMBEDDING)).remove_metadata() for schema in schemas]
         found = joined([schema.empty_table() for schema in others]).schema
         for place, field in enumerate(found):
-            of_windows = zip(schemas, [*parts, last], strict=False)
-            whole = [
-                window for schema, window in of_windows if pa.types.is_integer(schema.field(field.name).type)
-            ] * pa.types.is_floating(field.type)
-            columns = (
-                pq.read_table(one.path, columns=[field.name])[0] if isinstance(one, Part) else one[field.name]
-                for one in whole
-            )
-            if not all(fits(column, field.type) for column in columns):
+            if pa.types.is_floating(field.type) and not _keep_integers(field, parts, last):
                 found = found.set(place, pa.field(field.name, pa.large_string()))
         return pa.schema([*found, vectors])
 
@@ -282,3 +274,16 @@ def tidy(folder: Path, shard: Shard) -> None:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _keep_integers(field: pa.Field, parts: list[Part], last: pa.Table | None) -> bool:
+    """Whether the integers of all windows keep their value in this column of floating-point numbers."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    def column(part: Part) -> pa.ChunkedArray | None:
+        is_whole = pa.types.is_integer(pq.read_schema(part.path).field(field.name).type)
+        return pq.read_table(part.path, columns=[field.name])[0] if is_whole else None
+
+    columns = [column(part) for part in parts] + ([] if last is None else [last[field.name]])
+    return all(fits(one, field.type) for one in columns if one is not None and pa.types.is_integer(one.type))
