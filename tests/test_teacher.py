@@ -15,9 +15,9 @@ import torch
 
 from mtcl.data.store import TokenStore, prepare
 from mtcl.data.tokenizer import Tokenizer
-from mtcl.encoder.checkpoint import is_checkpoint
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
+from mtcl.encoder.paths import is_checkpoint
 from mtcl.encoder.teacher import Teacher, vectors_file
 from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.task.registry import discover

@@ -78,7 +78,7 @@ def one_loss(name: str) -> str:
 
 def needs_of(kind: type[Loss]) -> str:
     """The kinds of pairs that the loss is for, and what else it needs."""
-    from mtcl.types import Kind
+    from mtcl.task.kind import Kind
 
     pairs = (
         "any pairs" if kind.kinds == frozenset(Kind) else f"{listed(one for one in Kind if one in kind.kinds)} pairs"

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mtcl.arrays import Ragged
 from mtcl.console import track
 from mtcl.data.tokenizer import MAX_CHARACTERS
 from mtcl.encoder.card import card
-from mtcl.encoder.checkpoint import SavedRun, is_model_folder
+from mtcl.encoder.checkpoint import SavedRun
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
 from mtcl.encoder.facts import Facts
@@ -24,12 +25,12 @@ from mtcl.encoder.heads import read_heads, through
 from mtcl.encoder.hub import is_hub_name
 from mtcl.encoder.layout import Cut, new_folder, write_layout
 from mtcl.encoder.parts import EncoderParts, Role
+from mtcl.encoder.paths import is_model_folder
 from mtcl.encoder.reading import check_pooled, default_length, tokenizer_of
 from mtcl.encoder.texts import texts_of
 from mtcl.errors import ConfigError, root_cause
 from mtcl.task.contract import Task
 from mtcl.task.prompt import Prompt
-from mtcl.types import Ragged
 
 AT_ONCE = 4096
 """The number of texts that are tokenised and sorted by length together."""

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from mtcl.console import track
-from mtcl.encoder.checkpoint import find, is_model_folder
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.declared import Declared
 from mtcl.encoder.hub import is_hub_name, resolve_model
+from mtcl.encoder.paths import checkpoint_at, is_model_folder
 from mtcl.encoder.text_encoder import TextEncoder, best_device
 from mtcl.errors import ConfigError, root_cause
 from mtcl.studies.compare.config import EncoderSpec
@@ -103,7 +103,7 @@ def check_found(spec: EncoderSpec) -> None:
     for run in spec.runs:
         path = Path(run).expanduser()
         if not (is_model_folder(path) or is_hub_name(run)):
-            find(path)
+            checkpoint_at(path)
     if spec.model:
         resolve_model(spec.model)
 
