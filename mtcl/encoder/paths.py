@@ -1,13 +1,33 @@
-"""What the path of an encoder means: a run folder, a checkpoint, or a model's folder."""
+"""What the path of an encoder means: a checkpoint of a run, a model's folder, or a model on the Hub."""
 
 from __future__ import annotations
 
+from enum import Enum, auto
 from pathlib import Path
 
 from mtcl.errors import ConfigError
 
 BEST, LAST = "best.ckpt", "last.ckpt"
 """Checkpoints of a run, in its folder `checkpoints/`: the best by `val/mean`, and the latest, to resume from."""
+
+
+class PathKind(Enum):
+    """What a path leads to."""
+
+    MODEL_FOLDER = auto()
+    """A model in the layout of sentence-transformers or Hugging Face."""
+    HUB_NAME = auto()
+    """A model on the Hub."""
+    CHECKPOINT = auto()
+    """A run folder or a .ckpt file: `checkpoint_at` finds it, or says that there is none."""
+
+
+def kind_of_path(path: str | Path) -> PathKind:
+    """The kind of an encoder's path. A path where there is nothing is taken for a checkpoint's."""
+    folder = Path(path).expanduser()
+    if not is_checkpoint(folder) and any((folder / name).is_file() for name in ("modules.json", "config.json")):
+        return PathKind.MODEL_FOLDER
+    return PathKind.HUB_NAME if is_hub_name(str(path)) else PathKind.CHECKPOINT
 
 
 def checkpoint_at(path: Path, default: str = BEST) -> Path:
@@ -40,6 +60,8 @@ def is_checkpoint(path: Path) -> bool:
     return path.is_file() if path.suffix == ".ckpt" else (path / "checkpoints").is_dir()
 
 
-def is_model_folder(path: Path) -> bool:
-    """Whether `path` is a model's folder in the layout of sentence-transformers or Hugging Face."""
-    return not is_checkpoint(path) and any((path / name).is_file() for name in ("modules.json", "config.json"))
+def is_hub_name(name: str) -> bool:
+    """Whether a name reads OWNER/MODEL, and there is no folder or file OWNER that it could be a path in."""
+    owner, _, model = name.partition("/")
+    is_pair = bool(owner and model) and "/" not in model and not owner.startswith((".", "~"))
+    return is_pair and not model.endswith(".ckpt") and not Path(owner).exists()

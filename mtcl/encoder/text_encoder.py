@@ -22,10 +22,9 @@ from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
 from mtcl.encoder.facts import Facts
 from mtcl.encoder.heads import read_heads, through
-from mtcl.encoder.hub import is_hub_name
 from mtcl.encoder.layout import Cut, new_folder, write_layout
 from mtcl.encoder.parts import EncoderParts, Role
-from mtcl.encoder.paths import is_model_folder
+from mtcl.encoder.paths import PathKind, kind_of_path
 from mtcl.encoder.reading import check_pooled, default_length, tokenizer_of
 from mtcl.encoder.texts import texts_of
 from mtcl.errors import ConfigError, root_cause
@@ -57,12 +56,13 @@ class TextEncoder(EncoderParts):
             trust_checkpoint: Run code from the base model's repository if the run did. If false, no code that a
                 checkpoint names is executed.
         """
-        folder = Path(path).expanduser()
-        if is_model_folder(folder):
-            return cls._of_folder(folder, device=device)
-        if is_hub_name(str(path)):
-            return cls.base(EncoderConfig(name=str(path)), device=device)
-        return cls.of_run(SavedRun.read(path, trust=trust_checkpoint), device=device)
+        match kind_of_path(path):
+            case PathKind.MODEL_FOLDER:
+                return cls._of_folder(Path(path).expanduser(), device=device)
+            case PathKind.HUB_NAME:
+                return cls.base(EncoderConfig(name=str(path)), device=device)
+            case PathKind.CHECKPOINT:
+                return cls.of_run(SavedRun.read(path, trust=trust_checkpoint), device=device)
 
     @classmethod
     def of_run(cls, saved: SavedRun, *, device: str | None = None) -> TextEncoder:
