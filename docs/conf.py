@@ -14,7 +14,7 @@ from sphinx.application import Sphinx
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from docs.generators import api, cli, keys
-from mtcl.types import __version__
+from mtcl.records.version import __version__
 
 project = "mtcl"
 release = version = __version__

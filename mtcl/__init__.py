@@ -10,7 +10,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from mtcl.errors import ConfigError, DataError, MtclError, TaskError
+from mtcl.records.version import __version__ as __version__
 from mtcl.task.contract import Task
+from mtcl.task.kind import Kind
 from mtcl.task.metrics import (
     MAP,
     MRR,
@@ -44,8 +46,6 @@ from mtcl.task.pairs import (
 )
 from mtcl.task.roles import Role
 from mtcl.task.sources import Files, Hub, Rows, Source
-from mtcl.types import Kind
-from mtcl.types import __version__ as __version__
 
 if TYPE_CHECKING:
     from mtcl.configuration.replay import replayed

@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
         print(usage())
         return 0 if arguments else 2
     if arguments[0] == "--version":
-        from mtcl.types import __version__
+        from mtcl.records.version import __version__
 
         print(__version__)
         return 0

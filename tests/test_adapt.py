@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import nn
 
+from mtcl.arrays import Ragged, offsets_of
 from mtcl.data.packing import Packed, pack
 from mtcl.encoder.adapt import freeze_unused, leaves_of
 from mtcl.encoder.backbone import digest_of
@@ -24,7 +25,6 @@ from mtcl.encoder.layers import layers_of, stack_of
 from mtcl.encoder.lora_state import as_named, merged
 from mtcl.errors import ConfigError
 from mtcl.training.optimizer import OptimizerConfig, build_optimizer
-from mtcl.types import Ragged, offsets_of
 
 BERT = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 24}
 BERT |= {"max_position_embeddings": 64}

@@ -73,8 +73,8 @@ def test_model_flops_equal_those_counted(name: str, train: Literal["all", "lora"
     """Where nothing is padded: torch's own count of the matrix products of forward and backward."""
     from torch.utils.flop_counter import FlopCounterMode
 
+    from mtcl.arrays import Ragged, offsets_of
     from mtcl.data.packing import pack
-    from mtcl.types import Ragged, offsets_of
 
     if train == "lora":
         pytest.importorskip("peft", reason="needs the extra `lora`")

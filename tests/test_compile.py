@@ -13,11 +13,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from mtcl.arrays import Ragged, offsets_of
 from mtcl.data.packing import Packed, pack
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
 from mtcl.errors import ConfigError
-from mtcl.types import Ragged, offsets_of
 
 
 def texts(*lengths: int) -> Packed:

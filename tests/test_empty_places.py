@@ -16,6 +16,8 @@ import pytest
 import torch
 
 from mtcl import ConfigError, QueryDocument
+from mtcl.arrays import Ragged
+from mtcl.data.batch import EMPTY_PLACE
 from mtcl.data.plan import Plan, PlanTask
 from mtcl.data.rows import TaskData, draw_negatives
 from mtcl.data.steps import StepDataset
@@ -24,7 +26,6 @@ from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
 from mtcl.losses import InfoNCE, Loss, PairBCE, View
 from mtcl.losses.gather import gather_views
-from mtcl.types import EMPTY_PLACE, Ragged
 from tests.test_kinds import store_of
 from tests.test_loss_menu import POSITIVE
 from tests.views import random_view, side_of, unit

@@ -33,6 +33,7 @@ from mtcl import (
     Spearman,
     Task,
 )
+from mtcl.arrays import FloatArray, IntArray
 from mtcl.data.store import TokenStore, prepare
 from mtcl.data.tokenizer import Tokenizer
 from mtcl.encoder.config import EncoderConfig
@@ -40,7 +41,6 @@ from mtcl.errors import TaskError
 from mtcl.evaluation import Pool, evaluate
 from mtcl.task.prompt import NO_PROMPT, Prompt
 from mtcl.training.module import MtclModule
-from mtcl.types import FloatArray, IntArray
 
 
 def store_of(

@@ -19,10 +19,10 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from mtcl import ConfigError, TextEncoder
+from mtcl.arrays import Ragged
 from mtcl.data.tokenizer import Tokenizer
 from mtcl.encoder.layout import Cut
 from mtcl.task.prompt import Prompt
-from mtcl.types import Ragged
 from tests.export_readers import TextEmbeddingsInference, Vllm
 from tests.families import FAMILIES, write_model, write_sentence_transformer, write_tokenizer
 

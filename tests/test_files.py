@@ -23,6 +23,7 @@ import torch
 
 from mtcl import ConfigError, DataError
 from mtcl.__main__ import main
+from mtcl.arrays import Ragged
 from mtcl.commands.run import write_vectors
 from mtcl.commands.tasks import new
 from mtcl.demo import write_demo
@@ -42,7 +43,6 @@ from mtcl.training.board.projector import Projector
 from mtcl.training.board.start import Start
 from mtcl.training.callbacks.save_config import SaveConfig
 from mtcl.training.checkpoint_file import write_whole
-from mtcl.types import Ragged
 from tests.conftest import ROOT
 
 

@@ -29,9 +29,9 @@ from mtcl.__main__ import main
 from mtcl.configuration.from_checkpoint import plain_config
 from mtcl.encoder.checkpoint import SavedRun
 from mtcl.encoder.text_encoder import TextEncoder
+from mtcl.task.kind import Kind
 from mtcl.task.pairs import PairTable
 from mtcl.task.rows import pairs_of
-from mtcl.types import Kind
 from tests.test_registry import write_task
 
 EXAMPLES = int(os.environ.get("MTCL_FUZZ", "0"))

@@ -15,12 +15,12 @@ from torch.nn import functional as F
 from torchmetrics.functional.classification import binary_average_precision
 
 from mtcl import MAP, MRR, Cluster, ConfigError, LabelText, QueryDocument, Tags
+from mtcl.arrays import FloatArray, IntArray
 from mtcl.data.store import TokenStore
 from mtcl.encoder.config import EncoderConfig
 from mtcl.evaluation import Pool, evaluate
 from mtcl.evaluation.groups import EXAMPLES, knn_accuracy, pair_ap, probe, v_measure
 from mtcl.training.module import MtclModule
-from mtcl.types import FloatArray, IntArray
 from tests.test_evaluation import store_of
 
 pytest.importorskip("sklearn", reason="needs the extra `study`")

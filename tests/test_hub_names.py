@@ -12,7 +12,6 @@ from typing import Any
 import huggingface_hub
 import pytest
 
-from mtcl.encoder.hub import is_hub_name
 from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import ConfigError
 from tests.conftest import Run
@@ -26,14 +25,6 @@ def hub(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return str(tiny_model)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-
-
-def test_what_reads_like_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "runs").mkdir()
-    assert is_hub_name("BAAI/bge-small-en-v1.5")
-    for path in ("demo", "runs/demo", "./demo", "../demo", "~/demo", "/demo", "a/b/c", "a/last.ckpt", "a/", ""):
-        assert not is_hub_name(path)
 
 
 def test_a_name_gives_the_model(hub: None, tiny_model: Path) -> None:

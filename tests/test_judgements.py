@@ -40,12 +40,12 @@ from mtcl import (
     Tags,
     pair_table,
 )
+from mtcl.arrays import IntArray, Ragged, group
 from mtcl.data.store import TokenStore
 from mtcl.evaluation import Pool, evaluate, scored
 from mtcl.evaluation.ranks import _counted, _sorted, ranks_of
 from mtcl.task.metrics import RankingMetric
 from mtcl.task.pairs.relevance import Judgements
-from mtcl.types import IntArray, Ragged, group
 from tests.test_evaluation import embed_as, store_of
 
 pytrec_eval = pytest.importorskip("pytrec_eval", reason="the extra `mteb` is not installed")

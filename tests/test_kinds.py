@@ -33,13 +33,14 @@ from mtcl import (
     Task,
     TaskError,
 )
+from mtcl.data.batch import EMPTY_PLACE
 from mtcl.data.plan import Plan, PlanTask
 from mtcl.data.rows import AS_KEY, TaskData
 from mtcl.data.steps import StepDataset
 from mtcl.data.store import TokenStore, prepare
 from mtcl.data.tokenizer import Tokenizer
+from mtcl.task.kind import Kind
 from mtcl.task.pairs.log_q import log_shares
-from mtcl.types import EMPTY_PLACE, Kind
 
 TRANSLATIONS = [{"source": s, "target": f"{s} {lang}", "lang": lang} for s in "abc" for lang in ("de", "fr")]
 JUDGED = [{"first": "a", "second": "b", "score": 0.2}, {"first": "c", "second": "d", "score": 1.0}]

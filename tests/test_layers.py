@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
-    {"errors", "types", "distributed", "files", "console", "processes"},
+    {"errors", "arrays", "distributed", "files", "console", "processes", "records"},
     {"task", "demo"},
     {"data"},
     {"encoder"},

@@ -31,7 +31,7 @@ from mtcl import (
 )
 from mtcl.commands import tasks
 from mtcl.losses import DistillKL, InfoNCE, MarginMSE, TeacherMSE, WeightedSum
-from mtcl.types import Kind
+from mtcl.task.kind import Kind
 from tests.conftest import quiet_trainer
 
 COLOURS = ["red", "green", "blue"]

@@ -31,7 +31,7 @@ from mtcl.losses import (
     default_loss,
 )
 from mtcl.losses.cosent import cosent
-from mtcl.types import Kind
+from mtcl.task.kind import Kind
 from tests.views import random_view, rows_of, side_of, unit
 
 GRADES = torch.tensor([0.0, 0.2, 0.2, 0.9, 1.0, 0.5], dtype=torch.float64)

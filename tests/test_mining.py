@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mtcl import MRR, Files, Task
+from mtcl.arrays import Ragged, group, offsets_of
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import ConfigError, TaskError
@@ -35,7 +36,6 @@ from mtcl.mining.rows import training_rows
 from mtcl.task.pairs import QueryDocument
 from mtcl.task.pairs.keys import text_key
 from mtcl.task.registry import discover
-from mtcl.types import Ragged, group, offsets_of
 from tests.conftest import ROOT, Run
 from tests.test_resume import options
 

@@ -20,12 +20,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtcl import DataError, Judgements, PairTable, QueryDocument, pair_table
+from mtcl.arrays import Ragged
 from mtcl.task.pairs import numbering, parts, table
 from mtcl.task.pairs.keys import Links, id_key, text_key
 from mtcl.task.pairs.numbering import Numbering, in_order
 from mtcl.task.reading import Wanted, parquet, read_split
 from mtcl.task.spill import Growing, Spill
-from mtcl.types import Ragged
 
 TEXT = st.sampled_from(["red", "Red", " red ", "dog", "dog cat", "dog  CAT", "é", "", "1", "2"])
 PAIRS = st.lists(st.tuples(TEXT, TEXT, TEXT, st.sampled_from(["1", "2", "dog"]), st.sampled_from("ab")), min_size=1)
@@ -44,7 +44,7 @@ def sizes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
                 ("mtcl.task.spill", "IN_MEMORY", 100),
                 ("mtcl.task.spill", "ROWS", 2),
                 (parquet, "ROWS", 2),
-                ("mtcl.types", "TAKEN", 2),
+                ("mtcl.arrays", "TAKEN", 2),
             ):
                 patched.setattr(f"{getattr(module, '__name__', module)}.{name}", size)
         yield

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
+from mtcl.arrays import Ragged, offsets_of
 from mtcl.data.packing import chunk_ends, launch_cost, pack
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
 from mtcl.errors import ConfigError
-from mtcl.types import Ragged, offsets_of
 
 
 def tokens_of(lengths: list[int], *, vocabulary: int = 90, seed: int = 0) -> Ragged:

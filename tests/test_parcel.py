@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from mtcl.arrays import Ragged, offsets_of
 from mtcl.data.batch import Column, Kept, StepBatch, SubBatch
 from mtcl.data.packing import pack
 from mtcl.data.parcel import Parcel
-from mtcl.types import Ragged, offsets_of
 
 
 def batch() -> StepBatch:

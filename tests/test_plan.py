@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mtcl.arrays import group
 from mtcl.data.plan import Plan, PlanTask
 from mtcl.data.pseudorandom import mix, permute
 from mtcl.data.rows import draw_positives
 from mtcl.errors import ConfigError
-from mtcl.types import group
 
 
 def plan_of(sizes: list[int], *, batch_size: int = 4, **options: object) -> Plan:

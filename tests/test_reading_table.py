@@ -39,8 +39,8 @@ from mtcl import (
     Tags,
     Task,
 )
+from mtcl.task.kind import Kind
 from mtcl.task.rows import pairs_fingerprint, pairs_of
-from mtcl.types import Kind
 
 Write = Callable[[Path], Any]
 Input = tuple[str, str, Any, Pairs, Any]

@@ -9,6 +9,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mtcl.arrays import Ragged, offsets_of
 from mtcl.task.pairs.shared_keys import (
     carriers_of,
     components,
@@ -18,7 +19,6 @@ from mtcl.task.pairs.shared_keys import (
     shares_key,
     shares_key_with,
 )
-from mtcl.types import Ragged, offsets_of
 
 KEYS = st.sampled_from([-(2**63), -3, 1, 2, 5, 2**63 - 1])
 """Few, so that many are shared; negative ones among them, and the ends of int64."""

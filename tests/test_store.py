@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mtcl import MRR, DataError, Files, LabelText, PairTable, Rows, Task
+from mtcl.arrays import IntArray, Ragged
 from mtcl.data import intact
 from mtcl.data.intact import damage_of
 from mtcl.data.store import Reader, TokenStore, prepare
@@ -25,7 +26,6 @@ from mtcl.data.tokenise import growing_array
 from mtcl.data.tokenizer import MAX_CHARACTERS, Tokenizer
 from mtcl.task.roles import Role
 from mtcl.task.rows import _data_fingerprint, pairs_of
-from mtcl.types import IntArray, Ragged
 
 ROWS = [{"text": f"red dog {i}", "label": "post" if i % 2 else "news"} for i in range(20)]
 

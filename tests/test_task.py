@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from mtcl import MRR, Duplicates, LabelText, QueryDocument, Rows, Task, TaskError
+from mtcl.task.kind import Kind
 from mtcl.task.metrics import Metric
-from mtcl.types import Kind
 
 SAMPLE = [{"text": "a", "label": "b"}, {"text": "c", "label": "d"}]
 RIGHT: dict[str, Any] = {

@@ -15,23 +15,12 @@ import torch
 
 from mtcl.data.store import TokenStore, prepare
 from mtcl.data.tokenizer import Tokenizer
-from mtcl.encoder.checkpoint import is_checkpoint
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
 from mtcl.encoder.teacher import Teacher, vectors_file
 from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.task.registry import discover
 from tests.conftest import ROOT, Run
-
-
-def test_what_is_a_run(tmp_path: Path) -> None:
-    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
-    (tmp_path / "run" / "checkpoints" / "last.ckpt").touch()
-    assert is_checkpoint(tmp_path / "run")
-    assert is_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")
-    assert not is_checkpoint(tmp_path)
-    assert not is_checkpoint(Path("organisation/model"))
-    assert not is_checkpoint(tmp_path / "other.ckpt")
 
 
 def test_a_single_task_run_teaches_the_joint_one(

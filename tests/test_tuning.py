@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from mtcl import AveragingConfig, ConfigError, InfoNCE, MtclDataModule, MtclModule, TextEncoder
+from mtcl.arrays import Ragged, offsets_of
 from mtcl.encoder.backbone import digest_of
 from mtcl.encoder.checkpoint import SavedRun
 from mtcl.encoder.config import EncoderConfig
@@ -27,7 +28,6 @@ from mtcl.studies.compare.config import EncoderSpec
 from mtcl.studies.compare.encoders import encoders_of
 from mtcl.training.callbacks import Averaging
 from mtcl.training.start import sample_of
-from mtcl.types import Ragged, offsets_of
 from mtcl.weighting import GradientWeighting
 from tests.conftest import Run, quiet_trainer
 from tests.test_resume import losses, options

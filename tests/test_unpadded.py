@@ -15,12 +15,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from mtcl.arrays import Ragged, offsets_of
 from mtcl.data.packing import pack
 from mtcl.encoder import unpadded
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
 from mtcl.errors import ConfigError
-from mtcl.types import Ragged, offsets_of
 from tests.families import PIECES, write_model
 
 SIZES = {

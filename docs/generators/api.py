@@ -13,7 +13,6 @@ TITLES = {
     "mtcl.task.pairs": "Pairs",
     "mtcl.task.sources": "Where rows are",
     "mtcl.task": "Tasks",
-    "mtcl.types": "Tasks",
     "mtcl.training": "Training",
     "mtcl.configuration": "Training",
     "mtcl.encoder": "Encoders",

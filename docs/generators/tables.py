@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Iterable
 
 import mtcl
 import mtcl.losses
 from docs.generators.api import title_of
+from mtcl.configuration.help import first_sentence
 from mtcl.console import markdown_table
 from mtcl.losses import default_loss
 
@@ -78,8 +78,7 @@ def columns_of(pairs: str) -> list[str]:
 
 def summary(name: str) -> str:
     """The first sentence of a docstring."""
-    text = " ".join((inspect.getdoc(getattr(mtcl, name)) or "").split("\n\n")[0].split())
-    return re.split(r"(?<=[a-z)`])\. ", text)[0].rstrip(".")
+    return first_sentence((inspect.getdoc(getattr(mtcl, name)) or "").partition("\n\n")[0])
 
 
 def table(head: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> str:

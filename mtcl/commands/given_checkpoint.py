@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from mtcl.commands.run_folder import RUNS
+from mtcl.encoder.paths import BEST, LAST, checkpoint_at
 from mtcl.errors import ConfigError
-from mtcl.types import BEST, LAST
 
 
 def find_checkpoint(options: argparse.Namespace) -> Path | None:
@@ -27,6 +27,4 @@ def find_checkpoint(options: argparse.Namespace) -> Path | None:
         if not runs:
             raise ConfigError(f"nothing to resume: no {RUNS}/*/checkpoints/{LAST} here")
         return runs[-1]
-    from mtcl.encoder.checkpoint import find
-
-    return find(Path(value), LAST if given[0] == "resume" else BEST)
+    return checkpoint_at(Path(value), LAST if given[0] == "resume" else BEST)

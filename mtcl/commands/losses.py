@@ -35,14 +35,14 @@ class Parameter:
 
 
 def all_losses() -> str:
-    """A line for each loss: its name, the kinds of pairs that it is for, and its first sentence."""
+    """A line for each loss: its name, the kinds of pairs that it is for, and its first paragraph."""
     kinds = _kinds()
     width, room = max(map(len, kinds)), columns()
     lines = []
     for name, kind in kinds.items():
         lines.append(f"{name:<{width}}  for {needs_of(kind)}")
         lines += textwrap.wrap(
-            summary(kind), room, initial_indent=" " * (width + 2), subsequent_indent=" " * (width + 2)
+            first_paragraph(kind), room, initial_indent=" " * (width + 2), subsequent_indent=" " * (width + 2)
         )
     lines += [
         "",
@@ -78,7 +78,7 @@ def one_loss(name: str) -> str:
 
 def needs_of(kind: type[Loss]) -> str:
     """The kinds of pairs that the loss is for, and what else it needs."""
-    from mtcl.types import Kind
+    from mtcl.task.kind import Kind
 
     pairs = (
         "any pairs" if kind.kinds == frozenset(Kind) else f"{listed(one for one in Kind if one in kind.kinds)} pairs"
@@ -86,7 +86,7 @@ def needs_of(kind: type[Loss]) -> str:
     return pairs + ("; needs a teacher" if any(one.name == "teacher" for one in parameters(kind)) else "")
 
 
-def summary(kind: type[Loss]) -> str:
+def first_paragraph(kind: type[Loss]) -> str:
     """The first paragraph of a class's docstring as one line."""
     return " ".join((inspect.getdoc(kind) or "").split("\n\n")[0].split())
 

@@ -12,8 +12,9 @@ from mtcl.commands.arguments import Parser
 from mtcl.commands.folder_lock import only_writer
 from mtcl.commands.process import quiet_libraries
 from mtcl.configuration import yaml_files
+from mtcl.encoder.paths import BEST, checkpoint_at
 from mtcl.errors import ConfigError
-from mtcl.types import BEST, __version__
+from mtcl.records.version import __version__
 
 if TYPE_CHECKING:
     from mtcl.encoder.checkpoint import SavedRun
@@ -100,10 +101,8 @@ def weights_of(options: argparse.Namespace) -> list[float]:
 
 def file_of(name: str) -> Path:
     """The checkpoint that a name means, however it is spelt: by a link, with `..`, as the run's folder or its file."""
-    from mtcl.encoder.checkpoint import find
-
     try:
-        return find(Path(name).expanduser()).resolve()
+        return checkpoint_at(Path(name).expanduser()).resolve()
     except ConfigError:  # it is a name of the Hub, or `SavedRun.read` reports it
         return Path(name)
 

@@ -20,9 +20,9 @@ from mtcl.commands.run_folder import run_folder
 from mtcl.configuration.help import WIDTH, short_help
 from mtcl.configuration.yaml_files import load, without_tasks
 from mtcl.console import console
+from mtcl.encoder.paths import BEST, LAST
 from mtcl.errors import ConfigError, DataError, RankError
 from mtcl.files import REFUSED, has_no_space, is_disk_full, write_text, written_whole
-from mtcl.types import BEST, LAST
 
 if TYPE_CHECKING:
     import pyarrow as pa

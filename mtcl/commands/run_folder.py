@@ -8,8 +8,8 @@ import itertools
 import os
 from pathlib import Path
 
+from mtcl.encoder.paths import LAST
 from mtcl.errors import ConfigError
-from mtcl.types import LAST
 
 RUNS = Path("runs")
 CHOSEN_RUN_DIR = "MTCL_CHOSEN_RUN_DIR"

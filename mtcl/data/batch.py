@@ -15,6 +15,9 @@ from torch import Tensor
 from mtcl.data.packing import Packed
 from mtcl.data.parcel import Parcel
 
+EMPTY_PLACE = 2**63 - 1
+"""The first key of a hard negative that a pair does not have; such a place is a candidate for no anchor."""
+
 
 @dataclass(frozen=True)
 class Column:

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from mtcl.arrays import IntArray, Ragged
 from mtcl.console import one_line
 from mtcl.data.near_copies import NearCopies
 from mtcl.errors import ConfigError, DataError, nearest
 from mtcl.task.pairs.keys import text_key, text_keys
 from mtcl.task.pairs.shared_keys import BLOCK, occurring
-from mtcl.types import IntArray, Ragged
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -17,7 +17,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from mtcl.types import IntArray
+from mtcl.arrays import IntArray
 
 ROUNDS_OF_SLOTS = 256
 """A cycle has this many slots times the square of the number of tasks: shares are met to about 1 in 256 steps. The

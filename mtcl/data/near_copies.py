@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xxhash
 
+from mtcl.arrays import IntArray, offsets_of
 from mtcl.console import track
 from mtcl.data.pseudorandom import UIntArray, mix
-from mtcl.types import IntArray, offsets_of
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mtcl.arrays import IntArray, Ragged
 from mtcl.data.parcel import Parcel
-from mtcl.types import IntArray, Ragged
 
 LAUNCH = {"cpu": 128, "cuda": 16_384}
 """A chunk's fixed time, as a number of tokens that take as long. On two cores in bf16 it is 15 ms, where 2,048 tokens

@@ -19,10 +19,10 @@ from functools import cached_property
 
 import numpy as np
 
+from mtcl.arrays import IntArray
 from mtcl.data.mixture import Cycle, Line, phases_of, replayed_before
 from mtcl.data.pseudorandom import permute, stream_key
 from mtcl.errors import ConfigError
-from mtcl.types import IntArray
 
 MAX_BATCH = 1 << 31
 

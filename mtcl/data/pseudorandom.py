@@ -11,7 +11,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from mtcl.types import IntArray
+from mtcl.arrays import IntArray
 
 UIntArray = npt.NDArray[np.uint64]
 

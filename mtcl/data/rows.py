@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mtcl.arrays import BoolArray, FloatArray, IntArray, Ragged, offsets_of
+from mtcl.data.batch import EMPTY_PLACE
 from mtcl.data.plan import Draw, Plan
 from mtcl.data.pseudorandom import UIntArray, mix, stream_key
 from mtcl.data.store import TokenStore
 from mtcl.task.pairs.table import DRAWN
-from mtcl.types import EMPTY_PLACE, BoolArray, FloatArray, IntArray, Ragged, offsets_of
 
 SECOND_VIEW = np.int64(0x5851F42D4C957F2D)
 """Added to the identity of a positive that is its own anchor, so that it is encoded again with another dropout mask."""

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mtcl.arrays import IntArray, Ragged
 from mtcl.data.batch import Column, Kept, StepBatch, SubBatch
 from mtcl.data.packing import Packed, launch_cost, pack
 from mtcl.data.plan import Draw, Plan
@@ -22,7 +23,6 @@ from mtcl.data.pseudorandom import mix, stream_key
 from mtcl.data.rows import Rows, TaskData
 from mtcl.data.store import TokenStore
 from mtcl.errors import ConfigError
-from mtcl.types import IntArray, Ragged
 
 
 class StepDataset(Dataset[StepBatch]):

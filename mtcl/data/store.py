@@ -22,18 +22,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from mtcl.arrays import FloatArray, IntArray, Ragged
 from mtcl.data.intact import damage_of, record_of, remove_damaged, seal
 from mtcl.data.tokenise import tokenise
 from mtcl.data.tokenizer import MAX_CHARACTERS, Tokenizer
 from mtcl.files import written_whole
 from mtcl.task.contract import Task, errors_of
+from mtcl.task.kind import Kind
 from mtcl.task.pairs import PairTable
 from mtcl.task.pairs.log_q import log_shares
 from mtcl.task.pairs.relevance import Relevance
 from mtcl.task.pairs.sides import sides_of, split_sides
 from mtcl.task.prompt import Prompt, Side
 from mtcl.task.rows import pairs_fingerprint, pairs_of
-from mtcl.types import FloatArray, IntArray, Kind, Ragged
 
 if TYPE_CHECKING:
     import pyarrow as pa

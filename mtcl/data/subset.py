@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from mtcl.arrays import BoolArray, IntArray, Ragged, offsets_of
 from mtcl.data.pseudorandom import mix, stream_key
 from mtcl.data.store import TokenStore
 from mtcl.errors import DataError
 from mtcl.task.pairs import PairTable
 from mtcl.task.pairs.log_q import log_shares
 from mtcl.task.pairs.table import DRAWN
-from mtcl.types import BoolArray, IntArray, Ragged, offsets_of
 
 OF_PAIRS = ("anchors", "positives", "scores", "languages", "groups", "negatives", "log_q_anchor", "log_q_positive")
 """The arrays that differ from the store on disk."""

@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from mtcl.arrays import IntArray, Ragged, offsets_of
 from mtcl.console import track
 from mtcl.files import written_whole
 from mtcl.task.spill import let_go
-from mtcl.types import IntArray, Ragged, offsets_of
 
 if TYPE_CHECKING:
     import pyarrow as pa

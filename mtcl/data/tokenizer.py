@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mtcl.arrays import Ragged, offsets_of
 from mtcl.errors import ConfigError, root_cause
 from mtcl.task.prompt import NO_PROMPT, Prompt
-from mtcl.types import Ragged, offsets_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

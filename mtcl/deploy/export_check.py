@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mtcl.arrays import IntArray, Ragged
 from mtcl.console import markdown_table
 from mtcl.data.store import prepare
 from mtcl.encoder.layout import Cut
@@ -19,7 +20,6 @@ from mtcl.evaluation import Pool, evaluate
 from mtcl.files import cache_folder, data_root
 from mtcl.task.contract import Task
 from mtcl.task.registry import discover
-from mtcl.types import IntArray, Ragged
 
 SPLIT = "validation"
 WHOLE = "float32"

@@ -14,11 +14,11 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from mtcl.arrays import Float32Array
 from mtcl.encoder.backbone import digest_of
 from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import ConfigError
 from mtcl.task.prompt import Side
-from mtcl.types import Float32Array
 
 try:
     from mteb.models.abs_encoder import AbsEncoder

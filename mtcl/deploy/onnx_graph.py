@@ -21,12 +21,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mtcl.arrays import Ragged
 from mtcl.encoder.encoder import Encoder
 from mtcl.encoder.heads import through
 from mtcl.encoder.pooling import pool_states
 from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import ConfigError, root_cause
-from mtcl.types import Ragged
 
 FILE = Path("onnx") / "model.onnx"
 TARGETS = {"arm64": False, "avx2": True, "avx512": True, "avx512_vnni": False}

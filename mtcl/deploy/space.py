@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mtcl.arrays import Float32Array, FloatArray
 from mtcl.deploy.embed.settings import Settings
-from mtcl.types import Float32Array, FloatArray
 
 MAPPED = "~"
 """Between the fingerprint of the target encoder and the digest of the map, in the fingerprint of mapped vectors."""

@@ -26,11 +26,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mtcl.arrays import Ragged
 from mtcl.console import track
 from mtcl.encoder.layout import list_modules, write_json
 from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import ConfigError
-from mtcl.types import Ragged
 
 FOLDER = Path("static")
 SMOOTHING = 1e-5

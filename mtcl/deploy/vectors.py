@@ -26,10 +26,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mtcl.arrays import Float32Array
 from mtcl.deploy.embed.numbers import Numbers, Stored
 from mtcl.deploy.embed.settings import EMBEDDING, ID, PARTS, RECORDS, Settings, read_settings
 from mtcl.errors import ConfigError, DataError, root_cause
-from mtcl.types import Float32Array, read_record
+from mtcl.records.mapping import read_record
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mtcl.arrays import Ragged
 from mtcl.data.packing import Packed, pack
 from mtcl.encoder.config import EncoderConfig, LoraConfig
 from mtcl.encoder.layers import Layers, layers_of
 from mtcl.errors import ConfigError
-from mtcl.types import Ragged
 
 log = logging.getLogger("mtcl")
 EXPERT = "expert"

@@ -23,9 +23,10 @@ from mtcl.encoder.encoder import Encoder
 from mtcl.encoder.finite import check_finite
 from mtcl.encoder.heads import heads_in
 from mtcl.encoder.lora_state import has_adapters, merged
+from mtcl.encoder.paths import BEST, checkpoint_at
 from mtcl.errors import ConfigError, root_cause
+from mtcl.records.mapping import from_mapping
 from mtcl.task.prompt import Prompt
-from mtcl.types import BEST, LAST, from_mapping
 
 PREFIX = "encoder."
 """The prefix of the encoder's weights in a module's state."""
@@ -54,7 +55,7 @@ class SavedRun:
 
         Raises `ConfigError` if mtcl did not write it, if it is damaged, and if a weight is not finite.
         """
-        file = find(Path(path), default)
+        file = checkpoint_at(Path(path), default)
         try:
             check_sums(file)
             content = torch.load(file, map_location="cpu", weights_only=True)
@@ -339,38 +340,3 @@ def check_sums(file: Path) -> None:
         with zipfile.ZipFile(file) as parts:
             if damaged := parts.testzip():
                 raise ValueError(f"{damaged} has other content than was written")
-
-
-def find(path: Path, default: str = BEST) -> Path:
-    """The path of a .ckpt file, or of a run folder's checkpoint `default`, or of its only checkpoint if another Trainer
-    wrote it.
-
-    Raises `ConfigError` if there is none.
-    """
-    path = path.expanduser()
-    if path.is_file():
-        return path
-    folder = path / "checkpoints"
-    if (folder / default).is_file():
-        return folder / default
-    if default == LAST and (folder / BEST).is_file():
-        raise ConfigError(
-            f"{path} has weights only, no {LAST} to resume: start from its weights with --init_from {path}"
-        )
-    there = sorted(folder.glob("*.ckpt")) if folder.is_dir() else []
-    if len(there) == 1:
-        return there[0]
-    if there:
-        raise ConfigError(f"{folder} has several checkpoints: give one of {', '.join(p.name for p in there[:8])}")
-    missing = folder / default if path.is_dir() else path
-    raise ConfigError(f"no checkpoint {str(missing)!r}: give a run folder or a .ckpt file")
-
-
-def is_checkpoint(path: Path) -> bool:
-    """Whether `path` is a run folder or a .ckpt file, rather than a model's folder or name."""
-    return path.is_file() if path.suffix == ".ckpt" else (path / "checkpoints").is_dir()
-
-
-def is_model_folder(path: Path) -> bool:
-    """Whether `path` is a model's folder in the layout of sentence-transformers or Hugging Face."""
-    return not is_checkpoint(path) and any((path / name).is_file() for name in ("modules.json", "config.json"))

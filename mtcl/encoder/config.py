@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from mtcl.errors import ConfigError
-from mtcl.types import from_mapping
+from mtcl.records.mapping import from_mapping
 
 Pooling = Literal["mean", "cls", "last", "max", "weighted_mean", "sqrt_mean"]
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from mtcl.arrays import Ragged
 from mtcl.data.packing import Chunk, Packed, pack
 from mtcl.encoder import unpadded
 from mtcl.encoder.adapt import adapt, check_runs
@@ -36,7 +37,6 @@ from mtcl.encoder.pca import start_as_pca
 from mtcl.encoder.pooling import pool_states
 from mtcl.encoder.reading import declared_of, tokenizer_of
 from mtcl.errors import ConfigError
-from mtcl.types import Ragged
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

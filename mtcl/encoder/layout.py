@@ -27,6 +27,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
+from mtcl.arrays import Ragged
 from mtcl.encoder import facts as mtcl_json
 from mtcl.encoder.declared import AS_BOOLEANS, POOLINGS
 from mtcl.encoder.facts import Facts, TaskFacts
@@ -36,7 +37,6 @@ from mtcl.encoder.stages import LayerNorm, Linear, Step, UnitLength, stages_of
 from mtcl.errors import ConfigError, nearest
 from mtcl.files import written_whole
 from mtcl.task.prompt import Prompt
-from mtcl.types import Ragged
 
 MODULES = "sentence_transformers.models."
 PROBES = ("A probe: Ünïcode, 12.5 %", "two   spaces", "x" * 300 + " end", "?")

@@ -16,15 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mtcl.arrays import IntArray, Ragged
 from mtcl.data.store import TokenStore
 from mtcl.data.tokenizer import MAX_CHARACTERS
 from mtcl.encoder.backbone import digest_of
-from mtcl.encoder.checkpoint import is_checkpoint
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
+from mtcl.encoder.paths import is_checkpoint
 from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.encoder.vector_file import rows_file
-from mtcl.types import IntArray, Ragged
 
 BASE = "base"
 """A teacher's name: the encoder before training, with its initial projection."""

@@ -13,23 +13,23 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mtcl.arrays import Ragged
 from mtcl.console import track
 from mtcl.data.tokenizer import MAX_CHARACTERS
 from mtcl.encoder.card import card
-from mtcl.encoder.checkpoint import SavedRun, is_model_folder
+from mtcl.encoder.checkpoint import SavedRun
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
 from mtcl.encoder.facts import Facts
 from mtcl.encoder.heads import read_heads, through
-from mtcl.encoder.hub import is_hub_name
 from mtcl.encoder.layout import Cut, new_folder, write_layout
 from mtcl.encoder.parts import EncoderParts, Role
+from mtcl.encoder.paths import PathKind, kind_of_path
 from mtcl.encoder.reading import check_pooled, default_length, tokenizer_of
 from mtcl.encoder.texts import texts_of
 from mtcl.errors import ConfigError, root_cause
 from mtcl.task.contract import Task
 from mtcl.task.prompt import Prompt
-from mtcl.types import Ragged
 
 AT_ONCE = 4096
 """The number of texts that are tokenised and sorted by length together."""
@@ -56,12 +56,13 @@ class TextEncoder(EncoderParts):
             trust_checkpoint: Run code from the base model's repository if the run did. If false, no code that a
                 checkpoint names is executed.
         """
-        folder = Path(path).expanduser()
-        if is_model_folder(folder):
-            return cls._of_folder(folder, device=device)
-        if is_hub_name(str(path)):
-            return cls.base(EncoderConfig(name=str(path)), device=device)
-        return cls.of_run(SavedRun.read(path, trust=trust_checkpoint), device=device)
+        match kind_of_path(path):
+            case PathKind.MODEL_FOLDER:
+                return cls._of_folder(Path(path).expanduser(), device=device)
+            case PathKind.HUB_NAME:
+                return cls.base(EncoderConfig(name=str(path)), device=device)
+            case PathKind.CHECKPOINT:
+                return cls.of_run(SavedRun.read(path, trust=trust_checkpoint), device=device)
 
     @classmethod
     def of_run(cls, saved: SavedRun, *, device: str | None = None) -> TextEncoder:

@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from mtcl.arrays import IntArray, Ragged
 from mtcl.data.intact import sign
 from mtcl.data.store import TokenStore
 from mtcl.encoder.backbone import digest_of
 from mtcl.encoder.encoder import Encoder
 from mtcl.files import written_whole
-from mtcl.types import IntArray, Ragged
 
 BLOCK = 4096
 

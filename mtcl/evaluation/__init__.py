@@ -17,8 +17,8 @@ from mtcl.evaluation import bitext, judged, ranking
 from mtcl.evaluation.geometry import geometry_of
 from mtcl.evaluation.groups import group_figures
 from mtcl.evaluation.pool import Embed, Items, Pool, Result, Vectors, embed_shared, primary_of
+from mtcl.task.kind import Kind
 from mtcl.task.metrics import BitextAccuracy
-from mtcl.types import Kind
 
 __all__ = ["Embed", "Items", "Pool", "Result", "evaluate", "primary_of", "scored"]
 

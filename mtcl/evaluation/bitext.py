@@ -9,11 +9,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from mtcl.arrays import FloatArray, IntArray
 from mtcl.data.store import TokenStore
 from mtcl.errors import DataError
 from mtcl.evaluation.pool import Items, Pool, Result, Vectors
 from mtcl.task.metrics import BitextAccuracy
-from mtcl.types import FloatArray, IntArray
 
 SEED = 0
 """Seed of the shuffle that assigns pairs to pools, so that every run has the same pools."""

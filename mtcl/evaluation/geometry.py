@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from mtcl.evaluation.pool import Pool, Vectors
-from mtcl.types import Kind
+from mtcl.task.kind import Kind
 
 MOST_TEXTS = 2048
 """Number of texts, evenly spread over the pool, that are compared pairwise; cost grows with its square."""

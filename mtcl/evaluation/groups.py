@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mtcl.arrays import FloatArray, IntArray
 from mtcl.errors import ConfigError
 from mtcl.evaluation.pool import Pool, Vectors
 from mtcl.task.pairs.shared_keys import components
-from mtcl.types import FloatArray, IntArray
 
 EXAMPLES, DRAWS, NEIGHBOURS = 8, 10, 5
 MOST_ITEMS = 4096

@@ -6,12 +6,13 @@ import math
 
 import numpy as np
 
+from mtcl.arrays import FloatArray
 from mtcl.distributed import together
 from mtcl.errors import DataError, MtclError, at
 from mtcl.evaluation.pool import Items, Pool, Result, Vectors, judge
+from mtcl.task.kind import Kind
 from mtcl.task.metrics import AveragePrecision, PairMetric, RocAuc, Spearman
 from mtcl.task.pairs.shared_keys import components
-from mtcl.types import FloatArray, Kind
 
 COMMON: dict[Kind, tuple[PairMetric, ...]] = {Kind.GRADED: (Spearman(),), Kind.BINARY: (AveragePrecision(), RocAuc())}
 """Reported in addition to the primary metric."""

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mtcl.arrays import FloatArray, IntArray
 from mtcl.data.store import TokenStore
 from mtcl.distributed import gather_varying, together, world
 from mtcl.errors import DivergedError, TaskError, located
 from mtcl.files import written_whole
+from mtcl.task.kind import Kind
 from mtcl.task.metrics import Metric
-from mtcl.types import FloatArray, IntArray, Kind
 
 Embed = Callable[[IntArray], Tensor]
 """Maps text indices of a store to unit vectors (n, D), float32 on the CPU."""

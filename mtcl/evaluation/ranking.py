@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from mtcl.arrays import BoolArray, FloatArray, IntArray
 from mtcl.console import track
 from mtcl.data.store import TokenStore
 from mtcl.distributed import gather_varying, together, world
@@ -26,7 +27,6 @@ from mtcl.evaluation.ranks import ranks_of
 from mtcl.evaluation.relevant import Judged, Relevant
 from mtcl.task.metrics import MRR, NDCG, Accuracy, RankingMetric, Recall
 from mtcl.task.pairs.shared_keys import components
-from mtcl.types import BoolArray, FloatArray, IntArray
 
 BLOCK, SCORES = 512, 1 << 24
 """Maximum number of queries and of scores in a block, so that memory is bounded for any pool."""

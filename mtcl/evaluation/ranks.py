@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mtcl.types import FloatArray, IntArray, Ragged
+from mtcl.arrays import FloatArray, IntArray, Ragged
 
 FEW = 8
 """Up to this many chosen candidates per query, counting the better ones is faster than sorting the cosines."""

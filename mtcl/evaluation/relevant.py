@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mtcl.arrays import FloatArray, IntArray, Ragged, group, offsets_of
 from mtcl.data.store import TokenStore
-from mtcl.types import FloatArray, IntArray, Ragged, group, offsets_of
 
 
 @dataclass(frozen=True)

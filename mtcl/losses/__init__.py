@@ -13,7 +13,7 @@ from mtcl.losses.info_nce import InfoNCE
 from mtcl.losses.pair_bce import PairBCE
 from mtcl.losses.tensors import view_of
 from mtcl.losses.view import Embedded, Side, View
-from mtcl.types import Kind
+from mtcl.task.kind import Kind
 
 
 def default_loss(kind: Kind) -> Loss:

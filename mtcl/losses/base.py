@@ -21,7 +21,8 @@ from mtcl.errors import ConfigError
 from mtcl.losses.relation import is_empty
 from mtcl.losses.tensors import PerSide, view_of
 from mtcl.losses.view import Embedded, View
-from mtcl.types import Described, Kind
+from mtcl.records.described import Described
+from mtcl.task.kind import Kind
 
 SCORES_PER_BLOCK = 1 << 21
 """The most scores that a loss holds at a time: 8 MiB in float32, a few times that with intermediates."""

@@ -15,7 +15,7 @@ from mtcl.errors import ConfigError
 from mtcl.losses.base import Loss, by_blocks, cosines, truncated
 from mtcl.losses.relation import NEGATIVE, relation
 from mtcl.losses.view import Embedded, View
-from mtcl.types import Kind
+from mtcl.task.kind import Kind
 
 
 class WeightedSum(Loss):

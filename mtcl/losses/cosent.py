@@ -8,7 +8,7 @@ from torch import Tensor
 from mtcl.errors import ConfigError
 from mtcl.losses.base import Loss, by_blocks, pair_cosines
 from mtcl.losses.view import View
-from mtcl.types import Kind
+from mtcl.task.kind import Kind
 
 NO_COUPLE = -1e4
 """The gap of two pairs that are not a couple: its exponential is 0, and the gradient is finite if no scores differ."""

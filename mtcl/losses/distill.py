@@ -12,7 +12,7 @@ from mtcl.errors import ConfigError
 from mtcl.losses.base import Loss, at_least_float32, by_blocks, cosines, log_of_count, taught
 from mtcl.losses.relation import NEGATIVE, is_empty, relation
 from mtcl.losses.view import Embedded, View
-from mtcl.types import Kind
+from mtcl.task.kind import Kind
 
 CANDIDATES = "all candidates"
 """The candidates, in the message for a teacher's vectors that are missing."""

@@ -16,7 +16,7 @@ from mtcl.errors import ConfigError
 from mtcl.losses.base import Loss, by_blocks, cosines, log_of_count, taught
 from mtcl.losses.relation import LEFT_OUT, NEGATIVE, POSITIVE, relation
 from mtcl.losses.view import Embedded, View
-from mtcl.types import Kind
+from mtcl.task.kind import Kind
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.005, 1.0
 

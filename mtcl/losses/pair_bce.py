@@ -16,7 +16,7 @@ from mtcl.errors import ConfigError
 from mtcl.losses.base import Loss, by_blocks, cosines, pair_cosines
 from mtcl.losses.relation import LEFT_OUT, POSITIVE, relation
 from mtcl.losses.view import Embedded, View
-from mtcl.types import Kind
+from mtcl.task.kind import Kind
 
 MAX_SCALE = 100.0
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mtcl.types import EMPTY_PLACE
+from mtcl.data.batch import EMPTY_PLACE
 
 POSITIVE, LEFT_OUT, NEGATIVE = 1, 0, -1
 MOST_COMPARED = 64

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mtcl.data.batch import EMPTY_PLACE
 from mtcl.errors import ConfigError
 from mtcl.losses.view import Embedded, Side, View
-from mtcl.types import EMPTY_PLACE
 
 SIDES = ("anchors", "positives", "negatives")
 PerSide: TypeAlias = Sequence[Tensor | None]

@@ -19,7 +19,7 @@ class Embedded:
     Attributes:
         vectors_ND: Unit vectors.
         keys_NK: int64, padded with 0. Two texts that share a key are never negatives of each other. A row whose first
-            key is `mtcl.types.EMPTY_PLACE` is no candidate, whatever its vector is.
+            key is `mtcl.data.batch.EMPTY_PLACE` is no candidate, whatever its vector is.
         log_q_N: The log of how often each text is drawn in its role; None if unknown.
         teacher_NE: A teacher's unit vectors of the same texts, for losses that need them.
 

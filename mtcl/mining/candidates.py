@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from mtcl.arrays import BoolArray, Float32Array, IntArray, Ragged
 from mtcl.errors import ConfigError
 from mtcl.task.pairs.shared_keys import carriers_of, most_sharing, shares_key_with
-from mtcl.types import BoolArray, Float32Array, IntArray, Ragged
 
 RELATED, PASSED_OVER, TOO_NEAR = "shares a key", "nearer than the window", "too near the positive"
 MAX_RELATED = 1024

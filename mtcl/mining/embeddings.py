@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from mtcl.arrays import Float32Array, IntArray, Ragged
 from mtcl.console import track
 from mtcl.data.intact import is_signed, sign
 from mtcl.files import written_whole
-from mtcl.types import Float32Array, IntArray, Ragged
 
 SHARD = 8192
 

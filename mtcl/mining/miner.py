@@ -21,23 +21,23 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from mtcl.arrays import IntArray
 from mtcl.console import track
 from mtcl.errors import ConfigError
 from mtcl.files import cache_folder
 from mtcl.mining.report import Report
 from mtcl.mining.rows import MinedRows
-from mtcl.types import IntArray
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import torch
 
+    from mtcl.arrays import Float32Array, Ragged
     from mtcl.data.store import TokenStore
     from mtcl.encoder.text_encoder import TextEncoder
     from mtcl.mining.candidates import Candidates
     from mtcl.mining.embeddings import Embeddings
     from mtcl.task.contract import Task
-    from mtcl.types import Float32Array, Ragged
 
 log = logging.getLogger("mtcl")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mtcl.arrays import IntArray, Ragged, group
 from mtcl.data.store import TokenStore
 from mtcl.errors import ConfigError, TaskError
 from mtcl.files import written_whole
@@ -19,7 +20,6 @@ from mtcl.task.pairs.keys import index_in
 from mtcl.task.pairs.sides import as_documents
 from mtcl.task.roles import is_list
 from mtcl.task.rows import rows_of
-from mtcl.types import IntArray, Ragged, group
 
 if TYPE_CHECKING:
     import pyarrow as pa

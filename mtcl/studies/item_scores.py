@@ -18,11 +18,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
+from mtcl.arrays import FloatArray, IntArray
 from mtcl.errors import DataError, nearest
 from mtcl.evaluation import Items
 from mtcl.task.metrics import Metric
 from mtcl.task.metrics.judged import PairMetric
-from mtcl.types import FloatArray, IntArray
 
 MOST_BLOCKS = 500
 """How often a metric of judged pairs is computed, at most, for its pseudo-values."""

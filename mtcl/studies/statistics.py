@@ -32,8 +32,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from mtcl.arrays import IntArray
 from mtcl.errors import DataError
-from mtcl.types import IntArray
 
 Floats = npt.NDArray[np.float64]
 NOISE_SHARE = 0.5

@@ -18,11 +18,11 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mtcl.errors import ConfigError, DataError, MtclError, TaskError, lines_in, located
+from mtcl.task.kind import Kind
 from mtcl.task.metrics import BASES, Metric, suited
 from mtcl.task.pairs import Pairs
 from mtcl.task.prompt import Prompt
 from mtcl.task.sources import Source
-from mtcl.types import Kind
 
 if TYPE_CHECKING:
     import pyarrow as pa

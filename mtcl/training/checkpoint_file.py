@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
+from mtcl.encoder.paths import BEST, LAST
 from mtcl.errors import DataError, root_cause
 from mtcl.files import written_whole
-from mtcl.types import BEST, LAST
 
 OF_WEIGHTS = ("epoch", "global_step", "pytorch-lightning_version", "state_dict", "mtcl")
 """The content of a checkpoint that is not the state of a run. Adam's state alone is twice the size of the weights."""

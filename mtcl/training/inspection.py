@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from mtcl.arrays import IntArray
 from mtcl.console import one_line
+from mtcl.data.batch import EMPTY_PLACE
 from mtcl.data.rows import AS_KEY, Rows, TaskData
 from mtcl.data.steps import StepDataset
 from mtcl.data.store import TokenStore
@@ -24,7 +26,6 @@ from mtcl.task.contract import Task
 from mtcl.task.pairs.keys import id_key, text_key
 from mtcl.task.rows import roles_in, rows_of
 from mtcl.training.datamodule import MtclDataModule
-from mtcl.types import EMPTY_PLACE, IntArray
 
 WIDTH = 72
 """The number of characters of a text to show."""

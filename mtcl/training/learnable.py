@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from mtcl.arrays import IntArray
 from mtcl.data.plan import Draw, Plan, PlanTask, small
 from mtcl.data.rows import TaskData
 from mtcl.data.steps import StepDataset
@@ -23,12 +24,12 @@ from mtcl.errors import ConfigError
 from mtcl.losses import Loss, default_loss
 from mtcl.losses.relation import NEGATIVE, is_empty, relation
 from mtcl.task.contract import Task
+from mtcl.task.kind import Kind
 from mtcl.task.pairs import PairTable
 from mtcl.training.advice import warnings
 from mtcl.training.advice.untokenised import untokenised
 from mtcl.training.datamodule import MtclDataModule
 from mtcl.training.task_config import MixtureConfig, TaskConfig
-from mtcl.types import IntArray, Kind
 
 SUB_BATCHES = 4
 """The number of sub-batches of each task that are checked."""

@@ -21,9 +21,9 @@ from mtcl.encoder.encoder import Encoder
 from mtcl.encoder.heads import through
 from mtcl.errors import ConfigError
 from mtcl.losses import Loss, View, default_loss
+from mtcl.task.kind import Kind
 from mtcl.training.base_reference import BaseReference
 from mtcl.training.task_config import TaskConfig
-from mtcl.types import Kind
 from mtcl.weighting import Weighting
 
 Observe = Callable[[int, View, Loss, Tensor], None]

@@ -26,6 +26,8 @@ from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import ConfigError
 from mtcl.evaluation import Result
 from mtcl.losses.gather import gather_views
+from mtcl.records.mapping import from_mapping
+from mtcl.task.kind import Kind
 from mtcl.training import learnable, lightning_private, resume, trained
 from mtcl.training.datamodule import MtclDataModule
 from mtcl.training.evaluation import Evaluation
@@ -42,7 +44,6 @@ from mtcl.training.start import Start
 from mtcl.training.task_config import TaskConfig
 from mtcl.training.task_reader import TaskReader
 from mtcl.training.vectors import Vectors
-from mtcl.types import Kind, from_mapping
 from mtcl.weighting import Mean, Weighting
 
 log = logging.getLogger("mtcl")

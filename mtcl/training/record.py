@@ -9,11 +9,11 @@ from typing import Any
 
 import yaml
 
+from mtcl.records.version import __version__
 from mtcl.training.datamodule import MtclDataModule
 from mtcl.training.facts import facts_of
 from mtcl.training.recipe import plain_option
 from mtcl.training.run import Run
-from mtcl.types import __version__
 
 PLAIN_OF_TRAINER = (
     "max_steps",

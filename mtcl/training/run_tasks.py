@@ -8,9 +8,9 @@ from typing import TypeVar
 
 from mtcl.errors import ConfigError, MtclError
 from mtcl.task.contract import Task, kind_of
+from mtcl.task.kind import Kind
 from mtcl.task.registry import discover
 from mtcl.training.task_config import TaskConfig, TaskRole
-from mtcl.types import Kind
 
 T = TypeVar("T")
 

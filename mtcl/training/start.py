@@ -13,6 +13,7 @@ from collections.abc import Collection
 import numpy as np
 from torch import Tensor, nn
 
+from mtcl.arrays import Ragged
 from mtcl.data.store import TokenStore
 from mtcl.data.subset import Subset
 from mtcl.distributed import world
@@ -26,7 +27,6 @@ from mtcl.errors import ConfigError
 from mtcl.training.datamodule import MtclDataModule
 from mtcl.training.run import Run
 from mtcl.training.vectors import Vectors
-from mtcl.types import Ragged
 
 log = logging.getLogger("mtcl")
 PCA_TEXTS = 8192

@@ -10,6 +10,7 @@ import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mtcl.arrays import IntArray
 from mtcl.data.leaks import AllowLeaks, TrainedTexts, check_leaks
 from mtcl.data.store import TokenStore, prepare
 from mtcl.data.subset import few_per_label, without_texts
@@ -20,11 +21,11 @@ from mtcl.encoder.declared import Declared
 from mtcl.encoder.reading import check_pooled, declared_of, default_length, tokenizer_of
 from mtcl.errors import DataError, at
 from mtcl.task.contract import Task, kind_of
+from mtcl.task.kind import Kind
 from mtcl.task.prompt import Prompt
 from mtcl.task.sources import Source
 from mtcl.training.run_tasks import RunTasks, for_each_replayed
 from mtcl.training.task_config import MixtureConfig, TaskConfig, TaskRole
-from mtcl.types import IntArray, Kind
 
 log = logging.getLogger("mtcl")
 

@@ -11,10 +11,10 @@ from typing import Any
 from mtcl.data.plan import Plan, PlanTask
 from mtcl.errors import ConfigError, at
 from mtcl.losses import Loss, loss_named
+from mtcl.records.mapping import from_mapping
 from mtcl.task.contract import Task
 from mtcl.task.pairs import Pairs
 from mtcl.task.prompt import Prompt
-from mtcl.types import from_mapping
 
 
 class TaskRole(StrEnum):

@@ -11,8 +11,8 @@ import lightning.pytorch as pl
 from mtcl.data.store import TokenStore
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
+from mtcl.task.kind import Kind
 from mtcl.training.task_config import TaskConfig
-from mtcl.types import Kind
 
 
 class TaskReader(pl.LightningModule, ABC):

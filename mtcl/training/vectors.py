@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mtcl.arrays import IntArray, Ragged
 from mtcl.data.store import TokenStore
 from mtcl.distributed import together
 from mtcl.encoder.encoder import Encoder
@@ -24,7 +25,6 @@ from mtcl.evaluation import Pool, Result, evaluate
 from mtcl.evaluation.groups import check_installed
 from mtcl.evaluation.pool import Vectors as PoolVectors
 from mtcl.training.run import Run
-from mtcl.types import IntArray, Ragged
 
 
 @dataclass(frozen=True)

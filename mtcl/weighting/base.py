@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from mtcl.types import Described
+from mtcl.records.described import Described
 
 
 class Weighting(Described, nn.Module, ABC):

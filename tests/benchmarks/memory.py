@@ -24,13 +24,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mtcl.arrays import Ragged, offsets_of
 from mtcl.console import markdown_head, markdown_row
 from mtcl.data.packing import pack
 from mtcl.encoder.config import DEFAULT_MODEL, EncoderConfig
 from mtcl.encoder.encoder import Encoder
 from mtcl.encoder.hub import resolve_model
 from mtcl.losses import Embedded, InfoNCE, Side, View
-from mtcl.types import Ragged, offsets_of
 from tests.benchmarks.process_memory import memory_mib
 
 LENGTH, TOKENS_PER_CHUNK = 64, 2048

@@ -333,8 +333,8 @@ def flops_per_token(encoder: Any) -> float:
     """
     import torch
 
+    from mtcl.arrays import Ragged
     from mtcl.data.packing import pack
-    from mtcl.types import Ragged
 
     found: list[int] = []
 

@@ -17,10 +17,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from mtcl.arrays import Float32Array, FloatArray
 from mtcl.deploy.space import Space, unit
 from mtcl.errors import ConfigError, DataError, root_cause
 from mtcl.files import write_text, written_whole
-from mtcl.types import Float32Array, FloatArray, __version__, from_mapping
+from mtcl.records.mapping import from_mapping
+from mtcl.records.version import __version__
 
 Direction = Literal["new_to_old", "old_to_new"]
 MapKind = Literal["orthogonal", "linear"]

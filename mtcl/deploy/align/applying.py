@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mtcl.arrays import Float32Array
 from mtcl.console import track
 from mtcl.deploy.align.alignment import RECORD, Alignment
 from mtcl.deploy.embed.claims import claimed
@@ -25,7 +26,6 @@ from mtcl.deploy.embed.writing import ShardFiles
 from mtcl.deploy.space import MAPPED, Space
 from mtcl.deploy.vectors import ShardRecord, VectorFolder
 from mtcl.errors import ConfigError
-from mtcl.types import Float32Array
 
 MAP = "_map"
 """The map, in the folder of mapped vectors."""

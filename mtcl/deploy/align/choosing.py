@@ -14,13 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mtcl.arrays import Float32Array, IntArray
 from mtcl.console import markdown_table
 from mtcl.deploy.align.alignment import About, Alignment, Direction, MapKind
 from mtcl.deploy.align.fitting import STRENGTHS, Fit, Moments
 from mtcl.deploy.align.pairs import VectorPairs
 from mtcl.deploy.space import Space, unit
 from mtcl.errors import ConfigError, DataError
-from mtcl.types import Float32Array, IntArray
 
 NUM = 10
 """Neighbours that are compared."""

@@ -19,7 +19,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from mtcl.types import Float32Array, FloatArray
+from mtcl.arrays import Float32Array, FloatArray
 
 Float64 = npt.NDArray[np.float64]
 STRENGTHS = (1e-4, 1e-3, 1e-2, 0.03, 0.1, 0.3, 1.0, 10.0)

@@ -16,11 +16,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from mtcl.arrays import Float32Array
 from mtcl.deploy.search.exact import unit_blocks
 from mtcl.deploy.search.rows import id_blocks
 from mtcl.deploy.vectors import VectorFolder
 from mtcl.errors import ConfigError, DataError
-from mtcl.types import Float32Array
 
 Keys = npt.NDArray[np.uint64]
 log = logging.getLogger("mtcl")

@@ -13,13 +13,13 @@ from typing import Literal
 import numpy as np
 import torch
 
+from mtcl.arrays import Float32Array, IntArray, Ragged
 from mtcl.deploy.embed.numbers import NumberType
 from mtcl.deploy.embed.settings import FileFormat, Settings
 from mtcl.deploy.embed.shards import Columns
 from mtcl.encoder.parts import Role
 from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import ConfigError
-from mtcl.types import Float32Array, IntArray, Ragged
 
 Precision = Literal["float32", "bf16"]
 WINDOW = 16_384

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 import numpy as np
 import numpy.typing as npt
 
+from mtcl.arrays import Float32Array, FloatArray
 from mtcl.errors import ConfigError, listed
-from mtcl.types import Float32Array, FloatArray
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mtcl.deploy.embed.numbers import Numbers, NumberType, Ranges
-from mtcl.encoder.hub import is_hub_name
+from mtcl.encoder.paths import is_hub_name
 from mtcl.errors import ConfigError, DataError
 from mtcl.files import aside_of
-from mtcl.types import __version__, read_record
+from mtcl.records.mapping import read_record
+from mtcl.records.version import __version__
 
 MANIFEST = "_manifest.json"
 LAYOUT = 1

@@ -13,8 +13,8 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from mtcl.arrays import Ragged
 from mtcl.errors import RankError
-from mtcl.types import Ragged
 
 if TYPE_CHECKING:
     from mtcl.data.tokenizer import Tokenizer

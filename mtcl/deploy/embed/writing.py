@@ -28,8 +28,8 @@ from mtcl.deploy.embed.shards import Identity, Shard
 from mtcl.deploy.vectors import ShardRecord, record_file
 from mtcl.errors import DataError
 from mtcl.files import write_text, written_whole
+from mtcl.records.version import __version__
 from mtcl.task.reading.joined import joined
-from mtcl.types import __version__
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from mtcl.arrays import Float32Array, IntArray
 from mtcl.deploy.space import unit
 from mtcl.deploy.vectors import VectorFolder
-from mtcl.types import Float32Array, IntArray
 
 QUERIES, ROWS = 1024, 8192
 """Queries and rows that are compared at once: 32 MiB of scores."""

@@ -15,12 +15,14 @@ from typing import Any
 
 import numpy as np
 
+from mtcl.arrays import BoolArray, Float32Array, IntArray
 from mtcl.deploy.search.exact import Hits, exact_search, unit_blocks
 from mtcl.deploy.search.plan import IndexOptions, IndexPlan
 from mtcl.deploy.vectors import VectorFolder
 from mtcl.errors import ConfigError, DataError
 from mtcl.files import write_text, written_whole
-from mtcl.types import BoolArray, Float32Array, IntArray, __version__, read_record
+from mtcl.records.mapping import read_record
+from mtcl.records.version import __version__
 
 INDEX, RECORD = "_index.faiss", "_index.json"
 NUM = 10

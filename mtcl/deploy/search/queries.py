@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mtcl.arrays import Float32Array
 from mtcl.deploy.embed.computing import tokens_of
 from mtcl.deploy.search.exact import Hits, exact_search
 from mtcl.deploy.search.index import FolderIndex, IndexRecord, content_of, has_faiss
@@ -18,7 +19,6 @@ from mtcl.deploy.vectors import VectorFolder
 from mtcl.encoder.parts import Role
 from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import ConfigError
-from mtcl.types import Float32Array
 
 if TYPE_CHECKING:
     from mtcl.deploy.align.alignment import Alignment

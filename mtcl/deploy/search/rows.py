@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mtcl.arrays import IntArray, offsets_of
 from mtcl.deploy.embed.settings import ID
 from mtcl.deploy.vectors import BLOCK, ShardRecord, VectorFolder
 from mtcl.errors import DataError, root_cause
-from mtcl.types import IntArray, offsets_of
 
 if TYPE_CHECKING:
     from pathlib import Path

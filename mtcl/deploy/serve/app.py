@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from mtcl.arrays import FloatArray
 from mtcl.deploy.serve.batching import Batcher
 from mtcl.deploy.serve.dialects import OPENAI, TEI, Dialect, EmbedRequest, dialect_of
 from mtcl.deploy.serve.info import info_of, model_of
@@ -23,7 +24,6 @@ from mtcl.deploy.serve.metrics import Metrics
 from mtcl.deploy.serve.prompts import Prompts
 from mtcl.deploy.serve.refusal import Reason, RefusedError
 from mtcl.encoder.text_encoder import TextEncoder
-from mtcl.types import FloatArray
 
 log = logging.getLogger("mtcl")
 FINGERPRINT = "x-mtcl-fingerprint"

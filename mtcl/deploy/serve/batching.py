@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from mtcl.arrays import FloatArray, Ragged, offsets_of
 from mtcl.deploy.serve.dialects import Direction
 from mtcl.deploy.serve.limits import Limits
 from mtcl.deploy.serve.metrics import Metrics
@@ -27,7 +28,6 @@ from mtcl.deploy.serve.waiting import Job, Last, Slice, Waiting
 from mtcl.encoder.heads import through
 from mtcl.encoder.malloc_trim import trim_heap
 from mtcl.encoder.text_encoder import TextEncoder
-from mtcl.types import FloatArray, Ragged, offsets_of
 
 log = logging.getLogger("mtcl")
 TOKENS_PER_TRIM = 1 << 15

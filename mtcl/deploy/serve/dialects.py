@@ -15,9 +15,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from mtcl.arrays import FloatArray
 from mtcl.deploy.serve.refusal import Reason, RefusedError
 from mtcl.errors import nearest
-from mtcl.types import FloatArray
 
 Direction = Literal["left", "right"]
 INVALID = "invalid_request_error"

@@ -7,7 +7,7 @@ from typing import Any
 from mtcl.deploy.serve.limits import Limits
 from mtcl.deploy.serve.prompts import Prompts
 from mtcl.encoder.text_encoder import TextEncoder
-from mtcl.types import __version__
+from mtcl.records.version import __version__
 
 
 def info_of(encoder: TextEncoder, name: str, prompts: Prompts, limits: Limits) -> dict[str, Any]:

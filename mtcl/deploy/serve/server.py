@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mtcl.deploy.serve.limits import Limits
-from mtcl.encoder.hub import is_hub_name
+from mtcl.encoder.paths import is_hub_name
 from mtcl.errors import ConfigError, at
 
 BACKLOG = 2048

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+from mtcl.arrays import Ragged
 from mtcl.data.tokenizer import MAX_CHARACTERS, Tokenizer
 from mtcl.deploy.serve.dialects import Direction
 from mtcl.deploy.serve.metrics import Metrics
 from mtcl.deploy.serve.prompts import Choice
 from mtcl.deploy.serve.refusal import Reason, RefusedError
-from mtcl.types import Ragged
 
 CHARACTERS_AT_ONCE = 2048
 """Shorter requests are tokenised in the event loop if the tokenizer is free: some 0.1 ms, less than a thread costs."""

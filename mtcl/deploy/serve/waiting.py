@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mtcl.types import FloatArray, IntArray, Ragged
+from mtcl.arrays import FloatArray, IntArray, Ragged
 
 PATIENCE = 0.1
 """How long a batch waits for as many texts as the previous one had, as a share of the previous batch's time."""

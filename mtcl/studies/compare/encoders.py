@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from mtcl.console import track
-from mtcl.encoder.checkpoint import find, is_model_folder
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.declared import Declared
-from mtcl.encoder.hub import is_hub_name, resolve_model
+from mtcl.encoder.hub import resolve_model
+from mtcl.encoder.paths import PathKind, checkpoint_at, kind_of_path
 from mtcl.encoder.text_encoder import TextEncoder, best_device
 from mtcl.errors import ConfigError, root_cause
 from mtcl.studies.compare.config import EncoderSpec
@@ -101,9 +101,8 @@ class Local:
 def check_found(spec: EncoderSpec) -> None:
     """Raises `ConfigError` if a run or model is not there; its weights are read when its turn comes."""
     for run in spec.runs:
-        path = Path(run).expanduser()
-        if not (is_model_folder(path) or is_hub_name(run)):
-            find(path)
+        if kind_of_path(run) is PathKind.CHECKPOINT:
+            checkpoint_at(Path(run))
     if spec.model:
         resolve_model(spec.model)
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from mtcl.arrays import IntArray
 from mtcl.errors import DataError
 from mtcl.studies.item_scores import read_scores
 from mtcl.studies.statistics import Differences
 from mtcl.studies.transfer.arms import Arm, arms_of, run_name
 from mtcl.studies.transfer.config import SINGLE, StudyConfig
 from mtcl.task.metrics import Metric
-from mtcl.types import IntArray
 
 Level = int | None
 """Pairs of each task; None for all."""

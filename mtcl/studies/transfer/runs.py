@@ -28,12 +28,12 @@ from filelock import FileLock
 
 from mtcl.configuration.cli import check_config
 from mtcl.configuration.yaml_files import load, merge
+from mtcl.encoder.paths import BEST, LAST
 from mtcl.errors import ConfigError, MtclError
 from mtcl.files import has_no_space, write_text
 from mtcl.processes import start_tied
 from mtcl.studies.transfer.arms import StudyRun
 from mtcl.studies.transfer.config import StudyConfig
-from mtcl.types import BEST, LAST
 
 log = logging.getLogger("mtcl")
 VERBS = {"test": "test", "validation": "validate"}

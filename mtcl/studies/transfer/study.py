@@ -25,11 +25,11 @@ from mtcl.studies.transfer.report import write_report
 from mtcl.studies.transfer.runs import Runs, places_of
 from mtcl.task.contract import Task, errors_of
 from mtcl.task.digests import digest_files
+from mtcl.task.kind import Kind
 from mtcl.task.pairs import PairTable
 from mtcl.task.pairs.shared_keys import components
 from mtcl.task.registry import discover
 from mtcl.task.rows import pairs_fingerprint, pairs_of
-from mtcl.types import Kind
 
 log = logging.getLogger("mtcl")
 Tables = Callable[[str, str], PairTable]

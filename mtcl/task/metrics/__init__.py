@@ -1,10 +1,10 @@
 """Metrics, declared by tasks: `metric = NDCG(k=10)`."""
 
+from mtcl.task.kind import Kind
 from mtcl.task.metrics.base import Metric
 from mtcl.task.metrics.bitext import BitextAccuracy
 from mtcl.task.metrics.judged import AveragePrecision, PairMetric, RocAuc, Spearman
 from mtcl.task.metrics.retrieval import MAP, MRR, NDCG, Accuracy, RankingMetric, Recall
-from mtcl.types import Kind
 
 ALL = (NDCG, MRR, MAP, Recall, Accuracy, Spearman, AveragePrecision, RocAuc, BitextAccuracy)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
-from mtcl.types import Kind
+from mtcl.task.kind import Kind
 
 
 class Metric(ABC):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mtcl.errors import TaskError
+from mtcl.task.kind import Kind
 from mtcl.task.metrics.base import Metric
-from mtcl.types import Kind
 
 
 @dataclass(frozen=True)

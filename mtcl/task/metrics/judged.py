@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mtcl.arrays import FloatArray
+from mtcl.task.kind import Kind
 from mtcl.task.metrics.base import Metric
-from mtcl.types import FloatArray, Kind
 
 
 class PairMetric(Metric):

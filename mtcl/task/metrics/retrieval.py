@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from mtcl.arrays import FloatArray
 from mtcl.errors import TaskError
+from mtcl.task.kind import Kind
 from mtcl.task.metrics.base import Metric
-from mtcl.types import FloatArray, Kind
 
 BoolArray = npt.NDArray[np.bool_]
 

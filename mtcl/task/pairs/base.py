@@ -6,9 +6,9 @@ from abc import ABC, abstractmethod
 from dataclasses import field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from mtcl.task.kind import Kind
 from mtcl.task.pairs.table import PairTable
 from mtcl.task.roles import Role
-from mtcl.types import Kind
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from mtcl.arrays import IntArray
 from mtcl.errors import TaskError
 from mtcl.task.pairs.base import Pairs, training_only
 from mtcl.task.pairs.columns import clean, id_column, names_of, negatives_column, text_column
@@ -14,7 +15,6 @@ from mtcl.task.pairs.relevance import Judgements
 from mtcl.task.pairs.shared_keys import connected
 from mtcl.task.pairs.table import PairTable, cluster_table, pair_table
 from mtcl.task.roles import Role
-from mtcl.types import IntArray
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mtcl.arrays import BoolArray, FloatArray, IntArray
 from mtcl.errors import DataError, nearest
 from mtcl.task.roles import Role, as_role, hint, is_list
 from mtcl.task.spill import Spill, kept_rows, passing
-from mtcl.types import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from mtcl.arrays import IntArray, Ragged
 from mtcl.task.pairs.numbering import blocks_of
 from mtcl.task.pairs.parts import Entries, first_of_equals, grouped
-from mtcl.types import IntArray, Ragged
 
 if TYPE_CHECKING:
     import pyarrow as pa

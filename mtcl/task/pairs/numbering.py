@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from mtcl.arrays import IntArray
 from mtcl.errors import DataError
 from mtcl.task.spill import Growing, passing
-from mtcl.types import IntArray
 
 if TYPE_CHECKING:
     import pyarrow as pa

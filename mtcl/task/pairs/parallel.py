@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from mtcl.errors import DataError
+from mtcl.task.kind import Kind
 from mtcl.task.pairs.base import Pairs, training_only
 from mtcl.task.pairs.columns import clean, column, id_column, names_of, negatives_column, text_column
 from mtcl.task.pairs.keys import Links
 from mtcl.task.pairs.table import PairTable, pair_table
 from mtcl.task.roles import Role
-from mtcl.types import Kind
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mtcl.types import IntArray, Ragged, group, offsets_of
+from mtcl.arrays import IntArray, Ragged, group, offsets_of
 
 PART = 1 << 23
 """Entries that are sorted at a time; more, if a single row has more."""

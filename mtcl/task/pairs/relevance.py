@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mtcl.arrays import FloatArray, IntArray, Ragged, group, offsets_of
 from mtcl.errors import DataError
 from mtcl.task.pairs.keys import Links
 from mtcl.task.pairs.numbering import Numbering
 from mtcl.task.pairs.parts import Entries, first_of_equals, grouped
-from mtcl.types import FloatArray, IntArray, Ragged, group, offsets_of
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from mtcl.arrays import FloatArray
 from mtcl.errors import DataError, TaskError
+from mtcl.task.kind import Kind
 from mtcl.task.pairs.base import Pairs
 from mtcl.task.pairs.columns import clean, id_column, number_column, text_column
 from mtcl.task.pairs.keys import Links
 from mtcl.task.pairs.table import PairTable, pair_table
 from mtcl.task.roles import Role
-from mtcl.types import FloatArray, Kind
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mtcl.arrays import FloatArray
 from mtcl.errors import DataError
 from mtcl.task.pairs.base import Pairs, training_only
 from mtcl.task.pairs.columns import clean, count, id_column, names_of, negatives_column, number_column, text_column
@@ -15,7 +16,6 @@ from mtcl.task.pairs.relevance import Judgements
 from mtcl.task.pairs.table import PairTable, pair_table
 from mtcl.task.roles import Role
 from mtcl.task.spill import kept_rows
-from mtcl.types import FloatArray
 
 if TYPE_CHECKING:
     import pyarrow as pa

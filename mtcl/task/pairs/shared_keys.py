@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from mtcl.types import BoolArray, IntArray, Ragged
+from mtcl.arrays import BoolArray, IntArray, Ragged
 
 BLOCK = 1 << 20
 """Number of keys that are read at a time, since they may be memory-mapped."""

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from mtcl.arrays import BoolArray, IntArray, Ragged, offsets_of
 from mtcl.task.pairs.keys import index_in
 from mtcl.task.pairs.table import DRAWN, PairTable
 from mtcl.task.prompt import Side
-from mtcl.types import BoolArray, IntArray, Ragged, offsets_of
 
 if TYPE_CHECKING:
     import pyarrow as pa

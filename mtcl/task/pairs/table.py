@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from mtcl.arrays import FloatArray, IntArray, Ragged
 from mtcl.errors import DataError
+from mtcl.task.kind import Kind
 from mtcl.task.pairs.columns import count
 from mtcl.task.pairs.keys import Links, id_keys, index_in, keys_of
 from mtcl.task.pairs.numbering import Numbering, in_order, occurring
 from mtcl.task.pairs.parts import Entries, first_of_equals, grouped
 from mtcl.task.pairs.relevance import Judgements, Relevance, relevance_of_groups, relevance_of_texts
-from mtcl.types import FloatArray, IntArray, Kind, Ragged
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from mtcl.arrays import BoolArray, FloatArray, IntArray
 from mtcl.data.store import TokenStore
 from mtcl.evaluation import Pool, Result, evaluate
 from mtcl.evaluation.pool import judge
+from mtcl.task.kind import Kind
 from mtcl.task.metrics import Metric, PairMetric
-from mtcl.types import BoolArray, FloatArray, IntArray, Kind
 
 DIM, SEED = 64, 0
 MOST_SCORES = 1 << 31

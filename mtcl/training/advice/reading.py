@@ -9,9 +9,9 @@ import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 
+from mtcl.arrays import IntArray
 from mtcl.data.tokenizer import MAX_CHARACTERS, WHOLE, Tokenizer
 from mtcl.task.prompt import Prompt
-from mtcl.types import IntArray
 
 CUT, MUCH = 0.05, 0.1
 """From these shares of cut texts and of lost tokens on, cutting is worth a warning."""

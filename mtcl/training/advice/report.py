@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mtcl.task.kind import Kind
 from mtcl.training.advice.reading import Reading, scripts_of
 from mtcl.training.advice.rows import most_on_one_key
 from mtcl.training.advice.split import Split
-from mtcl.types import Kind
 
 MARGIN = 10
 """The width of the word before a line of advice."""

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from mtcl.task.kind import Kind
 from mtcl.task.pairs.shared_keys import carriers_of
 from mtcl.training.advice.split import Split
-from mtcl.types import Kind
 
 LEFT_OUT = 0.05
 """A share of rows left out from which it is worth a warning."""

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mtcl.arrays import BoolArray, IntArray
 from mtcl.data.leaks import TrainedTexts, rows_of_keys
 from mtcl.data.near_copies import NearCopies
+from mtcl.task.kind import Kind
 from mtcl.task.pairs.keys import text_keys
 from mtcl.task.pairs.shared_keys import occurring
 from mtcl.training.advice.split import Split
-from mtcl.types import BoolArray, IntArray, Kind
 
 FEW, MANY_NEAR = 0.002, 0.01
 """Shares of equal texts and of near copies up to which there is no warning."""

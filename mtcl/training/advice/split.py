@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mtcl.arrays import FloatArray, IntArray, Ragged
 from mtcl.data.store import TokenStore
 from mtcl.data.subset import Subset
+from mtcl.task.kind import Kind
 from mtcl.task.pairs.table import DRAWN, PairTable
 from mtcl.task.prompt import Side
-from mtcl.types import FloatArray, IntArray, Kind, Ragged
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from mtcl.arrays import Ragged
 from mtcl.data.store import TokenStore
 from mtcl.task.pairs import PairTable
 from mtcl.task.pairs.sides import sides_of
-from mtcl.types import Ragged
 
 SAME = (
     *("keys", "anchors", "positives", "queries", "candidates", "groups", "negatives", "scores"),

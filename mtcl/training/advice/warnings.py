@@ -7,13 +7,13 @@ from unicodedata import normalize
 
 import numpy as np
 
+from mtcl.task.kind import Kind
 from mtcl.training.advice import rows
 from mtcl.training.advice.reading import TWINS, Reading, long_prompt, read, unseparated
 from mtcl.training.advice.seen import Seen, seen_in
 from mtcl.training.advice.split import MOST_PAIRS, Split
 from mtcl.training.datamodule import MtclDataModule
 from mtcl.training.task_config import TaskConfig
-from mtcl.types import Kind
 
 OF_TRAINING: tuple[Callable[[Split], list[str]], ...] = (
     rows.left_out,

@@ -20,6 +20,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
+from mtcl.arrays import IntArray
 from mtcl.errors import ConfigError
 from mtcl.evaluation.pool import Pool, Result
 from mtcl.training.board import exposure, hparams, pictures, points, texts
@@ -43,7 +44,6 @@ from mtcl.training.board.start import Start
 from mtcl.training.metrics import VAL_GAIN, VAL_MEAN
 from mtcl.training.module import MtclModule
 from mtcl.training.vectors import Evaluated
-from mtcl.types import IntArray
 
 log = logging.getLogger("mtcl")
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mtcl.arrays import FloatArray, IntArray
 from mtcl.evaluation.pool import Items, Pool, judge
 from mtcl.task.metrics import PairMetric
-from mtcl.types import FloatArray, IntArray
 
 NORMAL = 1.959964
 DRAWS = 100

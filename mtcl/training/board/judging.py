@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mtcl.arrays import BoolArray, IntArray
 from mtcl.evaluation.pool import Pool, Vectors
 from mtcl.evaluation.relevant import Judged
+from mtcl.task.kind import Kind
 from mtcl.task.pairs.shared_keys import carriers_of, shares_key
-from mtcl.types import BoolArray, IntArray, Kind
 
 MOST_SCORES = 1 << 24
 """Scores in memory at a time."""

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from mtcl.arrays import FloatArray
 from mtcl.training.board.drawing import Bar, Image, bars, matrix
 from mtcl.training.board.exposure import Exposure
 from mtcl.training.board.gains import Gain
-from mtcl.types import FloatArray
 
 
 def gain_by_task(gains: Mapping[str, Gain], *, over: str, step: int) -> Image:

@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mtcl.arrays import FloatArray, IntArray
 from mtcl.console import one_line
 from mtcl.data.store import TokenStore
 from mtcl.evaluation.pool import Pool
+from mtcl.task.kind import Kind
 from mtcl.training.board.judging import evenly
-from mtcl.types import FloatArray, IntArray, Kind
 
 MOST_POINTS = 5000
 """The most points that TensorBoard's UMAP reads."""

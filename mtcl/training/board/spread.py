@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from mtcl.arrays import FloatArray
 from mtcl.evaluation.pool import Result, Vectors
+from mtcl.task.kind import Kind
 from mtcl.training.board.judging import Judging
-from mtcl.types import FloatArray, Kind
 
 MOST_QUERIES = 512
 BINS = np.linspace(-1.0, 1.0, 81)

@@ -13,10 +13,10 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
+from mtcl.encoder.paths import BEST, LAST
 from mtcl.training.lightning_private import is_accumulating, is_validation_due
 from mtcl.training.metrics import VAL_MEAN
 from mtcl.training.module import MtclModule
-from mtcl.types import BEST, LAST
 
 
 def save_shown(trainer: pl.Trainer, module: MtclModule, path: Path) -> None:

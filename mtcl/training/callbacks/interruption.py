@@ -26,11 +26,11 @@ import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint
 
 from mtcl.distributed import max_over_ranks, together
+from mtcl.encoder.paths import LAST
 from mtcl.errors import DataError
 from mtcl.training.callbacks.checkpoints import save_shown
 from mtcl.training.lightning_private import is_accumulating, is_validation_due, silence_sigterm_broadcast
 from mtcl.training.module import MtclModule
-from mtcl.types import LAST
 
 NO_LOADER = 1000
 """Recorded like a signal when the processes that load data have stopped."""
