@@ -208,8 +208,8 @@ def describe(table: PairTable) -> str:
 
 
 def _check_sample(task: Task) -> None:
+    from mtcl.task.as_table import as_table
     from mtcl.task.pairs import Pairs, PairTable
-    from mtcl.task.sources import as_table
 
     with errors_of(task, "sample"):
         roles = task.pairs.columns() if isinstance(task.pairs, Pairs) else None
