@@ -23,7 +23,7 @@ from mtcl.deploy import onnx_graph
 from mtcl.deploy.export import export
 from mtcl.deploy.export_check import Check, Costs
 from mtcl.deploy.static import Static, frequencies, half_whitened, table
-from mtcl.encoder.layout import Cut
+from mtcl.encoder.cut import Cut
 from tests.conftest import Run
 from tests.families import FAMILIES, write_model
 

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from mtcl import ConfigError, TextEncoder
 from mtcl.arrays import Ragged
 from mtcl.data.tokenizer import Tokenizer
-from mtcl.encoder.layout import Cut
+from mtcl.encoder.cut import Cut
 from mtcl.task.prompt import Prompt
 from tests.export_readers import TextEmbeddingsInference, Vllm
 from tests.families import FAMILIES, write_model, write_sentence_transformer, write_tokenizer

@@ -31,10 +31,9 @@ from mtcl.evaluation import Items
 from mtcl.files import cache_folder, data_root, remember_root, write_text, written_whole
 from mtcl.mining.candidates import Limits
 from mtcl.mining.embeddings import embeddings_of
-from mtcl.mining.report import Report
+from mtcl.mining.report import MiningReport
 from mtcl.mining.rows import MinedRows
-from mtcl.studies.compare.report import Report as Comparison
-from mtcl.studies.compare.report import Row
+from mtcl.studies.compare.report import ComparisonReport, Row
 from mtcl.studies.compare.report import write_report as write_comparison
 from mtcl.studies.statistics import Interval
 from mtcl.task.pairs import Cluster
@@ -188,7 +187,7 @@ def write_mined_rows(folder: Path, value: int) -> None:
 
 
 def write_mining_report(folder: Path, value: int) -> None:
-    Report("search", "model", Limits(), num_candidates=value).write(folder)
+    MiningReport("search", "model", Limits(), num_candidates=value).write(folder)
 
 
 def write_embeddings(folder: Path, value: int) -> None:
@@ -199,7 +198,7 @@ def write_embeddings(folder: Path, value: int) -> None:
 def write_comparison_report(folder: Path, value: int) -> None:
     level = Interval(value / 10, value / 10, value / 10, num_seeds=1, num_units=9)
     row = Row("a", 8, 32, {"t": level}, {}, level)
-    write_comparison(Comparison([row], [], [], {"t": "mrr"}, {"a": {"t": {"mrr": 0.5}}}), folder)
+    write_comparison(ComparisonReport([row], [], [], {"t": "mrr"}, {"a": {"t": {"mrr": 0.5}}}), folder)
 
 
 def write_demo_corpus(folder: Path, value: int) -> None:

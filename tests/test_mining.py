@@ -31,7 +31,7 @@ from mtcl.mining import embeddings as embeddings_module
 from mtcl.mining.candidates import PASSED_OVER, RELATED, TOO_NEAR, Candidates, Limits, Mined, positive_scores
 from mtcl.mining.embeddings import embeddings_of
 from mtcl.mining.miner import Miner, Search
-from mtcl.mining.report import Report
+from mtcl.mining.report import MiningReport
 from mtcl.mining.rows import training_rows
 from mtcl.task.pairs import QueryDocument
 from mtcl.task.pairs.keys import text_key
@@ -280,7 +280,7 @@ def test_a_miner_is_used_from_python(tiny_model: Path, demo_root: Path, tmp_path
     encoder = TextEncoder.base(EncoderConfig(name=str(tiny_model)), max_length=24, device="cpu")
     rows = training_rows(task, demo_root, column="negatives")
     miner = Miner(task, demo_root, encoder, Search(cache=str(tmp_path)))
-    report = Report(task.name, "tiny", Limits(num=2, ranks=(0, 9), below=1), miner.num_candidates)
+    report = MiningReport(task.name, "tiny", Limits(num=2, ranks=(0, 9), below=1), miner.num_candidates)
     negatives = [texts for block in miner.blocks(rows, report) for texts in block]
     assert len(negatives) == len(rows.table) == report.num_rows
     assert sum(map(len, negatives)) == report.num_negatives > 0

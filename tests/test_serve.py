@@ -28,7 +28,7 @@ from mtcl.deploy.serve import waiting
 from mtcl.deploy.serve.app import FINGERPRINT, App
 from mtcl.deploy.serve.dialects import OPENAI_ERRORS, TEI_ERRORS
 from mtcl.deploy.serve.limits import Limits
-from mtcl.deploy.serve.prompts import Choice
+from mtcl.deploy.serve.prompts import ChosenPrompt
 from mtcl.deploy.serve.refusal import Reason, RefusedError
 from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import ConfigError
@@ -711,10 +711,10 @@ def test_a_batcher_alone(encoder: TextEncoder) -> None:
     async def run() -> None:
         app = App(encoder, name="tiny", limits=LIMITS)
         async with app.batcher as batcher:
-            vectors, tokens = await batcher.embed(["dog", "cat"], Choice(None, "", 32))
+            vectors, tokens = await batcher.embed(["dog", "cat"], ChosenPrompt(None, "", 32))
             np.testing.assert_allclose(vectors, encoder.encode(["dog", "cat"], output="numpy"), atol=1e-6)
             assert tokens == 6
             with pytest.raises(RefusedError, match="the queue is full: 0 of 40 texts wait"):
-                await batcher.embed(["dog"] * 41, Choice(None, "", 32))
+                await batcher.embed(["dog"] * 41, ChosenPrompt(None, "", 32))
 
     asyncio.run(run())

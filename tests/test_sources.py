@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from mtcl import DataError, Files, Hub, QueryDocument, Rows, TaskError
+from mtcl.task.as_table import as_table
 from mtcl.task.roles import Role
-from mtcl.task.sources import as_table
 
 ROWS = [{"text": f"post {n}, with a comma", "label": f"label {n % 3}"} for n in range(7)]
 COMMIT = "0123456789" * 4

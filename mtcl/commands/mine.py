@@ -19,7 +19,7 @@ from mtcl.commands.process import quiet_libraries
 from mtcl.encoder.config import Pooling
 from mtcl.errors import ConfigError, at
 from mtcl.files import data_root
-from mtcl.mining.report import Report
+from mtcl.mining.report import MiningReport
 from mtcl.mining.root import lay_out
 from mtcl.mining.rows import training_rows
 from mtcl.task.registry import discover
@@ -54,7 +54,7 @@ def main(command: str, arguments: list[str]) -> int:
         search = Search(options.candidates, options.index, options.max_length, options.cache)
         with at(candidates="--candidates", index="--index"):
             miner = Miner(task, root, encoder, search)
-        report = Report(task.name, options.ckpt or options.model or DEFAULT_MODEL, limits, miner.num_candidates)
+        report = MiningReport(task.name, options.ckpt or options.model or DEFAULT_MODEL, limits, miner.num_candidates)
         with at(ranks="--ranks"):
             rows.write(folder / "train.parquet", miner.blocks(rows, report))
         report.write(folder)

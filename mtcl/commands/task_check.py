@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mtcl.commands.task_run import RunOfTask
     from mtcl.evaluation import Result
     from mtcl.task.pairs import PairTable
-    from mtcl.training.advice.report import Report
+    from mtcl.training.advice.report import TaskReport
     from mtcl.training.advice.seen import Seen
     from mtcl.training.advice.split import Split
 
@@ -39,12 +39,12 @@ def check(task: Task, root: Path | None, *, run: RunOfTask | None = None, batch_
     """Print the sample, the table and what to do. Raises an error if pairs cannot be made, or if training would learn
     nothing: with `run`, on texts and batches as that run cuts them, else on whole texts with default options.
     """
-    from mtcl.training.advice.report import Report
+    from mtcl.training.advice.report import TaskReport
 
     _check_sample(task)
     terminal = console()
     terminal.width = min(terminal.width, WIDEST)
-    report = Report(f"{task.name}: {_declared(task.pairs)}, {task.metric.name}")
+    report = TaskReport(f"{task.name}: {_declared(task.pairs)}, {task.metric.name}")
     try:
         Check(task, root, report, run, batch_size).fill()
     finally:
@@ -59,7 +59,7 @@ class Check:
 
     task: Task
     root: Path | None
-    report: Report
+    report: TaskReport
     run: RunOfTask | None = None
     batch_size: int | None = None
     tables: dict[str, PairTable] = field(default_factory=dict)
@@ -208,8 +208,8 @@ def describe(table: PairTable) -> str:
 
 
 def _check_sample(task: Task) -> None:
+    from mtcl.task.as_table import as_table
     from mtcl.task.pairs import Pairs, PairTable
-    from mtcl.task.sources import as_table
 
     with errors_of(task, "sample"):
         roles = task.pairs.columns() if isinstance(task.pairs, Pairs) else None

@@ -27,7 +27,7 @@ AS_KEY = np.int64(0x2545F4914F6CDD1D)
 
 
 @dataclass(frozen=True)
-class Rows:
+class DrawnRows:
     """A sub-batch's texts, as indices into those of its task's store, and their keys (n, K), by role: anchors,
     positives, and H hard negatives per pair one pair after the other; judged pairs have scores (n,).
     """
@@ -37,7 +37,7 @@ class Rows:
     keys: tuple[npt.NDArray[np.int64], ...]
     scores: FloatArray | None
 
-    def of_rank(self, rank: int, world: int) -> Rows:
+    def of_rank(self, rank: int, world: int) -> DrawnRows:
         """A rank's share of the rows of all ranks."""
 
         def own(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -45,7 +45,7 @@ class Rows:
             return column[rank * share : (rank + 1) * share]
 
         scores = None if self.scores is None else own(self.scores)
-        return Rows(self.task, tuple(map(own, self.texts)), tuple(map(own, self.keys)), scores)
+        return DrawnRows(self.task, tuple(map(own, self.texts)), tuple(map(own, self.keys)), scores)
 
     def identity(self, store: TokenStore) -> npt.NDArray[np.int64]:
         """The identities of all texts, role after role. Texts of equal identity are encoded once."""
@@ -65,7 +65,7 @@ class TaskData:
     teacher: Path | None = None
     pooled: Path | None = None
 
-    def rows(self, draw: Draw, plan: Plan) -> Rows:
+    def rows(self, draw: Draw, plan: Plan) -> DrawnRows:
         """The rows of one of the plan's draws, of all ranks."""
         store, pairs = self.store, draw.pairs
         anchors, positives = store.anchors[pairs], store.positives[pairs]
@@ -82,7 +82,7 @@ class TaskData:
         keys = keys_of_draw(store, texts)
         if is_empty is not None:
             keys[2][is_empty] = EMPTY_PLACE
-        return Rows(draw.task, texts, keys, None if store.scores is None else store.scores[pairs])
+        return DrawnRows(draw.task, texts, keys, None if store.scores is None else store.scores[pairs])
 
 
 def keys_of_draw(store: TokenStore, texts: tuple[IntArray, ...]) -> tuple[npt.NDArray[np.int64], ...]:

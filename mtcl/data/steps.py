@@ -20,7 +20,7 @@ from mtcl.data.batch import Column, Kept, StepBatch, SubBatch
 from mtcl.data.packing import Packed, launch_cost, pack
 from mtcl.data.plan import Draw, Plan
 from mtcl.data.pseudorandom import mix, stream_key
-from mtcl.data.rows import Rows, TaskData
+from mtcl.data.rows import DrawnRows, TaskData
 from mtcl.data.store import TokenStore
 from mtcl.errors import ConfigError
 
@@ -68,7 +68,7 @@ class StepDataset(Dataset[StepBatch]):
             self._kept(step, distinct, tokens) if self.keep_share else None,
         )
 
-    def rows(self, draw: Draw) -> Rows:
+    def rows(self, draw: Draw) -> DrawnRows:
         """This rank's rows of a draw."""
         return self.tasks[draw.task].rows(draw, self.plan).of_rank(self.rank, self.world)
 
@@ -102,7 +102,7 @@ class Distinct:
     merged: IntArray
 
     @classmethod
-    def of(cls, rows: list[Rows], stores: list[TokenStore]) -> Distinct:
+    def of(cls, rows: list[DrawnRows], stores: list[TokenStore]) -> Distinct:
         """The distinct texts of a step's sub-batches; `stores` has the store of each sub-batch."""
         identity = np.concatenate([part.identity(store) for part, store in zip(rows, stores, strict=True)])
         texts = [np.concatenate(part.texts) for part in rows]
@@ -145,7 +145,7 @@ class Distinct:
             yield here, texts[self.first_T[here] - bounds[number]]
 
 
-def _sub_batch(rows: Rows, task: TaskData, places: IntArray) -> SubBatch:
+def _sub_batch(rows: DrawnRows, task: TaskData, places: IntArray) -> SubBatch:
     """The rows as tensors; `places` has the distinct text of each of their texts, role after role."""
     store = task.store
     teacher = None if task.teacher is None else np.load(task.teacher, mmap_mode="r")

@@ -17,7 +17,8 @@ from mtcl.deploy import onnx_graph
 from mtcl.deploy import static as static_table
 from mtcl.deploy.export_check import Check, Form, costs
 from mtcl.encoder.card import Forms, card
-from mtcl.encoder.layout import Cut, new_folder, write_layout
+from mtcl.encoder.cut import Cut
+from mtcl.encoder.layout import new_folder, write_layout
 from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import ConfigError
 

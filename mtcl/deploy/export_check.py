@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from mtcl.arrays import IntArray, Ragged
 from mtcl.console import markdown_table
 from mtcl.data.store import prepare
-from mtcl.encoder.layout import Cut
+from mtcl.encoder.cut import Cut
 from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import ConfigError, nearest
 from mtcl.evaluation import Pool, evaluate

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from mtcl.console import markdown_table
 from mtcl.encoder.config import Pooling
+from mtcl.encoder.cut import Cut
 from mtcl.encoder.facts import TaskFacts
-from mtcl.encoder.layout import Cut
 from mtcl.encoder.parts import EncoderParts
 from mtcl.encoder.stages import IDENTITY, ORDER, LayerNorm, Linear, Step, UnitLength, stages_of
 from mtcl.task.prompt import Prompt

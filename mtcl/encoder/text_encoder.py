@@ -19,10 +19,11 @@ from mtcl.data.tokenizer import MAX_CHARACTERS
 from mtcl.encoder.card import card
 from mtcl.encoder.checkpoint import SavedRun
 from mtcl.encoder.config import EncoderConfig
+from mtcl.encoder.cut import Cut
 from mtcl.encoder.encoder import Encoder
 from mtcl.encoder.facts import Facts
 from mtcl.encoder.heads import read_heads, through
-from mtcl.encoder.layout import Cut, new_folder, write_layout
+from mtcl.encoder.layout import new_folder, write_layout
 from mtcl.encoder.parts import EncoderParts, Role
 from mtcl.encoder.paths import PathKind, kind_of_path
 from mtcl.encoder.reading import check_pooled, default_length, tokenizer_of

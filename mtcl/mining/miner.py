@@ -4,7 +4,7 @@
 
     rows = training_rows(task, root, column="negatives")
     miner = Miner(task, root, TextEncoder.load(Path("runs/demo")), Search(index="HNSW32"))
-    report = Report(task.name, "runs/demo", Limits(num=2), miner.num_candidates)
+    report = MiningReport(task.name, "runs/demo", Limits(num=2), miner.num_candidates)
     negatives = [texts for block in miner.blocks(rows, report) for texts in block]
 
 `negatives` has a list for each row of `rows`, and `report.text()` is a summary.
@@ -25,7 +25,7 @@ from mtcl.arrays import IntArray
 from mtcl.console import track
 from mtcl.errors import ConfigError
 from mtcl.files import cache_folder
-from mtcl.mining.report import Report
+from mtcl.mining.report import MiningReport
 from mtcl.mining.rows import MinedRows
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class Miner:
         """Distinct texts that negatives are chosen from."""
         return len(self._candidates)
 
-    def blocks(self, rows: MinedRows, report: Report) -> Iterator[list[list[str]]]:
+    def blocks(self, rows: MinedRows, report: MiningReport) -> Iterator[list[list[str]]]:
         """The negatives of the rows within the report's limits, block by block; also adds them to the report."""
         limits = report.limits
         if self.num_candidates <= limits.ranks[0]:

@@ -23,7 +23,7 @@ WIDTH = 160
 
 
 @dataclass
-class Report:
+class MiningReport:
     """Sums up the results of all blocks; `text` gives them in Markdown."""
 
     task: str

@@ -13,11 +13,12 @@ from weakref import WeakKeyDictionary
 
 from mtcl.distributed import of_all_ranks
 from mtcl.errors import DataError
+from mtcl.task.as_table import as_table
 from mtcl.task.code import code_of
 from mtcl.task.contract import Task, kind_of
 from mtcl.task.pairs import Pairs, PairTable
 from mtcl.task.roles import Role
-from mtcl.task.sources import Source, as_table
+from mtcl.task.sources import Source
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -16,7 +16,7 @@ import torch
 from mtcl.arrays import IntArray
 from mtcl.console import one_line
 from mtcl.data.batch import EMPTY_PLACE
-from mtcl.data.rows import AS_KEY, Rows, TaskData
+from mtcl.data.rows import AS_KEY, DrawnRows, TaskData
 from mtcl.data.steps import StepDataset
 from mtcl.data.store import TokenStore
 from mtcl.data.tokenizer import WHOLE, Tokenizer
@@ -130,7 +130,7 @@ def inspect_batch(data: MtclDataModule, step: int = 0) -> InspectedStep:
 
 
 def _inspected(
-    name: str, rows: Rows, store: TokenStore, tokenizer: Tokenizer, data: MtclDataModule, ids: Mapping[int, str]
+    name: str, rows: DrawnRows, store: TokenStore, tokenizer: Tokenizer, data: MtclDataModule, ids: Mapping[int, str]
 ) -> InspectedTask:
     texts = store.texts()
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 LINE_EVERY_S = 30.0
 log = logging.getLogger("mtcl")
-Report = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 """Takes rows that are done and bytes of the inputs that were read, both since the last call."""
 
 
@@ -47,7 +47,7 @@ class Pace:
 
 
 @contextmanager
-def shown(num_bytes: int, *, clock: Callable[[], float] = time.monotonic) -> Iterator[Report]:
+def shown(num_bytes: int, *, clock: Callable[[], float] = time.monotonic) -> Iterator[OnProgress]:
     """A function to report progress to."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn

@@ -51,7 +51,7 @@ class Window:
     bad: list[Bad]
 
 
-class Rows(Protocol):
+class OpenInput(Protocol):
     """An open input."""
 
     def take(self, num_rows: int) -> Window | None:

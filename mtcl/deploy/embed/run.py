@@ -10,7 +10,7 @@ from pathlib import Path
 from mtcl.deploy.embed.claims import claimed
 from mtcl.deploy.embed.computing import Computer
 from mtcl.deploy.embed.numbers import Ranges, sampled
-from mtcl.deploy.embed.progress import Report
+from mtcl.deploy.embed.progress import OnProgress
 from mtcl.deploy.embed.settings import PARTS, Settings, agree, check_same, read_settings, with_ranges
 from mtcl.deploy.embed.shard_run import embed_shard, sample_texts
 from mtcl.deploy.embed.shards import Columns, Identity, Shard
@@ -84,7 +84,7 @@ class Job:
                 tidy(self.folder, shard)
         return found
 
-    def embed(self, left: Sequence[Shard], computer: Computer, settings: Settings, report: Report) -> Done:
+    def embed(self, left: Sequence[Shard], computer: Computer, settings: Settings, report: OnProgress) -> Done:
         """Embed inputs one by one: first those that no other process works on, then windows of the others."""
         total, identities = Done(), dict[str, Identity]()
         with TokenProcess(computer.encoder.tokenizer, settings.max_length, is_apart=self.tokenize_apart) as tokenizing:

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from mtcl.deploy.embed.claims import Claim, held
 from mtcl.deploy.embed.computing import Computer, Distinct
 from mtcl.deploy.embed.numbers import Stored
-from mtcl.deploy.embed.progress import Report
+from mtcl.deploy.embed.progress import OnProgress
 from mtcl.deploy.embed.reading import opened
-from mtcl.deploy.embed.rows import Rows, Window
+from mtcl.deploy.embed.rows import OpenInput, Window
 from mtcl.deploy.embed.shards import Columns, Shard
 from mtcl.deploy.embed.tokens import TokenProcess
 from mtcl.deploy.embed.writing import Part, ShardFiles
@@ -32,7 +32,7 @@ def embed_shard(
     computer: Computer,
     columns: Columns,
     tokenizing: TokenProcess,
-    report: Report,
+    report: OnProgress,
     *,
     is_first: bool = True,
 ) -> ShardRecord | None:
@@ -89,7 +89,7 @@ class _Windows:
     """Reads an input to its end, and claims windows that nobody has computed or works on."""
 
     files: ShardFiles
-    rows: Rows
+    rows: OpenInput
     computer: Computer
     num_rows: int = 0
     """The part of the input that has been read; at the end, all of it."""

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from mtcl.deploy.embed.computing import Choice, Computer
-from mtcl.deploy.embed.progress import Report
+from mtcl.deploy.embed.progress import OnProgress
 from mtcl.deploy.embed.run import Done, Job
 from mtcl.deploy.embed.settings import Settings
 from mtcl.deploy.embed.shards import Shard
@@ -50,7 +50,13 @@ def num_devices() -> int:
 
 
 def embed_in_processes(
-    job: Job, source: EncoderSource, settings: Settings, left: Sequence[Shard], *, num_processes: int, report: Report
+    job: Job,
+    source: EncoderSource,
+    settings: Settings,
+    left: Sequence[Shard],
+    *,
+    num_processes: int,
+    report: OnProgress,
 ) -> Done:
     """Embed the inputs in several processes. Raises the error of a process that fails."""
     context = multiprocessing.get_context("spawn")
@@ -79,7 +85,7 @@ def embed_in_processes(
             process.kill()
 
 
-def _follow(pipes: list[Connection], report: Report) -> Done:
+def _follow(pipes: list[Connection], report: OnProgress) -> Done:
     total, open_pipes = Done(), list(pipes)
     while open_pipes:
         for pipe in wait(open_pipes):

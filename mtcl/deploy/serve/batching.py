@@ -21,7 +21,7 @@ from mtcl.arrays import FloatArray, Ragged, offsets_of
 from mtcl.deploy.serve.dialects import Direction
 from mtcl.deploy.serve.limits import Limits
 from mtcl.deploy.serve.metrics import Metrics
-from mtcl.deploy.serve.prompts import Choice
+from mtcl.deploy.serve.prompts import ChosenPrompt
 from mtcl.deploy.serve.refusal import Reason, RefusedError
 from mtcl.deploy.serve.tokenising import Tokenising
 from mtcl.deploy.serve.waiting import Job, Last, Slice, Waiting
@@ -80,7 +80,7 @@ class Batcher:
     async def embed(
         self,
         texts: Sequence[str],
-        choice: Choice,
+        choice: ChosenPrompt,
         *,
         dim: int | None = None,
         truncate: bool = True,

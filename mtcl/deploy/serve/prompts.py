@@ -18,7 +18,7 @@ from mtcl.errors import nearest
 
 
 @dataclass(frozen=True)
-class Choice:
+class ChosenPrompt:
     """What the texts of a request get: a task's head and max length, and the prompt before each text."""
 
     task: str | None
@@ -41,7 +41,7 @@ class Prompts:
         """All names that a request can give, sorted."""
         return sorted(self._parts)
 
-    def choose(self, name: str | None, role: str | None, *, field: str) -> Choice:
+    def choose(self, name: str | None, role: str | None, *, field: str) -> ChosenPrompt:
         """The choice for a name and a role, each None if not given. Raises `RefusedError` for unknown ones."""
         if role is not None and role not in SIDES:
             raise RefusedError(Reason.MALFORMED, f"role is {role!r}: give query or document", field="role")
@@ -53,7 +53,7 @@ class Prompts:
                 field="role",
             )
         found = self.encoder.input_format(task, own or role or "document")
-        return Choice(task, found.prompt, found.max_length)
+        return ChosenPrompt(task, found.prompt, found.max_length)
 
     def _known(self, name: str, field: str) -> tuple[str | None, Role | None]:
         if name not in self._parts:

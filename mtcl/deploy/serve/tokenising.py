@@ -16,7 +16,7 @@ from mtcl.arrays import Ragged
 from mtcl.data.tokenizer import MAX_CHARACTERS, Tokenizer
 from mtcl.deploy.serve.dialects import Direction
 from mtcl.deploy.serve.metrics import Metrics
-from mtcl.deploy.serve.prompts import Choice
+from mtcl.deploy.serve.prompts import ChosenPrompt
 from mtcl.deploy.serve.refusal import Reason, RefusedError
 
 CHARACTERS_AT_ONCE = 2048
@@ -37,7 +37,7 @@ class Tokenising:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def tokens_of(
-        self, texts: Sequence[str], choice: Choice, *, truncate: bool, direction: Direction | None
+        self, texts: Sequence[str], choice: ChosenPrompt, *, truncate: bool, direction: Direction | None
     ) -> Ragged:
         """Ids of the texts with their prompt, cut as by `TextEncoder.encode` or, with a `direction`, at that end.
 
@@ -52,12 +52,14 @@ class Tokenising:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._tokens_locked, *given)
 
     def _tokens_locked(
-        self, texts: Sequence[str], choice: Choice, truncate: bool, direction: Direction | None
+        self, texts: Sequence[str], choice: ChosenPrompt, truncate: bool, direction: Direction | None
     ) -> Ragged:
         with self._lock:
             return self._tokens(texts, choice, truncate, direction)
 
-    def _tokens(self, texts: Sequence[str], choice: Choice, truncate: bool, direction: Direction | None) -> Ragged:
+    def _tokens(
+        self, texts: Sequence[str], choice: ChosenPrompt, truncate: bool, direction: Direction | None
+    ) -> Ragged:
         """`tokens_of` for a caller that has the lock."""
         whole = [choice.prompt + text for text in texts]
         tokenizer = self._tokenizer(direction)

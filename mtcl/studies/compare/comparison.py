@@ -25,7 +25,7 @@ from mtcl.evaluation import Pool, Result, evaluate
 from mtcl.files import cache_folder, data_root
 from mtcl.studies.compare.config import CompareConfig, EncoderSpec
 from mtcl.studies.compare.encoders import Embedder, check_found, encoders_of, endpoint_of
-from mtcl.studies.compare.report import BYTES_PER_VALUE, Report, Row, write_report
+from mtcl.studies.compare.report import BYTES_PER_VALUE, ComparisonReport, Row, write_report
 from mtcl.studies.compare.sample import first_rows
 from mtcl.studies.item_scores import ItemScores, scores_of
 from mtcl.studies.statistics import Differences, bootstrap, macro_bootstrap
@@ -66,14 +66,14 @@ def run_comparison(config: CompareConfig, folder: Path) -> Path:
     return write_report(report_of(scores, {pool.name: pool.metric.name for pool in pools}, config), folder)
 
 
-def report_of(scores: Mapping[Key, Scores], metrics: dict[str, str], config: CompareConfig) -> Report:
+def report_of(scores: Mapping[Key, Scores], metrics: dict[str, str], config: CompareConfig) -> ComparisonReport:
     """A row per encoder and dimension; all are compared with the first encoder at its full size, and the configured
     pairs of encoders with each other, each at its full size.
     """
     full = {name: max(dim for other, dim in scores if other == name) for name, _ in scores}
     first = next(iter(full))
     pairs = [((one, full[one]), (other, full[other])) for one, other in config.differences]
-    return Report(
+    return ComparisonReport(
         [_row(key, scores[key], config.groups) for key in scores],
         [
             _row(key, scores[key], config.groups, minus=((first, full[first]), scores[first, full[first]]))

@@ -36,7 +36,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Report:
+class ComparisonReport:
     """A comparison's results.
 
     Attributes:
@@ -54,7 +54,7 @@ class Report:
     metrics: dict[str, dict[str, dict[str, float]]]
 
 
-def write_report(report: Report, folder: Path) -> Path:
+def write_report(report: ComparisonReport, folder: Path) -> Path:
     """Write compare.md, compare.json and, if matplotlib is installed, plots; return the path of compare.md."""
     write_text(folder / "compare.json", json.dumps(asdict(report), indent=1))
     text = table(report)
@@ -73,7 +73,7 @@ def write_report(report: Report, folder: Path) -> Path:
     return path
 
 
-def table(report: Report) -> str:
+def table(report: ComparisonReport) -> str:
     """Markdown: the scores, the differences from the first encoder and between the configured pairs, with 95 %
     intervals in brackets, and all metrics.
     """

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mtcl.task.as_table import as_table
 from mtcl.task.contract import Task
 from mtcl.task.roles import Role
-from mtcl.task.sources import Source, as_table
+from mtcl.task.sources import Source
 
 if TYPE_CHECKING:
     import pyarrow as pa

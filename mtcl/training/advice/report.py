@@ -22,7 +22,7 @@ RARE = 0.01
 
 
 @dataclass
-class Report:
+class TaskReport:
     """Figures by name and split, and the lines that follow them. `numbers` are shown in the order of their names."""
 
     title: str
