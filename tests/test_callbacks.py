@@ -167,7 +167,9 @@ def test_progress_in_a_log_file(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Lines between validations, at most one per interval, and none on a terminal. The clock advances 5 s per look."""
+    """Lines between validations, at most one per interval after the first step, and none on a terminal. The clock
+    advances 5 s per look.
+    """
     monkeypatch.setattr(logging.getLogger("mtcl"), "propagate", True)
     caplog.set_level(logging.INFO, "mtcl")
 
@@ -185,8 +187,8 @@ def test_progress_in_a_log_file(
         return [line for line in caplog.messages if "steps/s" in line]
 
     found = lines(on_terminal=False)
-    assert [line.split(":")[0] for line in found] == ["step 2 of 6", "step 4 of 6", "step 6 of 6"]
-    assert re.fullmatch(r"step 2 of 6: loss \d\.\d{4}, 0\.20 steps/s, 20 s left", found[0])
+    assert [line.split(":")[0] for line in found] == ["step 3 of 6", "step 5 of 6"]
+    assert re.fullmatch(r"step 3 of 6: loss \d\.\d{4}, 0\.20 steps/s, 15 s left", found[0])
     assert lines(on_terminal=True) == []
 
 

@@ -21,23 +21,27 @@ log = logging.getLogger("mtcl")
 class ProgressLines(Callback):
     """Logs step, loss, steps per second and the time left, if standard error is not a terminal.
 
-    The pace is that of the steps since the last line or validation, and the time left is that of the steps alone.
+    The pace is that of the steps since the last line; the first step after the start or a validation is not counted,
+    because it waits for the loader. The time left is that of the steps alone.
     """
 
     def __init__(self, every_s: float = EVERY_S) -> None:
         self.every_s = every_s
-        self._since = (0, 0.0)
+        self._since: tuple[int, float] | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        self._since = (trainer.global_step, time.monotonic())
+        self._since = None
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        self._since = (trainer.global_step, time.monotonic())
+        self._since = None
 
     def on_train_batch_end(  # type: ignore[override]
         self, trainer: pl.Trainer, pl_module: MtclModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
-        (step, then), now = self._since, time.monotonic()
+        now = time.monotonic()
+        if self._since is None:
+            self._since = (trainer.global_step, now)
+        step, then = self._since
         num_steps = trainer.global_step - step
         if not trainer.is_global_zero or sys.stderr.isatty() or now - then < self.every_s or not num_steps:
             return
