@@ -288,6 +288,9 @@ def test_a_malformed_configuration_is_one_line_or_of_no_use(
         put("global_step", value="three"),
         put("state_dict", "encoder.backbone.embeddings.word_embeddings.weight", value=torch.zeros(3, 3)),
         put("state_dict", "encoder.backbone.embeddings.word_embeddings.weight", value="weights"),
+        put("state_dict", 3, value=torch.zeros(3)),
+        put("mtcl", "facts", "tasks", "search", value="text"),
+        put("mtcl", "facts", "model.encoder", "pooling", value=[3]),
         put("MtclDataModule", value={"position": "here"}),
     ],
 )

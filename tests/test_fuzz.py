@@ -275,6 +275,8 @@ def content(trained_run: Path) -> dict[str, Any]:
 
 @given(st.integers(0, 2**32))
 @examples(40)
+@example(272143)
+@example(25944052)
 def test_changed_checkpoints(folder: Path, content: dict[str, Any], seed: int) -> None:
     chosen, made = random.Random(seed), copy.deepcopy(content)
     config = yaml.safe_load(made["mtcl"]["config"])

@@ -73,8 +73,9 @@ class SavedRun:
         saved = cls(Path(path), content, trust)
         for name, kind in {**CONTENT, **(RUN_STATE if saved.has_run_state else {})}.items():
             saved._typed(content, name, kind)
-        if odd := [name for name, value in saved.state.items() if not isinstance(value, Tensor)]:
-            raise saved.malformed(f"its weight {odd[0]!r} is not a tensor")
+        weights = saved.state.items()
+        if odd := [name for name, value in weights if not isinstance(name, str) or not isinstance(value, Tensor)]:
+            raise saved.malformed(f"its weight {odd[0]!r:.60} is not a tensor with a name")
         return saved
 
     def malformed(self, what: str) -> ConfigError:
@@ -245,8 +246,11 @@ class SavedRun:
     @property
     def facts(self) -> Plain | None:
         """The settings and data that determine each step's pairs and loss; None if the checkpoint is not a run's."""
-        facts = self.about.get("facts")
-        if facts is not None and (not isinstance(facts, dict) or not isinstance(facts.get("tasks", {}), dict)):
+        facts: Plain | None = self.about.get("facts")
+        if facts is None:
+            return None
+        tasks = facts.get("tasks", {}) if isinstance(facts, dict) else None
+        if not isinstance(tasks, dict) or not all(isinstance(one, dict) for one in tasks.values()):
             raise self.malformed(f"facts is {facts!r:.60}")
         return facts
 
@@ -256,7 +260,10 @@ class SavedRun:
         encoder = (self.facts or {}).get("model.encoder")
         in_facts = encoder.get("pooling") if isinstance(encoder, dict) else None
         found = in_facts or self.encoder_config.pooling or "mean"
-        return found if isinstance(found, str) else "+".join(found)
+        names = [found] if isinstance(found, str) else found
+        if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+            raise self.malformed(f"pooling is {found!r:.60}")
+        return "+".join(names)
 
     @property
     def base_weights(self) -> str | None:
