@@ -194,8 +194,11 @@ def test_two_ranks_with_the_defaults_of_lightning(
     runpy.run_path("script.py", run_name="__main__")
     one, two = (torch.load(f"ranks{n}.ckpt", weights_only=True)["state_dict"] for n in (1, 2))
     assert one.keys() == two.keys()
-    for name in one:  # AdamW, whose steps are up to 1e-3, makes the rounding of small gradients larger
+    far = 0
+    for name in one:
+        far += int((~torch.isclose(two[name], one[name], rtol=1e-4, atol=1e-5)).sum())
         torch.testing.assert_close(two[name], one[name], rtol=1e-4, atol=5e-5)
+    assert far <= 3, "AdamW makes the rounding of a few small gradients larger, not of many"
     assert TextEncoder.load("ranks2.ckpt", device="cpu").encode("one text").shape == (16,)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -29,7 +29,7 @@ WHOLE = 1 << 20
 NO_LIMIT = 1 << 30
 """transformers writes a number above it if a tokenizer's files set no maximum length."""
 PLAIN = ("The quick brown fox jumps over the lazy dog, 0123456789.", "naïve CAFÉ", "日本語 텍스트")
-"""Texts that tokenizers of different vocabularies read differently, and all versions of a library alike."""
+"""Texts whose tokens differ between vocabularies, but not between versions of a library."""
 log = logging.getLogger("mtcl")
 
 
@@ -104,11 +104,16 @@ class Tokenizer:
     def dtype(self) -> type[np.integer[Any]]:
         return np.uint16 if len(self.backend) <= 1 << 16 else np.int32
 
-    @cached_property
+    @property
     def probe(self) -> str:
-        """A digest of the tokens of a few texts: equal for tokenizers that read texts alike, whatever their files."""
-        tokens = self(list(PLAIN), WHOLE)
-        return hashlib.sha256(repr((tokens.offsets.tolist(), tokens.values.tolist())).encode()).hexdigest()[:16]
+        """The digest of a few plain texts: equal for tokenizers that read texts alike, whatever their files."""
+        return self.tokens_digest(PLAIN, WHOLE)
+
+    def tokens_digest(self, texts: Sequence[str], max_length: int) -> str:
+        """16 hexadecimal digits that tell the tokens of these texts from others."""
+        tokens = self(list(texts), max_length)
+        content = tokens.offsets.astype(np.int64).tobytes() + tokens.values.astype(np.int64).tobytes()
+        return hashlib.sha256(content).hexdigest()[:16]
 
     def __call__(self, texts: list[str], max_length: int) -> Ragged:
         """The ids of each text, including special tokens, cut to `max_length`; uses all cores."""

@@ -107,7 +107,7 @@ def linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 @cache
 def _onednn_is_faster() -> bool:
     """Measured: oneDNN is twice as fast as MKL on AMD's CPUs with AVX-512. On those with AVX2 and on Intel's, MKL is as
-    fast, and with few rows up to five times as fast.
+    fast, and with few rows four to six times as fast.
     """
     onednn: Any = torch.backends.mkldnn
     has_avx512 = torch.backends.cpu.get_cpu_capability() == "AVX512"

@@ -132,11 +132,7 @@ def _dim(encoder: TextEncoder, choice: Choice) -> int:
 
 def tokens_of(encoder: TextEncoder, max_length: int) -> str:
     """A digest of the tokens of a few texts: the fingerprint of weights does not show another tokenizer."""
-    import hashlib
-
-    tokens = encoder.tokenizer(PROBES, max_length)
-    content = tokens.offsets.astype(np.int64).tobytes() + tokens.values.astype(np.int64).tobytes()
-    return hashlib.sha256(content).hexdigest()[:16]
+    return encoder.tokenizer.tokens_digest(PROBES, max_length)
 
 
 @contextmanager

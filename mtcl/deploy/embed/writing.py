@@ -207,7 +207,10 @@ class ShardFiles:
         others = [schema.remove(schema.get_field_index(EMBEDDING)).remove_metadata() for schema in schemas]
         found = joined([schema.empty_table() for schema in others]).schema
         for place, field in enumerate(found):
-            if pa.types.is_floating(field.type) and not _keep_integers(field, parts, last):
+            is_mixed = pa.types.is_floating(field.type) and any(
+                pa.types.is_integer(schema.field(field.name).type) for schema in others
+            )
+            if is_mixed and not _all_fit(field, parts, last):
                 found = found.set(place, pa.field(field.name, pa.large_string()))
         return pa.schema([*found, vectors])
 
@@ -276,14 +279,10 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _keep_integers(field: pa.Field, parts: list[Part], last: pa.Table | None) -> bool:
-    """Whether the integers of all windows keep their value in this column of floating-point numbers."""
-    import pyarrow as pa
+def _all_fit(field: pa.Field, parts: list[Part], last: pa.Table | None) -> bool:
+    """Whether the values of all windows keep their value in this column."""
     import pyarrow.parquet as pq
 
-    def column(part: Part) -> pa.ChunkedArray | None:
-        is_whole = pa.types.is_integer(pq.read_schema(part.path).field(field.name).type)
-        return pq.read_table(part.path, columns=[field.name])[0] if is_whole else None
-
-    columns = [column(part) for part in parts] + ([] if last is None else [last[field.name]])
-    return all(fits(one, field.type) for one in columns if one is not None and pa.types.is_integer(one.type))
+    columns = [pq.read_table(part.path, columns=[field.name])[0] for part in parts]
+    columns += [] if last is None else [last[field.name]]
+    return all(fits(column, field.type) for column in columns)
