@@ -273,7 +273,7 @@ class Encoder(nn.Module):
         apply = self.pooled if is_pooled else self
         device = next(self.parameters()).device
         in_training = [module for module in self.modules() if module.training]
-        if in_training:  # setting the mode of all modules takes as long as a tenth of a short text
+        if in_training:  # setting the mode of every module takes 0.7 ms, a text 17
             self.eval()
         try:
             rows = np.arange(len(tokens))
