@@ -223,7 +223,7 @@ def _utilisation(setting: Setting) -> list[str]:
 def attention(part: Part) -> None:
     """Attention: padded sdpa against unpadded, in the bare loop, by tokens per chunk (dropout 0)."""
     if not has_flash():
-        print("flash_attn is not installed, so unpadded computes padded scores by PyTorch's own products.\n")
+        print("flash_attn is not installed, so unpadded attends among padded texts with PyTorch's kernels.\n")
     rates = ("sdpa TFLOP/s", "unpadded TFLOP/s", "unpadded / sdpa")
     part.head("encoder", "tokens per chunk", "chunks per step", "ms per chunk, sdpa", *rates, "GiB", "GiB")
     for encoder in part.bidirectional():
