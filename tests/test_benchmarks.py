@@ -146,7 +146,7 @@ def test_all_parts_of_the_gpu_benchmark_run_on_a_cpu(report: str) -> None:
     assert float(whole[-1][4]) > 0, "the ratio to sentence-transformers"
     for first in ("two ranks, cpu, gloo", "one rank, cpu", "reduce_scatter, gloo, 1 rank", "gather and its gradient"):
         assert cells(report, first)[0][1].startswith("ok")
-    for first in ("auto, bf16", "unpadded, bf16"):
+    for first in ("sdpa, bf16", "unpadded, bf16"):
         assert cells(report, first)[0][-1] == "ok"
 
 

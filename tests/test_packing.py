@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mtcl.arrays import Ragged, offsets_of
-from mtcl.data.packing import chunk_ends, launch_cost, pack
+from mtcl.data.packing import chunk_ends, filled_ends, launch_cost, pack
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
 from mtcl.errors import ConfigError
@@ -73,6 +73,22 @@ def test_a_gpu_gets_fewer_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     launch_cost.cache_clear()
     assert [len(found[is_gpu].chunks) for is_gpu in (False, True)] == [4, 2]
     assert found[False].num_padded < found[True].num_padded
+
+
+@pytest.mark.parametrize("budget", [100, 1000, 10_000])
+def test_chunks_whose_padding_is_cheap_are_filled(budget: int) -> None:
+    """None has room for the next text, and none is too large unless it is one text."""
+    lengths = np.sort(np.random.default_rng(0).integers(0, 120, 200))[::-1]
+    ends = filled_ends(lengths, tokens_per_chunk=budget, padding=0.125)
+
+    def size(start: int, end: int) -> float:
+        tokens = lengths[start:end].sum()
+        return float(tokens + 0.125 * ((end - start) * lengths[start] - tokens))
+
+    assert ends[-1] == len(lengths)
+    for start, end in itertools.pairwise([0, *ends]):
+        assert size(start, end) <= budget or end - start == 1
+        assert end == len(lengths) or size(start, end + 1) > budget
 
 
 def naive(encoder: Encoder, tokens: Ragged) -> Tensor:

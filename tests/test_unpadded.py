@@ -5,9 +5,7 @@ python -m pytest tests/test_unpadded.py
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,9 +15,9 @@ from torch import Tensor
 
 from mtcl.arrays import Ragged, offsets_of
 from mtcl.data.packing import pack
-from mtcl.encoder import unpadded
+from mtcl.encoder import row_attention
 from mtcl.encoder.config import EncoderConfig
-from mtcl.encoder.encoder import Encoder
+from mtcl.encoder.encoder import PADDING, Encoder
 from mtcl.errors import ConfigError
 from tests.families import PIECES, write_model
 
@@ -65,6 +63,21 @@ def test_texts_of_one_length_need_no_padding() -> None:
         found.append([vectors, *(p.grad.clone() for p in encoder.parameters() if p.grad is not None)])
     for with_padding, without in zip(*found, strict=True):
         torch.testing.assert_close(with_padding, without, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("lengths", [(16, 12, 12), (16, 16), (5, 5, 5), (8, 8, 3), (1,)])
+def test_any_padding_and_filling_of_a_chunk(lengths: tuple[int, ...]) -> None:
+    """Also a chunk that has as many places with padding as its row has when filled up."""
+    texts = Ragged(offsets_of(np.array(lengths)), np.random.default_rng(0).integers(5, 87, sum(lengths)))
+    found = []
+    for attention in ("eager", "unpadded"):
+        encoder = Encoder(backbone("Bert")).eval()
+        encoder.choose_attention(attention)
+        vectors_TD = encoder(pack(texts, tokens_per_chunk=1000, launch=1000))
+        vectors_TD[:, :4].sum().backward()
+        found.append([vectors_TD, *(p.grad for p in encoder.parameters() if p.grad is not None)])
+    for padded, without in zip(*found, strict=True):
+        torch.testing.assert_close(without, padded, atol=1e-5 * float(padded.detach().abs().max() + 1), rtol=1e-4)
 
 
 def test_decoders_equal_those_with_padding(tmp_path: Path) -> None:
@@ -115,9 +128,10 @@ def test_an_architecture_that_asks_more_of_attention_keeps_padding(name: str) ->
         encoder.choose_attention("unpadded")
 
 
-def test_auto_leaves_padding_out_on_a_cpu_only(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_keeps_padding_on_a_gpu_without_flash_attention(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert Encoder.load(EncoderConfig(name=str(tiny_model))).first_position == 0
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("mtcl.encoder.encoder.has_varlen", lambda: False)
     encoder = Encoder.load(EncoderConfig(name=str(tiny_model)))
     assert encoder.first_position is None
     assert encoder.backbone.config._attn_implementation == "sdpa"
@@ -127,32 +141,69 @@ def test_auto_leaves_padding_out_on_a_cpu_only(tiny_model: Path, monkeypatch: py
 def test_flash_attention_gets_ends_of_texts(causal: bool, window: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """What its kernel is called with, against a stand-in that attends text by text; the kernel needs a GPU."""
 
-    def stand_in(q: Tensor, k: Tensor, v: Tensor, ends_q: Tensor, ends_k: Tensor, *most: int, **given: Any) -> Tensor:
+    def stand_in(q: Tensor, k: Tensor, v: Tensor, ends_q: Tensor, ends_k: Tensor, *others: Any, **given: Any) -> Any:
         assert ends_q.dtype == torch.int32
         assert torch.equal(ends_q, ends_k)
-        assert most == (4, 4)
-        sizes = (-1, -1) if window is None else (1, 1)
-        assert given == {"dropout_p": 0.0, "softmax_scale": 0.5, "causal": causal, "window_size": sizes}
+        assert others == (16, 16, 0.0, causal, False)
+        sizes = (None, None) if window is None else (1, 0)
+        assert given == {"scale": 0.5, "window_size_left": sizes[0], "window_size_right": sizes[1]}
         bounds = zip(ends_q[:-1].tolist(), ends_q[1:].tolist(), strict=True)
-        return torch.cat([text(q[a:b], k[a:b], v[a:b]) for a, b in bounds])
+        return (torch.cat([attended(q[a:b], k[a:b], v[a:b], 0.5, causal, window) for a, b in bounds]),)
 
-    def text(q_Lhd: Tensor, k_Lhd: Tensor, v_Lhd: Tensor) -> Tensor:
-        scores_hLL = 0.5 * torch.einsum("lhd,mhd->hlm", q_Lhd, k_Lhd)
-        ones_LL = torch.ones(scores_hLL.shape[1:])
-        seen_LL = ones_LL.tril() - (0 if window is None else ones_LL.tril(-window)) if causal else ones_LL
-        shares = torch.softmax(scores_hLL.masked_fill(seen_LL == 0, float("-inf")), dim=-1)
-        return torch.einsum("hlm,mhd->lhd", shares, v_Lhd)
-
-    module = ModuleType("flash_attn")
-    module.flash_attn_varlen_func = stand_in  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "flash_attn", module)
+    monkeypatch.setattr(torch.ops.aten, "_flash_attention_forward", stand_in)
     mask_nL = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
-    rows = torch.randn(3, 6, 2, 8, generator=torch.Generator().manual_seed(0))
-    found = unpadded.flash(*rows, mask=mask_nL, scaling=0.5, dropout=0.0, causal=causal, window=window)
+    rows = torch.randn(3, 16, 2, 8, generator=torch.Generator().manual_seed(0))
+    seen = {"scaling": 0.5, "dropout": 0.0, "causal": causal, "window": window}
+    ends_m = row_attention.ends_of(mask_nL, 16)
+    assert ends_m.tolist() == [0, 4, 6, 16]
+    found = row_attention.varlen(*rows, ends_m=ends_m, longest=4, **seen)[:6]
     places = mask_nL.flatten().nonzero()[:, 0]
-    bias_nLL = unpadded.bias_of(mask_nL, torch.float32, causal=causal, window=window)
-    expected = unpadded.padded(*rows, places_S=places, bias_nLL=bias_nLL, scaling=0.5, dropout=0.0)
+    bias_nLL = row_attention.bias_of(mask_nL, torch.float32, causal=causal, window=window)
+    expected = row_attention.padded(*rows, places_S=places, bias_nLL=bias_nLL, scaling=0.5, dropout=0.0)[:6]
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "qwen3", "mistral"])
+def test_what_a_row_gives_flash_attention(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A whole encoder with attention text by text in place of the kernel, against attention with padding."""
+
+    def stand_in(q: Tensor, k: Tensor, v: Tensor, *, ends_m: Tensor, longest: int, scaling: float, **seen: Any) -> Any:
+        assert seen.pop("dropout") == 0
+        assert longest == 40
+        bounds = zip(ends_m[:-1].tolist(), ends_m[1:].tolist(), strict=True)
+        return torch.cat([attended(q[a:b], k[a:b], v[a:b], scaling, **seen) for a, b in bounds])
+
+    folder, found = write_model(tmp_path / family, family), []
+    monkeypatch.setattr("mtcl.encoder.unpadded.varlen", stand_in)
+    for attention in ("eager", "unpadded"):
+        encoder = Encoder.load(EncoderConfig(name=str(folder), attention=attention)).eval()
+        if attention == "unpadded":
+            monkeypatch.setattr("mtcl.encoder.unpadded.half_type", lambda _: torch.float32)
+        texts = pack(few_pieces(), tokens_per_chunk=10_000, padding=encoder.cost_of_padding, launch=10_000)
+        vectors_TD = encoder(texts)
+        vectors_TD[:, :4].sum().backward()
+        found.append([vectors_TD.detach(), *(p.grad for p in encoder.parameters() if p.grad is not None)])
+        assert len(texts.chunks) == 1
+    assert encoder.cost_of_padding == PADDING
+    for padded, without in zip(*found, strict=True):
+        torch.testing.assert_close(without, padded, atol=1e-5 * float(padded.abs().max() + 1), rtol=1e-4)
+
+
+def few_pieces() -> Ragged:
+    lengths = np.array([3, 40, 7, 7, 1, 25, 12, 40, 2])
+    return Ragged(offsets_of(lengths), np.random.default_rng(0).integers(5, len(PIECES), lengths.sum()))
+
+
+def attended(
+    q_Lhd: Tensor, k_Lgd: Tensor, v_Lgd: Tensor, scaling: float, causal: bool = False, window: int | None = None
+) -> Tensor:
+    """A text alone: (L, h, d)."""
+    k_Lhd, v_Lhd = (x.repeat_interleave(q_Lhd.shape[1] // x.shape[1], dim=1) for x in (k_Lgd, v_Lgd))
+    scores_hLL = scaling * torch.einsum("lhd,mhd->hlm", q_Lhd, k_Lhd)
+    ones_LL = torch.ones(scores_hLL.shape[1:])
+    seen_LL = ones_LL.tril() - (0 if window is None else ones_LL.tril(-window)) if causal else ones_LL
+    shares = torch.softmax(scores_hLL.masked_fill(seen_LL == 0, float("-inf")), dim=-1)
+    return torch.einsum("hlm,mhd->lhd", shares, v_Lhd)
 
 
 def test_pooled_states_before_the_projection_are_of_the_same_run(tiny_model: Path) -> None:

@@ -18,8 +18,8 @@ from mtcl.data.parcel import Parcel
 
 LAUNCH = {"cpu": 128, "cuda": 16_384}
 """A chunk's fixed time, as a number of tokens that take as long. On two cores in bf16 it is 15 ms, where 2,048 tokens
-take 210 ms. On an H100 the host starts kernels for 20 ms per chunk (6 layers, forward and backward) or 40 ms (12
-layers), whatever the chunk's size (docs/performance.md).
+take 210 ms. On a GPU the host starts kernels for 20 ms per chunk (6 layers, forward and backward) or 40 ms (12 layers),
+whatever the chunk's size (docs/performance.md).
 """
 
 
@@ -62,15 +62,19 @@ class Packed:
         return Packed(tuple(chunk.map(apply) for chunk in self.chunks), apply(self.place_T), self.num_tokens)
 
 
-def pack(tokens: Ragged, *, tokens_per_chunk: int, launch: int | None = None) -> Packed:
+def pack(tokens: Ragged, *, tokens_per_chunk: int, launch: int | None = None, padding: float = 1.0) -> Packed:
     """Pack texts into chunks of at most `tokens_per_chunk` tokens with padding; a longer text gets its own chunk.
 
-    `launch` is a chunk's fixed cost in tokens, by default `launch_cost()`.
+    A place of padding costs `padding` tokens. With 1, `launch` is a chunk's fixed cost in tokens, by default
+    `launch_cost()`; with less, chunks are as few as possible.
     """
     lengths = tokens.lengths()
     order = np.argsort(-lengths, kind="stable")
-    launch = launch_cost() if launch is None else launch
-    ends = chunk_ends(lengths[order], tokens_per_chunk=tokens_per_chunk, launch=launch)
+    if padding < 1:
+        ends = filled_ends(lengths[order], tokens_per_chunk=tokens_per_chunk, padding=padding)
+    else:
+        launch = launch_cost() if launch is None else launch
+        ends = chunk_ends(lengths[order], tokens_per_chunk=tokens_per_chunk, launch=launch)
     chunks = [
         _chunk(tokens.take(order[start:end]), int(lengths[order[start]]))
         for start, end in zip([0, *ends[:-1]], ends, strict=True)
@@ -107,6 +111,21 @@ def chunk_ends(lengths: IntArray, *, tokens_per_chunk: int, launch: int) -> list
         ends.append(end)
         end = int(came_from[end])
     return ends[::-1]
+
+
+def filled_ends(lengths: IntArray, *, tokens_per_chunk: int, padding: float) -> list[int]:
+    """The ends of the fewest chunks among texts of falling `lengths`, each filled up to `tokens_per_chunk`.
+
+    A place of padding counts as `padding` tokens.
+    """
+    ends = []
+    start = 0
+    while start < len(lengths):
+        padded = max(1, lengths[start]) * np.arange(1, len(lengths) - start + 1)
+        sizes = padding * padded + (1 - padding) * np.cumsum(lengths[start:])
+        start += max(1, int(np.searchsorted(sizes, tokens_per_chunk, side="right")))
+        ends.append(start)
+    return ends
 
 
 def _chunk(tokens: Ragged, width: int) -> Chunk:

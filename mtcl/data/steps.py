@@ -28,7 +28,8 @@ from mtcl.errors import ConfigError
 class StepDataset(Dataset[StepBatch]):
     """Step number -> `StepBatch` of one rank. It has only integers and folders, so it can be pickled for spawn.
 
-    If `keep_share` is above 0, each batch has `Kept` texts, drawn with this probability.
+    If `keep_share` is above 0, each batch has `Kept` texts, drawn with this probability. `padding` is what a place of
+    padding costs (`pack`).
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class StepDataset(Dataset[StepBatch]):
         world: int = 1,
         tokens_per_chunk: int = 2048,
         keep_share: float = 0.0,
+        padding: float = 1.0,
     ) -> None:
         for task in plan.tasks:
             if task.batch_size % world:
@@ -50,7 +52,7 @@ class StepDataset(Dataset[StepBatch]):
                 )
         self.plan, self.tasks = plan, tasks
         self.rank, self.world, self.tokens_per_chunk, self.keep_share = rank, world, tokens_per_chunk, keep_share
-        self.launch = launch_cost()
+        self.launch, self.padding = launch_cost(), padding
 
     def __getitem__(self, step: int) -> StepBatch:
         rows = [self.rows(draw) for draw in self.plan.draws(step)]
@@ -85,7 +87,7 @@ class StepDataset(Dataset[StepBatch]):
         """The tokens in chunks; without tokens, the places of `num_texts` texts and no chunk."""
         if tokens is None:
             return Packed((), torch.arange(num_texts), num_tokens=0)
-        return pack(tokens, tokens_per_chunk=self.tokens_per_chunk, launch=self.launch)
+        return pack(tokens, tokens_per_chunk=self.tokens_per_chunk, launch=self.launch, padding=self.padding)
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ Pooling = Literal["mean", "cls", "last", "max", "weighted_mean", "sqrt_mean"]
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 ATTENTIONS = ("auto", "unpadded", "sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention")
 """Attention from installed code. For other names, transformers downloads a kernel from the Hub and runs it."""
-TOKENS_PER_CHUNK = {"cpu": 2048, "cuda": 32_768}
-"""Measured on a CPU (docs/performance.md); on a GPU, a guess: kernel launches should cost almost nothing at this
-size.
-"""
+TOKENS_PER_CHUNK = {"cpu": 2048, "cuda": 131_072}
+"""Measured (docs/performance.md). A GPU is fastest with one chunk per step."""
+RECOMPUTED_ON_GPU = 32_768
+"""With activation checkpointing on a GPU, where a chunk's activations are what takes memory."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,10 @@ class EncoderConfig:
         dim: Size of the embedding after a linear projection; null keeps the backbone's own size.
         projection: How the projection starts: pca of the base encoder's embeddings of the training texts, or random.
         attention: unpadded, for one row of tokens per chunk (`unpadded.py`), or an implementation of transformers. auto
-            is sdpa on a GPU and, by measurement, unpadded on a CPU, or eager if the architecture does not support it.
+            is unpadded where the architecture supports it, otherwise eager on a CPU and sdpa on a GPU.
         dropout: Every dropout probability of the backbone; null keeps the model's own.
-        tokens_per_chunk: Tokens, including padding, that go through the backbone at once; null is 32,768 on a machine
-            with a GPU and 2,048 without.
+        tokens_per_chunk: Tokens, including padding, that go through the backbone at once; null is 2,048 on a CPU,
+            131,072 on a machine with a GPU, and 32,768 there with activation_checkpointing.
         compile: Compile the backbone by torch.compile with dynamic shapes. It takes a minute or more before the first
             step and again before the first evaluation; steps then take about 0.8 of the time (docs/performance.md).
         trust_remote_code: Run model code from the repository; only for repositories you trust.
@@ -146,11 +146,12 @@ class EncoderConfig:
         """From a mapping of its attributes. Raises `ConfigError` for unknown names and values of the wrong type."""
         return from_mapping(cls, given, where="encoder")
 
-    @property
-    def chunk_size(self) -> int:
-        """`tokens_per_chunk`, or this machine's default if it is null."""
+    def chunk_size(self, *, recomputes: bool = False) -> int:
+        """`tokens_per_chunk`, or this machine's default if it is null; `recomputes` is activation checkpointing."""
         if self.tokens_per_chunk is not None:
             return self.tokens_per_chunk
         import torch
 
-        return TOKENS_PER_CHUNK["cuda" if torch.cuda.is_available() else "cpu"]
+        if torch.cuda.is_available():
+            return RECOMPUTED_ON_GPU if recomputes else TOKENS_PER_CHUNK["cuda"]
+        return TOKENS_PER_CHUNK["cpu"]

@@ -36,11 +36,16 @@ from mtcl.encoder.malloc_trim import trim_heap
 from mtcl.encoder.pca import start_as_pca
 from mtcl.encoder.pooling import pool_states
 from mtcl.encoder.reading import declared_of, tokenizer_of
+from mtcl.encoder.row_attention import has_varlen
 from mtcl.errors import ConfigError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+PADDING = 1 / 8
+"""Cost of padding if only the pooling has any, as on a GPU in half precision (`row_attention.varlen`). It is a share of
+memory: padding takes a hundredth of a token's time.
+"""
 CHUNKS_PER_TRIM = 8
 """Trimming at every chunk costs more, because the next chunk requests the pages again (docs/log.md)."""
 
@@ -152,8 +157,11 @@ class Encoder(nn.Module):
         self.backbone.compile(dynamic=True)
 
     def choose_attention(self, name: str) -> None:
-        """Use no padding if `name` is unpadded or, on a CPU, auto. Raises `ConfigError` if unpadded is not possible."""
-        if name == unpadded.NAME or (name == "auto" and not torch.cuda.is_available()):
+        """Use no padding if `name` is unpadded or auto. Raises `ConfigError` if unpadded is asked for and not possible.
+
+        On a GPU on which torch's flash attention does not run, auto keeps the padding.
+        """
+        if name == unpadded.NAME or (name == "auto" and (not torch.cuda.is_available() or has_varlen())):
             if self.token_types is None:
                 self.first_position = unpadded.first_position(cast("PreTrainedModel", self.backbone))
             if name == unpadded.NAME and self.first_position is None:
@@ -161,6 +169,12 @@ class Encoder(nn.Module):
                     f"model.encoder.attention is {name!r}, which {type(self.backbone).__name__} does not support "
                     "(its vectors differ from those with padding): give auto, sdpa or eager"
                 )
+
+    @property
+    def cost_of_padding(self) -> float:
+        """What a place of padding costs in a chunk, as a share of a token's cost: see `pack`."""
+        takes_rows = self.first_position is not None and unpadded.half_type(self.backbone) is not None
+        return PADDING if takes_rows else 1.0
 
     def check_length(self, task: str, max_length: int) -> None:
         """Raise `ConfigError` for a max length larger than the backbone's number of positions."""
@@ -271,7 +285,7 @@ class Encoder(nn.Module):
         pooled hidden states instead of vectors.
         """
         apply = self.pooled if is_pooled else self
-        device = next(self.parameters()).device
+        device, padding = next(self.parameters()).device, self.cost_of_padding
         in_training = [module for module in self.modules() if module.training]
         if in_training:  # setting the mode of every module takes 0.7 ms, a text 17
             self.eval()
@@ -279,7 +293,9 @@ class Encoder(nn.Module):
             rows = np.arange(len(tokens))
             with torch.inference_mode():
                 parts = [
-                    apply(pack(tokens.take(some), tokens_per_chunk=tokens_per_chunk).to(device)).float().cpu()
+                    apply(pack(tokens.take(some), tokens_per_chunk=tokens_per_chunk, padding=padding).to(device))
+                    .float()
+                    .cpu()
                     for some in np.array_split(rows, max(1, -(-len(rows) // num_at_once)))
                     if len(some)
                 ]

@@ -78,7 +78,7 @@ class TextEncoder(EncoderParts):
             model,
             tokenizer,
             saved.max_length,
-            config.chunk_size,
+            config.chunk_size(),
             saved.prompt,
             saved.prompts,
             saved.lengths,
@@ -124,7 +124,7 @@ class TextEncoder(EncoderParts):
         length = max_length or default_length(model.declared, tokenizer, model.num_positions)
         given = model.declared.prompt if prompt is None else Prompt.of(prompt)
         own = check_pooled(given, model.declared)
-        return cls(model, tokenizer, length, config.chunk_size, own, facts=Facts(base=config.name))
+        return cls(model, tokenizer, length, config.chunk_size(), own, facts=Facts(base=config.name))
 
     def save_pretrained(self, folder: str | Path, *, task: str | None = None, dim: int | None = None) -> None:
         """Write a folder that sentence-transformers, transformers and model servers load, with a model card.

@@ -243,10 +243,13 @@ class MtclDataModule(pl.LightningDataModule):
             files = (None, None) if module is None else (module.teacher_file(name), module.pooled_file(store))
             tasks.append(TaskData(store, self.task_configs[name].hard_negatives, *files))
         with together():
-            plan, size = self.plan, self.encoder_config.chunk_size
+            recomputes = module is not None and module.encoder.activation_checkpointing
+            plan, size = self.plan, self.encoder_config.chunk_size(recomputes=recomputes)
             with at("tasks."):
-                share = 0.0 if module is None else module.keep_share
-                dataset = StepDataset(plan, tasks, rank=rank, world=ranks, tokens_per_chunk=size, keep_share=share)
+                share, padding = (0.0, 1.0) if module is None else (module.keep_share, module.cost_of_padding)
+                dataset = StepDataset(
+                    plan, tasks, rank=rank, world=ranks, tokens_per_chunk=size, keep_share=share, padding=padding
+                )
         return StepLoader(
             dataset,
             Looking() if num_steps is None else self,

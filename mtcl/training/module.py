@@ -132,6 +132,11 @@ class MtclModule(TaskReader):
     def keep_share(self) -> float:
         return 0.0 if self.keep is None else self.keep.config.share
 
+    @property
+    def cost_of_padding(self) -> float:
+        with self.trainer.precision_plugin.forward_context():
+            return self.encoder.cost_of_padding
+
     def teacher_file(self, task: str) -> Path | None:
         return self.vectors.teacher_file(task)
 

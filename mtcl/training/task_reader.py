@@ -35,6 +35,11 @@ class TaskReader(pl.LightningModule, ABC):
     def keep_share(self) -> float:
         """The share of a step's texts whose distance from the start is measured; 0 to 1."""
 
+    @property
+    @abstractmethod
+    def cost_of_padding(self) -> float:
+        """What a place of padding costs in a step's chunks, as a share of a token's cost."""
+
     @abstractmethod
     def teacher_file(self, task: str) -> Path | None:
         """The file of a teacher's vectors of a task's training texts; None if its loss has no teacher."""

@@ -69,7 +69,7 @@ class Vectors:
 
         With `is_pooled`, (T, H) pooled hidden states instead.
         """
-        encoder, size = encoder or self.run.model.encoder, self.run.model.config.chunk_size
+        encoder, size = encoder or self.run.model.encoder, self.run.model.config.chunk_size()
         with self.run.trainer.precision_plugin.forward_context(), torch.no_grad():
             return through(head, encoder.embed(tokens, tokens_per_chunk=size, is_pooled=is_pooled))
 

@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu", help="cuda: with wall time, and sentence-transformers in bf16 too")
+    parser.add_argument("--encoder", default="minilm", help="a name of tests.benchmarks.encoders.SHAPES")
     parser.add_argument("--clock", choices=["cpu", "wall"], default="cpu")
     parser.add_argument("--batches", type=int, nargs="+", default=list(BATCHES))
     parser.add_argument("--data", type=Path, help="folder of the public data sets")
@@ -91,14 +92,16 @@ def measure_speed(settings: argparse.Namespace) -> None:
     from sentence_transformers import SentenceTransformer
 
     from mtcl.deploy.embed.computing import WINDOW, Choice, Computer
-    from mtcl.encoder.config import DEFAULT_MODEL
     from mtcl.encoder.hub import resolve_model
     from mtcl.encoder.text_encoder import TextEncoder
+    from tests.benchmarks.encoders import encoder_of
 
     torch.set_num_threads(settings.threads)
     texts = posts(settings.rows, settings.data)
-    theirs = SentenceTransformer(str(resolve_model(DEFAULT_MODEL)), device=settings.device)
-    encoder = TextEncoder.base(device=settings.device)
+    with tempfile.TemporaryDirectory() as name:
+        model = str(resolve_model(encoder_of(Path(name), settings.encoder)))
+        theirs, halved = (SentenceTransformer(model, device=settings.device) for _ in range(2))
+        encoder = TextEncoder.base({"name": model}, device=settings.device)
     computer = Computer.of(encoder, Choice())
     in_bf16 = Computer.of(encoder, Choice(precision="bf16"))
     clock = time.process_time if settings.clock == "cpu" else time.perf_counter
@@ -115,14 +118,19 @@ def measure_speed(settings: argparse.Namespace) -> None:
         return np.concatenate(parts)
 
     ways: dict[str, Any] = {
-        f"sentence-transformers, batch {batch}": lambda batch=batch: theirs.encode(texts, batch_size=batch)
+        f"sentence-transformers, batch {batch}": lambda batch=batch: theirs.encode(
+            texts, batch_size=batch, normalize_embeddings=True
+        )
         for batch in settings.batches
     }
     if settings.device != "cpu":
-        halved = SentenceTransformer(str(resolve_model(DEFAULT_MODEL)), device=settings.device).bfloat16()
+        halved.bfloat16()
         ways |= {
             f"sentence-transformers, bf16, batch {batch}": lambda batch=batch: (
-                halved.encode(texts, batch_size=batch, convert_to_tensor=True).float().cpu().numpy()
+                halved.encode(texts, batch_size=batch, normalize_embeddings=True, convert_to_tensor=True)
+                .float()
+                .cpu()
+                .numpy()
             )
             for batch in settings.batches
         }

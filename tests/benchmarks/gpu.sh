@@ -12,7 +12,7 @@ declare -A limits=([machine]=60 [mfu]=240 [attention]=120 [loader]=90 [syncs]=70
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false PYTHONWARNINGS=ignore PYTHONUNBUFFERED=1
-options=(--work "$work" --encoders ${ENCODERS:-minilm base qwen3} --chunks ${CHUNKS:-8192 32768 65536})
+options=(--work "$work" --encoders ${ENCODERS:-minilm base qwen3} --chunks ${CHUNKS:-8192 32768 131072})
 failed=0
 for part in ${PARTS:-machine mfu attention loader syncs peer ddp losses}; do
   SECONDS=0

@@ -52,6 +52,7 @@ class Setting:
     train: Literal["all", "lora"] = "all"
     frozen_dtype: Literal["float32", "bfloat16"] = "float32"
     activation_checkpointing: bool = False
+    compile: bool = False
 
     @property
     def num_steps(self) -> int:
@@ -103,13 +104,13 @@ def data_of(setting: Setting) -> Any:
     return data
 
 
-def steps_of(data: Any) -> Any:
-    """From step number to `StepBatch` of a single rank."""
+def steps_of(data: Any, padding: float = 1.0) -> Any:
+    """From step number to `StepBatch` of a single rank; `padding` is what a place of padding costs."""
     from mtcl.data.rows import TaskData
     from mtcl.data.steps import StepDataset
 
     tasks = [TaskData(data.store(name, "train")) for name in data.tasks]
-    return StepDataset(data.plan, tasks, tokens_per_chunk=data.encoder_config.chunk_size)
+    return StepDataset(data.plan, tasks, tokens_per_chunk=data.encoder_config.chunk_size(), padding=padding)
 
 
 def encoder_config(setting: Setting) -> Any:
@@ -123,6 +124,7 @@ def encoder_config(setting: Setting) -> Any:
         pooling=setting.pooling,
         train=setting.train,
         frozen_dtype=setting.frozen_dtype,
+        compile=setting.compile,
         **size,
     )
 
@@ -210,10 +212,10 @@ def bare(setting: Setting) -> dict[str, float]:
     from mtcl.encoder.encoder import Encoder
 
     device = torch.device("cuda" if setting.accelerator == "gpu" else "cpu")
-    data = data_of(setting)
-    steps = steps_of(data)
-    batches = [steps[number] for number in range(setting.num_steps)]
     encoder = Encoder.load(encoder_config(setting)).to(device)
+    with torch.autocast(device.type, torch.bfloat16, enabled=setting.precision == "bf16-mixed"):
+        steps = steps_of(data_of(setting), encoder.cost_of_padding)
+    batches = [steps[number] for number in range(setting.num_steps)]
     encoder.activation_checkpointing = setting.activation_checkpointing
     trained = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-6, fused=True)
