@@ -2,6 +2,7 @@
 
     mtcl serve runs/demo &
     python docs/nearline.py inbox vectors.sqlite --server http://127.0.0.1:8000 --task interest
+    python docs/nearline.py inbox postgresql://me@db/posts --server http://127.0.0.1:8000 --task interest
 
 Writers put files `*.jsonl` into the folder, or append whole lines to them: `{"id": "p1", "text": "We are hiring"}`. A
 line counts when it ends with a line break. A later line with the same id replaces the vector.
@@ -12,7 +13,7 @@ only if it is still where the lines were read.
 
 Vectors of different encoders must not be compared. Each answer carries the fingerprint of the weights that made it. The
 store keeps that of its first vectors, and vectors of any other are refused, also when the server is replaced while this
-runs. Standard library and numpy only; docs/serve.md says what changes for Postgres with pgvector.
+runs. SQLite needs nothing but Python; Postgres needs its extension pgvector, and here `pip install psycopg pgvector`.
 """
 
 from __future__ import annotations
@@ -26,22 +27,26 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS about (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS files (name TEXT PRIMARY KEY, position INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS posts (id TEXT PRIMARY KEY, vector BLOB NOT NULL, writes INTEGER NOT NULL DEFAULT 1);
+CREATE TABLE IF NOT EXISTS files (name TEXT PRIMARY KEY, position BIGINT NOT NULL);
+CREATE TABLE IF NOT EXISTS posts (id TEXT PRIMARY KEY, vector {vector} NOT NULL, writes INTEGER NOT NULL DEFAULT 1);
 CREATE TABLE IF NOT EXISTS rejected (
-    file TEXT, position INTEGER, line BLOB, reason TEXT, PRIMARY KEY (file, position)
+    file TEXT, position BIGINT, line {bytes}, reason TEXT, PRIMARY KEY (file, position)
 );
 """
 UPSERT = """
 INSERT INTO posts (id, vector) VALUES (?, ?)
-ON CONFLICT (id) DO UPDATE SET vector = excluded.vector, writes = writes + 1
+ON CONFLICT (id) DO UPDATE SET vector = excluded.vector, writes = posts.writes + 1
 """
+ONE_AT_A_TIME = "SELECT pg_advisory_xact_lock(202)"
+"""Two processes may make the tables of Postgres at once, which it does not allow."""
 TRY_AGAIN = (429, 500, 502, 503, 504)
 LONGEST_PAUSE_S = 10.0
 
@@ -63,6 +68,55 @@ class Line:
     id: str = ""
     text: str = ""
     reason: str = ""
+
+
+class Store:
+    """Positions and vectors, in SQLite or in Postgres with pgvector: the same statements, but for marks and types."""
+
+    def __init__(self, address: str) -> None:
+        self.is_postgres = address.startswith(("postgresql://", "postgres://"))
+        if self.is_postgres:
+            import psycopg
+            from pgvector.psycopg import register_vector
+
+            self.errors: type[Exception] = psycopg.Error
+            self.connection: Any = psycopg.connect(address, autocommit=True)
+            with self.transaction():
+                self.execute(ONE_AT_A_TIME)
+                self.execute("CREATE EXTENSION IF NOT EXISTS vector")
+                self.execute(SCHEMA.format(vector="vector", bytes="BYTEA"))
+            register_vector(self.connection)
+        else:
+            self.errors = sqlite3.Error
+            self.connection = sqlite3.connect(address, timeout=60, isolation_level=None)
+            self.connection.execute("PRAGMA journal_mode = WAL")
+            self.connection.execute("PRAGMA synchronous = FULL")  # what is committed stays, also if the power fails
+            self.connection.executescript(SCHEMA.format(vector="BLOB", bytes="BLOB"))
+
+    def execute(self, statement: str, values: tuple[Any, ...] = ()) -> Any:
+        return self.connection.execute(statement.replace("?", "%s") if self.is_postgres else statement, values)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        if self.is_postgres:
+            with self.connection.transaction():
+                yield
+            return
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self.connection.execute("ROLLBACK")
+            raise
+        self.connection.execute("COMMIT")
+
+    def vector(self, raw: bytes) -> Any:
+        """A vector of little-endian float32 as its column takes it."""
+        if not self.is_postgres:
+            return raw
+        import numpy as np
+
+        return np.frombuffer(raw, dtype="<f4")
 
 
 class Server:
@@ -115,15 +169,6 @@ class Local:
         return [vector.astype("<f4").tobytes() for vector in vectors], self.fingerprint
 
 
-def opened(path: Path) -> sqlite3.Connection:
-    """The store. `synchronous = FULL` keeps what is committed through a power failure, too."""
-    store = sqlite3.connect(path, timeout=60, isolation_level=None)
-    store.execute("PRAGMA journal_mode = WAL")
-    store.execute("PRAGMA synchronous = FULL")
-    store.executescript(SCHEMA)
-    return store
-
-
 def lines_from(file: Path, position: int, num: int) -> list[Line]:
     """At most `num` whole lines from a position on."""
     if position > file.stat().st_size:
@@ -146,6 +191,8 @@ def parsed(position: int, content: bytes) -> Line:
             raise ValueError("the text is empty or not a text")
         text.encode()
         name.encode()
+        if "\0" in name:
+            raise ValueError("the id contains the character 0, which Postgres does not store")
     except (ValueError, KeyError, TypeError) as error:
         return Line(position, content, reason=f"{type(error).__name__}: {error}")
     return Line(position, content, name, text)
@@ -168,9 +215,9 @@ def embedded(embedder: Server | Local, lines: list[Line]) -> tuple[dict[Line, by
     return first[0] | second[0], first[1] | second[1], first[2] or second[2]
 
 
-def check_space(store: sqlite3.Connection, space: str) -> None:
+def check_space(store: Store, space: str) -> None:
     """Stop if the store has vectors of another encoder or task. Runs inside the transaction that adds vectors."""
-    store.execute("INSERT OR IGNORE INTO about VALUES ('space', ?)", (space,))
+    store.execute("INSERT INTO about VALUES ('space', ?) ON CONFLICT DO NOTHING", (space,))
     (known,) = store.execute("SELECT value FROM about WHERE key = 'space'").fetchone()
     if known != space:
         raise StopError(
@@ -178,7 +225,7 @@ def check_space(store: sqlite3.Connection, space: str) -> None:
         )
 
 
-def advance(store: sqlite3.Connection, embedder: Server | Local, file: Path, options: argparse.Namespace) -> bool:
+def advance(store: Store, embedder: Server | Local, file: Path, options: argparse.Namespace) -> bool:
     """Embed and store the next lines of a file; false if there are none."""
     known = store.execute("SELECT position FROM files WHERE name = ?", (file.name,)).fetchone()
     position = known[0] if known else 0
@@ -187,9 +234,8 @@ def advance(store: sqlite3.Connection, embedder: Server | Local, file: Path, opt
         return False
     vectors, refused, fingerprint = embedded(embedder, [line for line in lines if not line.reason])
     refused |= {line: line.reason for line in lines if line.reason}
-    store.execute("BEGIN IMMEDIATE")
-    try:
-        store.execute("INSERT OR IGNORE INTO files VALUES (?, 0)", (file.name,))
+    with store.transaction():
+        store.execute("INSERT INTO files VALUES (?, 0) ON CONFLICT DO NOTHING", (file.name,))
         moved = store.execute(
             "UPDATE files SET position = ? WHERE name = ? AND position = ?",
             (lines[-1].position + len(lines[-1].content), file.name, position),
@@ -197,15 +243,11 @@ def advance(store: sqlite3.Connection, embedder: Server | Local, file: Path, opt
         if moved.rowcount:  # otherwise another process has stored these lines in the meantime
             if fingerprint is not None:
                 check_space(store, f"fingerprint {fingerprint}, task {options.task}, role {options.role}")
-            store.executemany(UPSERT, [(line.id, vector) for line, vector in vectors.items()])
-            store.executemany(
-                "INSERT INTO rejected VALUES (?, ?, ?, ?)",
-                [(file.name, line.position, line.content, reason) for line, reason in refused.items()],
-            )
-        store.execute("COMMIT")
-    except BaseException:
-        store.execute("ROLLBACK")
-        raise
+            for line, vector in vectors.items():
+                store.execute(UPSERT, (line.id, store.vector(vector)))
+            for line, reason in refused.items():
+                row = (file.name, line.position, line.content, reason)
+                store.execute("INSERT INTO rejected VALUES (?, ?, ?, ?)", row)
     return True
 
 
@@ -213,7 +255,7 @@ def main() -> int:
     """Follow the folder until there is nothing new (`--once`), or for ever."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("inbox", type=Path, help="folder of .jsonl files")
-    parser.add_argument("store", type=Path, help="SQLite file")
+    parser.add_argument("store", help="SQLite file, or postgresql://USER@HOST/DATABASE")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--server", help="URL of mtcl serve; its key is read from MTCL_API_KEY")
     where.add_argument("--model", help="run folder, .ckpt or model folder, to embed in this process")
@@ -225,7 +267,11 @@ def main() -> int:
     options = parser.parse_args()
     fields = {"role": options.role} | ({"task": options.task} if options.task else {})
     embedder = Server(options.server, fields) if options.server else Local(options.model, fields)
-    store = opened(options.store)
+    try:
+        store = Store(options.store)
+    except Exception as error:  # of either database
+        print(f"nearline: the store {options.store} cannot be opened: {error}", file=sys.stderr)
+        return 2
     try:
         while True:
             found = [advance(store, embedder, file, options) for file in sorted(options.inbox.glob("*.jsonl"))]
@@ -233,10 +279,13 @@ def main() -> int:
                 if options.once:
                     break
                 time.sleep(options.poll_s)
+        (posts,), (rejected,) = (store.execute(f"SELECT COUNT(*) FROM {t}").fetchone() for t in ("posts", "rejected"))  # noqa: S608
     except StopError as error:
         print(f"nearline: {error}", file=sys.stderr)
         return 2
-    (posts,), (rejected,) = (store.execute(f"SELECT COUNT(*) FROM {t}").fetchone() for t in ("posts", "rejected"))  # noqa: S608
+    except store.errors as error:
+        print(f"nearline: the store failed, and a new start goes on from there: {error}", file=sys.stderr)
+        return 1
     print(f"{posts} posts, {rejected} lines rejected (table `rejected`)")
     return 0
 
