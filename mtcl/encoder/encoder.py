@@ -35,7 +35,7 @@ from mtcl.encoder.layers import stack_of
 from mtcl.encoder.malloc_trim import trim_heap
 from mtcl.encoder.pca import start_as_pca
 from mtcl.encoder.pooling import pool_states
-from mtcl.encoder.reading import declared_of, tokenizer_of
+from mtcl.encoder.reading import declared_of, token_types_of
 from mtcl.encoder.row_attention import has_varlen
 from mtcl.errors import ConfigError
 
@@ -102,7 +102,7 @@ class Encoder(nn.Module):
         dense = load_layers(declared, name=config.name) if config.dense else None
         pooling = declared.pooling if config.pooling is None else config.pooling
         encoder = cls(backbone, pooling=pooling, dense=dense, dim=config.dim).train()
-        encoder.declared, encoder.token_types = declared, _types_given(backbone, declared, config)
+        encoder.declared, encoder.token_types = declared, token_types_of(backbone, declared, config)
         given = {name: w for name, w in encoder.named_parameters() if not name.startswith("projection.")}
         check_finite(given, f"model {config.name!r}", advice="give another folder, or download it again")
         _check_sizes(encoder, config)
@@ -322,15 +322,3 @@ def _check_sizes(encoder: Encoder, config: EncoderConfig) -> None:
             f"the pooling {encoder.pooling} gives {pooled} dimensions, but a layer of model {config.name!r} takes "
             f"{first}: give the model's own pooling (null), or model.encoder.dense false"
         )
-
-
-def _types_given(backbone: nn.Module, declared: Declared, config: EncoderConfig) -> tuple[int, int] | None:
-    """The types that the tokenizer gives to a text's tokens and to its last one; None where they make no difference.
-
-    XLNet's last token has a type of its own. GPT-2 adds a word's vector for each type, BERT one for type 0 in any case.
-    """
-    takes_them = "token_type_ids" in inspect.signature(backbone.forward).parameters
-    if not takes_them or hasattr(backbone.config, "type_vocab_size"):
-        return None
-    types = tokenizer_of(config, declared).backend("a").get("token_type_ids")
-    return (types[0], types[-1]) if types else None

@@ -1,6 +1,12 @@
-"""How an encoder reads texts: its tokenizer, the length that texts are cut to, and the prompts it can take."""
+"""How an encoder reads texts: its tokenizer, the types of tokens, the length that texts are cut to, and the prompts it
+can take.
+"""
 
 from __future__ import annotations
+
+import inspect
+
+from torch import nn
 
 from mtcl.data.tokenizer import Tokenizer
 from mtcl.encoder.config import EncoderConfig
@@ -27,6 +33,18 @@ def tokenizer_of(config: EncoderConfig, declared: Declared | None = None) -> Tok
         lower_case=declared.lower_case,
         options=declared.tokenizer_options,
     )
+
+
+def token_types_of(backbone: nn.Module, declared: Declared, config: EncoderConfig) -> tuple[int, int] | None:
+    """The types that the tokenizer gives to a text's tokens and to its last one; None where they make no difference.
+
+    XLNet's last token has a type of its own. GPT-2 adds a word's vector for each type, BERT one for type 0 in any case.
+    """
+    takes_them = "token_type_ids" in inspect.signature(backbone.forward).parameters
+    if not takes_them or hasattr(backbone.config, "type_vocab_size"):
+        return None
+    types = tokenizer_of(config, declared).backend("a").get("token_type_ids")
+    return (types[0], types[-1]) if types else None
 
 
 def default_length(declared: Declared, tokenizer: Tokenizer, num_positions: int | None = None) -> int:
