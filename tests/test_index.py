@@ -232,6 +232,8 @@ def test_options_fit_the_kind() -> None:
         IndexOptions("ivfpq", links=3)
     with pytest.raises(ConfigError, match="ef_search is 0: give 1 or more"):
         IndexOptions("hnsw", ef_search=0)
+    with pytest.raises(ConfigError, match="links is 1: give 2 or more"):  # FAISS would end the process
+        IndexOptions("hnsw", links=1)
     with pytest.raises(ConfigError, match="kind is 'lsh': give exact, hnsw or ivfpq"):
         IndexOptions("lsh")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="at least 9,984 vectors, and there are 100: give exact or hnsw"):
