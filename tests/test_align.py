@@ -331,7 +331,7 @@ def test_another_file_of_the_same_name_is_not_mapped_over_the_first(tmp_path: Pa
     out = tmp_path / "out"
     apply_map(made, first, out)
     before = VectorFolder.open(out).vectors()
-    with pytest.raises(DataError, match=r"is not the file .* \(then 30 rows, now 20\): --replace_changed maps it again"):
+    with pytest.raises(DataError, match=r"is not the file .* \(then 30 rows, now 20\): --replace_changed"):
         apply_map(made, second, out)
     np.testing.assert_array_equal(VectorFolder.open(out).vectors(), before)
     assert apply_map(made, second, out, replace_changed=True).rows == 20

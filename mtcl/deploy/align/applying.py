@@ -115,8 +115,8 @@ def _check_same_files(source: VectorFolder, out: Path) -> None:
         there = ShardRecord.read(out, shard.name)
         if there is not None and there.digest != shard.files[_vectors_file(shard)]:
             raise DataError(
-                f"{source.path / _vectors_file(shard)} is not the file of this name that {out} has mapped vectors of "
-                f"(then {there.rows:,} rows, now {shard.rows:,}): --replace_changed maps it again, or give another --out"
+                f"{source.path / _vectors_file(shard)} is not the file of this name that {out} has vectors of (then "
+                f"{there.rows:,} rows, now {shard.rows:,}): --replace_changed maps it again, or give another --out"
             )
 
 
