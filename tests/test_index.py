@@ -320,11 +320,22 @@ def test_texts_from_standard_input(
 ) -> None:
     import io
 
-    monkeypatch.setattr("sys.stdin", io.StringIO("one dog\n\ntwo cats\n"))
+    monkeypatch.setattr("sys.stdin", io.StringIO("one dog\r\n\ntwo cats\n"))
     done = mtcl_command("search", str(posts), "--ckpt", str(trained_run), "--json")
     assert [json.loads(line)["text"] for line in done.stdout.splitlines()] == ["one dog", "two cats"]
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     assert "there is no text to search for" in mtcl_command("search", str(posts), "--ckpt", str(trained_run)).stderr
+    monkeypatch.setattr("sys.stdin", None)  # closed by the shell: `<&-`
+    assert "there is no text to search for" in mtcl_command("search", str(posts), "--ckpt", str(trained_run)).stderr
+
+
+@pytest.mark.parametrize("text", ["", " ", "\u200b"])
+def test_a_text_without_anything_to_see_is_not_searched(
+    posts: Path, trained_run: Path, mtcl_command: Run, text: str
+) -> None:
+    done = mtcl_command("search", str(posts), "dog", text, "--ckpt", str(trained_run))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "text is empty: give a text to search for" in done.stderr
 
 
 def test_the_encoder_is_found_by_the_folder(
