@@ -315,6 +315,19 @@ def test_an_index_is_used(posts: Path, trained_run: Path, mtcl_command: Run) -> 
     assert len(hits[0]) == 10
 
 
+def test_one_index_is_built_at_a_time(posts: Path, mtcl_command: Run) -> None:
+    """The record of one index beside the file of another would end a search in a traceback."""
+    from mtcl.commands.folder_lock import only_writer
+
+    before = {path.name: path.read_bytes() for path in posts.iterdir() if path.is_file()}
+    with only_writer(posts, "index", advice="wait for it"):
+        done = mtcl_command("index", str(posts), "--kind", "hnsw")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "is in use by process" in done.stderr
+    assert "(mtcl index, since" in done.stderr
+    assert {path.name: path.read_bytes() for path in posts.iterdir() if path.is_file()} == before
+
+
 def test_texts_from_standard_input(
     posts: Path, trained_run: Path, mtcl_command: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
