@@ -324,6 +324,20 @@ def test_mapping_continues_where_it_stopped(tmp_path: Path, monkeypatch: pytest.
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+def test_another_file_of_the_same_name_is_not_mapped_over_the_first(tmp_path: Path) -> None:
+    made = alignment(16, 8)
+    first = write_vectors(tmp_path / "a", unit_vectors(60, 16), range(60), num_files=2, fingerprint=OLD)
+    second = write_vectors(tmp_path / "b", unit_vectors(20, 16), range(20), fingerprint=OLD)
+    out = tmp_path / "out"
+    apply_map(made, first, out)
+    before = VectorFolder.open(out).vectors()
+    with pytest.raises(DataError, match=r"is not the file .* \(then 30 rows, now 20\): --replace_changed"):
+        apply_map(made, second, out)
+    np.testing.assert_array_equal(VectorFolder.open(out).vectors(), before)
+    assert apply_map(made, second, out, replace_changed=True).rows == 20
+    assert len(VectorFolder.open(out)) == 50
+
+
 def test_a_map_of_other_vectors_is_refused(tmp_path: Path) -> None:
     source = write_vectors(tmp_path / "v", unit_vectors(50, 6), range(50), fingerprint=OLD)
     with pytest.raises(ConfigError, match="the map takes vectors of encoder"):

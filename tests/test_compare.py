@@ -363,7 +363,7 @@ def test_a_task_with_a_head_of_its_own(
     content = {
         "tasks": ["search", "interest"],
         "encoders": {"ours": {"run": str(trained_run)}, "base": {"model": str(tiny_model)}},
-        "dims": [8],
+        "dims": [8, 64],
         "root": str(demo_root),
         "tokenizer": str(tiny_model),
         "rows": 30,
@@ -375,3 +375,6 @@ def test_a_task_with_a_head_of_its_own(
     assert [(row["encoder"], row["dim"]) for row in rows] == [("ours", 8), ("ours", 16), ("base", 8), ("base", 32)]
     assert rows[0]["by_task"]["interest"] == rows[1]["by_task"]["interest"], "4 dimensions in both"
     assert rows[0]["by_task"]["search"] != rows[1]["by_task"]["search"]
+    assert [row["fewer"] for row in rows] == [{"interest": 4}, {"interest": 4}, {}, {}]
+    assert "ours has a head for interest: its vectors have 4 dimensions" in done.stdout, "the rows say 8 and 16"
+    assert "dims has 64, but no encoder has so many dimensions" in done.stderr

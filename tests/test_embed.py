@@ -280,6 +280,28 @@ def test_null_and_empty_texts_of_parquet(embed: Any, tmp_path: Path) -> None:
     assert VectorFolder.open(tmp_path / "out").ids().type == pa.int32(), "an id keeps its type"
 
 
+def test_ids_that_are_none_are_the_same_in_every_format(embed: Any, tmp_path: Path) -> None:
+    rows = [{"text": "dog", "id": one} for one in ("x", "", " ", None, "y")]
+    write_jsonl(tmp_path / "lines.jsonl", rows)
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "table.parquet")
+    embed("lines.jsonl", "table.parquet", id="id")
+    assert VectorFolder.open(tmp_path / "out").ids().to_pylist() == ["x", "y"] * 2
+    bad = [
+        [json.loads(line) for line in (tmp_path / "out" / "_bad" / f"{name}.jsonl").read_text().splitlines()]
+        for name in ("lines", "table")
+    ]
+    assert [one["reason"] for one in bad[1]] == ["id is empty", "id is empty", "no id"]
+    assert [{**one, "line": None} for one in bad[0]] == [{**one, "line": None} for one in bad[1]]
+
+
+def test_an_id_of_parquet_that_is_not_utf_8(embed: Any, tmp_path: Path) -> None:
+    ids = pa.array([b"x", b"\xff", b"y"]).view(pa.string())
+    pq.write_table(pa.table({"text": ["dog"] * 3, "id": ids}), tmp_path / "a.parquet")
+    embed("a.parquet", id="id")
+    assert VectorFolder.open(tmp_path / "out").ids().to_pylist() == ["x", "y"]
+    assert json.loads((tmp_path / "out" / "_bad" / "a.jsonl").read_text())["reason"] == "id is not UTF-8"
+
+
 @pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet", "txt"])
 def test_an_empty_input_gives_an_empty_file(embed: Any, tmp_path: Path, suffix: str) -> None:
     if suffix == "parquet":
@@ -422,7 +444,12 @@ def test_inputs_are_never_replaced(embed: Any, tmp_path: Path) -> None:
     assert "a.parquet is in ., where the vectors are written" in embed("a.parquet", out=".", code=2).stderr
     assert "is in in" in embed("in", out="in", code=2).stderr
     embed("in", out="in/out")
-    assert "out/b.parquet is in in/out" in embed("in", out="in/out", code=2).stderr
+    assert "1 files were done before" in embed("in", out="in/out").stdout, "the command continues, as it says"
+    assert "out/b.parquet is in in/out" in embed("in/out", out="in/out", code=2).stderr
+    assert "out/b.parquet is in in/out" in embed("in/out/b.parquet", out="in/out", code=2).stderr
+    (tmp_path / "in" / "more").mkdir()
+    (tmp_path / "in" / "more" / "b.parquet").write_bytes(before)
+    assert "more/b.parquet is in in/more" in embed("in", out="in/more", code=2).stderr
     assert (tmp_path / "a.parquet").read_bytes() == before
 
 

@@ -232,6 +232,8 @@ def test_options_fit_the_kind() -> None:
         IndexOptions("ivfpq", links=3)
     with pytest.raises(ConfigError, match="ef_search is 0: give 1 or more"):
         IndexOptions("hnsw", ef_search=0)
+    with pytest.raises(ConfigError, match="links is 1: give 2 or more"):  # FAISS would end the process
+        IndexOptions("hnsw", links=1)
     with pytest.raises(ConfigError, match="kind is 'lsh': give exact, hnsw or ivfpq"):
         IndexOptions("lsh")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="at least 9,984 vectors, and there are 100: give exact or hnsw"):
@@ -313,16 +315,40 @@ def test_an_index_is_used(posts: Path, trained_run: Path, mtcl_command: Run) -> 
     assert len(hits[0]) == 10
 
 
+def test_one_index_is_built_at_a_time(posts: Path, mtcl_command: Run) -> None:
+    """The record of one index beside the file of another would end a search in a traceback."""
+    from mtcl.commands.folder_lock import only_writer
+
+    before = {path.name: path.read_bytes() for path in posts.iterdir() if path.is_file()}
+    with only_writer(posts, "index", advice="wait for it"):
+        done = mtcl_command("index", str(posts), "--kind", "hnsw")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "is in use by process" in done.stderr
+    assert "(mtcl index, since" in done.stderr
+    assert {path.name: path.read_bytes() for path in posts.iterdir() if path.is_file()} == before
+
+
 def test_texts_from_standard_input(
     posts: Path, trained_run: Path, mtcl_command: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import io
 
-    monkeypatch.setattr("sys.stdin", io.StringIO("one dog\n\ntwo cats\n"))
+    monkeypatch.setattr("sys.stdin", io.StringIO("one dog\r\n\ntwo cats\n"))
     done = mtcl_command("search", str(posts), "--ckpt", str(trained_run), "--json")
     assert [json.loads(line)["text"] for line in done.stdout.splitlines()] == ["one dog", "two cats"]
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     assert "there is no text to search for" in mtcl_command("search", str(posts), "--ckpt", str(trained_run)).stderr
+    monkeypatch.setattr("sys.stdin", None)  # closed by the shell: `<&-`
+    assert "there is no text to search for" in mtcl_command("search", str(posts), "--ckpt", str(trained_run)).stderr
+
+
+@pytest.mark.parametrize("text", ["", " ", "\u200b"])
+def test_a_text_without_anything_to_see_is_not_searched(
+    posts: Path, trained_run: Path, mtcl_command: Run, text: str
+) -> None:
+    done = mtcl_command("search", str(posts), "dog", text, "--ckpt", str(trained_run))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "text is empty: give a text to search for" in done.stderr
 
 
 def test_the_encoder_is_found_by_the_folder(

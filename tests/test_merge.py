@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtcl.commands.merge import check_one_base, checkpoint_of
+from mtcl.commands.merge import check_one_base, checkpoint_of, warn_of_other_texts
 from mtcl.encoder.checkpoint import SavedRun
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
@@ -105,6 +105,24 @@ def test_what_another_source_trained_is_not_held_out() -> None:
     merged = SavedRun.of(checkpoint_of({}, [source(["a"], ["b", "c"]), source(["b"], [])], {}), "merged")
     assert merged.section("data")["held_out"] == ["c"]
     assert set(merged.section("tasks")) == {"a", "b"}
+
+
+def test_other_prompts_and_lengths_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    def source(prompt: str, length: int, task_length: int) -> SavedRun:
+        config = {"tasks": {"a": {}}, "model": {"encoder": {"pooling": "cls"}}}
+        tasks = {"a": {"prompt": {"query": "q: "}, "max_length": task_length}}
+        about = {"config": json.dumps(config), "base": {}, "prompt": prompt, "max_length": length, "tasks": tasks}
+        return saved(about)
+
+    sources = {"x": source("", 64, 16), "y": source("hey: ", 64, 32)}
+    with caplog.at_level("WARNING", "mtcl"):
+        warn_of_other_texts(sources)
+    assert caplog.messages == [
+        "the prompt is '' in x and 'hey: ' in y: merged is x's",
+        "max_length of task 'a' is 16 in x and 32 in y: merged is x's",
+    ]
+    merged = SavedRun.of(checkpoint_of({}, list(sources.values()), {}), "merged")
+    assert (merged.prompt, merged.lengths) == (sources["x"].prompt, {"a": 16})
 
 
 def test_runs_of_different_bases_have_no_mean() -> None:

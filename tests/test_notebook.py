@@ -72,7 +72,10 @@ def test_every_reader_takes_the_checkpoint_of_any_trainer(
     for given in (str(checkpoint), checkpoint, checkpoint.parents[1]):
         encoder = TextEncoder.load(given, device="cpu")
         assert torch.equal(encoder.model.state_dict()["projection.weight"], trained["encoder.projection.weight"])
-    module = MtclModule.load_from_checkpoint(checkpoint)
+    module = MtclModule.load_from_checkpoint(checkpoint, map_location="cpu")
+    assert MtclModule.load_from_checkpoint(checkpoint, torch.device("meta")).device.type == "meta"
+    with pytest.raises(ConfigError, match="strict has no effect here"):
+        MtclModule.load_from_checkpoint(checkpoint, strict=False)
     (results,) = quiet_trainer().test(module, data, verbose=False)
     assert {"test_ndcg@10/search", "test_mrr/interest", "test/mean"} <= results.keys()
     root = ["--data.root", str(demo_root)]

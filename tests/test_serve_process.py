@@ -200,6 +200,8 @@ def test_starts_that_fail(
             ("runs/nothing",): "'runs/nothing' is not a folder and cannot be downloaded from the Hub",
             ("empty", "--port", "0"): "empty",
             (str(trained_run), "--workers", "0"): "--workers is 0: give 1 or more",
+            (str(trained_run), "--grace_s", "nan"): "--grace_s is nan: give 0 or more",
+            (str(trained_run), "--grace_s", "inf"): "--grace_s is inf: give 0 or more",
             (str(trained_run), "--threads", "0"): "--threads is 0: give 1 or more",
             (str(trained_run), "--max_bytes", "0"): "--max_bytes is 0: give 1 or more",
             (str(trained_run), "--max_queue", "9"): "--max_queue is 9, less than the 2048 texts",

@@ -264,6 +264,9 @@ def test_a_head_is_for_its_task_only(tiny_model: Path, demo_root: Path, cache: P
     assert encoder.encode([], task="search").shape == (0, 6)
     with pytest.raises(ConfigError, match="dim is 7: give 1 to 6, the dimensions of the head of search"):
         encoder.encode(TEXTS, task="search", dim=7)
+    for odd in (True, "3", 3.0):
+        with pytest.raises(ConfigError, match=f"dim is {odd!r}: give 1 to 6"):
+            encoder.encode(TEXTS, task="search", dim=odd)  # type: ignore[arg-type]
     (found, _) = trainer.predict(module, data)
     torch.testing.assert_close(
         found, encoder.embed(data.store("search", "test").tokens, task="search"), atol=1e-5, rtol=0

@@ -34,8 +34,9 @@ def main(command: str, arguments: list[str]) -> int:
         return _apply(options)
     if num != 2:
         raise ConfigError(f"{num} folders are given: give OLD and NEW, or one with --apply MAP")
-    if options.dtype is not None:
-        raise ConfigError("--dtype has no effect without --apply")
+    if options.dtype is not None or options.replace_changed:
+        name = "replace_changed" if options.dtype is None else "dtype"
+        raise ConfigError(f"--{name} has no effect without --apply")
     return _align(command, options)
 
 
@@ -83,7 +84,13 @@ def _apply(options: argparse.Namespace) -> int:
 
     out = Path(options.out).expanduser()
     with at(out="--out"):
-        done = apply_map(Alignment.load(options.apply), VectorFolder.open(options.folders[0]), out, dtype=options.dtype)
+        done = apply_map(
+            Alignment.load(options.apply),
+            VectorFolder.open(options.folders[0]),
+            out,
+            dtype=options.dtype,
+            replace_changed=options.replace_changed,
+        )
     skipped = f"; {done.skipped:,} files are done already, or other processes work on them" if done.skipped else ""
     print(f"written {out}: {done.files:,} files with {done.rows:,} mapped vectors{skipped}")
     return 0
@@ -120,5 +127,10 @@ def _parser(command: str) -> argparse.ArgumentParser:
     parser.add_argument("--apply", metavar="MAP", help="map the vectors of DIR with this map")
     parser.add_argument(
         "--dtype", choices=NUMBER_TYPES, help="with --apply: type of the stored numbers (default: as in DIR)"
+    )
+    parser.add_argument(
+        "--replace_changed",
+        action="store_true",
+        help="with --apply: map files again that have changed since they were mapped, instead of refusing them",
     )
     return parser

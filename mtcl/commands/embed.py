@@ -55,8 +55,8 @@ def _embed(options: argparse.Namespace, part: tuple[int, int]) -> int:
 
     with at(**OPTIONS):
         columns = Columns(options.text, options.id, tuple(options.keep))
-    shards = tuple(find_shards(options.inputs, stdin="txt" if options.lines else "jsonl"))
     out = Path(options.out).expanduser()
+    shards = tuple(find_shards(options.inputs, stdin="txt" if options.lines else "jsonl", out=out))
     check_apart(shards, out)
     apart, encoder = options.tokenize != "here", Path(options.encoder)
     job = Job(out, shards, columns, options.replace_changed, apart, encoder)

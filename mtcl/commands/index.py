@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 
 from mtcl.commands.arguments import Parser
+from mtcl.commands.folder_lock import only_writer
 from mtcl.commands.process import quiet_libraries
 from mtcl.errors import DataError, at
 
@@ -37,7 +38,10 @@ def main(command: str, arguments: list[str]) -> int:
             "finish them, or index the finished ones with --partial"
         )
     names = ("kind", "lists", "code_bytes", "probes")
-    with at(num_queries="--queries", **{name: f"--{name}" for name in names}):
+    with (
+        only_writer(folder.path, command, advice="wait for it"),
+        at(num_queries="--queries", **{name: f"--{name}" for name in names}),
+    ):
         record = build_index(folder, chosen, num_queries=options.queries, seed=options.seed)
     print(f"written {folder.path / INDEX}: {record.text()}")
     return 0

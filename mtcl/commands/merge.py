@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from mtcl.training.merge import State
 
 BASE = "base"
+log = logging.getLogger("mtcl")
 
 
 def main(command: str, arguments: list[str]) -> int:
@@ -50,6 +52,7 @@ def _write_merged(options: argparse.Namespace, weights: list[float], path: Path)
     merged = merge(
         [Ingredient(name, states[name], weight) for name, weight in zip(options.checkpoints, weights, strict=True)]
     )
+    warn_of_other_texts(saved)
     content = checkpoint_of(merged, list(saved.values()), dict(zip(options.checkpoints, weights, strict=True)))
     write_whole(content, path, advice="give another --out")
     print(f"written {path}; evaluate it with: mtcl test --ckpt {options.out}")
@@ -75,6 +78,19 @@ def check_same_heads(configs: Sequence[Mapping[str, Any]]) -> None:
                 raise ConfigError(
                     f"tasks.{name}.head is {heads[name]} in one run and {head} in another: merge runs of equal heads"
                 )
+
+
+def warn_of_other_texts(saved: Mapping[str, SavedRun]) -> None:
+    """Log each prompt and max length in which checkpoints differ; the merged one has that of the first."""
+    first: dict[str, tuple[str, Any]] = {}
+    for name, run in saved.items():
+        found: dict[str, Any] = {"the prompt": run.prompt.plain(), "max_length": run.max_length}
+        found |= {f"the prompt of task {task!r}": prompt.plain() for task, prompt in run.prompts.items()}
+        found |= {f"max_length of task {task!r}": length for task, length in run.lengths.items()}
+        for what, value in found.items():
+            owner, kept = first.setdefault(what, (name, value))
+            if value != kept:
+                log.warning("%s is %r in %s and %r in %s: merged is %s's", what, kept, owner, value, name, owner)
 
 
 def weights_of(options: argparse.Namespace) -> list[float]:

@@ -23,15 +23,18 @@ def main(command: str, arguments: list[str]) -> int:
     options = _parser(command).parse_args(arguments)
     quiet_libraries()
     from mtcl.deploy.align.alignment import Alignment
+    from mtcl.deploy.embed.rows import reason_against
     from mtcl.deploy.embed.settings import encoder_of
     from mtcl.deploy.search.queries import Queries, found_rows, search
     from mtcl.deploy.vectors import VectorFolder
     from mtcl.encoder.text_encoder import TextEncoder
 
     folder = VectorFolder.open(options.folder)
-    texts = options.texts or [line.rstrip("\n") for line in sys.stdin if line.strip()]
+    texts = options.texts or [line.rstrip("\r\n") for line in sys.stdin or () if line.strip()]
     if not texts:
         raise ConfigError("there is no text to search for: give one, or lines on standard input")
+    if reasons := [reason for text in texts if (reason := reason_against(text, "text"))]:
+        raise ConfigError(f"{reasons[0]}: give a text to search for")
     alignment = None if options.map is None else Alignment.load(options.map)
     path = options.ckpt or (encoder_of(folder.path) if alignment is None else None)
     if path is None:

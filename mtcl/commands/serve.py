@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import ipaddress
 import logging
+import math
 import os
 import sys
 from pathlib import Path
@@ -40,7 +41,7 @@ def config_of(options: argparse.Namespace) -> ServeConfig:
     """The configuration of a worker, from the options. Raises `ConfigError` if they are not valid."""
     for name, least in (("workers", 1), ("threads", 1), ("grace_s", 0)):
         value = getattr(options, name)
-        if value is not None and value < least:
+        if value is not None and not least <= value < math.inf:  # nan too
             raise ConfigError(f"--{name} is {value}: give {least} or more")
     with at("--"):
         limits = Limits(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Limits)})

@@ -207,9 +207,10 @@ class TextEncoder(EncoderParts):
         than text.
         """
         as_input = self.input_format(task, role)
-        if dim is not None and not (isinstance(dim, int | np.integer) and 0 < dim <= self.dim_of(task)):
+        is_number = isinstance(dim, int | np.integer) and not isinstance(dim, bool)
+        if dim is not None and not (is_number and 0 < dim <= self.dim_of(task)):
             owner = "the encoder" if task not in self.heads else f"the head of {task}"
-            raise ConfigError(f"dim is {dim}: give 1 to {self.dim_of(task)}, the dimensions of {owner}")
+            raise ConfigError(f"dim is {dim!r}: give 1 to {self.dim_of(task)}, the dimensions of {owner}")
         if output not in ("torch", "numpy"):
             raise ConfigError(f"output is {output!r}: give torch or numpy")
         given = texts_of(texts)

@@ -47,6 +47,8 @@ from mtcl.training.vectors import Vectors
 from mtcl.weighting import Mean, Weighting
 
 log = logging.getLogger("mtcl")
+LIGHTNINGS = {"hparams_file", "strict", "weights_only"}
+"""Arguments of Lightning's `load_from_checkpoint` that make no difference here."""
 
 
 class MtclModule(TaskReader):
@@ -147,21 +149,29 @@ class MtclModule(TaskReader):
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]
-        cls, checkpoint_path: str | Path, *, trust_checkpoint: bool = False, **options: Any
+        cls,
+        checkpoint_path: str | Path,
+        map_location: str | torch.device | None = None,
+        *,
+        trust_checkpoint: bool = False,
+        **options: Any,
     ) -> MtclModule:
         """Make a module with a checkpoint's encoder and loss parameters, to evaluate it or to train it further.
 
         Args:
             checkpoint_path: A run folder (its best checkpoint), or a .ckpt file of any Lightning Trainer.
+            map_location: The device of the module; the CPU if None.
             trust_checkpoint: Run code from the base model's repository if the run did.
             options: Arguments of the module; encoder and optimizer default to the checkpoint's.
         """
+        if odd := sorted(options.keys() & LIGHTNINGS):
+            raise ConfigError(f"{odd[0]} has no effect here: a checkpoint is read whole, as plain values; leave it out")
         saved = SavedRun.read(checkpoint_path, trust=trust_checkpoint)
         optimizer = from_mapping(OptimizerConfig, saved.section("model", "optimizer"), where="model.optimizer")
         arguments: dict[str, Any] = {"encoder": saved.encoder_config, "optimizer": optimizer}
         module = cls(**arguments | options)
         module.start_from(saved)
-        return module
+        return module if map_location is None else module.to(map_location)
 
     def start_from(self, saved: SavedRun) -> None:
         """Start from a checkpoint's weights: take the encoder's now and the tasks' loss parameters in `setup`.

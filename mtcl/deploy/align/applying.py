@@ -2,7 +2,7 @@
 
 The result is a folder of vectors like any other, in the target's space, with the map in its `_map/`. Its fingerprint is
 that of the target encoder and the map's digest, so `mtcl embed` does not add to it. Finished files are not mapped
-again.
+again. Several folders may be mapped into one, if their files have different names.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mtcl.deploy.embed.shards import Identity, Shard, modified_ns
 from mtcl.deploy.embed.writing import ShardFiles
 from mtcl.deploy.space import MAPPED, Space
 from mtcl.deploy.vectors import ShardRecord, VectorFolder
-from mtcl.errors import ConfigError
+from mtcl.errors import ConfigError, DataError
 
 MAP = "_map"
 """The map, in the folder of mapped vectors."""
@@ -41,10 +41,20 @@ class Applied:
     skipped: int = 0
 
 
-def apply_map(alignment: Alignment, source: VectorFolder, out: Path, *, dtype: NumberType | None = None) -> Applied:
+def apply_map(
+    alignment: Alignment,
+    source: VectorFolder,
+    out: Path,
+    *,
+    dtype: NumberType | None = None,
+    replace_changed: bool = False,
+) -> Applied:
     """Write the mapped vectors of a folder to `out`; `dtype` is by default that of the folder.
 
-    Raises `ConfigError` if the folder is not of the map's source, or if `out` has vectors of other settings.
+    `replace_changed` maps files again that differ from the ones of the same name that `out` was made from.
+
+    Raises `ConfigError` if the folder is not of the map's source, or if `out` has vectors of other settings, and
+    `DataError` if it has vectors of another file of the same name.
     """
     space = Space.of(source.settings)
     if MAPPED in source.settings.fingerprint:
@@ -55,6 +65,8 @@ def apply_map(alignment: Alignment, source: VectorFolder, out: Path, *, dtype: N
         )
     if out.resolve() == source.path.resolve():
         raise ConfigError(f"out is {out}, the folder of the vectors itself: give another one")
+    if not replace_changed:
+        _check_same_files(source, out)
     settings = _agreed(alignment, source, out, dtype)
     if not (out / MAP / RECORD).is_file():
         alignment.save(out / MAP)
@@ -96,6 +108,16 @@ def _agreed(alignment: Alignment, source: VectorFolder, out: Path, dtype: Number
     if wanted.dtype == "int8":
         wanted = with_ranges(wanted, Ranges.of(alignment(_sample(source))))
     return agree(out, wanted)
+
+
+def _check_same_files(source: VectorFolder, out: Path) -> None:
+    for shard in source.shards:
+        there = ShardRecord.read(out, shard.name)
+        if there is not None and there.digest != shard.files[_vectors_file(shard)]:
+            raise DataError(
+                f"{source.path / _vectors_file(shard)} is not the file of this name that {out} has vectors of (then "
+                f"{there.rows:,} rows, now {shard.rows:,}): --replace_changed maps it again, or give another --out"
+            )
 
 
 def _sample(source: VectorFolder) -> Float32Array:

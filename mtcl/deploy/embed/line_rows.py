@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from mtcl.data.tokenizer import MAX_CHARACTERS
 from mtcl.deploy.embed import rows
-from mtcl.deploy.embed.rows import Bad, Window, check_columns, reason_against, reason_against_id
+from mtcl.deploy.embed.rows import Bad, Window, check_columns, printable, reason_against, reason_against_id
 from mtcl.deploy.embed.settings import ID
 from mtcl.deploy.embed.shards import Columns, Shard
 from mtcl.errors import DataError, nearest, root_cause
@@ -212,7 +212,7 @@ class _Collected:
         reason = reason_against(text, columns.text) or (columns.id and reason_against_id(given, columns.id))
         if reason:
             known = given if isinstance(given, int | str) and columns.id else None
-            self.bad.append(Bad(row, reason, record.line, _printable(known)))
+            self.bad.append(Bad(row, reason, record.line, printable(known)))
             return 0
         assert isinstance(text, str)
         assert isinstance(given, int | str)
@@ -229,25 +229,19 @@ class _Collected:
         return Window(start, stop, self.texts, pa.table(columns), self.bad)
 
 
-def _printable(given: int | str | None) -> int | str | None:
-    return given.encode("utf-8", "replace").decode("utf-8") if isinstance(given, str) else given
-
-
 def _array(values: list[Any]) -> pa.Array:
     """In the type that all values have; as text if they have none in common."""
     import pyarrow as pa
 
     kinds = {type(value) for value in values if value is not None}
     if kinds == {str}:
-        return pa.array([value and _printable(value) for value in values], type=pa.large_string())
+        return pa.array([value and printable(value) for value in values], type=pa.large_string())
     if kinds <= {int} or kinds <= {int, float} or kinds == {bool}:
         try:
             return pa.array(values)
         except (pa.ArrowException, OverflowError):
             pass
-    return pa.array(
-        [value if value is None else _printable(as_text(value)) for value in values], type=pa.large_string()
-    )
+    return pa.array([value if value is None else printable(as_text(value)) for value in values], type=pa.large_string())
 
 
 @contextmanager

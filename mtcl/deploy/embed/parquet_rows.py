@@ -10,7 +10,7 @@ from typing import Any
 
 from mtcl.data.tokenizer import MAX_CHARACTERS
 from mtcl.deploy.embed import rows
-from mtcl.deploy.embed.rows import Bad, Window, check_columns, reason_against
+from mtcl.deploy.embed.rows import Bad, Window, check_columns, printable, reason_against
 from mtcl.deploy.embed.settings import ID
 from mtcl.deploy.embed.shards import Columns, Shard
 from mtcl.errors import DataError, root_cause
@@ -113,13 +113,12 @@ class ParquetRows:
         texts = _texts(table[columns.text])
         numbers = pa.chunked_array([pa.array(np.arange(start, start + len(table)))])
         ids = numbers if columns.id is None else _plain(table[columns.id])
-        lacks_id = ids.is_null().to_pylist()
+        given = [None] * len(table) if columns.id is None else _texts(ids) if is_text(ids.type) else ids.to_pylist()
         bad, good = [], []
         for place, text in enumerate(texts):
-            reason = reason_against(text, columns.text) or (f"no {columns.id}" if lacks_id[place] else "")
+            reason = reason_against(text, columns.text) or (columns.id and _reason_against_id(given[place], columns.id))
             if reason:
-                known = None if columns.id is None else ids[place].as_py()
-                bad.append(Bad(start + place, reason, id=known))
+                bad.append(Bad(start + place, reason, id=printable(given[place])))
             else:
                 good.append(place)
         others = pa.table({ID: ids, **{name: _plain(table[name]) for name in columns.copied}})
@@ -127,6 +126,11 @@ class ParquetRows:
             others = others.take(pa.array(good, type=pa.int64()))
         usable = [str(texts[place])[:MAX_CHARACTERS] for place in good]
         return Window(start, start + len(table), usable, others, bad)
+
+
+def _reason_against_id(given: Any, column: str) -> str:
+    """Why a value cannot be an id; a whole number of any type of the file can."""
+    return "" if isinstance(given, int) else reason_against(given, column)
 
 
 def _check_parquet_types(path: Path, columns: Columns, schema: Any) -> None:
@@ -164,13 +168,13 @@ def _sizes(column: Any) -> Any:
     return pc.fill_null(pc.binary_length(_as_text(column)), 0).to_numpy().astype("int64")
 
 
-def _texts(column: Any) -> list[object]:
-    """Python strings; a text that is not UTF-8 comes with surrogates, which `reason_against` finds."""
+def _texts(column: Any) -> list[Any]:
+    """Python strings or None; a text that is not UTF-8 comes with surrogates, which `reason_against` finds."""
     import pyarrow as pa
 
     column = _as_text(column)
     try:
-        found: list[object] = column.to_pylist()
+        found: list[Any] = column.to_pylist()
     except UnicodeDecodeError:
         raw = column.cast(pa.large_binary()).to_pylist()
         found = [value if value is None else value.decode("utf-8", "surrogateescape") for value in raw]

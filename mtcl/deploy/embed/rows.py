@@ -97,6 +97,11 @@ def reason_against_id(given: object, column: str) -> str:
     return f"{column} is {given!r:.40}, not text or a whole number"
 
 
+def printable(given: int | str | None) -> int | str | None:
+    """An id of a bad row, without halves of characters."""
+    return given.encode("utf-8", "replace").decode("utf-8") if isinstance(given, str) else given
+
+
 def check_columns(shard: Shard, columns: Columns, there: Iterable[str]) -> None:
     """Raise `DataError` if a column is missing."""
     names = list(there)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from mtcl.deploy.embed.settings import EMBEDDING, ID
+from mtcl.deploy.embed.settings import EMBEDDING, ID, MANIFEST
 from mtcl.errors import ConfigError, DataError
 
 STDIN = "-"
@@ -107,8 +107,9 @@ class Columns:
         return tuple(name for name in self.keep if name != self.id)
 
 
-def find_shards(inputs: Sequence[str], *, stdin: str = "jsonl") -> list[Shard]:
-    """The shards of all inputs, sorted within a folder. `stdin` is jsonl or txt.
+def find_shards(inputs: Sequence[str], *, stdin: str = "jsonl", out: Path | None = None) -> list[Shard]:
+    """The shards of all inputs, sorted within a folder. `stdin` is jsonl or txt. If `out`, the output, is a folder of
+    vectors below an input folder, it is none of the inputs.
 
     Raises `DataError` for an input that does not exist or cannot be read as data, and `ConfigError` if two inputs would
     have the same name.
@@ -119,7 +120,7 @@ def find_shards(inputs: Sequence[str], *, stdin: str = "jsonl") -> list[Shard]:
         if given == STDIN:
             found.append(Shard("stdin", None, f".{stdin}"))
         elif path.is_dir():
-            found += _in_folder(path)
+            found += _in_folder(path, out)
         elif path.is_file():
             found.append(_shard(path, path.name))
         else:
@@ -141,8 +142,10 @@ def every(shards: Iterable[Shard], part: tuple[int, int]) -> list[Shard]:
     return [shard for number, shard in enumerate(shards) if number % count == index]
 
 
-def _in_folder(folder: Path) -> list[Shard]:
+def _in_folder(folder: Path, out: Path | None) -> list[Shard]:
     files = sorted(p for p in folder.rglob("*") if p.is_file() and not _is_hidden(p.relative_to(folder)))
+    if out is not None and (out / MANIFEST).is_file() and out.resolve() != folder.resolve():
+        files = [p for p in files if not p.resolve().is_relative_to(out.resolve())]
     data = [p for p in files if _suffix(p.name)]
     if not data:
         raise DataError(f"{folder} has no data files ({', '.join(FORMATS)})")

@@ -24,6 +24,8 @@ FEWEST = POINTS_PER_CENTROID * CODES
 """Vectors that training of ivfpq needs."""
 TRAINING_BYTES = 1 << 30
 MOST_LISTS = 65_536
+LEAST = {"links": 2}
+"""The least value of an option, where it is not 1. A graph of one link per vector crashes FAISS, and Python with it."""
 OWNERS = {"links": "hnsw", "ef_construction": "hnsw", "ef_search": "hnsw"} | dict.fromkeys(
     ("lists", "code_bytes", "probes"), "ivfpq"
 )
@@ -62,8 +64,8 @@ class IndexOptions:
                 raise ConfigError(
                     f"{one.name} has no effect on kind {self.kind}: it is an option of {OWNERS[one.name]}"
                 )
-            if value < 1:
-                raise ConfigError(f"{one.name} is {value}: give 1 or more")
+            if value < (least := LEAST.get(one.name, 1)):
+                raise ConfigError(f"{one.name} is {value}: give {least} or more")
 
 
 @dataclass(frozen=True)

@@ -41,11 +41,12 @@ Key = tuple[str, int]
 @dataclass(frozen=True)
 class Scores:
     """Of one encoder at one number of dimensions: the primary metric's item scores by task, one for each seed, and the
-    values of all metrics, also one for each seed.
+    values of all metrics, also one for each seed. `fewer` has the dimensions of the tasks that have fewer of them.
     """
 
     items: dict[str, list[ItemScores]] = field(default_factory=dict)
     metrics: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+    fewer: dict[str, int] = field(default_factory=dict)
 
 
 def run_comparison(config: CompareConfig, folder: Path) -> Path:
@@ -63,6 +64,8 @@ def run_comparison(config: CompareConfig, folder: Path) -> Path:
         for embed in encoders_of(name, spec, cache, config.precision or best_precision()):
             add_scores(name, spec, embed, tasks, pools, config.dims, scores)
         log.info("%s: done", name)
+    if unused := sorted(set(config.dims) - {dim for _, dim in scores}):
+        log.warning("dims has %d, but no encoder has so many dimensions: it has no effect", unused[0])
     return write_report(report_of(scores, {pool.name: pool.metric.name for pool in pools}, config), folder)
 
 
@@ -99,6 +102,7 @@ def _row(
         by_task={task: bootstrap(differences) for task, differences in of_task.items()},
         by_group={group: macro_bootstrap([of_task[t] for t in tasks]) for group, tasks in groups.items()},
         macro=macro_bootstrap(list(of_task.values())),
+        fewer=dict(found.fewer),
         minus="" if minus is None else f"{minus[0][0]} at {minus[0][1]:,} dimensions",
     )
 
@@ -154,7 +158,9 @@ def add_scores(
         found = scores.setdefault((name, dim), Scores())
         for pool in pools:
             of_task = results[pool.name]
-            result = of_task[min(dim, max(of_task))]
+            if (own := max(of_task)) < dim:
+                found.fewer[pool.name] = own
+            result = of_task[min(dim, own)]
             found.items.setdefault(pool.name, []).append(scores_of(result.items, pool.metric, where=pool.name))
             found.metrics.setdefault(pool.name, []).append(result.metrics)
 

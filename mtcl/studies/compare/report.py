@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,9 @@ log = logging.getLogger("mtcl")
 
 @dataclass(frozen=True)
 class Row:
-    """An encoder at one number of dimensions: its levels, or its differences from the encoder `minus`."""
+    """An encoder at one number of dimensions: its levels, or its differences from the encoder `minus`. `fewer` are the
+    tasks whose own head has fewer dimensions, with their number.
+    """
 
     encoder: str
     dim: int
@@ -33,6 +35,7 @@ class Row:
     by_group: dict[str, Interval]
     macro: Interval
     minus: str = ""
+    fewer: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,9 @@ def table(report: ComparisonReport) -> str:
 
     levels = [[row.encoder, f"{row.dim:,}", f"{row.num_bytes:,}", *cells(row, _level)] for row in report.levels]
     text = markdown_table(["encoder", "dimensions", "bytes", *head], levels)
+    fewer = {(row.encoder, task): dim for row in report.levels for task, dim in row.fewer.items()}
+    for (encoder, task), dim in fewer.items():
+        text += f"\n{encoder} has a head for {task}: its vectors have {dim:,} dimensions in every row above that.\n"
     if report.gains:
         gains = [[row.encoder, f"{row.dim:,}", *cells(row, str)] for row in report.gains]
         differences = markdown_table(["encoder", "dimensions", *head], gains)
