@@ -205,6 +205,25 @@ def test_two_ranks_with_the_defaults_of_lightning(
 # What a user gives wrong is told in one line
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"limit_val_batches": 1}, "trainer.limit_val_batches is 1: a batch is a whole task there"),
+        ({"limit_test_batches": 0.5}, "trainer.limit_test_batches is 0.5: a batch is a whole task there"),
+        ({"limit_predict_batches": 1}, "trainer.limit_predict_batches is 1: a batch is a whole task there"),
+        ({"fast_dev_run": True}, "trainer.fast_dev_run is not supported: it would evaluate only the first tasks"),
+        ({"overfit_batches": 1}, "trainer.overfit_batches is not supported: give data.pairs_per_task"),
+        ({"precision": "bf16-true"}, "trainer.precision is bf16-true: give bf16-mixed, 16-mixed or 32-true"),
+    ],
+)
+@pytest.mark.parametrize("stage", ["fit", "validate", "test", "predict"])
+def test_a_trainer_that_would_leave_out_tasks(
+    data: MtclDataModule, tiny_model: Path, stage: str, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        getattr(quiet_trainer(max_steps=2, **options), stage)(module_of(tiny_model, evaluate_base=False), data)
+
+
 def test_what_does_not_meet(data: MtclDataModule, tiny_model: Path, demo_root: Path, tmp_path: Path) -> None:
     module = module_of(tiny_model)
     with pytest.raises(ConfigError, match=r"trainer.max_steps is not set: .* Trainer\(max_steps=1000\)"):

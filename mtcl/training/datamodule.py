@@ -36,7 +36,7 @@ from mtcl.training.run_tasks import RunTasks
 from mtcl.training.stores import Stores, same_tokens
 from mtcl.training.task_config import MixtureConfig, TaskConfig, TaskRole
 from mtcl.training.task_reader import TaskReader
-from mtcl.training.trainer_checks import check_trainer, num_batches
+from mtcl.training.trainer_checks import OPTIONS, check_options, check_trainer, num_batches
 
 ENDLESS = 1 << 62
 log = logging.getLogger("mtcl")
@@ -167,6 +167,7 @@ class MtclDataModule(pl.LightningDataModule):
                 f"the data was given the encoder {self._own_encoder.name!r}, but the module has "
                 f"{module.encoder_config.name!r}: give the encoder to the module only"
             )
+        check_options({name: getattr(module.trainer, name) for name in OPTIONS})
         if stage == "fit":
             self.roles.check_trains(self.mixture.replay)
             check_callbacks(module.trainer)
