@@ -114,6 +114,11 @@ class MtclCLI(LightningCLI):
     def _check_trainer(self) -> None:
         """Raise `ConfigError` for Lightning settings that would fail or mean something else in mtcl."""
         check_options({name: self._get(self.config, f"trainer.{name}") for name in OPTIONS})
+        strategy = self._get(self.config, "trainer.strategy")
+        if "spawn" in str(strategy):
+            raise ConfigError(
+                f"trainer.strategy is {strategy}: a spawned process cannot import task files; give ddp, or ddp_fork"
+            )
 
     def _has_bar(self) -> bool:
         """Whether the user chose another progress bar; Lightning accepts only one."""
