@@ -15,14 +15,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mtcl import MRR, Duplicates, LabelText, QueryDocument, Rows, Scored, pair_table
+from mtcl import MRR, BitextAccuracy, Duplicates, LabelText, Parallel, QueryDocument, Rows, Scored, Spearman, pair_table
 from mtcl.commands import tasks
 from mtcl.evaluation.pool import Items, Result
-from mtcl.training.advice.baseline import Baseline, score_without
+from mtcl.training.advice.baseline import Baseline, random_result, score_without
 from mtcl.training.advice.reading import scripts_of
 from mtcl.training.advice.rows import left_out
 from mtcl.training.advice.split import Split
 from mtcl.training.advice.suggestion import suggestions
+from mtcl.training.advice.untokenised import untokenised
 from tests.conftest import WORDS
 from tests.test_learnable import fit, task_of
 
@@ -317,6 +318,49 @@ def test_the_score_without_seen_rows() -> None:
     assert line.startswith("mrr on test: 0.625 with the rows that training has seen, 0.250 without (untrained encoder)")
     (line,) = Baseline("test", MRR(), None, result).inflation(~seen_I)
     assert line.endswith("an encoder that only remembers its training rows gets up to 1.000")
+
+
+def test_the_score_without_seen_translations() -> None:
+    """By hand: pair 2 is in no pool, and pools have another order; hits 0, 1 and 0.5 in one language, 1 in another."""
+    pairs, hits, weights = np.array([0, 4, 3, 1]), np.array([0, 1, 0.5, 1]), np.array([2 / 3, 2 / 3, 2 / 3, 2])
+    scores = np.stack([hits * weights, [0, 0, 0, 1]], axis=1)
+    items = Items(pairs, pairs, ("bitext_accuracy", "language"), scores)
+    result = Result("translated", 4, 0.75, {"bitext_accuracy": 0.75}, items)
+    baseline = Baseline("test", BitextAccuracy(), None, result)
+    (line,) = baseline.inflation(np.array([True, True, True, False, False]))
+    assert "0.750 with the rows that training has seen, 0.750 without (untrained encoder)" in line
+    assert line.endswith("gets up to 0.917")  # (1 + 1 + 0.5) / 3 and 1
+    (line,) = baseline.inflation(np.array([False, False, True, True, True]))
+    assert "0.500 without" in line  # 0 and 1
+    assert baseline.inflation(np.array([False, False, True, False, False])) == []
+
+
+def test_translations_of_a_language_with_one_pair_are_in_no_pool() -> None:
+    """The scores of random vectors and the rows that training has seen are matched by pair."""
+    rows = [{"source": f"post {n}", "target": f"Beitrag {n}", "language": "deu"} for n in range(9)]
+    rows.insert(2, {"source": "one", "target": "een", "language": "nld"})
+    table = Parallel(language="language")(pa.Table.from_pylist(rows))
+    result = random_result("translated", untokenised(table), BitextAccuracy())
+    assert result is not None
+    assert sorted(result.items.items) == [0, 1, *range(3, 10)]
+    hits = dict(zip(result.items.items.tolist(), result.items.scores[:, 0].tolist(), strict=True))
+    for seen in range(10):
+        lines = Baseline("test", BitextAccuracy(), result).inflation(np.arange(10) == seen)
+        others = [hit for pair, hit in hits.items() if pair != seen]
+        assert [f"{sum(others) / len(others):.3f} without" in line for line in lines] == [True] * (seen != 2)
+
+
+def test_the_score_without_seen_judged_pairs() -> None:
+    """The mean over languages; those with too few other pairs have none, and if all have, there is no such figure."""
+    cosine, score, language = [0.1, 0.2, 0.3, 0.3, 0.2, 0.1, 0.5], [0, 0.5, 1, 0, 0.5, 1, 1], [0, 0, 0, 1, 1, 1, 2]
+    items = Items(np.arange(7), np.arange(7), ("cosine", "score", "language"), np.array([cosine, score, language]).T)
+    baseline = Baseline("test", Spearman(), None, Result("judged", 7, 0.0, {"spearman": 0.0}, items))
+    (line,) = baseline.inflation(np.arange(7) == 6)
+    assert line == "spearman on test: 0.000 with the rows that training has seen, 0.000 without (untrained encoder)"
+    (line,) = baseline.inflation(np.isin(np.arange(7), [3, 4]))
+    assert "1.000 without" in line
+    (line,) = baseline.inflation(np.isin(np.arange(7), [0, 1, 3, 4]))
+    assert line == "spearman on test: 0.000 with the rows that training has seen (untrained encoder)"
 
 
 def test_rows_beyond_those_that_are_read_count_as_rows() -> None:

@@ -82,6 +82,17 @@ def test_closed_form(start_step: int, accumulated: int, tmp_path: Path) -> None:
     assert module.positions.tolist() == list(range(8))
 
 
+@pytest.mark.parametrize(("start_step", "is_told"), [(1, False), (2, True), (9, True)])
+def test_an_average_that_begins_after_the_last_step_is_told(
+    start_step: int, is_told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("WARNING", logger="mtcl")
+    averaging = Averaging(AveragingConfig(0.9, start_step))
+    averaging.on_train_start(pl.Trainer(max_steps=2, accelerator="cpu", logger=False), Walk())
+    told = f"averaging.start_step is {start_step}, but the run has 2 steps, so nothing is averaged"
+    assert [told in record.getMessage() for record in caplog.records if record.name == "mtcl"] == [True] * is_told
+
+
 @pytest.mark.parametrize(("decay", "start_step"), [(1.0, 0), (-0.1, 0), (0.9, -1)])
 def test_values_out_of_range(decay: float, start_step: int) -> None:
     with pytest.raises(ConfigError, match="averaging"):

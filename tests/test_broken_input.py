@@ -660,7 +660,8 @@ def test_resume_and_init_from_exclude_each_other(fails: Fails) -> None:
         ("tasks: {topic: {loss: {class_path: InfoNCE, init_args: {margin: .nan}}}}", "margin is nan: give a number"),
         ("data: {alpha: .inf}", "data.alpha is inf"),
         ("trainer: {max_epochs: 0}", "trainer.max_epochs is 0, so nothing would be trained"),
-        ("trainer: {precision: 64}", "trainer.precision is 64-true, which encoders do not have: give 32-true"),
+        ("trainer: {max_steps: 0}", "trainer.max_steps is 0, so nothing would be trained"),
+        ("trainer: {precision: 64}", "trainer.precision is 64-true: give bf16-mixed, 16-mixed or 32-true"),
         ("checkpoint_every_n_steps: 0", "checkpoint_every_n_steps is 0: give at least 1"),
         ("tasks: {topic: {weight: .nan}}", "tasks.topic.weight is nan: give a number"),
         (

@@ -225,7 +225,13 @@ def test_a_variable_of_a_nested_key(tiny_model: Path, tmp_path: Path, monkeypatc
         ("limit_val_batches", "2", "a batch is a whole task there"),
         ("limit_test_batches", "0.5", "a batch is a whole task there"),
         ("overfit_batches", "4", "give data.pairs_per_task"),
+        ("fast_dev_run", "true", "it would evaluate only the first tasks; give trainer.max_steps"),
         ("precision", "bf16-true", "give bf16-mixed, 16-mixed or 32-true"),
+        (
+            "strategy",
+            "ddp_spawn",
+            "a spawned process cannot import task files; give ddp",
+        ),
     ],
 )
 def test_values_of_lightning_that_mean_something_else_here_are_refused(

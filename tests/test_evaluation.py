@@ -242,7 +242,10 @@ def test_items_of_translations_weigh_languages_alike(tiny_model: Path, tmp_path:
     )
     assert (result.metrics["bitext_accuracy_a"], result.metrics["bitext_accuracy_b"]) == (1, 0)
     assert result.primary == 0.5
-    assert result.items.scores.mean() == pytest.approx(0.5)
+    assert result.items.names == ("bitext_accuracy", "language")
+    scores, languages = result.items.scores.T
+    assert scores.mean() == pytest.approx(0.5)
+    assert languages.tolist() == [0.0 if pair < 6 else 1.0 for pair in result.items.items]
 
 
 def test_a_judge_of_pairs_that_raises_is_named(tiny_model: Path, tmp_path: Path) -> None:

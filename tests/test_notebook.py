@@ -158,6 +158,50 @@ def test_a_run_of_a_notebook_is_that_of_the_command_line(
     assert files[0] == files[1]
 
 
+def test_what_a_notebook_cannot_resume(data: MtclDataModule, tiny_model: Path, demo_root: Path) -> None:
+    """As on the command line: another learning rate would be ignored, weights alone have no state."""
+
+    def fit(max_steps: int, from_: str | None = None, averaging: Any = None, **options: Any) -> None:
+        of_run = trainer_options("run", averaging=averaging, progress_bar=False, board=None)
+        trainer = Trainer(max_steps=max_steps, accelerator="cpu", enable_progress_bar=False, **of_run)
+        trainer.fit(module_of(tiny_model, evaluate_base=False, **options), data_of(demo_root), ckpt_path=from_)
+
+    fit(2, averaging={"decay": 0.5}, optimizer={"lr": 1e-4})
+    last, best = (f"run/checkpoints/{name}.ckpt" for name in ("last", "best"))
+    for message, from_, options in [
+        ("model.optimizer.lr is 0.001, but the run began with 0.0001", last, {"optimizer": {"lr": 1e-3}}),
+        ("has weights only, not the state of a run", best, {}),
+        ("the run averages its weights", last, {"averaging": None}),
+    ]:
+        with pytest.raises(ConfigError, match=message):
+            fit(4, from_, **{"averaging": {"decay": 0.5}, "optimizer": {"lr": 1e-4}, **options})
+    fit(4, last, averaging={"decay": 0.5}, optimizer={"lr": 1e-4})
+
+
+WRONG = [
+    (lambda: data_of(Path(), tasks=["search"]), r"^tasks is \['search'\]: give names with options"),
+    (lambda: data_of(Path(), tasks="search"), "^tasks is 'search': give names with options"),
+    (lambda: data_of(Path(), held_out="storyline"), "^data.held_out is 'storyline': give a list of text or null"),
+    (lambda: data_of(Path(), batch_size="8"), "^data.batch_size is '8': give a whole number"),
+    (lambda: data_of(Path(), batch_size=8.0), "^data.batch_size is 8.0: give a whole number"),
+    (lambda: data_of(Path(), seed="x"), "^data.seed is 'x': give a whole number"),
+    (lambda: data_of(Path(), num_workers="2"), "^data.num_workers is '2': give a whole number"),
+    (lambda: MtclModule(eval_dims=8), "^model.eval_dims is 8: give a list of a whole number or null"),  # type: ignore[arg-type]
+    (lambda: MtclModule(eval_dims=["8"]), "^model.eval_dims is"),  # type: ignore[list-item]
+    (lambda: MtclModule(unseen_weight="0.5"), "^model.unseen_weight is '0.5': give a number"),  # type: ignore[arg-type]
+    (lambda: MtclModule(weighting="Uncertainty"), "^model.weighting is 'Uncertainty': give Weighting or null"),  # type: ignore[arg-type]
+    (lambda: trainer_options("run", averaging=0.9), "^averaging is 0.9: give a mapping of names"),  # type: ignore[arg-type]
+    (lambda: trainer_options("run", averaging={"deacy": 1}), "^averaging has an unknown name 'deacy'; did you mean"),  # type: ignore[arg-type]
+    (lambda: trainer_options("run", checkpoint_every_n_steps="5"), "^checkpoint_every_n_steps is '5': give"),  # type: ignore[arg-type]
+]
+
+
+@pytest.mark.parametrize(("make", "message"), WRONG, ids=[message for _, message in WRONG])
+def test_arguments_of_a_wrong_type(make: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make()
+
+
 def test_an_average_from_python(data: MtclDataModule, tiny_model: Path) -> None:
     options = trainer_options("run", averaging=AveragingConfig(decay=0.5), progress_bar=False)
     Trainer(max_steps=2, accelerator="cpu", enable_progress_bar=False, **options).fit(module_of(tiny_model), data)
@@ -206,6 +250,25 @@ def test_two_ranks_with_the_defaults_of_lightning(
 
 
 # What a user gives wrong is told in one line
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"limit_val_batches": 1}, "trainer.limit_val_batches is 1: a batch is a whole task there"),
+        ({"limit_test_batches": 0.5}, "trainer.limit_test_batches is 0.5: a batch is a whole task there"),
+        ({"limit_predict_batches": 1}, "trainer.limit_predict_batches is 1: a batch is a whole task there"),
+        ({"fast_dev_run": True}, "trainer.fast_dev_run is not supported: it would evaluate only the first tasks"),
+        ({"overfit_batches": 1}, "trainer.overfit_batches is not supported: give data.pairs_per_task"),
+        ({"precision": "bf16-true"}, "trainer.precision is bf16-true: give bf16-mixed, 16-mixed or 32-true"),
+    ],
+)
+@pytest.mark.parametrize("stage", ["fit", "validate", "test", "predict"])
+def test_a_trainer_that_would_leave_out_tasks(
+    data: MtclDataModule, tiny_model: Path, stage: str, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        getattr(quiet_trainer(max_steps=2, **options), stage)(module_of(tiny_model, evaluate_base=False), data)
 
 
 def test_what_does_not_meet(data: MtclDataModule, tiny_model: Path, demo_root: Path, tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from mtcl.training.callbacks import AveragingConfig
 from mtcl.training.datamodule import MtclDataModule
 from mtcl.training.module import MtclModule
 from mtcl.training.task_config import TaskConfig
+from mtcl.training.trainer_checks import OPTIONS, check_options
 from mtcl.training.trainer_options import DEFAULTS, trainer_options
 
 
@@ -112,20 +113,12 @@ class MtclCLI(LightningCLI):
 
     def _check_trainer(self) -> None:
         """Raise `ConfigError` for Lightning settings that would fail or mean something else in mtcl."""
-        for name in ("limit_val_batches", "limit_test_batches", "limit_predict_batches"):
-            value = self._get(self.config, f"trainer.{name}")
-            if value and (isinstance(value, int) or value != 1.0):
-                raise ConfigError(
-                    f"trainer.{name} is {value}: a batch is a whole task there, so tasks would silently be skipped; "
-                    "give 0 or 1.0, and set a task that you do not want to null"
-                )
-        if self._get(self.config, "trainer.overfit_batches"):
+        check_options({name: self._get(self.config, f"trainer.{name}") for name in OPTIONS})
+        strategy = self._get(self.config, "trainer.strategy")
+        if "spawn" in str(strategy):
             raise ConfigError(
-                "trainer.overfit_batches is not supported: give data.pairs_per_task to train on few pairs"
+                f"trainer.strategy is {strategy}: a spawned process cannot import task files; give ddp, or ddp_fork"
             )
-        precision = self._get(self.config, "trainer.precision")
-        if precision in ("16-true", "bf16-true", "64-true"):
-            raise ConfigError(f"trainer.precision is {precision}: give bf16-mixed, 16-mixed or 32-true")
 
     def _has_bar(self) -> bool:
         """Whether the user chose another progress bar; Lightning accepts only one."""

@@ -43,7 +43,10 @@ def evaluate(pool: Pool, vectors: Vectors) -> Result:
     figures |= {f"{metric.name}_{name}": value for name, value in means.items()}
     for name, languages in _seen_and_unseen(pool, means).items():
         figures[f"{metric.name}_{name}"] = float(np.mean([means[language] for language in languages]))
-    single = Items(items, np.asarray(store.anchors)[items], (metric.name,), np.concatenate(weighed)[:, None])
+    columns = {metric.name: np.concatenate(weighed)}
+    if store.languages is not None:
+        columns["language"] = np.asarray(store.languages)[items].astype(np.float64)
+    single = Items(items, np.asarray(store.anchors)[items], tuple(columns), np.stack(list(columns.values()), axis=1))
     return Result(pool.name, len(items), figures[metric.name], figures, single)
 
 

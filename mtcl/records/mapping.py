@@ -38,6 +38,16 @@ def from_mapping(kind: type[Options], given: Options | Mapping[str, Any] | None,
     return kind(**values)
 
 
+def check_types(function: Any, given: Mapping[str, Any], *, where: str, but: Collection[str] = ()) -> None:
+    """Raise a `ConfigError` for an argument that does not fit its annotation in `function`.
+
+    `given` are values by name; names that the function does not have are skipped, and those in `but`.
+    """
+    for name, hint in get_type_hints(function).items():
+        if name in given and name not in but and not _fits(given[name], hint):
+            raise ConfigError(f"{where}{name} is {given[name]!r:.80}: give {_words(hint)}")
+
+
 def read_record(kind: type[Options], file: Path, *, leaving_out: Collection[str] = (), advice: str) -> Options | None:
     """An instance of a dataclass from a JSON file; None if there is no such file.
 

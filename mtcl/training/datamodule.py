@@ -8,6 +8,7 @@ length is the whole run, so Lightning does not fetch beyond it.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import lightning.pytorch as pl
@@ -27,6 +28,7 @@ from mtcl.errors import ConfigError, DataError, at
 from mtcl.evaluation import Pool
 from mtcl.files import cache_folder, data_root
 from mtcl.processes import stay_with_rank
+from mtcl.records.mapping import check_types
 from mtcl.task.contract import Task
 from mtcl.task.prompt import Prompt
 from mtcl.task.rows import share_row_digests
@@ -36,9 +38,11 @@ from mtcl.training.run_tasks import RunTasks
 from mtcl.training.stores import Stores, same_tokens
 from mtcl.training.task_config import MixtureConfig, TaskConfig, TaskRole
 from mtcl.training.task_reader import TaskReader
-from mtcl.training.trainer_checks import check_trainer, num_batches
+from mtcl.training.trainer_checks import OPTIONS, check_options, check_trainer, num_batches
 
 ENDLESS = 1 << 62
+CHECKED_ELSEWHERE = ("root", "tasks", "tasks_dir", "prompt", "allow_leaks", "cache", "encoder")
+"""Arguments of the data that are checked where they are converted, and paths, which may be `Path`s."""
 log = logging.getLogger("mtcl")
 
 
@@ -99,6 +103,9 @@ class MtclDataModule(pl.LightningDataModule):
         encoder: EncoderConfig | None = None,
         pairs_per_label: int | None = MixtureConfig.pairs_per_label,
     ) -> None:
+        check_types(MtclDataModule.__init__, locals(), where="data.", but=CHECKED_ELSEWHERE)
+        if not isinstance(tasks or {}, Mapping):
+            raise ConfigError(f'tasks is {tasks!r:.80}: give names with options, for example {{"search": {{}}}}')
         super().__init__()
         self.root, self.cache = data_root(root), cache_folder(cache)
         self.task_configs = {name: TaskConfig.of(name, task) for name, task in (tasks or {}).items()}
@@ -167,6 +174,7 @@ class MtclDataModule(pl.LightningDataModule):
                 f"the data was given the encoder {self._own_encoder.name!r}, but the module has "
                 f"{module.encoder_config.name!r}: give the encoder to the module only"
             )
+        check_options({name: getattr(module.trainer, name) for name in OPTIONS})
         if stage == "fit":
             self.roles.check_trains(self.mixture.replay)
             check_callbacks(module.trainer)

@@ -26,7 +26,7 @@ from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import ConfigError
 from mtcl.evaluation import Result
 from mtcl.losses.gather import gather_views
-from mtcl.records.mapping import from_mapping
+from mtcl.records.mapping import check_types, from_mapping
 from mtcl.task.kind import Kind
 from mtcl.training import learnable, lightning_private, resume, trained
 from mtcl.training.datamodule import MtclDataModule
@@ -88,6 +88,7 @@ class MtclModule(TaskReader):
         allow_changes: bool = False,
         unseen_weight: float = 0.0,
     ) -> None:
+        check_types(MtclModule.__init__, locals(), where="model.", but=("encoder", "optimizer", "keep"))
         super().__init__()
         self.encoder_config = EncoderConfig.of(encoder)
         self.optimizer_config = from_mapping(OptimizerConfig, optimizer, where="optimizer")
@@ -362,7 +363,8 @@ class MtclModule(TaskReader):
         """Raises `ConfigError` if a run is resumed from a checkpoint of a different one, unless `allow_changes`."""
         saved = SavedRun.of(checkpoint, str(self.trainer.ckpt_path))
         if self.trainer.state.fn == "fit":
-            resume.on_resume(self.run, saved, checkpoint, recipe=self._recipe(), allow_changes=self.allow_changes)
+            now: dict[str, Any] = {"optimizer": self.optimizer_config, "recipe": self._recipe()}
+            resume.on_resume(self.run, saved, checkpoint, **now, allow_changes=self.allow_changes)
             if self.keep is not None:
                 self.keep.on_resume(checkpoint)
         else:

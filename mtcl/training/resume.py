@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
+from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 
 from mtcl.distributed import together, world
@@ -89,16 +90,23 @@ def check_resumable(saved: SavedRun, optimizer: OptimizerConfig, *, is_averaging
 
 
 def on_resume(
-    run: Run, saved: SavedRun, checkpoint: dict[str, Any], *, recipe: dict[str, Any], allow_changes: bool
+    run: Run,
+    saved: SavedRun,
+    checkpoint: dict[str, Any],
+    *,
+    optimizer: OptimizerConfig,
+    recipe: dict[str, Any],
+    allow_changes: bool,
 ) -> None:
-    """Compare a checkpoint with the run that resumes it, which has this recipe, and take over its figures.
+    """Compare a checkpoint with the run that resumes it, with this optimizer and recipe, and take over its figures.
 
     Raises `ConfigError` on all ranks if this is a different run, unless changes are allowed.
     """
     data = run.data
     with together():
-        if saved.facts is None:
-            raise ConfigError(f"cannot resume, the checkpoint is of an earlier version of mtcl: {ANEW}")
+        is_averaging = any(isinstance(one, WeightAveraging) for one in run.trainer.callbacks)  # type: ignore[attr-defined]
+        check_resumable(saved, optimizer, is_averaging=is_averaging)
+        assert saved.facts is not None
         facts = facts_of(run)
         check_same_parts(saved.facts, facts)
         changes = check(saved.facts, facts, allow_changes=allow_changes)

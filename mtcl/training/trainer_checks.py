@@ -2,14 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import lightning.pytorch as pl
 
 from mtcl.errors import ConfigError
 
+REFUSED = {
+    "fast_dev_run": "it would evaluate only the first tasks; give trainer.max_steps, and data.pairs_per_task to "
+    "train on few pairs",
+    "overfit_batches": "give data.pairs_per_task to train on few pairs",
+}
+"""Lightning's settings that would do something else than they say, with what to do instead."""
+LIMITS = ("limit_val_batches", "limit_test_batches", "limit_predict_batches")
+OPTIONS = (*REFUSED, *LIMITS, "precision")
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` for a value of one of `OPTIONS` that would mean something else in mtcl."""
+    for name, instead in REFUSED.items():
+        if options[name]:
+            raise ConfigError(f"trainer.{name} is not supported: {instead}")
+    for name in LIMITS:
+        value = options[name]
+        if value and (isinstance(value, int) or value != 1.0):
+            raise ConfigError(
+                f"trainer.{name} is {value}: a batch is a whole task there, so tasks would silently be skipped; "
+                "give 0 or 1.0, and set a task that you do not want to null"
+            )
+    if str(options["precision"]) in ("16-true", "bf16-true", "64-true"):
+        raise ConfigError(f"trainer.precision is {options['precision']}: give bf16-mixed, 16-mixed or 32-true")
+
 
 def check_trainer(trainer: pl.Trainer) -> None:
     """Raise `ConfigError` for options with which nothing would be trained, or not as they say."""
-    if trainer.max_steps < 1:
+    if trainer.max_steps == 0:
+        raise ConfigError("trainer.max_steps is 0, so nothing would be trained: give the number of steps to train")
+    if trainer.max_steps < 0:
         raise ConfigError(
             "trainer.max_steps is not set: a mixture of tasks has no natural end, so give the number of steps to "
             "train, for example Trainer(max_steps=1000)"
@@ -24,8 +54,6 @@ def check_trainer(trainer: pl.Trainer) -> None:
         raise ConfigError(
             f"trainer.gradient_clip_val is {trainer.gradient_clip_val}: give a limit above 0, or 0 for no limit"
         )
-    if str(trainer.precision).startswith("64"):
-        raise ConfigError(f"trainer.precision is {trainer.precision}, which encoders do not have: give 32-true")
 
 
 def num_batches(trainer: pl.Trainer, num_steps: int) -> int:

@@ -9,6 +9,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from mtcl.encoder.precision import best_precision
 from mtcl.errors import ConfigError
+from mtcl.records.mapping import check_types, from_mapping
 from mtcl.training.board.callback import Board
 from mtcl.training.board.names import Level
 from mtcl.training.callbacks import (
@@ -53,13 +54,16 @@ def trainer_options(
     Args:
         folder: The run's folder.
         checkpoint_every_n_steps: Optimizer steps between writes of `last.ckpt`.
-        averaging: Evaluate and save an average of the weights.
+        averaging: Evaluate and save an average of the weights; also a mapping, such as {"decay": 0.999}.
         checkpointing: Write checkpoints.
         progress_bar: Show a progress bar with each task's loss.
         board: How much TensorBoard shows (docs/board.md): lean or full; null for scalars only.
         config_text: The configuration to record; made from the module and the data if None.
         purge_step: Remove logged values from this step on, because a resumed run logs them again.
     """
+    check_types(trainer_options, locals(), where="", but=("folder", "averaging", "board"))
+    if averaging is not None:
+        averaging = from_mapping(AveragingConfig, averaging, where="averaging")
     if checkpoint_every_n_steps < 1:
         raise ConfigError(f"checkpoint_every_n_steps is {checkpoint_every_n_steps}: give at least 1")
     folder = Path(folder)

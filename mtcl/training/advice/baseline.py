@@ -17,7 +17,7 @@ from mtcl.data.store import TokenStore
 from mtcl.evaluation import Pool, Result, evaluate
 from mtcl.evaluation.pool import judge
 from mtcl.task.kind import Kind
-from mtcl.task.metrics import Metric, PairMetric
+from mtcl.task.metrics import Metric, PairMetric, RankingMetric
 
 DIM, SEED = 64, 0
 MOST_SCORES = 1 << 31
@@ -61,15 +61,24 @@ class Baseline:
         return found
 
     def inflation(self, seen_I: BoolArray) -> list[str]:
-        """The effect of items that training has seen on the score, and the most that remembering them can add."""
-        result = self.base or self.random
-        if result is None or not seen_I.any():
+        """The effect of items that training has seen on the score, and the most that remembering them can add.
+
+        `seen_I` has a value for each query or pair of the split. A result may leave out pairs, and sort the others.
+        """
+        result, metric = self.base or self.random, self.metric
+        if result is None:
+            return []
+        if not isinstance(metric, RankingMetric):
+            seen_I = seen_I[result.items.items]
+        if not seen_I.any():
             return []
         of = "untrained encoder" if self.base else "random vectors"
-        line = f"{self.metric.name} on {self.split}: {result.primary:.3f} with the rows that training has seen, "
-        line += f"{score_without(result, self.metric, seen_I):.3f} without ({of})" if not seen_I.all() else f"({of})"
-        if (scores_I := item_scores(result, self.metric)) is not None:
-            remembered = float(np.where(seen_I, scores_I.clip(min=1.0), scores_I).mean())
+        line = f"{metric.name} on {self.split}: {result.primary:.3f} with the rows that training has seen"
+        without = score_without(result, metric, seen_I)
+        line += f" ({of})" if without is None else f", {without:.3f} without ({of})"
+        if not isinstance(metric, PairMetric):
+            scores_I, weights_I = item_scores(result, metric), _weights(result)
+            remembered = float(np.where(seen_I, scores_I.clip(min=weights_I), scores_I).mean())
             line += f"; an encoder that only remembers its training rows gets up to {remembered:.3f}"
         return [line]
 
@@ -86,24 +95,49 @@ def random_result(name: str, store: TokenStore, metric: Metric) -> Result | None
     return evaluate(Pool(name, store, metric), embed)
 
 
-def item_scores(result: Result, metric: Metric) -> FloatArray | None:
-    """(I,) the primary metric of each item, if it is a mean over items."""
-    if isinstance(metric, PairMetric):
-        return None
-    return result.items.scores[:, result.items.names.index(metric.name)]
+def item_scores(result: Result, metric: Metric) -> FloatArray:
+    """(I,) the primary metric of each item; the result is their mean. Metrics of judged pairs have none."""
+    return _column(result, metric.name)
 
 
-def score_without(result: Result, metric: Metric, seen_I: BoolArray) -> float:
-    """The primary metric of the items that training has not seen, of which there is at least one."""
-    if (scores_I := item_scores(result, metric)) is not None:
-        return float(scores_I[~seen_I].mean())
-    cosine_P, score_P = (result.items.scores[~seen_I, result.items.names.index(name)] for name in ("cosine", "score"))
-    return float(judge(metric, cosine_P, score_P))
+def score_without(result: Result, metric: Metric, seen_I: BoolArray) -> float | None:
+    """The primary metric of the items that training has not seen, None if they are too few to have one.
+
+    It is the mean over their languages, as the primary metric is.
+    """
+    language_I = _languages(result)
+    of_language = []
+    for language in np.unique(language_I):
+        rows = ~seen_I & (language_I == language)
+        if not rows.any():
+            continue
+        if isinstance(metric, PairMetric):
+            value = float(judge(metric, _column(result, "cosine")[rows], _column(result, "score")[rows]))
+        else:
+            value = float((item_scores(result, metric) / _weights(result))[rows].mean())
+        if not np.isnan(value):
+            of_language.append(value)
+    return sum(of_language) / len(of_language) if of_language else None
+
+
+def _weights(result: Result) -> FloatArray:
+    """(I,) the factor in the score of each item that makes the mean over items one over languages."""
+    _, numbers, counts = np.unique(_languages(result), return_inverse=True, return_counts=True)
+    return len(numbers) / len(counts) / counts[numbers]
+
+
+def _languages(result: Result) -> FloatArray:
+    """(I,) the language of each item; all have the same one if the task has no languages."""
+    return _column(result, "language") if "language" in result.items.names else np.zeros(len(result.items.items))
+
+
+def _column(result: Result, name: str) -> FloatArray:
+    return result.items.scores[:, result.items.names.index(name)]
 
 
 def _error(result: Result, metric: Metric) -> float:
     """The standard error of a score; for a correlation, that of a correlation of 0."""
-    scores_I = item_scores(result, metric)
-    if scores_I is None:
+    if isinstance(metric, PairMetric):
         return 1 / float(np.sqrt(max(1, result.num_items)))
+    scores_I = item_scores(result, metric)
     return float(scores_I.std() / np.sqrt(len(scores_I)))

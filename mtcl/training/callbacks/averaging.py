@@ -12,6 +12,7 @@ differences from `EMAWeightAveraging` of Lightning 2.6 are:
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,8 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from mtcl.errors import ConfigError
 from mtcl.training.lightning_private import follow_weights, is_accumulating
+
+log = logging.getLogger("mtcl")
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,15 @@ class Averaging(WeightAveraging):
         update: Any = get_ema_multi_avg_fn  # without annotations in torch
         super().__init__(use_buffers=False, multi_avg_fn=update(config.decay))
         self.start_step = config.start_step
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        if 0 <= trainer.max_steps <= self.start_step and trainer.is_global_zero:
+            log.warning(
+                "averaging.start_step is %d, but the run has %d steps, so nothing is averaged: give fewer",
+                self.start_step,
+                trainer.max_steps,
+            )
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *arguments: Any, **options: Any
