@@ -567,7 +567,8 @@ def test_a_configuration_that_is_not_there(fails: Fails, good: str) -> None:
 def test_a_model_that_cannot_be_found(fails: Fails, good: str, name: str) -> None:
     message = fails(*with_keys(good, f"model: {{encoder: {{name: {name}}}}}"))
     assert message.startswith(f"ConfigError: model {name!r} is not a folder and cannot be downloaded from the Hub (")
-    assert message.endswith("): check the name and the network, or give a local folder")
+    advice = f"check the name and the network, or give a local folder (a relative one is looked up from {Path.cwd()})"
+    assert message.endswith(f"): {advice}")
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ from mtcl import (
     trainer_options,
 )
 from mtcl.__main__ import main
+from mtcl.encoder import text_encoder
 from mtcl.encoder.checkpoint import SavedRun
 from tests.conftest import ROOT, quiet_trainer
 
@@ -389,7 +390,7 @@ def test_losses_of_a_notebook_are_in_its_checkpoint(data: MtclDataModule, tiny_m
 # TextEncoder
 
 
-def test_encode(checkpoint: Path, tiny_model: Path) -> None:
+def test_encode(checkpoint: Path, tiny_model: Path, caplog: pytest.LogCaptureFixture) -> None:
     encoder = TextEncoder.load(checkpoint, device="cpu")
     texts = ["red dog", "a bird " * 30, "", "job"] * 3
     vectors = encoder.encode(texts)
@@ -399,7 +400,13 @@ def test_encode(checkpoint: Path, tiny_model: Path) -> None:
     array = encoder.encode(texts, output="numpy")
     assert isinstance(array, np.ndarray)
     assert array.dtype == np.float32
+    text_encoder._warn_of_untrained.cache_clear()
     cut = encoder.encode(texts, dim=4)
+    encoder.encode(texts, dim=4)
+    told = [record.getMessage() for record in caplog.records if "dim is 4" in record.getMessage()]
+    assert told == [
+        "dim is 4, but the vectors are only known to be trained at 16 dimensions: cut vectors may find less"
+    ]
     torch.testing.assert_close(cut, torch.nn.functional.normalize(vectors[:, :4], dim=1))
     assert encoder.encode([]).shape == (0, 16)
     assert encoder.encode(iter(["a", "b"]), progress=True).shape == (2, 16)  # type: ignore[arg-type]

@@ -40,7 +40,7 @@ def resolve_model(name: str, *, revision: str | None = None) -> Path:
         reason = textwrap.shorten(root_cause(error), 120, placeholder=" ...")
         raise ConfigError(
             f"model {name!r} is not a folder and cannot be downloaded from the Hub ({reason}): check the name "
-            f"and the network, or give a local folder{extra}"
+            f"and the network, or give a local folder (a relative one is looked up from {Path.cwd()}){extra}"
         ) from error
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -32,6 +34,7 @@ from mtcl.errors import ConfigError, root_cause
 from mtcl.task.contract import Task
 from mtcl.task.prompt import Prompt
 
+log = logging.getLogger("mtcl")
 AT_ONCE = 4096
 """The number of texts that are tokenised and sorted by length together."""
 
@@ -213,6 +216,8 @@ class TextEncoder(EncoderParts):
             raise ConfigError(f"dim is {dim!r}: give 1 to {self.dim_of(task)}, the dimensions of {owner}")
         if output not in ("torch", "numpy"):
             raise ConfigError(f"output is {output!r}: give torch or numpy")
+        if dim is not None and dim not in (dims := self.dims_of(task)):
+            _warn_of_untrained(int(dim), tuple(dims))
         given = texts_of(texts)
         starts = range(0, len(given), AT_ONCE)
         parts = [
@@ -235,6 +240,16 @@ class TextEncoder(EncoderParts):
         shared_TD = self.model.embed(tokens, tokens_per_chunk=self.tokens_per_chunk)
         with torch.no_grad():
             return through(self.heads.get(task or ""), shared_TD)
+
+
+@cache
+def _warn_of_untrained(dim: int, trained: tuple[int, ...]) -> None:
+    """Once for each size."""
+    log.warning(
+        "dim is %d, but the vectors are only known to be trained at %s dimensions: cut vectors may find less",
+        dim,
+        ", ".join(map(str, trained)),
+    )
 
 
 def best_device(given: str | None = None) -> str:
