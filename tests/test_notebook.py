@@ -305,6 +305,7 @@ def test_what_does_not_meet(data: MtclDataModule, tiny_model: Path, demo_root: P
         (lambda: MtclDataModule(tasks={"search": {"loss": "InfoNC"}}), "no loss 'InfoNC'; did you mean 'InfoNCE'"),
         (lambda: MtclDataModule(tasks={"serach": {}}), "unknown task 'serach'; did you mean 'search'"),
         (lambda: EncoderConfig(dim=0), "model.encoder.dim is 0"),
+        (lambda: MtclModule(gradient_cosines_every_n_steps=-1), "every_n_steps is -1: give 0 or more"),
         (lambda: inspect_batch(MtclDataModule()), "the data has no task to train"),
         (lambda: TextEncoder.load("nowhere"), "no checkpoint 'nowhere'"),
     ],

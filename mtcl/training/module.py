@@ -89,6 +89,8 @@ class MtclModule(TaskReader):
         unseen_weight: float = 0.0,
     ) -> None:
         check_types(MtclModule.__init__, locals(), where="model.", but=("encoder", "optimizer", "keep"))
+        if (every := gradient_cosines_every_n_steps) < 0:
+            raise ConfigError(f"model.gradient_cosines_every_n_steps is {every}: give 0 or more")
         super().__init__()
         self.encoder_config = EncoderConfig.of(encoder)
         self.optimizer_config = from_mapping(OptimizerConfig, optimizer, where="optimizer")
