@@ -19,6 +19,8 @@ import yaml
 
 from mtcl import MtclError
 from mtcl.__main__ import COMMANDS, main
+from mtcl.encoder.hub import resolve_model
+from mtcl.errors import ConfigError
 from tests.conftest import Run
 from tests.test_registry import write_task
 
@@ -561,6 +563,11 @@ def test_a_configuration_that_is_not_there(fails: Fails, good: str) -> None:
 
 
 # Models and checkpoints
+
+
+def test_a_model_whose_name_is_too_long_for_a_path() -> None:
+    with pytest.raises(ConfigError, match=r"model 'é{100,199} is not a folder and cannot be downloaded"):
+        resolve_model("é" * 3000)
 
 
 @pytest.mark.parametrize("name", ["no/such-model", "nosuchmodel", "a b c"])

