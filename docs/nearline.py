@@ -284,7 +284,7 @@ def main() -> int:
         print(f"nearline: {error}", file=sys.stderr)
         return 2
     except store.errors as error:
-        print(f"nearline: the store failed, and a new start goes on from there: {error}", file=sys.stderr)
+        print(f"nearline: the store failed ({error}); nothing is lost, start again", file=sys.stderr)
         return 1
     print(f"{posts} posts, {rejected} lines rejected (table `rejected`)")
     return 0

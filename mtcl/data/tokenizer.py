@@ -106,7 +106,7 @@ class Tokenizer:
 
     @property
     def probe(self) -> str:
-        """The digest of a few plain texts: equal for tokenizers that read texts alike, whatever their files."""
+        """A digest of the tokens of a few plain texts. Tokenizers that give the same tokens have the same probe."""
         return self.tokens_digest(PLAIN, WHOLE)
 
     def tokens_digest(self, texts: Sequence[str], max_length: int) -> str:

@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 PADDING = 1 / 8
-"""Cost of padding if only the pooling has any, as on a GPU in half precision (`row_attention.varlen`). It is a share of
-memory: padding takes a hundredth of a token's time.
+"""Cost of padding if only the pooling has any, as on a GPU in half precision (`row_attention.varlen`). It takes hardly
+any time, by estimate; this is chosen to limit the pooling's memory.
 """
 CHUNKS_PER_TRIM = 8
 """Trimming at every chunk costs more, because the next chunk requests the pages again (docs/log.md)."""

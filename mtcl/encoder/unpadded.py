@@ -46,7 +46,7 @@ class Row(NamedTuple):
 
 @cache
 def register() -> None:
-    """Register the name with transformers. It gets no mask, because `places` already says where the tokens are."""
+    """Register the name with transformers. It gets no mask, because `Row` already says where the tokens are."""
     from transformers import AttentionInterface, AttentionMaskInterface
 
     AttentionInterface.register(NAME, attention)

@@ -108,8 +108,8 @@ class Columns:
 
 
 def find_shards(inputs: Sequence[str], *, stdin: str = "jsonl", out: Path | None = None) -> list[Shard]:
-    """The shards of all inputs, sorted within a folder. `stdin` is jsonl or txt. If `out`, the output, is a folder of
-    vectors below an input folder, it is none of the inputs.
+    """The shards of all inputs, sorted within a folder. `stdin` is jsonl or txt. `out` is the output folder: if it has
+    vectors already and lies in an input folder, its files are left out.
 
     Raises `DataError` for an input that does not exist or cannot be read as data, and `ConfigError` if two inputs would
     have the same name.
