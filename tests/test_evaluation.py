@@ -248,6 +248,26 @@ def test_items_of_translations_weigh_languages_alike(tiny_model: Path, tmp_path:
     assert languages.tolist() == [0.0 if pair < 6 else 1.0 for pair in result.items.items]
 
 
+def test_a_language_of_a_single_pair_is_named(
+    tiny_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [{"source": x, "target": f"{x} job", "lang": "a" if n < 6 else f"lone{n}"} for n, x in enumerate(LETTERS[:8])]
+    metric = BitextAccuracy(pool_size=2)
+    store = store_of(Parallel(language="lang"), rows, tiny_model, tmp_path, metric=metric)
+    found = evaluate(Pool("one_pair", store, metric), lambda texts: torch.eye(16)[torch.from_numpy(texts)]).metrics
+    assert "bitext_accuracy_lone6" not in found
+    assert "task one_pair: of some languages the split has a single pair" in caplog.text
+    assert caplog.text.endswith("they are not in its metrics: lone6, lone7\n")
+
+
+@pytest.mark.parametrize("name", ["seen", "unseen", "dim8"])
+def test_a_language_named_like_another_figure_is_refused(tiny_model: Path, tmp_path: Path, name: str) -> None:
+    rows = [{"source": x, "target": f"{x} job", "lang": name} for x in LETTERS[:4]]
+    store = store_of(Parallel(language="lang"), rows, tiny_model, tmp_path, metric=BitextAccuracy(pool_size=2))
+    with pytest.raises(DataError, match=f"a language is named '{name}'.*give the language another name"):
+        evaluate(Pool("toy", store, BitextAccuracy()), lambda texts: torch.eye(8)[torch.from_numpy(texts)])
+
+
 def test_a_judge_of_pairs_that_raises_is_named(tiny_model: Path, tmp_path: Path) -> None:
     class Brittle(Spearman):
         def __call__(self, cosine_P: FloatArray, score_P: FloatArray) -> float:

@@ -6,6 +6,10 @@ Of equal cosines the first counts, as in MTEB.
 
 from __future__ import annotations
 
+import logging
+import re
+from functools import cache
+
 import numpy as np
 import torch
 
@@ -15,6 +19,9 @@ from mtcl.errors import DataError
 from mtcl.evaluation.pool import Items, Pool, Result, Vectors
 from mtcl.task.metrics import BitextAccuracy
 
+log = logging.getLogger("mtcl")
+MEANS = re.compile(r"seen|unseen|dim\d+")
+"""What follows a metric's name for a mean of several languages, or for cut vectors."""
 SEED = 0
 """Seed of the shuffle that assigns pairs to pools, so that every run has the same pools."""
 
@@ -26,10 +33,18 @@ def evaluate(pool: Pool, vectors: Vectors) -> Result:
     """
     store, metric = pool.store, pool.metric
     assert isinstance(metric, BitextAccuracy)
+    languages = _pairs_by_language(store)
+    if taken := [name for name in languages if MEANS.fullmatch(name)]:
+        raise DataError(
+            f"task {pool.name!r}: a language is named {taken[0]!r}, as {metric.name}_{taken[0]} is another figure: "
+            "give the language another name"
+        )
+    if alone := tuple(name for name, pairs in languages.items() if len(pairs) < 2):
+        _warn_of_single(pool.name, alone)
     pairs_P = np.unique(_codes(store, np.asarray(store.anchors), np.asarray(store.positives)))
     by_language: dict[str, FloatArray] = {}
     kept: list[IntArray] = []
-    for name, pairs in _pairs_by_language(store).items():
+    for name, pairs in languages.items():
         pools = _pools(pairs, metric.pool_size)
         if pools:
             by_language[name] = np.concatenate([_hits(p, vectors, store, pairs_P) for p in pools])
@@ -41,13 +56,24 @@ def evaluate(pool: Pool, vectors: Vectors) -> Result:
     means = {name: float(hits.mean()) for name, hits in by_language.items()}
     figures = {metric.name: float(np.mean(list(means.values())))}
     figures |= {f"{metric.name}_{name}": value for name, value in means.items()}
-    for name, languages in _seen_and_unseen(pool, means).items():
-        figures[f"{metric.name}_{name}"] = float(np.mean([means[language] for language in languages]))
+    for name, some in _seen_and_unseen(pool, means).items():
+        figures[f"{metric.name}_{name}"] = float(np.mean([means[language] for language in some]))
     columns = {metric.name: np.concatenate(weighed)}
     if store.languages is not None:
         columns["language"] = np.asarray(store.languages)[items].astype(np.float64)
     single = Items(items, np.asarray(store.anchors)[items], tuple(columns), np.stack(list(columns.values()), axis=1))
     return Result(pool.name, len(items), figures[metric.name], figures, single)
+
+
+@cache
+def _warn_of_single(task: str, languages: tuple[str, ...]) -> None:
+    """Once for each task."""
+    log.warning(
+        "task %s: of some languages the split has a single pair, with nothing to tell it from, so they are not in its "
+        "metrics: %s",
+        task,
+        ", ".join(languages),
+    )
 
 
 def num_scored(store: TokenStore, pool_size: int) -> int:

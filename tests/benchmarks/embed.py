@@ -123,17 +123,16 @@ def measure_speed(settings: argparse.Namespace) -> None:
         )
         for batch in settings.batches
     }
-    if settings.device != "cpu":
-        halved.bfloat16()
-        ways |= {
-            f"sentence-transformers, bf16, batch {batch}": lambda batch=batch: (
-                halved.encode(texts, batch_size=batch, normalize_embeddings=True, convert_to_tensor=True)
-                .float()
-                .cpu()
-                .numpy()
-            )
-            for batch in settings.batches
-        }
+    halved.bfloat16()
+    ways |= {
+        f"sentence-transformers, bf16, batch {batch}": lambda batch=batch: (
+            halved.encode(texts, batch_size=batch, normalize_embeddings=True, convert_to_tensor=True)
+            .float()
+            .cpu()
+            .numpy()
+        )
+        for batch in settings.batches
+    }
     ways |= {
         "mtcl": lambda: all_rows(computer),
         "mtcl, distinct": lambda: ours(computer, texts),
