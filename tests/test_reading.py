@@ -463,6 +463,27 @@ def test_csv_errors_name_the_line(tmp_path: Path) -> None:
     assert by_role(path, n=Role.NUMBER) == {"n": [1.0, 2.0]}
 
 
+@pytest.mark.parametrize(
+    ("header", "rows", "line"),
+    [
+        ("text,label", ['"good,pos', "bad,neg", "fair,pos", 'an 8",neg'], 2),
+        ("label,text", ["pos,fine", 'pos,"good', "neg,bad", "pos,fair", 'neg,an 8"'], 3),
+        ("id,text,label", ['1,"good,pos', "2,bad,neg", '3,an 8",neg'], 2),
+        ("text,label", ['"a poem, in lines', "with one comma, or two, each", "", 'end",pos'], None),
+        ("text,label", ['"one, two', 'three",pos'], None),
+        ("text", ['"good', "bad", "fair", 'an 8"'], None),
+    ],
+)
+def test_rows_that_an_open_quote_takes_in_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, header: str, rows: list[str], line: int | None
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join([header, *rows]) + "\n")
+    csv_file.read_csv(path, Wanted({"text": Role.TEXT}))
+    assert caplog.text.count("reads like several rows") == (line is not None)
+    assert line is None or f"{path}:{line}: a cell of column 'text' reads like several rows" in caplog.text
+
+
 def test_csv_negatives_are_texts(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("query,document,bad\nq,d,1984\nr,e,\n")

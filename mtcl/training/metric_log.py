@@ -8,6 +8,7 @@ and tuners monitor them.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Mapping
 
 import torch
@@ -144,7 +145,10 @@ class MetricLog:
         in_training = self.run.trainer.state.fn == "fit"
         if in_training:  # by optimizer step; Lightning would add a chart of epochs
             self._to_loggers(shown)
-        self.run.module.log_dict(shown, logger=not in_training, sync_dist=True)  # `trainer.test` returns these
+        with warnings.catch_warnings():
+            # without a logger too, `trainer.test` returns only what is meant for one
+            warnings.filterwarnings("ignore", message=".*no logger configured.*")
+            self.run.module.log_dict(shown, logger=not in_training, sync_dist=True)
         if in_training:
             check_at_validation(self.run.trainer, shown)
 

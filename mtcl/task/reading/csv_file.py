@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv as standard_csv
+import logging
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyarrow import csv
 
+log = logging.getLogger("mtcl")
 BLOCK = 1 << 26
 """Bytes that are parsed at once; also the limit for a single row."""
 FORMS = {
@@ -26,6 +29,8 @@ FORMS = {
     "bool": r"^([Tt]rue|TRUE|[Ff]alse|FALSE)$",
 }
 """The form of a column's values for each type."""
+CLEAR = 3
+"""Delimiters in a cell from which on it is hardly chance that its lines are divided like rows."""
 
 
 def read_csv(path: Path, wanted: Wanted, *, delimiter: str = ",") -> Part:
@@ -51,6 +56,7 @@ def read_csv(path: Path, wanted: Wanted, *, delimiter: str = ",") -> Part:
         )
     once = [name for name in names if names.count(name) == 1]
     rows = text.as_written(chosen or once[:1])
+    _warn_of_open_quotes(rows, names, text)
     if not chosen:
         return Part(rows.select([]), names)
     return Part(pa.table({name: _typed(rows[name], name, wanted, text) for name in chosen}), names)
@@ -132,6 +138,29 @@ class _TextFile:
         except standard_csv.Error as other:
             return DataError(f"cannot read {place} ({other}): {advice}")
         return DataError(f"cannot read {self.path} ({root_cause(error)}): {advice}")
+
+
+def _warn_of_open_quotes(rows: pa.Table, names: list[str], text: _TextFile) -> None:
+    """Warn of cells whose lines are divided like rows: a quote that is left open takes in the rows after it."""
+    import pyarrow.compute as pc
+
+    more, mark = len(names) - 1, re.escape(text.delimiter)
+    if not more:
+        return
+    piece = rf"[^{mark}\n]*(?:{mark}[^{mark}\n]*){{%d}}"
+    for name in rows.column_names:
+        before = names.index(name)
+        whole = rf"(?:{piece % more}\n){{{-(-CLEAR // more) - 1},}}"
+        form = rf"^{piece % (more - before)}\n{whole}{piece % before}$"
+        like_rows = pc.match_substring_regex(rows[name], form)
+        if found := pc.sum(like_rows).as_py():
+            log.warning(
+                "%s: a cell of column %r reads like several rows%s; if a quote is left open there, rows are missing: "
+                "quote the whole cell and double the quotes in it",
+                text.place(pc.index(like_rows, True).as_py()),
+                name,
+                f" ({found} such cells)" if found > 1 else "",
+            )
 
 
 def _typed(texts: pa.ChunkedArray, name: str, wanted: Wanted, text: _TextFile) -> pa.ChunkedArray:
