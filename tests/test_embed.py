@@ -498,6 +498,17 @@ def test_the_time_left() -> None:
     assert stream.text() == "7 rows, 7 rows/s", "of a stream, the end is not known"
 
 
+def test_bf16_is_near_float32_and_not_mixed_with_it(embed: Any, encoder: TextEncoder, tmp_path: Path) -> None:
+    texts = words(40)
+    write_jsonl(tmp_path / "a.jsonl", [{"text": text} for text in texts])
+    embed("a.jsonl", precision="bf16")
+    found, exact = VectorFolder.open(tmp_path / "out").vectors(), encoder.encode(texts, output="numpy")
+    np.testing.assert_allclose(found, exact, atol=0.03)
+    assert np.abs(found - exact).max() > 1e-5, "else it was float32"
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+    assert "precision 'bf16' there and 'float32' now" in embed("a.jsonl", code=2).stderr
+
+
 def test_any_dim(embed: Any, encoder: TextEncoder, tmp_path: Path) -> None:
     write_jsonl(tmp_path / "a.jsonl", [{"text": "dog cat"}])
     embed("a.jsonl", dim=9, any_dim=True)

@@ -418,6 +418,19 @@ def test_encode(checkpoint: Path, tiny_model: Path, caplog: pytest.LogCaptureFix
     assert base.encode("one text").shape == (32,)
 
 
+def test_encode_in_bf16(checkpoint: Path) -> None:
+    exact, encoder = (TextEncoder.load(checkpoint, device="cpu", precision=p) for p in ("float32", "bf16"))
+    texts = ["red dog", "a bird " * 30, "job"]
+    vectors = encoder.encode(texts)
+    assert vectors.dtype == torch.float32
+    torch.testing.assert_close(vectors.norm(dim=1), torch.ones(3))
+    torch.testing.assert_close(vectors, exact.encode(texts), atol=0.03, rtol=0)
+    assert not torch.allclose(vectors, exact.encode(texts), atol=1e-5), "else it was float32"
+    assert encoder.fingerprint() == exact.fingerprint()
+    with pytest.raises(ConfigError, match="precision is 'fp16': give float32 or bf16"):
+        TextEncoder.load(checkpoint, precision="fp16")  # type: ignore[arg-type]
+
+
 def test_encode_puts_a_task_s_prompt_before_its_texts(data: MtclDataModule, tiny_model: Path, demo_root: Path) -> None:
     given = data_of(demo_root, tasks={"search": {"prompt": "q: ", "max_length": 8}, "interest": {}})
     trainer = quiet_trainer(max_steps=1)

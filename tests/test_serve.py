@@ -12,6 +12,7 @@ import random
 import threading
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -645,6 +646,7 @@ def test_info(client: TestClient, encoder: TextEncoder) -> None:
     tei |= {"max_batch_tokens", "max_batch_requests", "max_client_batch_size", "auto_truncate", "tokenization_workers"}
     assert tei | {"version", "sha", "docker_label"} <= set(info)
     assert info["fingerprint"] == encoder.fingerprint()
+    assert info["model_dtype"] == "float32"
     assert info["model_type"] == {"embedding": {"pooling": "mean"}}
     assert info["dimensions"] == [16, 8]
     assert set(info["tasks"]) == {"search", "interest", "storyline"}
@@ -659,6 +661,15 @@ def test_info(client: TestClient, encoder: TextEncoder) -> None:
     assert client.get("/v1/models/tiny").json()["id"] == "tiny"
     assert client.get("/v1/models/a/b").json()["error"]["code"] == "model_not_found"
     assert client.get("/health").json() == {"status": "ok"}
+
+
+def test_bf16_is_told_and_used(encoder: TextEncoder) -> None:
+    halved, texts = replace(encoder, precision="bf16"), texts_of(3, 12)
+    with TestClient(App(halved, name="tiny", limits=LIMITS).starlette) as client:
+        assert client.get("/info").json()["model_dtype"] == "bfloat16"
+        found = openai_vectors(client.post(OPENAI, json={"input": texts}))
+    np.testing.assert_allclose(found, halved.encode(texts, output="numpy"), atol=0.02)
+    assert np.abs(found - encoder.encode(texts, output="numpy")).max() > 1e-5, "else it was float32"
 
 
 def test_metrics_have_the_names_of_tei(encoder: TextEncoder) -> None:

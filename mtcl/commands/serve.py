@@ -55,6 +55,7 @@ def config_of(options: argparse.Namespace) -> ServeConfig:
         path=options.path,
         name=options.name or Path(options.path).expanduser().resolve().name.removesuffix(".ckpt"),
         device=options.device,
+        precision=options.precision,
         num_threads=threads,
         api_key=api_key,
         limits=limits,
@@ -97,6 +98,9 @@ def _parser(command: str) -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=8000, help="port; 0 for any free one (default: %(default)s)")
     parser.add_argument("--name", help="the model's name in requests and answers (default: the name of RUN)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: a GPU if there is one)")
+    parser.add_argument(
+        "--precision", choices=["float32", "bf16"], default="float32", help="compute in (default: %(default)s)"
+    )
     parser.add_argument("--threads", type=int, help="threads of a worker's forward pass (default: cores / workers)")
     parser.add_argument("--workers", type=int, default=1, help="processes with a model each (default: %(default)s)")
     texts = {

@@ -1,8 +1,26 @@
-"""The precision in which this hardware multiplies fastest without loss for contrastive training."""
+"""Precisions: what vectors are computed in, and the one in which this hardware trains fastest without loss."""
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import torch
+
+from mtcl.errors import ConfigError
+
+Precision = Literal["float32", "bf16"]
+"""What vectors are computed in: float32, or matrix products in bf16. Weights stay in float32."""
+
+
+def check_precision(precision: str) -> None:
+    """Raise `ConfigError` for another precision."""
+    if precision not in get_args(Precision):
+        raise ConfigError(f"precision is {precision!r}: give {' or '.join(get_args(Precision))}")
+
+
+def computing_in(precision: Precision, device: torch.device) -> torch.autocast:
+    """The context in which a forward pass on `device` has this precision."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def best_precision() -> str:

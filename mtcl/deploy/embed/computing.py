@@ -5,10 +5,7 @@ The last bits of a text's vector depend on the texts in the same chunk, so chunk
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,10 +15,10 @@ from mtcl.deploy.embed.numbers import NumberType
 from mtcl.deploy.embed.settings import FileFormat, Settings
 from mtcl.deploy.embed.shards import Columns
 from mtcl.encoder.parts import Role
+from mtcl.encoder.precision import Precision
 from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import ConfigError
 
-Precision = Literal["float32", "bf16"]
 WINDOW = 16_384
 """Rows that are encoded and written together: enough texts of each length to leave little padding."""
 PROBES = ["Hello, World!", "naïve CAFÉ", "日本語 텍스트", "🙂 #hash_tag @user", "ﬁ  x\u200by\u0301"]
@@ -63,8 +60,7 @@ class Computer:
     def of(cls, encoder: TextEncoder, choice: Choice) -> Computer:
         """Raises `ConfigError` for a task, role, dimension or precision that the encoder does not have."""
         as_input = encoder.input_format(choice.task, choice.role)
-        if choice.precision not in ("float32", "bf16"):
-            raise ConfigError(f"precision is {choice.precision!r}: give float32 or bf16")
+        encoder = replace(encoder, precision=choice.precision)
         return cls(encoder, choice, as_input.prompt, as_input.max_length, _dim(encoder, choice))
 
     def settings(self, columns: Columns, *, file_format: FileFormat, window: int) -> Settings:
@@ -96,8 +92,7 @@ class Computer:
     def vectors(self, tokens: Ragged) -> Float32Array:
         """(T, D) unit vectors of tokenised texts."""
         order = np.argsort(-tokens.lengths(), kind="stable")
-        with _computing_in(self.choice.precision, self.encoder.device):
-            sorted_TD = self.encoder.embed(tokens.take(order), task=self.choice.task)
+        sorted_TD = self.encoder.embed(tokens.take(order), task=self.choice.task)
         if self.dim < sorted_TD.shape[1]:
             sorted_TD = torch.nn.functional.normalize(sorted_TD[:, : self.dim], dim=1)
         found_TD = np.empty(tuple(sorted_TD.shape), dtype=np.float32)
@@ -133,9 +128,3 @@ def _dim(encoder: TextEncoder, choice: Choice) -> int:
 def tokens_of(encoder: TextEncoder, max_length: int) -> str:
     """A digest of the tokens of a few texts: the fingerprint of weights does not show another tokenizer."""
     return encoder.tokenizer.tokens_digest(PROBES, max_length)
-
-
-@contextmanager
-def _computing_in(precision: Precision, device: torch.device) -> Iterator[None]:
-    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-        yield

@@ -22,11 +22,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mtcl.deploy.embed.computing import Choice, Computer, Precision
+from mtcl.deploy.embed.computing import Choice, Computer
 from mtcl.deploy.embed.numbers import Numbers, NumberType, Ranges
 from mtcl.deploy.embed.rows import reason_against
 from mtcl.deploy.embed.settings import EMBEDDING
 from mtcl.encoder.parts import Role
+from mtcl.encoder.precision import Precision
 from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import ConfigError, DataError, nearest
 

@@ -13,11 +13,11 @@ from mtcl.records.version import __version__
 def info_of(encoder: TextEncoder, name: str, prompts: Prompts, limits: Limits) -> dict[str, Any]:
     """TEI's fields, as far as they apply, and further ones: fingerprint, dimensions, tasks, prompts."""
     fingerprint = encoder.fingerprint()
-    dtype = str(next(encoder.model.parameters()).dtype).removeprefix("torch.")
+    of_weights = str(next(encoder.model.parameters()).dtype).removeprefix("torch.")
     return {
         "model_id": name,
         "model_sha": fingerprint,
-        "model_dtype": dtype,
+        "model_dtype": "bfloat16" if encoder.precision == "bf16" else of_weights,
         "model_type": {"embedding": {"pooling": encoder.model.pooling}},
         "max_concurrent_requests": limits.max_queue,
         "max_input_length": encoder.max_length,

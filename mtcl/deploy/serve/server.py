@@ -8,10 +8,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mtcl.deploy.serve.limits import Limits
 from mtcl.encoder.paths import is_hub_name
 from mtcl.errors import ConfigError, at
+
+if TYPE_CHECKING:
+    from mtcl.encoder.precision import Precision
 
 BACKLOG = 2048
 SWITCH_INTERVAL_S = 0.001
@@ -27,6 +31,7 @@ class ServeConfig:
         path: A run folder, a .ckpt file or a model's folder or name.
         name: The model's name in requests and answers.
         device: Where to compute; by default a GPU if there is one.
+        precision: What to compute in.
         num_threads: Threads of the forward pass; torch's own number if None.
         api_key: What clients must send; None for no check.
         limits: The limits of requests and of the queue.
@@ -37,6 +42,7 @@ class ServeConfig:
     path: str
     name: str
     device: str | None = None
+    precision: Precision = "float32"
     num_threads: int | None = None
     api_key: str | None = None
     limits: Limits = field(default_factory=Limits)
@@ -94,7 +100,9 @@ def serve(config: ServeConfig, bound_socket: socket.socket, tell: Callable[[str]
         device = best_device(config.device)
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
-    encoder = TextEncoder.load(config.path, device=device, trust_checkpoint=config.trust_checkpoint)
+    encoder = TextEncoder.load(
+        config.path, device=device, precision=config.precision, trust_checkpoint=config.trust_checkpoint
+    )
     app = App(encoder, name=config.name, limits=config.limits, api_key=config.api_key, num_threads=config.num_threads)
     tasks = ", ".join(encoder.prompts) or "none"
     ready = (
