@@ -308,6 +308,7 @@ def test_what_does_not_meet(data: MtclDataModule, tiny_model: Path, demo_root: P
         (lambda: MtclModule(gradient_cosines_every_n_steps=-1), "every_n_steps is -1: give 0 or more"),
         (lambda: inspect_batch(MtclDataModule()), "the data has no task to train"),
         (lambda: TextEncoder.load("nowhere"), "no checkpoint 'nowhere'"),
+        (lambda: TextEncoder.load(""), "no checkpoint '/.*checkpoints/best.ckpt'"),
     ],
 )
 def test_what_cannot_be_made(make: Any, message: str) -> None:

@@ -52,6 +52,8 @@ def checkpoint_at(path: Path, default: str = BEST) -> Path:
     if there:
         raise ConfigError(f"{folder} has several checkpoints: give one of {', '.join(p.name for p in there[:8])}")
     missing = folder / default if path.is_dir() else path
+    if path == Path():  # of the present folder or an empty name, a relative path would not say where this is
+        missing = missing.absolute()
     raise ConfigError(f"no checkpoint {str(missing)!r}: give a run folder or a .ckpt file")
 
 
