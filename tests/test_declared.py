@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mtcl.data.packing import pack
+from mtcl.deploy.embed.rows import both_ends
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.declared import Declared
 from mtcl.encoder.encoder import Encoder
@@ -67,6 +68,37 @@ def equal_everywhere(model: Any, folder: Path, **options: Any) -> TextEncoder:
         torch.testing.assert_close(trained_way(encoder), expected, **TOLERANCE)
     assert encoder is not None
     return encoder
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_text_of_many_characters(tmp_path: Path, side: str) -> None:
+    """It is cut at the end that the tokenizer cuts at, also before it is tokenised, and in every way to a vector."""
+    from mtcl.deploy.embed.computing import Choice, Computer
+
+    folder = write_model(tmp_path, "bert")
+    write_tokenizer(folder, truncation_side=side)
+    encoder = TextEncoder.base({"name": str(folder)}, max_length=16)
+    text = "red dog " * 20_000 + "blue cat news"
+    ends = text[:1000] if side == "right" else text[-1000:]
+    wanted_D = encoder.encode(ends)
+    torch.testing.assert_close(encoder.encode(text), wanted_D, **TOLERANCE)
+    computer = Computer.of(encoder, Choice())
+    torch.testing.assert_close(torch.from_numpy(computer.encode([both_ends(text)]))[0], wanted_D, **TOLERANCE)
+    assert not torch.allclose(wanted_D, encoder.encode(text[-1000:] if side == "right" else text[:1000]))
+
+
+@pytest.mark.parametrize("name", ["roberta", "xlm-roberta", "bert"])
+def test_a_padding_token_in_a_text(name: str, tmp_path: Path) -> None:
+    """RoBERTa and its relatives do not count it as a position."""
+    padding = {} if name == "bert" else {"pad_token_id": 0}
+    folder = write_model(tmp_path, name, **padding)
+    model = write_sentence_transformer(tmp_path / "st", folder)
+    texts = ["red [PAD] dog post cat", "[PAD] cat news", "blue job"]
+    for attention in ("auto", "eager"):
+        encoder = TextEncoder.base(EncoderConfig(name=str(tmp_path / "st"), attention=attention, dropout=0.0))
+        torch.testing.assert_close(encoder.encode(texts), theirs(model, texts), **TOLERANCE)
+        if attention == "auto":
+            torch.testing.assert_close(trained_way(encoder, texts), theirs(model, texts), **TOLERANCE)
 
 
 @pytest.fixture(scope="module")

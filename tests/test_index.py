@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -276,6 +277,28 @@ def posts(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     arguments = [str(base / "posts.jsonl"), "--out", str(base / "v"), "--id", "id", "--keep", "text"]
     assert main(["embed", str(trained_run), *arguments, "--tokenize", "here", "--role", "document"]) == 0
     return base / "v"
+
+
+def test_numbers_that_json_does_not_have(trained_run: Path, mtcl_command: Run, tmp_path: Path) -> None:
+    """A kept NaN or infinity, also inside of another value, is null: other readers of JSON refuse it."""
+    nan, infinity = float("nan"), float("inf")
+    table = pa.table(
+        {"text": ["dog", "cat"], "x": [nan, 1.5], "y": [[1.0, infinity], [-infinity]], "z": [{"w": nan}] * 2}
+    )
+    pq.write_table(table, tmp_path / "a.parquet")
+    out = str(tmp_path / "v")
+    done = mtcl_command("embed", str(trained_run), str(tmp_path / "a.parquet"), "--keep", "x", "y", "z", "--out", out)
+    assert done.returncode == 0, done.stderr
+    done = mtcl_command("search", out, "dog", "--json")
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    hits = json.loads(done.stdout, parse_constant=refuse)["hits"]
+    assert sorted(([hit["x"], hit["y"], hit["z"]] for hit in hits), key=lambda one: one[0] is None) == [
+        [1.5, [None], {"w": None}],
+        [None, [1.0, None], {"w": None}],
+    ]
 
 
 def test_search_prints_the_neighbours(posts: Path, trained_run: Path, mtcl_command: Run, tmp_path: Path) -> None:

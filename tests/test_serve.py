@@ -558,6 +558,24 @@ def test_no_such_route(client: TestClient, method: str, path: str, status: int, 
     assert (status == 405) == ("allow" in answer.headers)
 
 
+@pytest.mark.parametrize("path", [OPENAI, TEI])
+@pytest.mark.parametrize(
+    "part", [rb'"\ud83d": 1', *(rb'"%b": "\ud83d"' % name for name in (b"model", b"task", b"role"))]
+)
+def test_half_of_a_surrogate_pair_outside_the_texts(client: TestClient, path: str, part: bytes) -> None:
+    """An answer that quotes it would not be UTF-8."""
+    field = b"input" if path == OPENAI else b"inputs"
+    answer = client.post(path, content=b'{"%b": "dog", %b}' % (field, part))
+    assert answer.status_code in (400, 404, 422), answer.text
+    assert "error" in answer.json()
+
+
+@pytest.mark.parametrize("encoding", ["identity", "Identity", " IDENTITY ", ""])
+def test_a_body_that_says_it_is_not_compressed(client: TestClient, encoding: str) -> None:
+    answer = client.post(TEI, content=b'{"inputs": "dog"}', headers={"content-encoding": encoding})
+    assert answer.status_code == 200, answer.text
+
+
 def test_a_compressed_body(client: TestClient) -> None:
     answer = client.post(TEI, content=b"\x1f\x8b", headers={"content-encoding": "gzip"})
     assert (answer.status_code, answer.json()["error"]) == (415, "the body is encoded as 'gzip': send it as it is")

@@ -174,6 +174,51 @@ def test_what_is_not_http(server: Served) -> None:
         assert health.status == 200
 
 
+OFFERS = {
+    "h2c": b"connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAEAAEAAAAIAAAABAAMAAABk\r\n",
+    "websocket": b"connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n",
+}
+
+
+@pytest.mark.parametrize("offer", OFFERS.values(), ids=list(OFFERS))
+@pytest.mark.parametrize("is_chunked", [False, True])
+@pytest.mark.parametrize("piece", [1, 7, 1 << 20])
+def test_an_offer_of_another_protocol_is_ignored(
+    server: Served, encoder: TextEncoder, offer: bytes, is_chunked: bool, piece: int
+) -> None:
+    """As Java's client makes with its first request; the body counts, and so does the next request."""
+    body = json.dumps({"inputs": TEXTS}).encode()
+    head = b"POST /embed HTTP/1.1\r\nhost: x\r\nauthorization: Bearer s3cret\r\n" + offer
+    sized = b"content-length: %d\r\n\r\n%b" % (len(body), body)
+    chunked = b"transfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    whole = (head + (chunked if is_chunked else sized)) * 2 + b"GET /health HTTP/1.1\r\nconnection: close\r\n\r\n"
+    with socket.create_connection((LOOPBACK, server.port), timeout=20) as raw:
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for start in range(0, len(whole), piece):
+            raw.sendall(whole[start : start + piece])
+        answer = b"".join(iter(lambda: raw.recv(65536), b""))
+    assert re.findall(rb"HTTP/1\.1 (\d+)", answer) == [b"200"] * 3, answer
+    bodies = re.findall(rb"\r\n\r\n(\[\[.*?\]\])", answer)
+    assert len(bodies) == 2
+    for one in bodies:
+        np.testing.assert_allclose(json.loads(one), encoder.encode(TEXTS, output="numpy"), atol=1e-6)
+
+
+def test_many_offers_at_once(server: Served) -> None:
+    """And CONNECT, which is no offer that can be ignored."""
+    request = b"GET /health HTTP/1.1\r\n" + OFFERS["h2c"] + b"\r\n"
+    with socket.create_connection((LOOPBACK, server.port), timeout=20) as raw:
+        raw.sendall(request * 600)
+        answer = b""
+        while answer.count(b"200 OK") < 600:
+            part = raw.recv(65536)
+            assert part, answer[-300:]
+            answer += part
+    with socket.create_connection((LOOPBACK, server.port), timeout=20) as raw:
+        raw.sendall(b"CONNECT example.org:443 HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert b" 200 " not in raw.recv(1000)
+
+
 def test_a_body_that_is_refused_while_it_is_sent(server: Served) -> None:
     """The client reads 413, not a broken pipe."""
     body = json.dumps({"inputs": "dog " * (3 << 20)}).encode()
@@ -344,7 +389,12 @@ def test_workers(trained_run: Path, encoder: TextEncoder, starts_processes: None
         os.kill(workers[0], signal.SIGKILL)
         wait_until(lambda: len(set(children(server.process.pid)) - set(workers)) == 1)
         wait_until(lambda: any("starting another" in line for line in server.errors))
-        assert post(server, "/embed", {"inputs": TEXTS})[0] == 200
+        new = set(children(server.process.pid)) - set(workers)
+        os.kill(new.pop(), signal.SIGKILL)  # while it starts: the others go on, and another one is started
+        wait_until(lambda: sum("starting another" in line for line in server.errors) == 2)
+        for _ in range(10):
+            assert post(server, "/embed", {"inputs": TEXTS})[0] == 200
+        wait_until(lambda: len(children(server.process.pid)) == 2)
         workers = children(server.process.pid)
         server.process.kill()
         server.process.wait()

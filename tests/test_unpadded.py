@@ -116,6 +116,19 @@ def test_vectors_and_gradients_equal_those_with_padding(name: str) -> None:
         torch.testing.assert_close(without, padded, atol=1e-5 * float(padded.detach().abs().max() + 1), rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", STARTS)
+def test_a_padding_token_in_a_text(name: str) -> None:
+    """`<pad>` in a text is a token, which RoBERTa does not count as a position."""
+    given = tokens()
+    given.values[np.random.default_rng(1).random(len(given.values)) < 0.2] = SIZES["pad_token_id"]
+    found = []
+    for attention in ("eager", "unpadded"):
+        encoder = Encoder(backbone(name)).eval()
+        encoder.choose_attention(attention)
+        found.append(encoder.embed(given, tokens_per_chunk=64))
+    torch.testing.assert_close(found[1], found[0], atol=1e-5, rtol=1e-4)
+
+
 @pytest.mark.parametrize("name", ["ModernBert", "MPNet"])
 def test_an_architecture_that_asks_more_of_attention_keeps_padding(name: str) -> None:
     """Windows and position biases: auto goes on with padding, unpadded is refused."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from typing import Any
 
@@ -45,11 +46,20 @@ def main(command: str, arguments: list[str]) -> int:
         hits = search(folder, queries.vectors(texts), options.num, exact=options.exact)
     for text, found in zip(texts, found_rows(folder, hits), strict=True):
         print(
-            json.dumps({"text": text, "hits": found}, ensure_ascii=False, default=str)
+            json.dumps({"text": text, "hits": _finite(found)}, ensure_ascii=False, default=str)
             if options.json
             else _table(text, found)
         )
     return 0
+
+
+def _finite(value: Any) -> Any:
+    """A plain value with null for numbers that JSON does not have: NaN and infinity of kept columns."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _table(text: str, found: list[dict[str, Any]]) -> str:

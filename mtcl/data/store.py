@@ -181,7 +181,8 @@ class Reader:
     def facts(self) -> list[Any]:
         """What the tokens depend on, besides the texts."""
         prompt = self.prompt.plain()
-        return [self.tokenizer.digest, self.max_length] + [prompt] * bool(prompt) + ["apart"] * self.apart
+        odd = ["apart"] * self.apart + ["left"] * self.tokenizer.cuts_left
+        return [self.tokenizer.digest, self.max_length] + [prompt] * bool(prompt) + odd
 
     def arrange(self, table: PairTable) -> tuple[PairTable, IntArray]:
         """The table with one row for each text and prompt, and the side of each row."""
@@ -191,7 +192,8 @@ class Reader:
         """The tokens of texts, and the number of texts that were cut before tokenisation."""
         words = [self.prompt[side] for side in Side]
         cut = sum(len(text) > MAX_CHARACTERS for text in texts)
-        prompted = [words[side] + text[:MAX_CHARACTERS] for text, side in zip(texts, sides.tolist(), strict=True)]
+        shortened = map(self.tokenizer.shortened, texts)
+        prompted = [words[side] + text for text, side in zip(shortened, sides.tolist(), strict=True)]
         return self.tokenizer(prompted, self.max_length), cut
 
 

@@ -115,6 +115,15 @@ class Tokenizer:
         content = tokens.offsets.astype(np.int64).tobytes() + tokens.values.astype(np.int64).tobytes()
         return hashlib.sha256(content).hexdigest()[:16]
 
+    @property
+    def cuts_left(self) -> bool:
+        """Whether it keeps the end of a text that is too long, and not the beginning."""
+        return str(self.backend.truncation_side) == "left"
+
+    def shortened(self, text: str) -> str:
+        """At most `MAX_CHARACTERS` of a text, from the end that the tokenizer keeps."""
+        return text[-MAX_CHARACTERS:] if self.cuts_left else text[:MAX_CHARACTERS]
+
     def __call__(self, texts: list[str], max_length: int) -> Ragged:
         """The ids of each text, including special tokens, cut to `max_length`; uses all cores."""
         ids: list[list[int]]

@@ -307,7 +307,10 @@ def _files(forms: Forms) -> str:
         if forms.onnx
         else []
     )
-    rows += [(f"`{path}`", "the same with weights of 8 bits") for path in forms.quantized]
+    rows += [
+        (f"`{path}`", "the same with weights of 8 bits; a text's vector depends a little on its batch")
+        for path in forms.quantized
+    ]
     rows += [(f"`{forms.static}`", "a table of token vectors")] if forms.static else []
     rows.append(("`mtcl.json`", "what mtcl knows about the run"))
     return f"## Files\n\n{markdown_table(['path', 'what'], rows)}"

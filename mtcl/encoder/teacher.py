@@ -18,7 +18,6 @@ from torch import Tensor
 
 from mtcl.arrays import IntArray, Ragged
 from mtcl.data.store import TokenStore
-from mtcl.data.tokenizer import MAX_CHARACTERS
 from mtcl.encoder.backbone import digest_of
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
@@ -55,7 +54,8 @@ class Teacher:
         if self.own is None:
             return store.tokens.take(rows)
         texts, sides = store.texts().take(rows).to_pylist(), np.array(store.sides[rows]).tolist()
-        prompted = [self.own.prompt[side] + text[:MAX_CHARACTERS] for text, side in zip(texts, sides, strict=True)]
+        shortened = map(self.own.tokenizer.shortened, texts)
+        prompted = [self.own.prompt[side] + text for text, side in zip(shortened, sides, strict=True)]
         return self.own.tokenizer(prompted, self.own.max_length)
 
     @property

@@ -17,7 +17,6 @@ from torch.nn import functional as F
 
 from mtcl.arrays import Ragged
 from mtcl.console import track
-from mtcl.data.tokenizer import MAX_CHARACTERS
 from mtcl.encoder.card import card
 from mtcl.encoder.checkpoint import SavedRun
 from mtcl.encoder.config import EncoderConfig
@@ -249,7 +248,7 @@ class TextEncoder(EncoderParts):
 
     def __call__(self, texts: Sequence[str], max_length: int | None = None, *, task: str | None = None) -> Tensor:
         """(T, D) float32 unit vectors on the CPU, by the head of `task` if it has one. No prompts are added."""
-        tokens = self.tokenizer([text[:MAX_CHARACTERS] for text in texts], max_length or self.max_length)
+        tokens = self.tokenizer([self.tokenizer.shortened(text) for text in texts], max_length or self.max_length)
         return self.embed(tokens, task=task)
 
     def embed(self, tokens: Ragged, *, task: str | None = None) -> Tensor:

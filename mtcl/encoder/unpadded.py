@@ -78,6 +78,7 @@ def _agreeing_position(backbone: PreTrainedModel) -> int | None:
     """Run two short texts with padding and without; leaves the backbone in evaluation mode with this attention."""
     vocabulary, padding = int(backbone.config.vocab_size), backbone.config.pad_token_id or 0
     ids_nL = torch.tensor([i for i in range(vocabulary // 2, vocabulary) if i != padding])[:8].view(2, -1)
+    ids_nL[0, 1] = padding  # a text may have the padding token in it
     mask_nL = torch.ones_like(ids_nL)
     mask_nL[1, -2:] = 0
     chunk = Chunk(ids_nL.masked_fill(mask_nL == 0, padding), mask_nL, mask_nL.flatten().nonzero()[:, 0])
@@ -97,7 +98,7 @@ def hidden_states(backbone: nn.Module, chunk: Chunk, given: dict[str, Tensor], *
     num_texts, longest = chunk.ids.shape
     num_more = -len(chunk.places_S) % MULTIPLE
     filled = {name: F.pad(row, (0, 0) * (row.dim() - 2) + (0, num_more)) for name, row in given.items()}
-    positions_1F = F.pad(chunk.places_S % longest + first_position, (0, num_more))[None]
+    positions_1F = F.pad(_positions(chunk, first_position), (0, num_more))[None]
     half = half_type(backbone)
     ends = None if half is None else ends_of(chunk.mask, positions_1F.shape[1])
     wider = -longest % MULTIPLE if is_fused(chunk.mask) else 0
@@ -107,6 +108,18 @@ def hidden_states(backbone: nn.Module, chunk: Chunk, given: dict[str, Tensor], *
     padded_RH = hidden_FH.new_zeros(num_texts * longest, hidden_FH.shape[-1])
     padded_RH = padded_RH.index_copy(0, chunk.places_S, hidden_FH[: len(chunk.places_S)])
     return padded_RH.view(num_texts, longest, -1)
+
+
+def _positions(chunk: Chunk, first_position: int) -> Tensor:
+    """(S,) position ids. RoBERTa and its relatives do not count a padding token in a text (`<pad>`), which gets the
+    padding's id as its position.
+    """
+    if first_position == 0:
+        return chunk.places_S % chunk.ids.shape[1]
+    padding = first_position - 1
+    counts_nL = (chunk.ids != padding).long()
+    found_nL = counts_nL.cumsum(dim=1) * counts_nL + padding
+    return found_nL.flatten()[chunk.places_S]
 
 
 def attention(

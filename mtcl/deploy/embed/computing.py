@@ -87,7 +87,8 @@ class Computer:
         """The distinct texts, with the prompt before each."""
         places: dict[str, int] = {}
         of_row = np.fromiter((places.setdefault(text, len(places)) for text in texts), np.int64, len(texts))
-        return Distinct([self.prompt + text for text in places], of_row)
+        shortened = self.encoder.tokenizer.shortened
+        return Distinct([self.prompt + shortened(text) for text in places], of_row)
 
     def vectors(self, tokens: Ragged) -> Float32Array:
         """(T, D) unit vectors of tokenised texts."""

@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from mtcl.data.tokenizer import MAX_CHARACTERS
 from mtcl.deploy.embed import rows
-from mtcl.deploy.embed.rows import Bad, Window, check_columns, printable, reason_against, reason_against_id
+from mtcl.deploy.embed.rows import Bad, Window, both_ends, check_columns, printable, reason_against, reason_against_id
 from mtcl.deploy.embed.settings import ID
 from mtcl.deploy.embed.shards import Columns, Shard
 from mtcl.errors import DataError, nearest, root_cause
@@ -216,11 +216,11 @@ class _Collected:
             return 0
         assert isinstance(text, str)
         assert isinstance(given, int | str)
-        self.texts.append(text[:MAX_CHARACTERS])
+        self.texts.append(both_ends(text))
         self.ids.append(given)
         for name, column in self.kept.items():
             column.append(values.get(name))
-        return len(self.texts[-1])
+        return min(len(text), MAX_CHARACTERS)
 
     def window(self, start: int, stop: int) -> Window:
         import pyarrow as pa

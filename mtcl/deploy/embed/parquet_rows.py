@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtcl.data.tokenizer import MAX_CHARACTERS
 from mtcl.deploy.embed import rows
-from mtcl.deploy.embed.rows import Bad, Window, check_columns, printable, reason_against
+from mtcl.deploy.embed.rows import Bad, Window, both_ends, check_columns, printable, reason_against
 from mtcl.deploy.embed.settings import ID
 from mtcl.deploy.embed.shards import Columns, Shard
 from mtcl.errors import DataError, root_cause
@@ -124,7 +123,7 @@ class ParquetRows:
         others = pa.table({ID: ids, **{name: _plain(table[name]) for name in columns.copied}})
         if bad:
             others = others.take(pa.array(good, type=pa.int64()))
-        usable = [str(texts[place])[:MAX_CHARACTERS] for place in good]
+        usable = [both_ends(str(texts[place])) for place in good]
         return Window(start, start + len(table), usable, others, bad)
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 from unicodedata import category
 
+from mtcl.data.tokenizer import MAX_CHARACTERS
 from mtcl.deploy.embed.settings import ID
 from mtcl.deploy.embed.shards import Columns, Shard
 from mtcl.errors import DataError, nearest
@@ -95,6 +96,11 @@ def reason_against_id(given: object, column: str) -> str:
     if given is None or isinstance(given, str):
         return reason_against(given, column)
     return f"{column} is {given!r:.40}, not text or a whole number"
+
+
+def both_ends(text: str) -> str:
+    """A text without the middle that no tokenizer gets, whichever end it cuts: a file may have texts of gigabytes."""
+    return text if len(text) <= 2 * MAX_CHARACTERS else text[:MAX_CHARACTERS] + text[-MAX_CHARACTERS:]
 
 
 def printable(given: int | str | None) -> int | str | None:

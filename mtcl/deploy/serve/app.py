@@ -154,8 +154,8 @@ class App:
     async def _body(self, request: Request) -> bytes:
         """A request's body. Raises `RefusedError` if it is too large or compressed, or if too many are being read."""
         most = self.limits.max_bytes
-        encoding = request.headers.get("content-encoding", "identity")
-        if encoding != "identity":
+        encoding = request.headers.get("content-encoding", "").strip()
+        if encoding.lower() not in ("", "identity"):
             raise RefusedError(Reason.ENCODED, f"the body is encoded as {encoding!r:.60}: send it as it is")
         parts, size = list[bytes](), 0
         try:

@@ -27,8 +27,16 @@ class Reason(Enum):
 
 
 class RefusedError(Exception):
-    """A request that is not answered with vectors. `field` is the field of the body at fault, if it is one."""
+    """A request that is not answered with vectors. `field` is the field of the body at fault, if it is one.
+
+    Both may quote the request; half of a surrogate pair in them becomes an escape, since no answer can have it.
+    """
 
     def __init__(self, reason: Reason, message: str, *, field: str | None = None) -> None:
         super().__init__(message)
-        self.reason, self.message, self.field = reason, message, field
+        self.reason, self.message = reason, _encodable(message)
+        self.field = None if field is None else _encodable(field)
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", errors="backslashreplace").decode("utf-8")

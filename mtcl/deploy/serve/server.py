@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import socket
 import sys
 from collections.abc import Callable
@@ -87,6 +88,11 @@ def address_of(bound_socket: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+def _http() -> str:
+    """The protocol for uvicorn: by httptools if it is installed, as with the extra `serve`, otherwise by h11."""
+    return "auto" if importlib.util.find_spec("httptools") is None else "mtcl.deploy.serve.http:HttpProtocol"
+
+
 def serve(config: ServeConfig, bound_socket: socket.socket, tell: Callable[[str], None]) -> None:
     """Load the model and serve it until a signal ends it. `tell` gets one line when the server is ready."""
     import torch
@@ -113,6 +119,7 @@ def serve(config: ServeConfig, bound_socket: socket.socket, tell: Callable[[str]
     server = Server(
         uvicorn.Config(
             app.starlette,
+            http=_http(),
             log_config=None,
             access_log=False,
             server_header=False,

@@ -64,7 +64,7 @@ class Tokenising:
         whole = [choice.prompt + text for text in texts]
         tokenizer = self._tokenizer(direction)
         most = choice.max_length
-        cut = [text[-MAX_CHARACTERS:] if direction == "left" else text[:MAX_CHARACTERS] for text in whole]
+        cut = [tokenizer.shortened(text) for text in whole]
         tokens = tokenizer(cut, most)
         if not truncate and (int(tokens.lengths().max()) == most or any(len(text) > MAX_CHARACTERS for text in whole)):
             self._check_length(tokenizer(whole, 1 << 20), most)

@@ -1,8 +1,9 @@
 """Several workers on one port: processes with a model each, that accept from one socket.
 
-The parent binds the socket, starts the workers, passes a SIGTERM on to them, and starts a worker again that has died
-after it was ready (for example for lack of memory). It imports neither torch nor the model. A worker whose parent ends,
-for whatever reason, ends too.
+The parent binds the socket, starts the workers, passes a SIGTERM on to them, and replaces a worker that has died (for
+example for lack of memory). A worker that cannot start ends the server only at its beginning: once all have been ready,
+the others go on, and the start is tried again. The parent imports neither torch nor the model. A worker whose parent
+ends, for whatever reason, ends too.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from mtcl.errors import ConfigError, MtclError
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 AFTER_GRACE_S = 10.0
 """Seconds after its grace period until a worker that has not ended is killed."""
+RETRY_S = 5.0
+"""Seconds until another start, after a replacement could not start: memory may be short, or the model's folder away."""
 
 
 @dataclass
@@ -61,22 +64,34 @@ class _Supervisor:
         self.stopped_at: float | None = None
         self.failure: str | None = None
         self.is_told = False
+        self.retry_at = 0.0
 
     def run(self) -> int:
         for number in STOPPING:
             signal.signal(number, self.stop)
         self.workers = [self.start() for _ in range(self.num_workers)]
         code = 0
-        while self.workers:
+        while self.workers or self.is_serving:
             wait([w.process.sentinel for w in self.workers] + [w.pipe for w in self.workers if not w.is_ready], 0.5)
             self.hear()
             code = max(code, self.bury())
+            self.replace()
             if self.stopped_at and time.monotonic() > self.stopped_at + self.config.grace_s + AFTER_GRACE_S:
                 for worker in self.workers:
                     worker.process.kill()
         if self.failure is not None:
             raise ConfigError(self.failure)
         return code
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether all workers were ready once and no signal has come: from then on, they are replaced."""
+        return self.is_told and self.stopped_at is None
+
+    def replace(self) -> None:
+        """Start a worker for each one that has ended."""
+        if self.is_serving and time.monotonic() >= self.retry_at:
+            self.workers += [self.start() for _ in range(self.num_workers - len(self.workers))]
 
     def start(self) -> Worker:
         ours, theirs = multiprocessing.Pipe(duplex=False)
@@ -101,17 +116,19 @@ class _Supervisor:
                     line, failure = worker.pipe.recv()
                 except EOFError:  # it ended before
                     continue
-                if failure is not None:
+                if failure is not None and self.is_serving:
+                    print(f"mtcl: {failure}", file=sys.stderr)
+                elif failure is not None:
                     self.failure = failure
                     self.stop(signal.SIGTERM, None)
-                    continue
-                worker.is_ready = True
+                else:
+                    worker.is_ready = True
                 if not self.is_told and all(w.is_ready for w in self.workers):
                     self.is_told = True
                     self.tell(f"{line} with {self.num_workers} workers")
 
     def bury(self) -> int:
-        """Remove workers that have ended. One that was ready is replaced, unless the server is ending."""
+        """Remove workers that have ended. Returns an exit code above 0 if the server ends because of one."""
         from prometheus_client.multiprocess import mark_process_dead
 
         code = 0
@@ -119,9 +136,11 @@ class _Supervisor:
             self.workers.remove(worker)
             mark_process_dead(worker.process.pid)  # type: ignore[no-untyped-call]
             ended = worker.process.exitcode or 0
-            if self.stopped_at is None and worker.is_ready:
+            if self.is_serving or (self.stopped_at is None and worker.is_ready):
                 print(f"mtcl: a worker ended with exit code {ended}; starting another", file=sys.stderr)
-                self.workers.append(self.start())
+                self.retry_at = 0.0 if worker.is_ready else time.monotonic() + RETRY_S
+                if not self.is_told:
+                    self.workers.append(self.start())
             elif ended and not (self.stopped_at and not worker.is_ready):
                 code = ended if ended > 0 else 128 - ended
                 self.stop(signal.SIGTERM, None)

@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from mtcl.arrays import IntArray
-from mtcl.data.tokenizer import MAX_CHARACTERS, WHOLE, Tokenizer
+from mtcl.data.tokenizer import WHOLE, Tokenizer
 from mtcl.task.prompt import Prompt
 
 CUT, MUCH = 0.05, 0.1
@@ -65,7 +65,7 @@ class Reading:
 
 def read(texts: list[str], sides: IntArray, tokenizer: Tokenizer, prompt: Prompt, max_length: int) -> Reading:
     """Tokenise texts without a limit; `sides` (n,) says which prompt is before each."""
-    cut = [text[:MAX_CHARACTERS] for text in texts]
+    cut = [tokenizer.shortened(text) for text in texts]
     tokens = tokenizer([prompt[side] + text for side, text in zip(sides.tolist(), cut, strict=True)], WHOLE)
     unknown = tokenizer.backend.unk_token_id
     num_unknown = 0 if unknown is None else int((tokens.values == unknown).sum())
