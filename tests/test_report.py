@@ -64,11 +64,9 @@ def test_no_figure_is_cut_off(
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setenv("FORCE_COLOR" if is_terminal else "NO_COLOR", "1")
-    columns = {"base": 0.25, "start": 0.375, "now": 0.5}
-    values: Values = {
-        name: ("12,345 queries", "average_precision", columns)
-        for name in ("jobs", "a_task_with_a_very_long_name_of_52_characters_in_all")
-    }
+    columns: dict[str, float | None] = {"base": 0.25, "start": 0.375, "now": 0.5}
+    names = ("jobs", "a_task_with_a_very_long_name_of_52_characters_in_all")
+    values: Values = dict.fromkeys(names, ("12,345 queries", "average_precision", columns))
     print_table(comparison(values, title="", groups={"val/replay_mean": list(values)}))
     shown = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
     assert "difference" in shown
