@@ -251,7 +251,9 @@ def test_items_of_translations_weigh_languages_alike(tiny_model: Path, tmp_path:
 def test_a_language_of_a_single_pair_is_named(
     tiny_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rows = [{"source": x, "target": f"{x} job", "lang": "a" if n < 6 else f"lone{n}"} for n, x in enumerate(LETTERS[:8])]
+    rows = [
+        {"source": x, "target": f"{x} job", "lang": "a" if n < 6 else f"lone{n}"} for n, x in enumerate(LETTERS[:8])
+    ]
     metric = BitextAccuracy(pool_size=2)
     store = store_of(Parallel(language="lang"), rows, tiny_model, tmp_path, metric=metric)
     found = evaluate(Pool("one_pair", store, metric), lambda texts: torch.eye(16)[torch.from_numpy(texts)]).metrics
