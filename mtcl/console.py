@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 Step = TypeVar("Step")
 LINE_EVERY_S = 30
 WIDEST = 100
 """The most columns of text in a terminal."""
+FOLDED = 6
+"""The fewest characters per line of a table's cells that may be folded."""
 log = logging.getLogger("mtcl")
 
 
@@ -47,6 +50,22 @@ def console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+
+def print_table(table: Table) -> None:
+    """Print all of a table: one that does not fit is wider than the terminal, so that no figure is cut off.
+
+    Only columns without `no_wrap` are folded, and none in a file or a pipe.
+    """
+    from rich.cells import cell_len
+
+    shown, needed = console(), 1
+    for column in table.columns:
+        widest = max(cell_len(str(cell)) for cell in [column.header, *column.cells])
+        can_fold = shown.is_terminal and not column.no_wrap
+        needed += 3 + (min(widest, FOLDED) if can_fold else widest)
+    shown.width = max(shown.width, needed)
+    shown.print(table)
 
 
 def track(steps: Sequence[Step], what: str) -> Iterable[Step]:

@@ -201,7 +201,8 @@ BROKEN_DATA: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "wrong type": (
         {"train": [{"text": 1, "label": "x"}]},
-        "task 'topic', train: data/topic/train.parquet: column 'text' holds int64, not text",
+        "task 'topic', train: data/topic/train.parquet: column 'text' holds int64, not text: "
+        "save it as text, or use Cluster if the numbers are classes without names",
     ),
     "empty split": (
         {"train": pa.Table.from_pylist(ROWS)[:0]},

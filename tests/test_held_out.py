@@ -79,7 +79,7 @@ def test_leaks_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
         check_leaks(held_out, trained, allow_leaks=False)
     assert str(error.value) == (
         "4 texts of held-out tasks are in the training data (h in a: 2; h in b: 2; g in b: 1; for example 'one'):"
-        " leave them out of training with allow_leaks: remove, or accept them with allow_leaks: "
+        " leave them out of training with data.allow_leaks: remove, or accept them with data.allow_leaks: "
         "[[h, a], [h, b], [g, b]]"
     )
     assert check_leaks(held_out, trained, allow_leaks=[["h", "a"], ["h", "b"], ["g", "b"]]) == {}

@@ -17,6 +17,7 @@ from mtcl.configuration.cli import MtclCLI, _Parsed
 OWN = """
 from collections.abc import Callable
 
+from lightning.pytorch.loggers import CSVLogger
 from mtcl.losses import InfoNCE
 
 
@@ -33,6 +34,11 @@ class Function(InfoNCE):
 class Raises(InfoNCE):
     def __init__(self, scale: float = 1.0):
         raise ValueError(f"scale is {scale}: give 2")
+
+
+class Tracker(CSVLogger):
+    def __init__(self, project: str = "x"):
+        raise ModuleNotFoundError("tracker is not installed: pip install tracker")
 
 
 def make() -> InfoNCE:
@@ -92,6 +98,16 @@ def test_what_a_class_of_the_user_s_raises_is_the_message(tiny_model: Path, tmp_
     config["model"] = {"encoder": {"name": str(tiny_model)}}
     with pytest.raises(ConfigError, match=r"^scale is 3\.0: give 2$"):
         MtclCLI([], config=config, run_dir=tmp_path / "run")
+
+
+@pytest.mark.parametrize("is_list", [True, False])
+def test_a_logger_that_is_not_installed_says_so_and_no_more(tiny_model: Path, tmp_path: Path, is_list: bool) -> None:
+    logger = {"class_path": "own_parts.Tracker", "init_args": {"project": "mine"}}
+    config = {"tasks": {}, "model": {"encoder": {"name": str(tiny_model)}}}
+    config["trainer"] = {"logger": [logger] if is_list else logger}
+    with pytest.raises((ConfigError, ModuleNotFoundError)) as error:
+        MtclCLI([], config=config, run_dir=tmp_path / "run")
+    assert str(error.value).endswith("tracker is not installed: pip install tracker")
 
 
 def test_a_function_that_makes_a_loss_may_stand_for_its_class() -> None:

@@ -161,7 +161,7 @@ def test_a_shard_that_lacks_a_column_is_named_and_one_without_negatives_has_none
     roles = {"text": Role.TEXT, "bad": Role.TEXT_OR_TEXTS}
     assert read_split(paths, Wanted(roles)).rows["bad"].to_pylist() == [["b"], None]
     message = told(lambda: read_split(paths, Wanted({"bad": Role.TEXT})))
-    assert message == f"{paths[1]}: no column 'bad' (columns: text); known: text"
+    assert message == f"{paths[1]}: no column 'bad' (columns: text): give the name of yours in the task's pairs"
     message = told(lambda: read_split(paths, Wanted({"bda": Role.TEXT_OR_TEXTS})))
     assert message == f"{paths[0]}: no column 'bda' (columns: text, bad); did you mean 'bad'?"
 
@@ -169,7 +169,7 @@ def test_a_shard_that_lacks_a_column_is_named_and_one_without_negatives_has_none
 def test_a_shard_of_another_type_is_named(tmp_path: Path) -> None:
     paths = shards(tmp_path, pa.table({"text": ["a"]}), pa.table({"text": [1]}))
     message = told(lambda: read_split(paths, Wanted({"text": Role.TEXT})))
-    assert message == f"{paths[1]}: column 'text' holds int64, not text"
+    assert message.startswith(f"{paths[1]}: column 'text' holds int64, not text: save it as text, ")
 
 
 def test_without_roles_columns_of_shards_get_the_widest_type(tmp_path: Path) -> None:
@@ -393,7 +393,7 @@ def test_a_key_that_no_object_has_is_told_and_one_of_nulls_is_there(tmp_path: Pa
     assert by_role(path, label=Role.TEXT)["label"] == [None] * 41
     for role in ROLES:
         message = told(lambda role=role: by_role(path, labels=role))  # type: ignore[misc]
-        assert message == f"{path}: no column 'labels' (columns: text); known: text"
+        assert message == f"{path}: no column 'labels' (columns: text): give the name of yours in the task's pairs"
 
 
 def test_without_roles_dates_stay_text_and_mixed_values_become_text(
@@ -452,8 +452,18 @@ def test_csv_errors_name_the_line(tmp_path: Path) -> None:
     """Also after cells with line ends, and blank lines."""
     path = tmp_path / "t.csv"
     path.write_text('n,text\n1,"a\nb"\n\nhigh,x\n')
-    assert told(lambda: by_role(path, n=Role.NUMBER)) == f"{path}:5: column 'n' holds 'high', not a number"
-    assert told(lambda: by_role(path, m=Role.NUMBER)) == f"{path}: no column 'm' (columns: n, text); known: n, text"
+    assert (
+        told(lambda: by_role(path, n=Role.NUMBER))
+        == f"{path}:5: column 'n' holds 'high', not a number: write one, such as 0 or 0.5"
+    )
+    message = told(lambda: by_role(path, m=Role.NUMBER))
+    assert message == f"{path}: no column 'm' (columns: n, text): give the name of yours in the task's pairs"
+    message = told(lambda: by_role(path, TEXT=Role.TEXT))
+    assert message == f"{path}: no column 'TEXT' (columns: n, text); did you mean 'text'?"
+    other = tmp_path / "other.csv"
+    other.write_text("text;label\na, b;c\n")
+    message = told(lambda: by_role(other, text=Role.TEXT))
+    assert message == f"{other} has the single column 'text;label': separate columns with ',', not ';'"
     told_lists = told(lambda: by_role(path, text=Role.TEXTS))
     assert told_lists == f"{path}: column 'text' holds text, and a CSV file has no lists: save it as JSONL or Parquet"
     path.write_text("n,text\n1,x\n2,y\n3,z,z\n")

@@ -140,14 +140,14 @@ INPUTS: list[Input] = [
         "a word as score",
         csv("first,second,score", "a,b,1", "", "c,d,high"),
         Scored(),
-        r"train\.csv:4: column 'score' holds 'high', not a number$",
+        r"train\.csv:4: column 'score' holds 'high', not a number: write one.*$",
     ),
     (
         "csv",
         "a decimal comma",
         csv("first,second,score", 'a,b,"0,5"'),
         Scored(),
-        r"train\.csv:2: column 'score' holds '0,5', not a number$",
+        r"train\.csv:2: column 'score' holds '0,5', not a number: write one.*$",
     ),
     (
         "csv",
@@ -283,7 +283,7 @@ INPUTS: list[Input] = [
         "a number as text",
         jsonl(row(), row(1984)),
         PLAIN,
-        r"train\.jsonl:2: column 'query' holds a number, not text$",
+        r"train\.jsonl:2: column 'query' holds a number, not text: save it as text, .*use Cluster .*$",
     ),
     (
         "jsonl",
@@ -354,7 +354,7 @@ INPUTS: list[Input] = [
         "integers as text",
         parquet(query=[1], document=["d"]),
         PLAIN,
-        r"train\.parquet: column 'query' holds int64, not text$",
+        r"train\.parquet: column 'query' holds int64, not text: save it as text, .*use Cluster .*$",
     ),
     (
         "parquet",
@@ -565,7 +565,13 @@ INPUTS: list[Input] = [
     ("rows", "scores True and 0.5", [judged(True), judged(0.5, "c")], Scored(), [*AB, ("c", "b"), [1, 0.5]]),
     ("rows", "a text and a list", [row(neg="x"), row("r", "e", neg=["y"])], HARD, [*TWO, [["x"], ["y"]]]),
     ("rows", "an unused column of two types", [row(x=1), row("r", "e", x="y")], PLAIN, TWO),
-    ("rows", "a number as text", [row(), row(1984)], PLAIN, r"^row 2: column 'query' holds a number, not text$"),
+    (
+        "rows",
+        "a number as text",
+        [row(), row(1984)],
+        PLAIN,
+        r"^row 2: column 'query' holds a number, not text: save it as text, .*use Cluster .*$",
+    ),
     ("rows", "half of a character", [row("\ud83d")], PLAIN, r"^row 1: column 'query' has half of a character"),
     ("rows", "NumPy's values", [row(np.str_("q"), id=np.int64(7))], IDS, QD),
     ("rows", "a tuple of tags", [{"text": "a", "tags": ("x", "y")}], Tags(), [("a", "x"), ("a", "y")]),
@@ -611,7 +617,7 @@ INPUTS: list[Input] = [
         "a list with a number as text",
         text(json.dumps([row(), row(1984)]), "train.json"),
         PLAIN,
-        r"train\.json, object 2: column 'query' holds a number, not text$",
+        r"train\.json, object 2: column 'query' holds a number, not text: save it as text, .*use Cluster .*$",
     ),
     (
         "data set",

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mtcl.console import print_table
 from mtcl.training.callbacks.report import Values, comparison
 from tests.conftest import ROOT, Run
 
@@ -54,3 +55,23 @@ def test_means_are_compared_over_the_same_tasks() -> None:
     means = {group: comparison(values, title="", groups={"mean": tasks}) for group, tasks in groups.items()}
     cells = {group: [list(column.cells)[-1] for column in table.columns[3:]] for group, table in means.items()}
     assert cells == {"both": ["", "0.6000", ""], "one": ["0.2000", "0.3000", "+0.1000"]}
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_no_figure_is_cut_off(
+    width: int, is_terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("FORCE_COLOR" if is_terminal else "NO_COLOR", "1")
+    columns: dict[str, float | None] = {"base": 0.25, "start": 0.375, "now": 0.5}
+    names = ("jobs", "a_task_with_a_very_long_name_of_52_characters_in_all")
+    values: Values = dict.fromkeys(names, ("12,345 queries", "average_precision", columns))
+    print_table(comparison(values, title="", groups={"val/replay_mean": list(values)}))
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    assert "difference" in shown
+    for name in (*values, "val/replay_mean"):
+        (line,) = [line for line in shown.splitlines() if line.split()[1:2] == [name]]
+        assert re.findall(r"[+]?\d\.\d{4}", line) == ["0.2500", "0.3750", "0.5000", "+0.1250"]
+    assert "…" not in shown
+    assert ("average_precision" in shown) is (width == 200 or not is_terminal)

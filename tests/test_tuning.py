@@ -117,6 +117,8 @@ def test_nothing_to_train(tiny_model: Path, demo_root: Path) -> None:
         ConfigError, match=r"train is none, and nothing trains in task 'search': give tasks\.search\.head"
     ):
         fit(module_of(tiny_model, encoder={"train": "none", "dim": 8}), data_of(demo_root))
+    with pytest.raises(ConfigError, match=r"freeze_layers is 2, which is every layer, .*: give at most 1$"):
+        fit(module_of(tiny_model, encoder={"freeze_layers": 2}), data_of(demo_root))
     with pytest.raises(ConfigError, match=r"the encoder has no head: give model\.encoder\.dim or tasks\.NAME\.head"):
         fit(module_of(tiny_model, encoder={"train": "head"}), data_of(demo_root))
 

@@ -19,7 +19,7 @@ from mtcl.commands.process import quiet_libraries
 from mtcl.commands.run_folder import run_folder
 from mtcl.configuration.help import WIDTH, short_help
 from mtcl.configuration.yaml_files import load, without_tasks
-from mtcl.console import console
+from mtcl.console import print_table
 from mtcl.encoder.paths import BEST, LAST
 from mtcl.errors import ConfigError, DataError, RankError
 from mtcl.files import REFUSED, has_no_space, is_disk_full, write_text, written_whole
@@ -154,7 +154,7 @@ def fit(cli: MtclCLI, *, resume: Path | None) -> int:
         reached = (cli.trainer.global_step, cli.trainer.max_steps)
         log.warning("stopped at step %d of %d; %s", *reached, _how_to_continue(cli.run_dir))
     if cli.trainer.is_global_zero and cli.model.run.history:
-        console().print(fit_table(cli.model))
+        print_table(fit_table(cli.model))
         print(f"best checkpoint: {cli.run_dir / 'checkpoints' / BEST}")
     return 0
 
@@ -201,7 +201,7 @@ def evaluate(cli: MtclCLI, command: str, *, with_base: bool) -> int:
         base = dict(cli.model.results)
     if cli.trainer.is_global_zero:
         split = "val" if command == "validate" else "test"
-        console().print(results_table(now, base, module=cli.model, split=split))
+        print_table(results_table(now, base, module=cli.model, split=split))
         for of, results in ((split, now), (f"{split}_base", base or {})):
             for name, result in results.items():
                 result.items.write(cli.run_dir / "scores" / of / f"{name}.parquet")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,6 +18,8 @@ from mtcl.errors import ConfigError
 
 UNION = "Does not validate against any of the Union subtypes"
 KEY = 'Parser key "'
+OTHER_TYPE = re.compile(r"Expected a <class '[\w.]+'>")
+"""A whole line: without the value found, it is about another type of a union, as a logger may also be true or false."""
 NOISE = (
     UNION,
     "Subtypes: ",
@@ -80,7 +83,7 @@ class MtclParser(LightningArgumentParser):
 def _in_one_line(message: str) -> str:
     """The message of jsonargparse without noise and repeated lines."""
     lines = dict.fromkeys(line.strip().removeprefix("- ") for line in message.splitlines())
-    telling = [line for line in lines if line and not line.startswith(NOISE)]
+    telling = [line for line in lines if line and not line.startswith(NOISE) and not OTHER_TYPE.fullmatch(line)]
     return " ".join(
         line.replace(KEY, "", 1).replace('":', ":", 1) if line.startswith(KEY) else line for line in telling
     )

@@ -83,13 +83,13 @@ def check_leaks(
     if refused:
         pairs = ", ".join(f"[{leak.held_out}, {leak.trained}]" for leak in refused)
         raise DataError(
-            f"{_said(refused)}: leave them out of training with allow_leaks: remove, or accept them with allow_leaks: "
-            f"[{pairs}]"
+            f"{_said(refused)}: leave them out of training with data.allow_leaks: remove, or accept them with "
+            f"data.allow_leaks: [{pairs}]"
         )
     if equal:
         log.warning("%s: their scores are not for unseen texts", _said(equal))
     if near:
-        log.warning("%s: look at them, or leave them out of training with allow_leaks: remove", _said_near(near))
+        log.warning("%s: look at them, or leave them out of training with data.allow_leaks: remove", _said_near(near))
     if not leaks:
         log.info("held out: %s; none of their texts are in the training data, nor near copies", ", ".join(held_out))
     return {}

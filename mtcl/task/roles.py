@@ -59,8 +59,10 @@ def as_role(column: pa.ChunkedArray, role: Role) -> pa.ChunkedArray | None:
     return None
 
 
-def hint(role: Role, *, found_lists: bool) -> str:
-    """Advice to append to a message where lists were found instead of text, or text instead of lists."""
+def hint(role: Role, *, found_lists: bool, found_numbers: bool = False) -> str:
+    """Advice to append to a message where lists or integers were found instead of text, or text instead of lists."""
+    if role is Role.TEXT and found_numbers:
+        return ": save it as text, or use Cluster if the numbers are classes without names"
     if role in (Role.TEXT, Role.ID) and found_lists:
         return ": for a text with a list of labels use Tags"
     if role is Role.TEXTS and not found_lists:

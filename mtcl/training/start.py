@@ -56,7 +56,7 @@ class Start:
         if is_compared and saved.base_weights not in (None, model.base.weights):
             raise ConfigError(
                 f"model.encoder.name is {model.config.name!r}, but the checkpoint was trained from other "
-                "weights: give the encoder it was trained from, or --no_base"
+                f"weights: give the encoder it was trained from, {saved.encoder_config.name!r}, or --no_base"
             )
         probe = tokenizer_of(model.config, model.encoder.declared).probe
         pooling = model.encoder.pooling if model.config.pooling is None else None

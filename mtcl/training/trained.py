@@ -29,6 +29,11 @@ def check(model: Model, data: MtclDataModule, *, shows_cosines: bool) -> None:
         )
     for name in model.tasks if not _count(model.encoder) and not _count(model.weighting) else ():
         if name not in model.heads and not _count(model.losses[name]):
+            if frozen := model.config.freeze_layers:
+                raise ConfigError(
+                    f"model.encoder.freeze_layers is {frozen}, which is every layer, so nothing trains in task "
+                    f"{name!r}: give at most {frozen - 1}"
+                )
             raise ConfigError(
                 f"model.encoder.train is {train}, and nothing trains in task {name!r}: give tasks.{name}.head, "
                 "model.encoder.dim with train: head, train: lora or all, or a loss with parameters"

@@ -42,7 +42,7 @@ def check_trainer(trainer: pl.Trainer) -> None:
     if trainer.max_steps < 0:
         raise ConfigError(
             "trainer.max_steps is not set: a mixture of tasks has no natural end, so give the number of steps to "
-            "train, for example Trainer(max_steps=1000)"
+            "train, for example --trainer.max_steps 1000 (in Python Trainer(max_steps=1000))"
         )
     if trainer.max_epochs == 0:
         raise ConfigError("trainer.max_epochs is 0, so nothing would be trained: give trainer.max_steps only")

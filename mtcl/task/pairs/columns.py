@@ -30,7 +30,8 @@ def column(rows: pa.Table, name: str, role: Role) -> pa.ChunkedArray:
     found = as_role(rows[name], role)
     if found is None:
         kind = rows[name].type
-        raise DataError(f"column {name!r} holds {kind}, not {role}{hint(role, found_lists=is_list(kind))}")
+        advice = hint(role, found_lists=is_list(kind), found_numbers=pa.types.is_integer(kind))
+        raise DataError(f"column {name!r} holds {kind}, not {role}{advice}")
     try:
         for chunk in passing(found.chunks):
             chunk.validate(full=True)
@@ -41,7 +42,11 @@ def column(rows: pa.Table, name: str, role: Role) -> pa.ChunkedArray:
 
 def missing(name: str, known: Sequence[str]) -> str:
     """The message for a column that is not among the `known` ones."""
-    return f"no column {name!r} (columns: {', '.join(known)}){nearest(name, known)}"
+    same = [repr(other) for other in known if other.strip().casefold() == name.strip().casefold()]
+    close = f"; did you mean {' or '.join(same)}?" if same else nearest(name, known)
+    if not close.startswith("; did you mean"):
+        close = ": give the name of yours in the task's pairs"
+    return f"no column {name!r} (columns: {', '.join(known)}){close}"
 
 
 def clean(rows: pa.Table, *texts: str) -> tuple[pa.Table, dict[str, int]]:

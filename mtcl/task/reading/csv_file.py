@@ -50,10 +50,8 @@ def read_csv(path: Path, wanted: Wanted, *, delimiter: str = ",") -> Part:
     chosen = names if wanted.rest else [name for name in names if name in wanted.roles]
     if twice := [name for name in chosen if names.count(name) > 1]:
         raise DataError(f"{path} has two columns with the same name: {twice[0]}")
-    if not chosen and len(names) == 1 and (other := next((mark for mark in ";\t|" if mark in names[0]), None)):
-        raise DataError(
-            f"{path} has the single column {names[0]!r}: separate columns with {delimiter!r}, not {other!r}"
-        )
+    if not chosen:
+        text.check_delimiter(names)
     once = [name for name in names if names.count(name) == 1]
     rows = text.as_written(chosen or once[:1])
     _warn_of_open_quotes(rows, names, text)
@@ -80,6 +78,14 @@ class _TextFile:
                 return names
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise self._fault(error) from error
+
+    def check_delimiter(self, names: list[str]) -> None:
+        """Raise `DataError` if the header looks like several columns that another delimiter separates."""
+        if len(names) == 1 and (other := next((mark for mark in ";\t|" if mark in names[0]), None)):
+            raise DataError(
+                f"{self.path} has the single column {names[0]!r}: separate columns with {self.delimiter!r}, "
+                f"not {other!r}"
+            )
 
     def as_written(self, names: list[str]) -> pa.Table:
         """The named columns as text."""
@@ -131,6 +137,8 @@ class _TextFile:
         width, place = 0, str(self.path)
         try:
             for line, cells in self._records():
+                if not width:
+                    self.check_delimiter(cells)
                 place, width = f"{self.path}:{line}", width or len(cells)
                 if len(cells) != width:
                     told = f"it has {len(cells)} cells, the header {width}: {advice}"
@@ -196,7 +204,9 @@ def _numbers(texts: pa.ChunkedArray, name: str, text: _TextFile) -> pa.ChunkedAr
     except pa.ArrowInvalid:
         for row, value in enumerate(texts.to_pylist()):
             if value is not None and not _is_number(value):
-                message = f"{text.place(row)}: column {name!r} holds {value!r:.80}, not a number"
+                message = (
+                    f"{text.place(row)}: column {name!r} holds {value!r:.80}, not a number: write one, such as 0 or 0.5"
+                )
                 raise DataError(message) from None
         raise
 

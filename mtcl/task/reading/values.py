@@ -92,7 +92,7 @@ def _float(value: float | Decimal) -> float:
 def _misfit(place: str, name: str, value: Any, role: Role) -> DataError:
     if isinstance(value, str) and role is not Role.NUMBER and role is not Role.TEXTS:
         return DataError(f"{place}: column {name!r} has half of a character ({value!a:.80}): fix or remove it")
-    what = hint(role, found_lists=isinstance(value, list))
+    what = hint(role, found_lists=isinstance(value, list), found_numbers=type(value) is int)
     return DataError(f"{place}: column {name!r} holds {_named(value)}, not {role}{what}")
 
 

@@ -121,10 +121,12 @@ def comparison(
 
     columns = list(next(iter(values.values()))[2])
     table = Table(title=title)
-    table.add_column("task", min_width=max(map(len, [*values, *groups, *weighted])))
+    table.add_column("task", no_wrap=True)
     about = ("evaluated on", *["trained on"] * bool(trained_on), "metric")
-    for column in (*about, *columns, "difference"):
-        table.add_column(column, justify="right")
+    for column in about:
+        table.add_column(column, justify="right", overflow="fold")
+    for column in (*columns, "difference"):
+        table.add_column(column, justify="right", no_wrap=True)
     for mean, names in groups.items():
         for name in names:
             items, metric, figures = values[name]
