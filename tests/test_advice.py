@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import random
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,14 @@ def made(pairs: Any, make: Any, prompt: Any = None, **instead: Made) -> Any:
     task = task_of(pairs, rows["train"], prompt)
     type(task).data = Rows(**rows)
     return task
+
+
+def written_twice(change: Callable[[str], str]) -> dict[str, Made]:
+    """All splits with two spellings of each label."""
+    return {
+        split: [r | {"label": change(r["label"])} if n % 16 < 8 else r for n, r in enumerate(labels(*size))]
+        for split, size in SIZES.items()
+    }
 
 
 SOUND = search(*SIZES["train"])
@@ -114,6 +123,10 @@ FLAWED: dict[str, tuple[Any, str]] = {
         made(LabelText(), labels, validation=labels(1000, 120, num_labels=10)),
         "2 of the 10 labels to find in validation are never a positive in training",
     ),
+    "two spellings of a label": (
+        made(LabelText(), labels, **written_twice(str.upper)),
+        "texts to find in validation differ from another one only in case or spacing (for example",
+    ),
     "two labels": (made(LabelText(), lambda *size: labels(*size, num_labels=2)), "random vectors reach mrr 0.7"),
     "few negatives": (
         made(LabelText(), labels, train=[row | {"label": "job"} for row in LABELS[:-2]] + LABELS[-2:]),
@@ -124,7 +137,7 @@ FLAWED: dict[str, tuple[Any, str]] = {
         "has 50 pairs, fewer than its batch size 64",
     ),
 }
-ALSO = ("overlapping splits", "one text to find", "two labels", "few negatives")
+ALSO = ("overlapping splits", "two spellings of a label", "one text to find", "two labels", "few negatives")
 """Flaws that have consequences of which the check warns too."""
 UNREAD: dict[str, tuple[Any, str]] = {
     "texts that are cut": (
@@ -143,15 +156,8 @@ UNREAD: dict[str, tuple[Any, str]] = {
         made(QueryDocument(), search, "query"),
         "the prompt 'query' ends without a space",
     ),
-    "labels that differ only in spelling": (
-        made(
-            LabelText(),
-            labels,
-            **{
-                s: [r | {"label": r["label"].upper()} if n % 16 < 8 else r for n, r in enumerate(labels(*SIZES[s]))]
-                for s in SIZES
-            },
-        ),
+    "labels that differ only in accents": (
+        made(LabelText(), labels, **written_twice(lambda label: f"{label[0]}\u0301{label[1:]}")),
         "have the same tokens as another one (for example",
     ),
     "documents of other queries": (

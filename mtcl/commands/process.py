@@ -31,6 +31,7 @@ def quiet_libraries() -> None:
         ".*exists and is not empty.*",
         ".*isinstance.treespec.*",
         ".*in eval mode at the start of training.*",  # a frozen backbone
+        ".*`max_epochs` was not set.*",  # a run ends by its steps
     ):
         warnings.filterwarnings("ignore", message=message)
 

@@ -19,8 +19,6 @@ UNKNOWN = 0.01
 """A share of unknown tokens that is worth a warning."""
 PROMPT = 0.5
 """A share of max_length that a prompt should not take."""
-TWINS = 0.01
-"""A share of texts to find with equal tokens that is worth a warning."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from mtcl.arrays import IntArray
 from mtcl.task.kind import Kind
+from mtcl.task.pairs.keys import text_keys
 from mtcl.task.pairs.shared_keys import carriers_of
 from mtcl.training.advice.split import Split
 
@@ -23,6 +25,8 @@ FEW_QUERIES = 100
 """The number of queries below which an evaluation cannot tell small gains from chance."""
 UNREADABLE = 0.01
 """A share of texts with characters that were lost when a file was converted."""
+TWINS = 0.01
+"""A share of texts to find that are equal to another one in some way that is worth a warning."""
 LOST = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -91,6 +95,35 @@ def few_to_evaluate(split: Split) -> list[str]:
     if split.kind is Kind.POSITIVE and len(split.candidates) == 1:
         found.append(f"{split.name}: there is only one text to find, so any encoder has a perfect metric")
     return found
+
+
+def spellings(split: Split) -> list[str]:
+    """A warning about texts to find that differ only in case or spacing, such as two spellings of a label."""
+    import pyarrow as pa
+
+    if split.kind is not Kind.POSITIVE or split.is_symmetric:
+        return []
+    candidates = np.unique(split.candidates)
+    found = twins(text_keys(split.texts.take(pa.array(candidates))))
+    if found is None:
+        return []
+    number, pair = found
+    one, other = split.words(candidates[list(pair)])
+    return [
+        f"{number:,} of the {len(candidates):,} texts to find in {split.name} differ from another one only in case or "
+        f"spacing (for example {one!r:.60} and {other!r:.60}), and only one of them is right for a query: write each "
+        "in one way"
+    ]
+
+
+def twins(values: IntArray) -> tuple[int, tuple[int, int]] | None:
+    """How many of the values occur more than once, and where two equal ones are; None if it is few of them."""
+    _, first, of_value, counts = np.unique(values, return_index=True, return_inverse=True, return_counts=True)
+    repeated = np.flatnonzero(counts[of_value] > 1)
+    if len(repeated) < max(1, TWINS * len(values)):
+        return None
+    other = next(place for place in repeated.tolist() if first[of_value[place]] != place)
+    return len(repeated), (int(first[of_value[other]]), other)
 
 
 def unreadable(split: Split) -> list[str]:

@@ -8,8 +8,9 @@ from unicodedata import normalize
 import numpy as np
 
 from mtcl.task.kind import Kind
+from mtcl.task.pairs.keys import text_keys
 from mtcl.training.advice import rows
-from mtcl.training.advice.reading import TWINS, Reading, long_prompt, read, unseparated
+from mtcl.training.advice.reading import Reading, long_prompt, read, unseparated
 from mtcl.training.advice.seen import Seen, seen_in
 from mtcl.training.advice.split import MOST_PAIRS, Split
 from mtcl.training.datamodule import MtclDataModule
@@ -26,6 +27,7 @@ OF_EVALUATION: tuple[Callable[[Split], list[str]], ...] = (
     rows.left_out,
     rows.contradictions,
     rows.few_to_evaluate,
+    rows.spellings,
     rows.unreadable,
 )
 
@@ -89,23 +91,27 @@ def prompt_of(data: MtclDataModule, name: str) -> list[str]:
 
 
 def twins_of(data: MtclDataModule, name: str, split: str) -> list[str]:
-    """A warning about texts to find that differ and have the same tokens, so that equal cosines decide between them."""
+    """A warning about texts to find with the same tokens, so that equal cosines decide between them. Those that differ
+    only in case or spacing are left to `rows.spellings`.
+    """
+    import pyarrow as pa
+
     store = data.store(name, split)
     if store.kind is not Kind.POSITIVE or store.exclude_self:  # posts of a cluster may be copies
         return []
+    table = Split.of(split, store)
     candidates = np.unique(store.candidates)
-    _, first, of_text, counts = np.unique(
-        np.asarray(store.identity)[candidates], return_index=True, return_inverse=True, return_counts=True
-    )
-    twins = np.flatnonzero(counts[of_text] > 1)
-    if len(twins) < max(1, TWINS * len(candidates)):
+    if not table.is_symmetric:
+        candidates = candidates[np.unique(text_keys(table.texts.take(pa.array(candidates))), return_index=True)[1]]
+    found = rows.twins(np.asarray(store.identity)[candidates])
+    if found is None:
         return []
-    other = next(place for place in twins.tolist() if first[of_text[place]] != place)
-    words = Split.of(split, store).words(candidates[[first[of_text[other]], other]])
+    number, pair = found
+    words = table.words(candidates[list(pair)])
     looks_equal = len({normalize("NFKC", text) for text in words}) == 1
     one, another = (ascii(text) if looks_equal else repr(text) for text in words)
     return [
-        f"{len(twins):,} of the {len(candidates):,} texts to find in {split} have the same tokens as another one (for "
+        f"{number:,} of the {len(candidates):,} texts to find in {split} have the same tokens as another one (for "
         f"example {one:.60} and {another:.60}), so no encoder can tell them apart: write each in one way only, or "
         "raise max_length if they differ further on"
     ]
