@@ -77,11 +77,11 @@ PAIRS = [{"anchor": row["query"], "positive": row["document"]} for row in SOUND]
 FLAWED: dict[str, tuple[Any, str]] = {
     "empty texts": (
         made(QueryDocument(), search, train=[*SOUND, *[{"query": " ", "document": "a b"}] * 40]),
-        "14% of the rows of train make no pair (40 empty query)",
+        "14% of the rows of train make no pair: empty query (40)",
     ),
     "repeated rows": (
         made(QueryDocument(), search, train=SOUND + SOUND),
-        "50% of the rows of train make no pair (240 duplicate pair)",
+        "50% of the rows of train make no pair: duplicate pair (240)",
     ),
     "overlapping splits": (
         made(QueryDocument(), search, test=SOUND[:30] + search(2000, 90)),
@@ -216,6 +216,15 @@ def test_sound_rows_give_no_warning(
     assert "task 'asked' is ready" in output
 
 
+def test_a_task_without_a_test_split_can_be_trained(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(made(QueryDocument(), search, test=[]), monkeypatch) == 0
+    output = capsys.readouterr().out
+    assert "no test split: the task can be trained; `mtcl test` and `mtcl predict` need one" in output
+    assert "task 'asked' is ready" in output
+
+
 @pytest.mark.parametrize("flaw", UNREAD)
 def test_a_flaw_that_an_encoder_shows(
     flaw: str,
@@ -321,9 +330,9 @@ def test_the_score_without_seen_rows() -> None:
     seen_I = np.array([True, True, False, False])
     assert score_without(result, MRR(), seen_I) == 0.25
     (line,) = Baseline("test", MRR(), None, result).inflation(seen_I)
-    assert line.startswith("mrr on test: 0.625 with the rows that training has seen, 0.250 without (untrained encoder)")
+    assert line.startswith("mrr on test is 0.625 for the untrained encoder, and 0.250 without what training has seen")
     (line,) = Baseline("test", MRR(), None, result).inflation(~seen_I)
-    assert line.endswith("an encoder that only remembers its training rows gets up to 1.000")
+    assert line.endswith("; remembering the training rows alone gives up to 1.000")
 
 
 def test_the_score_without_seen_translations() -> None:
@@ -334,8 +343,8 @@ def test_the_score_without_seen_translations() -> None:
     result = Result("translated", 4, 0.75, {"bitext_accuracy": 0.75}, items)
     baseline = Baseline("test", BitextAccuracy(), None, result)
     (line,) = baseline.inflation(np.array([True, True, True, False, False]))
-    assert "0.750 with the rows that training has seen, 0.750 without (untrained encoder)" in line
-    assert line.endswith("gets up to 0.917")  # (1 + 1 + 0.5) / 3 and 1
+    assert "is 0.750 for the untrained encoder, and 0.750 without what training has seen" in line
+    assert line.endswith("gives up to 0.917")  # (1 + 1 + 0.5) / 3 and 1
     (line,) = baseline.inflation(np.array([False, False, True, True, True]))
     assert "0.500 without" in line  # 0 and 1
     assert baseline.inflation(np.array([False, False, True, False, False])) == []
@@ -362,11 +371,11 @@ def test_the_score_without_seen_judged_pairs() -> None:
     items = Items(np.arange(7), np.arange(7), ("cosine", "score", "language"), np.array([cosine, score, language]).T)
     baseline = Baseline("test", Spearman(), None, Result("judged", 7, 0.0, {"spearman": 0.0}, items))
     (line,) = baseline.inflation(np.arange(7) == 6)
-    assert line == "spearman on test: 0.000 with the rows that training has seen, 0.000 without (untrained encoder)"
+    assert line == "spearman on test is 0.000 for the untrained encoder, and 0.000 without what training has seen"
     (line,) = baseline.inflation(np.isin(np.arange(7), [3, 4]))
     assert "1.000 without" in line
     (line,) = baseline.inflation(np.isin(np.arange(7), [0, 1, 3, 4]))
-    assert line == "spearman on test: 0.000 with the rows that training has seen (untrained encoder)"
+    assert line == "spearman on test is 0.000 for the untrained encoder, and training has seen all its rows"
 
 
 def test_rows_beyond_those_that_are_read_count_as_rows() -> None:

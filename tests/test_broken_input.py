@@ -214,11 +214,11 @@ BROKEN_DATA: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "only spaces": (
         {"train": [{"text": " \t ", "label": "x"}] * 3},
-        "task 'topic', train: 3 rows make no pairs (3 empty text)",
+        "task 'topic', train: 3 rows make no pairs: empty text (3)",
     ),
     "only nulls": (
         {"train": [{"text": None, "label": "x"}, {"text": "a", "label": None}]},
-        "task 'topic', train: 2 rows make no pairs (1 null text, 1 null label)",
+        "task 'topic', train: 2 rows make no pairs: null text (1), null label (1)",
     ),
     "corrupt": ({"train": b"PAR1 and no more"}, "task 'topic', train: cannot read data/topic/train.parquet: "),
     "zero bytes": ({"train": b""}, "task 'topic', train: cannot read data/topic/train.parquet: "),
@@ -271,9 +271,9 @@ def test_no_data_root(fails: Fails, good: str) -> None:
 @pytest.mark.parametrize(
     ("row", "told"),
     [
-        ({"text": "   ", "label": "dog"}, "12 pairs, 15 texts; left out: 1 empty text"),
-        ({"text": None, "label": "dog"}, "12 pairs, 15 texts; left out: 1 null text"),
-        ({"text": "a", "label": "\n"}, "12 pairs, 15 texts; left out: 1 empty label"),
+        ({"text": "   ", "label": "dog"}, "12 pairs, 15 texts; left out: empty text (1)"),
+        ({"text": None, "label": "dog"}, "12 pairs, 15 texts; left out: null text (1)"),
+        ({"text": "a", "label": "\n"}, "12 pairs, 15 texts; left out: empty label (1)"),
         ({"text": "red " * 250_000, "label": "dog"}, "13 pairs, 16 texts; cut: 1 texts of over 100,000 characters"),
     ],
     ids=["spaces", "null", "blank label", "a megabyte"],

@@ -89,13 +89,14 @@ class Check:
 
         source = self.task.data
         missing = [split for split in SPLITS if isinstance(source, Source) and not source.has(split, self.root)]
-        if "test" in missing:  # reading it says why
+        if missing == ["test"]:
+            use = "the task can be trained; `mtcl test` and `mtcl predict` need one"
+        elif "test" in missing:  # reading it says why
             return list(SPLITS)
+        else:
+            use = "the task can be held out or watched, and `mtcl test` evaluates it"
         if missing:
-            what = f"no {' and no '.join(missing)} split"
-            self.report.advice.append(
-                ("note:", f"{what}: the task can be held out or watched, and `mtcl test` evaluates it")
-            )
+            self.report.advice.append(("note:", f"no {' and no '.join(missing)} split: {use}"))
         return [split for split in SPLITS if split not in missing]
 
     def _read(self, name: str) -> None:
@@ -202,7 +203,9 @@ def shown(text: str) -> str:
 
 def describe(table: PairTable) -> str:
     """Summarise a table of pairs in one line."""
-    left_out = ", ".join(f"{count:,} {reason}" for reason, count in table.skipped.items())
+    from mtcl.task.pairs.columns import reasons
+
+    left_out = reasons(table.skipped)
     words = f"{len(table.anchors):,} pairs, {len(table.texts):,} distinct texts, {len(table.candidates):,} candidates"
     return words + (f"; left out: {left_out}" if left_out else "")
 

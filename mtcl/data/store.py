@@ -30,6 +30,7 @@ from mtcl.files import written_whole
 from mtcl.task.contract import Task, errors_of
 from mtcl.task.kind import Kind
 from mtcl.task.pairs import PairTable
+from mtcl.task.pairs.columns import reasons
 from mtcl.task.pairs.log_q import log_shares
 from mtcl.task.pairs.relevance import Relevance
 from mtcl.task.pairs.sides import sides_of, split_sides
@@ -123,9 +124,8 @@ class TokenStore:
 
     def summary(self) -> str:
         """One line: the number of pairs and texts, of rows left out by reason, and of texts that were cut."""
-        notes = [f"{count:,} {reason}" for reason, count in self.skipped.items()]
         words = f"{len(self):,} pairs, {len(self.tokens):,} texts"
-        words += f"; left out: {', '.join(notes)}" if notes else ""
+        words += f"; left out: {reasons(self.skipped)}" if self.skipped else ""
         return words + (f"; cut: {self.num_cut:,} texts of over {MAX_CHARACTERS:,} characters" if self.num_cut else "")
 
 

@@ -17,6 +17,7 @@ from mtcl.task.as_table import as_table
 from mtcl.task.code import code_of
 from mtcl.task.contract import Task, kind_of
 from mtcl.task.pairs import Pairs, PairTable
+from mtcl.task.pairs.columns import reasons
 from mtcl.task.roles import Role
 from mtcl.task.sources import Source
 
@@ -51,8 +52,7 @@ def pairs_of(task: Task, split: str, root: Path | None, *, rows: pa.Table | None
             f"a method `pairs` must return {kind_of(task)} pairs, not {table.kind}: write a subclass of mtcl.Pairs"
         )
     if not len(table.anchors):
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in table.skipped.items()) or "no rows"
-        raise DataError(f"{len(rows):,} rows make no pairs ({reasons})")
+        raise DataError(f"{len(rows):,} rows make no pairs: {reasons(table.skipped) or 'no rows'}")
     if split == "train":
         return replace(table, relevance=None)
     table = table.judged()

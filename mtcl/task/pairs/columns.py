@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -142,6 +142,11 @@ def count(skipped: dict[str, int], reason: str, rows: int) -> None:
     """Add to the number of rows left out for a reason."""
     if rows:
         skipped[reason] = skipped.get(reason, 0) + rows
+
+
+def reasons(skipped: Mapping[str, int]) -> str:
+    """The reasons with the number of rows of each: `empty text (40), duplicate pair (3)`."""
+    return ", ".join(f"{reason} ({count:,})" for reason, count in skipped.items())
 
 
 def _first_row(rows: pa.Table, is_wrong: BoolArray, name: str) -> str:

@@ -72,14 +72,16 @@ class Baseline:
             seen_I = seen_I[result.items.items]
         if not seen_I.any():
             return []
-        of = "untrained encoder" if self.base else "random vectors"
-        line = f"{metric.name} on {self.split}: {result.primary:.3f} with the rows that training has seen"
+        of = "the untrained encoder" if self.base else "random vectors"
+        line = f"{metric.name} on {self.split} is {result.primary:.3f} for {of}"
         without = score_without(result, metric, seen_I)
-        line += f" ({of})" if without is None else f", {without:.3f} without ({of})"
+        line += ", and " + (
+            "training has seen all its rows" if without is None else f"{without:.3f} without what training has seen"
+        )
         if not isinstance(metric, PairMetric):
             scores_I, weights_I = item_scores(result, metric), _weights(result)
             remembered = float(np.where(seen_I, scores_I.clip(min=weights_I), scores_I).mean())
-            line += f"; an encoder that only remembers its training rows gets up to {remembered:.3f}"
+            line += f"; remembering the training rows alone gives up to {remembered:.3f}"
         return [line]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from mtcl.arrays import IntArray
 from mtcl.task.kind import Kind
+from mtcl.task.pairs.columns import reasons
 from mtcl.task.pairs.keys import text_keys
 from mtcl.task.pairs.shared_keys import carriers_of
 from mtcl.training.advice.split import Split
@@ -35,8 +36,8 @@ def left_out(split: Split) -> list[str]:
     count = sum(split.skipped.values())
     if not count or count < LEFT_OUT * split.num_rows:
         return []
-    why = ", ".join(f"{number:,} {reason}" for reason, number in split.skipped.items())
-    return [f"{count / split.num_rows:.0%} of the rows of {split.name} make no pair ({why}): clean the rows"]
+    share = f"{count / split.num_rows:.0%} of the rows of {split.name}"
+    return [f"{share} make no pair: {reasons(split.skipped)}; clean the rows"]
 
 
 def contradictions(split: Split) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from mtcl.console import markdown_table
 from mtcl.task.pairs import Pairs
+from mtcl.task.pairs.columns import reasons
 from mtcl.training.datamodule import MtclDataModule
 
 
@@ -47,7 +48,7 @@ def data_report(data: MtclDataModule) -> str:
             ]
         )
         if trained and (skipped := data.store(name, "train").skipped):
-            notes.append(f"{name}: left out {', '.join(f'{n:,} {reason}' for reason, n in skipped.items())}")
+            notes.append(f"{name}: left out {reasons(skipped)}")
     owners = dict.fromkeys(task.owner for task in data.evaluated.values() if task.owner)
     notes += [
         f"{owner} owns {', '.join(n for n, task in data.evaluated.items() if task.owner == owner)}" for owner in owners
