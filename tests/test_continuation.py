@@ -250,4 +250,6 @@ def test_a_checkpoint_of_another_base_encoder_is_refused(
         ended = mtcl_command(*command, "--model.encoder.name", str(tmp_path / "other"))
         assert ended.returncode == 2
         assert "but the checkpoint was trained from other weights" in ended.stderr
-    assert mtcl_command("test", "--ckpt", "runs/run").returncode == 0
+    tested = mtcl_command("test", "--ckpt", "runs/run")
+    assert tested.returncode == 0
+    assert tested.stderr.count("dimensions, texts of up to") == 1, "not again for the base encoder"

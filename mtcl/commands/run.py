@@ -196,6 +196,7 @@ def evaluate(cli: MtclCLI, command: str, *, with_base: bool) -> int:
     run(cli.model, cli.datamodule, verbose=False)
     now, base = dict(cli.model.results), None
     if with_base:
+        log.info("the same with the base encoder, to compare")
         with cli.model.evaluation.of_base():
             run(cli.model, cli.datamodule, verbose=False)
         base = dict(cli.model.results)

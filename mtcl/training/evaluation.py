@@ -19,22 +19,22 @@ class Evaluation:
     def __init__(self, run: Run, vectors: Vectors, metric_log: MetricLog) -> None:
         self.run, self.vectors, self.metric_log = run, vectors, metric_log
         self.results: dict[str, Result] = {}
-        self._is_of_base = False
+        self.is_of_base = False
         self._base: Encoder | None = None
 
     @contextmanager
     def of_base(self) -> Iterator[None]:
         """Inside this context, evaluations are of the base encoder, without heads."""
-        self._is_of_base = True
+        self.is_of_base = True
         try:
             yield
         finally:
-            self._is_of_base, self._base = False, None
+            self.is_of_base, self._base = False, None
 
     def begin(self) -> None:
         """Start an evaluation; `self.results` is empty again."""
         self.results = {}
-        if self._is_of_base:
+        if self.is_of_base:
             self._base = self.run.model.base.encoder(self.run.module.device)
 
     def add(self, split: str, number: int) -> None:

@@ -193,7 +193,7 @@ class MtclModule(TaskReader):
         for name in self.data.evaluated:
             self.encoder.check_length(name, self.data.stores.length_of(name))
         resume.check_never_trained(self.run.trained_before, self.data.held_out)
-        if world()[0] == 0:
+        if world()[0] == 0 and not self.evaluation.is_of_base:  # both read the texts in one way
             log.info("%s", trained.use_of_encoder(self.model, self.data.stores))
         self.start.begin()
         if stage == "fit":
