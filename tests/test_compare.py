@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -253,14 +254,14 @@ def test_vectors_of_runs_and_models_are_kept(tiny_model: Path, tmp_path: Path) -
             return super().__call__(texts, max_length, task=task)
 
     counted = Counted(encoder.model, encoder.tokenizer, encoder.max_length, encoder.tokens_per_chunk)
-    local = Local(counted, tmp_path, "32-true", "m")
+    local = Local(counted, tmp_path, "m")
     found = local(TEXTS, 16)
     torch.testing.assert_close(found, encoder(TEXTS, 16))
     assert calls == [5], "a text that occurs twice is embedded once"
-    torch.testing.assert_close(Local(counted, tmp_path, "32-true", "again")(TEXTS[::-1], 16), found.flip(0))
+    torch.testing.assert_close(Local(counted, tmp_path, "again")(TEXTS[::-1], 16), found.flip(0))
     assert calls == [5]
     local(TEXTS, 3)
-    Local(counted, tmp_path, "bf16-mixed", "m")(TEXTS, 16)
+    Local(replace(counted, precision="bf16"), tmp_path, "m")(TEXTS, 16)
     assert calls == [5, 5, 5]
 
 

@@ -18,6 +18,11 @@ def check_precision(precision: str) -> None:
         raise ConfigError(f"precision is {precision!r}: give {' or '.join(get_args(Precision))}")
 
 
+def precision_of(trainer: str) -> Precision:
+    """The precision of vectors that is a Trainer's: bf16-mixed or 32-true."""
+    return "bf16" if trainer == "bf16-mixed" else "float32"
+
+
 def computing_in(precision: Precision, device: torch.device) -> torch.autocast:
     """The context in which a forward pass on `device` has this precision."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")

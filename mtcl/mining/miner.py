@@ -15,7 +15,8 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -30,7 +31,6 @@ from mtcl.mining.rows import MinedRows
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    import torch
 
     from mtcl.arrays import Float32Array, Ragged
     from mtcl.data.store import TokenStore
@@ -153,26 +153,19 @@ class Miner:
 
     def _embed(self, store: TokenStore, texts: IntArray | None, what: str) -> Embeddings:
         """Embeddings of the given texts of a store, or of all, from the cache if possible."""
-        import torch
-
         from mtcl.encoder.backbone import digest_of
-        from mtcl.encoder.precision import best_precision
+        from mtcl.encoder.precision import best_precision, precision_of
         from mtcl.mining.embeddings import embeddings_of
 
-        encoder, precision = self._encoder.model, best_precision()
-        device = next(encoder.parameters()).device.type
-        facts = [store.folder.name, what, digest_of(encoder), encoder.pooling, precision]
-        head = self._encoder.heads.get(self._task)
+        encoder = replace(self._encoder, precision=precision_of(best_precision()))
+        facts = [store.folder.name, what, digest_of(encoder.model), encoder.model.pooling, encoder.precision]
+        head = encoder.heads.get(self._task)
         facts += [] if head is None else [digest_of(head)]
         folder = self._cache / hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
-        def embed(tokens: Ragged) -> torch.Tensor:
-            with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16-mixed"):
-                return self._encoder.embed(tokens, task=self._task)
-
         tokens = store.tokens if texts is None else store.tokens.take(texts)
         log.info("%s %s; embeddings in %s", f"{len(tokens):,}", what, folder)
-        return embeddings_of(tokens, embed, folder, what=what)
+        return embeddings_of(tokens, partial(encoder.embed, task=self._task), folder, what=what)
 
 
 def _indexed(embeddings: Embeddings, places: IntArray, keys: Ragged, kind: str) -> Candidates:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import importlib.util
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.declared import Declared
 from mtcl.encoder.hub import resolve_model
 from mtcl.encoder.paths import PathKind, checkpoint_at, kind_of_path
+from mtcl.encoder.precision import precision_of
 from mtcl.encoder.text_encoder import TextEncoder, best_device
 from mtcl.errors import ConfigError, root_cause
 from mtcl.studies.compare.config import EncoderSpec
@@ -67,29 +67,23 @@ class Local:
 
     encoder: TextEncoder
     cache: Path
-    precision: str
     label: str
     is_run: bool = True
 
     def __call__(self, texts: Sequence[str], max_length: int | None = None, *, task: str | None = None) -> Tensor:
         length = max_length or self.encoder.max_length
         head = task if task in self.encoder.heads else None
-        facts = (self.encoder.fingerprint(), self.encoder.head_fingerprint(head), length, self.precision, best_device())
+        encoder = self.encoder
+        facts = (encoder.fingerprint(), encoder.head_fingerprint(head), length, encoder.precision, best_device())
         cache = VectorCache(self.cache / "encoder_vectors.sqlite", repr(facts))
         known = cache.get(texts)
         missing = sorted({*texts} - known.keys(), key=len)
         for start in track(range(0, len(missing), BLOCK), f"{self.label}: {task}"):
             some = missing[start : start + BLOCK]
-            with self._in_precision():
-                found = dict(zip(some, self.encoder(some, length, task=head).numpy(), strict=True))
+            found = dict(zip(some, encoder(some, length, task=head).numpy(), strict=True))
             cache.put(found)
             known |= found
         return torch.from_numpy(np.stack([known[text] for text in texts]))
-
-    def _in_precision(self) -> AbstractContextManager[Any]:
-        if self.precision != "bf16-mixed":
-            return nullcontext()
-        return torch.autocast(self.encoder.device.type, torch.bfloat16)
 
     def prompt_of(self, task: Task) -> Prompt:
         return self.encoder.prompt_of(task) if self.is_run else self.encoder.prompt
@@ -110,7 +104,7 @@ def check_found(spec: EncoderSpec) -> None:
 def encoders_of(name: str, spec: EncoderSpec, cache: Path, precision: str) -> Iterator[Embedder]:
     """Load, or connect to, an encoder; one per seed, if it is given as several runs."""
     for run in spec.runs:
-        yield Local(TextEncoder.load(Path(run)), cache, precision, name)
+        yield Local(TextEncoder.load(Path(run), precision=precision_of(precision)), cache, name)
     if spec.endpoint:
         endpoint = endpoint_of(spec, cache)
         yield Plain(lambda texts: torch.from_numpy(endpoint.embed(texts).copy()))
@@ -127,7 +121,7 @@ def _model(name: str, spec: EncoderSpec, cache: Path, precision: str) -> Embedde
             raise
         log.info("%s: read by sentence-transformers (%s)", name, error)
         return _sentence_transformer(spec)
-    return Local(encoder, cache, precision, name, is_run=False)
+    return Local(replace(encoder, precision=precision_of(precision)), cache, name, is_run=False)
 
 
 def endpoint_of(spec: EncoderSpec, cache: Path) -> Endpoint:
