@@ -63,12 +63,19 @@ def at(prefix: str = "", kind: type[MtclError] = ConfigError, /, **names: str) -
         raise
 
 
-def nearest(name: str, known: Iterable[str], *, most: int = 12) -> str:
-    """A hint to append to a message: `; did you mean 'x'?`, or else up to `most` of the known names, if any."""
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` with the names that are equal but for case and spacing, else with similar ones, if any."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
-    if close:
-        return "; did you mean " + " or ".join(repr(n) for n in close) + "?"
+    same = [other for other in names if other.strip().casefold() == name.strip().casefold()]
+    close = same or difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+    return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+
+
+def nearest(name: str, known: Iterable[str], *, most: int = 12) -> str:
+    """A hint to append to a message: `did_you_mean`, or else up to `most` of the known names, if any."""
+    names = sorted(known)
+    if close := did_you_mean(name, names):
+        return close
     if not names:
         return ""
     shown = ", ".join(names[:most]) + (", ..." if len(names) > most else "")

@@ -99,7 +99,10 @@ def _parser(command: str) -> argparse.ArgumentParser:
     parser.add_argument("--name", help="the model's name in requests and answers (default: the name of RUN)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: a GPU if there is one)")
     parser.add_argument(
-        "--precision", choices=["float32", "bf16"], default="float32", help="compute in (default: %(default)s)"
+        "--precision",
+        choices=["float32", "bf16"],
+        default="float32",
+        help="precision to compute in (default: %(default)s)",
     )
     parser.add_argument("--threads", type=int, help="threads of a worker's forward pass (default: cores / workers)")
     parser.add_argument("--workers", type=int, default=1, help="processes with a model each (default: %(default)s)")

@@ -103,6 +103,7 @@ class Check:
         """A split's figures and warnings that need no encoder, and some training pairs to read."""
         from mtcl.task.rows import pairs_of, roles_in, rows_of
         from mtcl.training.advice.report import rows_figures
+        from mtcl.training.advice.rows import spellings
         from mtcl.training.advice.seen import seen_in
         from mtcl.training.advice.split import Split
         from mtcl.training.advice.warnings import of_evaluation, of_training
@@ -119,6 +120,7 @@ class Check:
             if train is not None:
                 self.seen[name] = seen_in(train, split)
             self.report.warnings += of_evaluation(train, split, self.seen.get(name), has_labels=self._has_labels)
+            self.report.warnings += spellings(split)
 
     def _learnable(self) -> list[str]:
         from mtcl.training import learnable
@@ -205,9 +207,8 @@ def describe(table: PairTable) -> str:
     """Summarise a table of pairs in one line."""
     from mtcl.task.pairs.columns import reasons
 
-    left_out = reasons(table.skipped)
     words = f"{len(table.anchors):,} pairs, {len(table.texts):,} distinct texts, {len(table.candidates):,} candidates"
-    return words + (f"; left out: {left_out}" if left_out else "")
+    return words + (f"; left out: {reasons(table.skipped)}" if table.skipped else "")
 
 
 def _check_sample(task: Task) -> None:

@@ -38,7 +38,7 @@ def padded(
     """
     rows, shape = (query_Fhd, key_Fhd, value_Fhd), (bias_nLL.shape[0], bias_nLL.shape[2])
     query, key, value = (_apply(Spread, row_Fhd, places_S, shape) for row_Fhd in rows)
-    if is_fused(query):
+    if query.is_cuda or not torch.is_grad_enabled():
         fused_nhLd = F.scaled_dot_product_attention(
             query, key, value, attn_mask=bias_nLL[:, None], dropout_p=dropout, scale=scaling
         )
@@ -47,11 +47,6 @@ def padded(
     shares_nhLL = F.softmax(scores_nhLL + bias_nLL[:, None], dim=-1)
     attended_nhLd = torch.matmul(F.dropout(shares_nhLL, p=dropout, training=dropout > 0), value)
     return _apply(Gather, attended_nhLd, places_S, len(query_Fhd))
-
-
-def is_fused(values: Tensor) -> bool:
-    """Whether `padded` uses torch's fused attention on the device of `values`."""
-    return values.is_cuda or not torch.is_grad_enabled()
 
 
 def bias_of(mask_nL: Tensor, dtype: torch.dtype, *, causal: bool, window: int | None) -> Tensor:

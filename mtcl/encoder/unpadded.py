@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from mtcl.data.packing import Chunk
 from mtcl.encoder.quiet import only_errors
-from mtcl.encoder.row_attention import MULTIPLE, bias_of, ends_of, fits_varlen, has_varlen, is_fused, padded, varlen
+from mtcl.encoder.row_attention import MULTIPLE, bias_of, ends_of, fits_varlen, has_varlen, padded, varlen
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -101,8 +101,12 @@ def hidden_states(backbone: nn.Module, chunk: Chunk, given: dict[str, Tensor], *
     positions_1F = F.pad(_positions(chunk, first_position), (0, num_more))[None]
     half = half_type(backbone)
     ends = None if half is None else ends_of(chunk.mask, positions_1F.shape[1])
-    wider = -longest % MULTIPLE if is_fused(chunk.mask) else 0
-    row = Row(chunk.places_S + chunk.places_S // longest * wider, F.pad(chunk.mask, (0, wider)), ends, half)
+    places_S, mask_nL = chunk.places_S, chunk.mask
+    if not (mask_nL.is_cuda or torch.is_grad_enabled()):
+        # torch's fused attention on a CPU handles what is beyond a multiple of 16 one by one
+        wider = -longest % MULTIPLE
+        places_S, mask_nL = places_S + places_S // longest * wider, F.pad(mask_nL, (0, wider))
+    row = Row(places_S, mask_nL, ends, half)
     found = backbone(**filled, position_ids=positions_1F, row=row)
     hidden_FH: Tensor = found.last_hidden_state[0]
     padded_RH = hidden_FH.new_zeros(num_texts * longest, hidden_FH.shape[-1])

@@ -5,9 +5,9 @@
     python -m tests.benchmarks.embed --memory 20000 2000000      # peak memory of the command, tiny encoder
 
 Posts of mixed length: of the public data sets (--data FOLDER: 60 % headlines, tweets and questions, 25 % bodies of
-Stack Exchange and occupations, 15 % of 3 to 20 short ones joined), or of the demo corpus. Both use the same weights in
-float32 and the same threads, and take turns; sentence-transformers gets each of several batch sizes in every round, and
-its best counts. CPU time is fairer than wall time if others use the machine, and means something with one thread only.
+Stack Exchange and occupations, 15 % of 3 to 20 short ones joined), or of the demo corpus. Both use the same weights, in
+float32 and in bf16, and the same threads, and take turns; sentence-transformers gets each of several batch sizes in
+every round, and its best counts. CPU time is fairer than wall time if others use the machine, and means something with one thread only.
 `distinct` encodes equal posts once, as the command does in each window.
 """
 
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--device", default="cpu", help="cuda: with wall time, and sentence-transformers in bf16 too")
+    parser.add_argument("--device", default="cpu", help="cuda: with --clock wall")
     parser.add_argument("--encoder", default="minilm", help="a name of tests.benchmarks.encoders.SHAPES")
     parser.add_argument("--clock", choices=["cpu", "wall"], default="cpu")
     parser.add_argument("--batches", type=int, nargs="+", default=list(BATCHES))

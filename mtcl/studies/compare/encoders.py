@@ -71,9 +71,8 @@ class Local:
     is_run: bool = True
 
     def __call__(self, texts: Sequence[str], max_length: int | None = None, *, task: str | None = None) -> Tensor:
-        length = max_length or self.encoder.max_length
-        head = task if task in self.encoder.heads else None
-        encoder = self.encoder
+        encoder, length = self.encoder, max_length or self.encoder.max_length
+        head = task if task in encoder.heads else None
         facts = (encoder.fingerprint(), encoder.head_fingerprint(head), length, encoder.precision, best_device())
         cache = VectorCache(self.cache / "encoder_vectors.sqlite", repr(facts))
         known = cache.get(texts)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mtcl.arrays import BoolArray, FloatArray, IntArray
-from mtcl.errors import DataError, nearest
+from mtcl.errors import DataError, did_you_mean
 from mtcl.task.roles import Role, as_role, hint, is_list
 from mtcl.task.spill import Spill, kept_rows, passing
 
@@ -42,11 +42,8 @@ def column(rows: pa.Table, name: str, role: Role) -> pa.ChunkedArray:
 
 def missing(name: str, known: Sequence[str]) -> str:
     """The message for a column that is not among the `known` ones."""
-    same = [repr(other) for other in known if other.strip().casefold() == name.strip().casefold()]
-    close = f"; did you mean {' or '.join(same)}?" if same else nearest(name, known)
-    if not close.startswith("; did you mean"):
-        close = ": give the name of yours in the task's pairs"
-    return f"no column {name!r} (columns: {', '.join(known)}){close}"
+    advice = did_you_mean(name, known) or ": give the name of yours in the task's pairs"
+    return f"no column {name!r} (columns: {', '.join(known)}){advice}"
 
 
 def clean(rows: pa.Table, *texts: str) -> tuple[pa.Table, dict[str, int]]:

@@ -8,7 +8,6 @@ from unicodedata import normalize
 import numpy as np
 
 from mtcl.task.kind import Kind
-from mtcl.task.pairs.keys import text_keys
 from mtcl.training.advice import rows
 from mtcl.training.advice.reading import Reading, long_prompt, read, unseparated
 from mtcl.training.advice.seen import Seen, seen_in
@@ -27,7 +26,6 @@ OF_EVALUATION: tuple[Callable[[Split], list[str]], ...] = (
     rows.left_out,
     rows.contradictions,
     rows.few_to_evaluate,
-    rows.spellings,
     rows.unreadable,
 )
 
@@ -46,7 +44,9 @@ def of_run(data: MtclDataModule) -> list[str]:
             has_labels = bool(getattr(data.tasks[name].pairs, "has_labels", False))
             validation = Split.of("validation", data.store(name, "validation"))
             seen = seen_in(train, validation, with_near=False)
-            lines += of_evaluation(train, validation, seen, has_labels=has_labels) + twins_of(data, name, "validation")
+            lines += of_evaluation(train, validation, seen, has_labels=has_labels)
+            # a corpus has too many texts to compare their spellings at every start
+            lines += twins_of(data, name, "validation") or (rows.spellings(validation) if has_labels else [])
         found += [f"task {name!r}: {line}" for line in lines]
     return found
 
@@ -91,23 +91,16 @@ def prompt_of(data: MtclDataModule, name: str) -> list[str]:
 
 
 def twins_of(data: MtclDataModule, name: str, split: str) -> list[str]:
-    """A warning about texts to find with the same tokens, so that equal cosines decide between them. Those that differ
-    only in case or spacing are left to `rows.spellings`.
-    """
-    import pyarrow as pa
-
+    """A warning about texts to find that differ and have the same tokens, so that equal cosines decide between them."""
     store = data.store(name, split)
     if store.kind is not Kind.POSITIVE or store.exclude_self:  # posts of a cluster may be copies
         return []
-    table = Split.of(split, store)
     candidates = np.unique(store.candidates)
-    if not table.is_symmetric:
-        candidates = candidates[np.unique(text_keys(table.texts.take(pa.array(candidates))), return_index=True)[1]]
     found = rows.twins(np.asarray(store.identity)[candidates])
     if found is None:
         return []
     number, pair = found
-    words = table.words(candidates[list(pair)])
+    words = Split.of(split, store).words(candidates[list(pair)])
     looks_equal = len({normalize("NFKC", text) for text in words}) == 1
     one, another = (ascii(text) if looks_equal else repr(text) for text in words)
     return [
