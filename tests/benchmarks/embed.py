@@ -5,10 +5,10 @@
     python -m tests.benchmarks.embed --memory 20000 2000000      # peak memory of the command, tiny encoder
 
 Posts of mixed length: of the public data sets (--data FOLDER: 60 % headlines, tweets and questions, 25 % bodies of
-Stack Exchange and occupations, 15 % of 3 to 20 short ones joined), or of the demo corpus. Both use the same weights, in
-float32 and in bf16, and the same threads, and take turns; sentence-transformers gets each of several batch sizes in
-every round, and its best counts. CPU time is fairer than wall time if others use the machine, and means something with one thread only.
-`distinct` encodes equal posts once, as the command does in each window.
+Stack Exchange and occupations, 15 % of 3 to 20 short ones joined), or of the demo corpus. Both use the same weights,
+in float32 and in bf16, and the same threads, and take turns; sentence-transformers gets each of several batch sizes
+in every round, and its best counts. CPU time is fairer than wall time if others use the machine, and means something
+with one thread only. `distinct` encodes equal posts once, as the command does in each window.
 """
 
 from __future__ import annotations
