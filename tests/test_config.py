@@ -18,6 +18,8 @@ from torch import nn
 
 from mtcl import ConfigError, Kind
 from mtcl.configuration import yaml_files as config
+from mtcl.configuration.overrides import from_environment, removed_tasks
+from mtcl.configuration.run_keys import run_keys
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
 from mtcl.training.module import MtclModule
@@ -267,6 +269,21 @@ def test_help_says_each_thing_once(arguments: list[str], key: str, mtcl_command:
     assert key in done.stdout
     assert done.stdout.count("usage:") == 1
     assert "Lightning Trainer" not in done.stdout
+
+
+def test_null_removes_the_keys_of_a_task_that_come_before_it() -> None:
+    before = ["--tasks.a.prompt=x ", "--tasks.a.weight", "2", "--tasks.ab.weight", "3", "--tasks.a", "{}"]
+    assert removed_tasks([*before, "--tasks.a", "null", "--x"]) == (["--tasks.ab.weight", "3", "--x"], ["a"])
+    assert removed_tasks([*before, "--tasks.a=null"]) == (["--tasks.ab.weight", "3"], ["a"])
+    assert removed_tasks(["--tasks.a=null", "--tasks.a.weight=2"]) == (["--tasks.a.weight=2"], ["a"]), "added anew"
+
+
+def test_a_variable_below_a_free_name_says_how_it_is_set() -> None:
+    for name, key in (("TASKS__SEARCH__PROMPT", "TASKS"), ("TRAINER__LOGGER__SAVE_DIR", "TRAINER__LOGGER")):
+        with pytest.raises(ConfigError, match=rf"MTCL_SET_{name}: give all .* together, as MTCL_SET_{key}='"):
+            from_environment({f"MTCL_SET_{name}": "x"}, "MTCL_SET", run_keys())
+    with pytest.raises(ConfigError, match="did you mean 'MTCL_SET_MODEL__OPTIMIZER__LR'"):
+        from_environment({"MTCL_SET_MODEL__OPTIMIZER__LRR": "x"}, "MTCL_SET", run_keys())
 
 
 def test_null_on_the_command_line_removes_a_task(

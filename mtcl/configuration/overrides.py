@@ -57,17 +57,22 @@ def from_arguments(arguments: list[str], keys: Section) -> list[Override]:
 
 
 def removed_tasks(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """A command line without `--tasks.NAME null`, and the names of the tasks that these options remove."""
-    rest, kept, removed = list(arguments), list[str](), list[str]()
+    """A command line without `--tasks.NAME null` and earlier keys of these tasks, and their names.
+
+    Keys after it add the task anew.
+    """
+    rest, kept, removed = list(arguments), list[list[str]](), list[str]()
     while rest:
-        option, is_joined, text = rest[0].partition("=")
-        value = text if is_joined else "".join(rest[1:2])
+        given = [rest.pop(0)]
+        if "=" not in given[0] and rest and not rest[0].startswith("--"):
+            given.append(rest.pop(0))
+        option, value = "=".join(given).partition("=")[::2]
         if option.startswith("--tasks.") and option.count(".") == 1 and value == "null":
             removed.append(option.removeprefix("--tasks."))
-            del rest[: 1 if is_joined else 2]
+            kept = [one for one in kept if not f"{one[0].partition('=')[0]}.".startswith(f"{option}.")]
         else:
-            kept.append(rest.pop(0))
-    return kept, removed
+            kept.append(given)
+    return [part for one in kept for part in one], removed
 
 
 def from_environment(environment: Mapping[str, str], prefix: str, keys: Section) -> list[Override]:
@@ -81,6 +86,9 @@ def from_environment(environment: Mapping[str, str], prefix: str, keys: Section)
             key = name.removeprefix(f"{prefix}_").lower().replace("__", ".")
             near = [_variable(prefix, other) for other in closest_key(key, keys)]
             told = did_you_mean(near) or f": write a key of the configuration after {prefix}_"
+            if _is_known(key, keys):  # on the command line, below a key whose names are free
+                whole = max((other for other in variables if name.startswith(f"{other}__")), key=len)
+                told = f": give all that is below {variables[whole]} together, as {whole}='{{...}}'"
             raise ConfigError(f"unknown environment variable {name}{told}")
         found.append(Override(variables[name], name, text))
     return found

@@ -91,6 +91,11 @@ def words() -> list[str]:
     return [f'--tasks.{task}.prompt="{word} "' for task, word in zip(TRAINED, WORDS, strict=True)]
 
 
+def without(task: str) -> list[str]:
+    """One trained task less; its row among the trained tasks is then one of a task that was not trained."""
+    return [f"--tasks.{task}=null"]
+
+
 def lora(rate: float) -> list[str]:
     return ["--model.encoder.train=lora", *lr(rate)]
 
@@ -135,6 +140,10 @@ RECIPES = {
     "prompts, keep 1": Recipe([*keep(1), *prompts()]),
     "prompts, keep 0.7, share 1/32": Recipe([*keep(0.7, 1 / 32), *prompts()]),
     "one word, keep 0.7, share 1/32": Recipe([*keep(0.7, 1 / 32), *words()]),
+    "plain, without storyline_social": Recipe(without("storyline_social")),
+    "one word, keep 0.7, share 1/32, without storyline_social": Recipe(
+        [*keep(0.7, 1 / 32), *words(), *without("storyline_social")]
+    ),
     "prompts, keep 1, share 1/32": Recipe([*keep(1, 1 / 32), *prompts()]),
     "keep 1, share 1/32, 200 steps": Recipe([*keep(1, 1 / 32), *steps(200)]),
     "prompts of labels, keep 0.7, share 1/32": Recipe([*keep(0.7, 1 / 32), *prompts(LABELLED)]),
