@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mtcl.task.pairs.base import Pairs
@@ -43,7 +43,8 @@ class Augmented(Pairs):
             asked.add(pa.table({"half": halves, "text": block}).filter(has_several))
         found = pa.concat_tables(asked.tables())
         queries = (found["half"], found["text"])
-        return pair_table(texts, texts, candidates=texts, queries=queries, symmetric=True, skipped=skipped)
+        table = pair_table(texts, texts, candidates=texts, queries=queries, skipped=skipped)
+        return replace(table, symmetric=True)
 
 
 def _first_half(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from mtcl.arrays import IntArray
@@ -76,17 +76,16 @@ class Duplicates(Pairs):
         asked = Links(anchors.filter(is_other), component.filter(is_other))
         texts = pa.chunked_array([*anchors.chunks, *positives.chunks], pa.large_string())
         components = pa.chunked_array([*component.chunks, *component.chunks])
-        return pair_table(
+        table = pair_table(
             anchors,
             positives,
             links=[Links(anchors, component), Links(positives, component)],
             candidates=texts,
             judgements=Judgements(asked, Links(texts, components), grouped=True),
             negatives=negatives_column(rows, self.negatives),
-            exclude_self=True,
-            tied=True,
             skipped=skipped,
         )
+        return replace(table, exclude_self=True, tied=True)
 
 
 def _components(anchors: Column, positives: Column) -> IntArray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from mtcl.errors import DataError
@@ -68,13 +68,13 @@ class Parallel(Pairs):
 
     def _table(self, rows: pa.Table, target: str, languages: Column, skipped: dict[str, int]) -> PairTable:
         sources, targets = text_column(rows, self.source), text_column(rows, target)
-        return pair_table(
+        table = pair_table(
             sources,
             targets,
             links=[Links(sources, sources), Links(targets, sources)],
             candidates=targets,
-            kind=self.kind,
             negatives=negatives_column(rows, self.negatives),
             languages=languages,
             skipped=skipped,
         )
+        return replace(table, kind=self.kind)

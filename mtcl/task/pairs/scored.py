@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from mtcl.arrays import FloatArray
@@ -91,14 +91,13 @@ def _judged(pairs: Scored | Labelled, rows: pa.Table, scores: FloatArray, skippe
     if pairs.group:
         groups = id_column(rows, pairs.group)
         links = [Links(first, groups), Links(second, groups)]
-    return pair_table(
+    table = pair_table(
         first,
         second,
         candidates=second,
-        kind=pairs.kind,
         links=links,
         scores=scores,
         languages=id_column(rows, language) if language else None,
-        tied=bool(links),
         skipped=skipped,
     )
+    return replace(table, kind=pairs.kind, tied=bool(links))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -83,16 +83,16 @@ class QueryDocument(Pairs):
         if self.document_id:
             ids = id_column(rows, self.document_id)
             links = [Links(asked, ids), Links(found, ids), *links]
-        return pair_table(
+        table = pair_table(
             asked,
             found,
             links=links,
             candidates=searched,
             negatives=negatives_column(rows, self.negatives),
             judgements=judgements,
-            tied=True,
             skipped=skipped,
         )
+        return replace(table, tied=True)
 
     def _grades(self, rows: pa.Table) -> FloatArray | None:
         """The grade of each row. Raises `DataError` for one below 0."""

@@ -80,24 +80,20 @@ def pair_table(
     positives: Column,
     *,
     candidates: Column,
-    kind: Kind = Kind.POSITIVE,
     links: Sequence[Links] = (),
     negatives: tuple[Column, IntArray] | None = None,
     scores: FloatArray | None = None,
     languages: Column | None = None,
     queries: tuple[Column, Column] | None = None,
     judgements: Judgements | None = None,
-    exclude_self: bool = False,
-    tied: bool = False,
-    symmetric: bool = False,
     skipped: dict[str, int] | None = None,
 ) -> PairTable:
-    """A `PairTable` from string columns of equal length: distinct texts, distinct pairs, and keys.
+    """A `PairTable` of positives from string columns of equal length: distinct texts, distinct pairs, and keys.
 
     Keys come from each text, from each anchor's positives (unless pairs are scored) and from `links`. `negatives` are
     texts and the number of each one's pair. `queries` are the texts to search with and the text that each should find;
     by default the anchors and positives. `judgements` replace them where relevance has ids or grades; keys and pairs
-    don't depend on it. Pairs of other kinds than positives, and those with `exclude_self`, are always symmetric.
+    don't depend on it.
     """
     skipped, texts = dict(skipped or {}), Numbering()
     anchor_ids, candidate_ids, positive_ids = (texts.of(column) for column in (anchors, candidates, positives))
@@ -126,14 +122,10 @@ def pair_table(
         keys=keys_of(all_texts, known, linked),
         queries=occurring(relevance.queries if relevance else anchor_ids, size=size),
         candidates=found,
-        kind=kind,
         negatives=hard,
         scores=None if scores is None else scores[keep].astype(np.float32),
         languages=None if language_ids is None else language_ids[keep],
         language_names=() if language_names is None else tuple(language_names.to_pylist()),
-        exclude_self=exclude_self,
-        tied=tied,
-        symmetric=symmetric,
         skipped=skipped,
         relevance=relevance,
     )
