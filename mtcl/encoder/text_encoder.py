@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -27,7 +27,7 @@ from mtcl.encoder.heads import read_heads, through
 from mtcl.encoder.layout import new_folder, write_layout
 from mtcl.encoder.parts import EncoderParts, Role
 from mtcl.encoder.paths import PathKind, kind_of_path
-from mtcl.encoder.precision import Precision, check_precision, computing_in
+from mtcl.encoder.precision import Precision, check_precision, computing_in, in_half
 from mtcl.encoder.reading import check_pooled, default_length, tokenizer_of
 from mtcl.encoder.texts import texts_of
 from mtcl.errors import ConfigError, root_cause
@@ -251,10 +251,15 @@ class TextEncoder(EncoderParts):
         tokens = self.tokenizer([self.tokenizer.shortened(text) for text in texts], max_length or self.max_length)
         return self.embed(tokens, task=task)
 
+    @cached_property
+    def _computing(self) -> Encoder:
+        """The model in the form in which it computes."""
+        return in_half(self.model) if self.precision == "bf16" else self.model
+
     def embed(self, tokens: Ragged, *, task: str | None = None) -> Tensor:
         """(T, D) float32 unit vectors on the CPU of tokenised texts, by the head of `task` if it has one."""
         with computing_in(self.precision, self.device):
-            shared_TD = self.model.embed(tokens, tokens_per_chunk=self.tokens_per_chunk)
+            shared_TD = self._computing.embed(tokens, tokens_per_chunk=self.tokens_per_chunk)
         with torch.no_grad():
             return through(self.heads.get(task or ""), shared_TD)
 

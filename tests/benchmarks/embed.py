@@ -1,14 +1,15 @@
 """Bulk embedding against sentence-transformers, and its memory.
 
-    python -m tests.benchmarks.embed                             # 2,000 posts, 3 rounds, one thread, CPU time
-    python -m tests.benchmarks.embed --rows 200000 --rounds 3 --threads 2 --clock wall
+    python -m tests.benchmarks.embed                             # 2,000 posts in 3 rounds, one thread, CPU time
+    python -m tests.benchmarks.embed --rows 200000 --rounds 10 --precisions bf16 --batches 32
     python -m tests.benchmarks.embed --memory 20000 2000000      # peak memory of the command, tiny encoder
 
 Posts of mixed length: of the public data sets (--data FOLDER: 60 % headlines, tweets and questions, 25 % bodies of
-Stack Exchange and occupations, 15 % of 3 to 20 short ones joined), or of the demo corpus. Both use the same weights,
-in float32 and in bf16, and the same threads, and take turns; sentence-transformers gets each of several batch sizes
-in every round, and its best counts. CPU time is fairer than wall time if others use the machine, and means something
-with one thread only. `distinct` encodes equal posts once, as the command does in each window.
+Stack Exchange and occupations, 15 % of 3 to 20 short ones joined), or of the demo corpus. Each round has its own part
+of them. Both use the same weights, the same precision (sentence-transformers keeps its weights in bf16 then, mtcl does
+not) and the same threads, and take turns; sentence-transformers gets each of several batch sizes in every round, and
+its best counts. CPU time is fairer than wall time if others use the machine, and means something with one thread only.
+The command encodes equal posts of a window once.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +38,13 @@ BATCHES = (8, 16, 32, 64, 128)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=2000)
+    parser.add_argument("--rows", type=int, default=2000, help="in all rounds together")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu", help="cuda: with --clock wall")
     parser.add_argument("--encoder", default="minilm", help="a name of tests.benchmarks.encoders.SHAPES")
     parser.add_argument("--clock", choices=["cpu", "wall"], default="cpu")
+    parser.add_argument("--precisions", choices=["float32", "bf16"], nargs="+", default=["float32", "bf16"])
     parser.add_argument("--batches", type=int, nargs="+", default=list(BATCHES))
     parser.add_argument("--data", type=Path, help="folder of the public data sets")
     parser.add_argument("--memory", type=int, nargs="+", metavar="ROWS", help="measure the peak memory instead")
@@ -100,80 +103,67 @@ def measure_speed(settings: argparse.Namespace) -> None:
     texts = posts(settings.rows, settings.data)
     with tempfile.TemporaryDirectory() as name:
         model = str(resolve_model(encoder_of(Path(name), settings.encoder)))
-        theirs, halved = (SentenceTransformer(model, device=settings.device) for _ in range(2))
+        theirs = {kind: SentenceTransformer(model, device=settings.device) for kind in settings.precisions}
         encoder = TextEncoder.base({"name": model}, device=settings.device)
-    computer = Computer.of(encoder, Choice())
-    in_bf16 = Computer.of(encoder, Choice(precision="bf16"))
+    if "bf16" in theirs:
+        theirs["bf16"].bfloat16()
+
+    def encode(kind: str, batch: int, some: list[str]) -> np.ndarray:
+        options: dict[str, Any] = {"batch_size": batch, "normalize_embeddings": True, "convert_to_tensor": True}
+        return theirs[kind].encode(some, **options).float().cpu().numpy()
+
+    def ours(using: Computer, some: list[str], *, distinct: bool) -> np.ndarray:
+        windows = [some[start : start + WINDOW] for start in range(0, len(some), WINDOW)]
+        if distinct:
+            return np.concatenate([using.encode(window) for window in windows])
+        return np.concatenate([using.vectors(encoder.tokenizer(window, encoder.max_length)) for window in windows])
+
+    ways: dict[str, dict[str, Callable[[list[str]], np.ndarray]]] = {}
+    for kind in settings.precisions:
+        computer = Computer.of(encoder, Choice(precision=kind))
+        ways[kind] = {f"sentence-transformers, batch {n}": partial(encode, kind, n) for n in settings.batches}
+        ways[kind] |= {
+            "mtcl": partial(ours, computer, distinct=False),
+            "mtcl, equal posts once": partial(ours, computer, distinct=True),
+        }
     clock = time.process_time if settings.clock == "cpu" else time.perf_counter
-
-    def ours(using: Computer, some: list[str]) -> np.ndarray:
-        windows = [using.encode(some[start : start + WINDOW]) for start in range(0, len(some), WINDOW)]
-        return np.concatenate(windows)
-
-    def all_rows(using: Computer) -> np.ndarray:
-        """Equal posts are encoded each time."""
-        parts = []
-        for start in range(0, len(texts), WINDOW):
-            parts.append(using.vectors(encoder.tokenizer(texts[start : start + WINDOW], encoder.max_length)))
-        return np.concatenate(parts)
-
-    ways: dict[str, Any] = {
-        f"sentence-transformers, batch {batch}": lambda batch=batch: theirs.encode(
-            texts, batch_size=batch, normalize_embeddings=True
-        )
-        for batch in settings.batches
-    }
-    halved.bfloat16()
-    ways |= {
-        f"sentence-transformers, bf16, batch {batch}": lambda batch=batch: (
-            halved.encode(texts, batch_size=batch, normalize_embeddings=True, convert_to_tensor=True)
-            .float()
-            .cpu()
-            .numpy()
-        )
-        for batch in settings.batches
-    }
-    ways |= {
-        "mtcl": lambda: all_rows(computer),
-        "mtcl, distinct": lambda: ours(computer, texts),
-        "mtcl, bf16": lambda: all_rows(in_bf16),
-    }
-    theirs.encode(texts[:64], batch_size=16)  # the first call allocates
-    ours(computer, texts[:64])
-    rates: dict[str, list[float]] = {name: [] for name in ways}
-    found: dict[str, np.ndarray] = {}
+    rates = {kind: {name: list[float]() for name in found} for kind, found in ways.items()}
+    errors = {kind: dict.fromkeys(found, 0.0) for kind, found in ways.items()}
+    for found in ways.values():
+        for way in found.values():
+            way(texts[:64])  # the first call allocates
     for number in range(settings.rounds):
-        for name, way in ways.items():
-            began = clock()
-            found[name] = way()
-            rates[name].append(len(texts) / (clock() - began))
-            print(f"round {number}: {name}: {rates[name][-1]:,.1f} rows/s", file=sys.stderr, flush=True)
-    reference = found[f"sentence-transformers, batch {settings.batches[0]}"]
-    best = [
-        max(rates[f"sentence-transformers, batch {b}"][number] for b in settings.batches)
-        for number in range(settings.rounds)
-    ]
+        some, reference = texts[number :: settings.rounds], None
+        for kind, found in ways.items():
+            for name, way in found.items():
+                began = clock()
+                vectors = way(some)
+                rates[kind][name].append(len(some) / (clock() - began))
+                reference = vectors if reference is None else reference
+                errors[kind][name] = max(errors[kind][name], float(np.abs(vectors - reference).max()))
+                print(
+                    f"round {number}: {kind}, {name}: {rates[kind][name][-1]:,.1f} rows/s", file=sys.stderr, flush=True
+                )
     lengths = encoder.tokenizer(texts, encoder.max_length).lengths()
     print(
         f"{len(texts):,} posts, {len(set(texts)):,} distinct, {lengths.mean():.0f} tokens on average, "
         f"{np.median(lengths):.0f} in the median, at most {lengths.max()}; {settings.threads} threads, "
         f"{settings.clock} time, {settings.rounds} rounds\n"
     )
-    rows = []
-    for name, values in rates.items():
-        ratios = [value / other for value, other in zip(values, best, strict=True)]
-        error = np.abs(found[name] - reference).max()
-        rows.append(
-            [
-                name,
-                f"{statistics.median(values):,.1f}",
-                f"{statistics.median(ratios):.2f}",
-                f"{min(ratios):.2f} to {max(ratios):.2f}",
-                f"{error:.0e}",
-            ]
-        )
-    head = ["", "rows/s, median", "of their best in float32, median", "per round", "largest difference"]
-    print(markdown_table(head, rows, numbers=range(1, 5)), end="")
+    head = ["precision", "", "rows/s, median", "of their best, median", "per round", "largest difference"]
+    rows = [
+        [kind, name, f"{statistics.median(rates[kind][name]):,.1f}", *of_best, f"{errors[kind][name]:.0e}"]
+        for kind in settings.precisions
+        for name, of_best in relative(rates[kind], len(settings.batches)).items()
+    ]
+    print(markdown_table(head, rows, numbers=range(2, 6)), end="")
+
+
+def relative(rates: dict[str, list[float]], num_theirs: int) -> dict[str, tuple[str, str]]:
+    """Each way's rates relative to the best of the first `num_theirs` in the same round: the median and the range."""
+    best = np.max(list(rates.values())[:num_theirs], axis=0)
+    ratios = {name: np.array(values) / best for name, values in rates.items()}
+    return {name: (f"{np.median(r):.2f}", f"{r.min():.2f} to {r.max():.2f}") for name, r in ratios.items()}
 
 
 def measure_memory(counts: list[int]) -> None:

@@ -18,6 +18,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import threading
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -308,9 +309,21 @@ def run(options: argparse.Namespace) -> None:
     jobs = [job for job in jobs if not job.scores().exists()]
     context = multiprocessing.get_context("spawn")
     begun = time.perf_counter()
-    with ProcessPoolExecutor(options.workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(options.workers, mp_context=context, initializer=_end_with_parent) as pool:
         for done in as_completed([pool.submit(carry_out, job) for job in jobs]):
             print(f"{time.perf_counter() - begun:6.1f} {done.result()}", flush=True)
+
+
+def _end_with_parent() -> None:
+    """A worker would train on after its parent was killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 # The report
