@@ -30,6 +30,7 @@ from mtcl.errors import ConfigError, TaskError
 from mtcl.mining import embeddings as embeddings_module
 from mtcl.mining.candidates import PASSED_OVER, RELATED, TOO_NEAR, Candidates, Limits, Mined, positive_scores
 from mtcl.mining.embeddings import embeddings_of
+from mtcl.mining.index import index_of, recall_of
 from mtcl.mining.miner import Miner, Search
 from mtcl.mining.report import MiningReport
 from mtcl.mining.rows import training_rows
@@ -95,6 +96,25 @@ def test_equals_a_loop_over_all_candidates(seed: int, num: int, first: int, widt
     assert found.negatives_NM.tolist() == expected.negatives_NM.tolist()
     np.testing.assert_allclose(found.scores_NM, expected.scores_NM, atol=1e-5)
     assert found.left_out == expected.left_out
+
+
+def test_an_index_of_lists_searches_enough_of_them(tmp_path: Path) -> None:
+    """FAISS searches one list by default, in which most of the nearest texts are not."""
+    generator = np.random.default_rng(0)
+    pool, queries = (unit(generator, number, 24) for number in (20_000, 50))
+    tokens = Ragged(np.arange(len(pool) + 1), np.arange(len(pool)))
+    embeddings = embeddings_of(tokens, lambda some: torch.from_numpy(pool[some.values]), tmp_path)
+    places = np.arange(0, len(pool), 2)
+    exact = index_of(embeddings, places, "Flat")
+    assert recall_of(exact, embeddings, places, queries, 100) == 1
+    in_lists = index_of(embeddings, places, "IVF256,Flat")
+    assert in_lists.nprobe == 16
+    found = recall_of(in_lists, embeddings, places, queries, 100)
+    nearest = np.argsort(-(queries @ pool[places].T), axis=1)[:, :100]
+    hits = in_lists.search(queries, 100)[1]
+    assert found == pytest.approx(np.mean([len({*a} & {*b}) / 100 for a, b in zip(nearest, hits, strict=True)]))
+    in_lists.nprobe = 1
+    assert recall_of(in_lists, embeddings, places, queries, 100) < found / 2
 
 
 def test_positive_s_score_is_the_mean() -> None:
@@ -237,6 +257,10 @@ def test_from_a_run_and_again(
     mine("search", out="linked")
     assert Path("linked").is_symlink()
     assert Path("disk/search/train.parquet").is_file()
+    assert json.loads(Path("again/search/negatives.json").read_text())["recall"] is None, "the exact index"
+    mine("search", out="graph", more=("--index", "HNSW32"))
+    assert json.loads(Path("graph/search/negatives.json").read_text())["recall"] > 0.5
+    assert "of the 20 nearest, found by the index" in Path("graph/search/negatives.md").read_text()
     documents = set(pq.read_table(demo_root / "search" / "corpus.parquet")["text"].to_pylist())
     found = mine("search", out="corpus", more=("--candidates", "corpus"))["negatives"].to_pylist()
     assert {text for negatives in found for text in negatives} <= documents

@@ -114,7 +114,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
         nargs=2,
         default=[10, 100],
         metavar=("FIRST", "LAST"),
-        help="skip the FIRST nearest candidates and stop at rank LAST (default: 10 100)",
+        help="skip the FIRST nearest candidates, and take none after the LAST nearest (default: 10 100)",
     )
     parser.add_argument(
         "--below", type=float, default=0.95, help="score limit, as a share of the positive's (default: %(default)s)"

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from mtcl.arrays import Float32Array, Ragged
     from mtcl.data.store import TokenStore
     from mtcl.encoder.text_encoder import TextEncoder
-    from mtcl.mining.candidates import Candidates
     from mtcl.mining.embeddings import Embeddings
     from mtcl.task.contract import Task
 
@@ -44,6 +43,8 @@ log = logging.getLogger("mtcl")
 
 BLOCK = 2048
 """Rows that are mined and written at a time, so that memory does not grow with the number of rows."""
+JUDGED = 256
+"""Rows whose exact neighbours are searched for too, to know how many of them an index finds."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Search:
 
     Attributes:
         candidates: Where negatives come from: "train", the candidates of the training rows, or the task's "corpus".
-        index: A FAISS index by its name: Flat is exact, HNSW32 or IVF1024,Flat are faster.
+        index: A FAISS index by its name: Flat is exact, HNSW32 or IVF1024,Flat are faster. The report has its recall.
         max_length: Texts are cut to this many tokens; if None, to the encoder's length for the task.
         cache: Folder of stores and embeddings; MTCL_CACHE or ~/.cache/mtcl if None.
     """
@@ -74,6 +75,8 @@ class Miner:
 
     def __init__(self, task: Task, root: Path | None, encoder: TextEncoder, search: Search | None = None) -> None:
         from mtcl.data.store import prepare
+        from mtcl.mining.candidates import Candidates
+        from mtcl.mining.index import index_of, recall_of
 
         search = search or Search()
         max_length = encoder.length_of(task) if search.max_length is None else search.max_length
@@ -106,7 +109,9 @@ class Miner:
             found = self._embed(source, self._candidates, "texts of the corpus")
         self._searched_texts = source.texts()
         places = self._candidates if found is self.embeddings else np.arange(len(self._candidates))
-        self.candidates = _indexed(found, places, source.keys.take(self._candidates), search.index)
+        index = index_of(found, places, search.index)
+        self.candidates = Candidates(index, source.keys.take(self._candidates))
+        self._recall = None if search.index == "Flat" else partial(recall_of, index, found, places)
 
     @property
     def num_candidates(self) -> int:
@@ -126,6 +131,8 @@ class Miner:
             block = np.arange(start, min(start + BLOCK, len(anchors)))
             here = block[anchors[block] >= 0]
             anchors_ND = self.embeddings.take(anchors[here])
+            if self._recall and report.recall is None and len(here):
+                report.recall = self._recall(anchors_ND[:JUDGED], limits.ranks[1])
             positive_N = self._positive_scores(anchors_ND, positives.take(here))
             mined = self.candidates.mine(anchors_ND, self.store.keys.take(anchors[here]), positive_N, limits)
             numbers = np.full((len(block), limits.num), -1, dtype=np.int64)
@@ -166,24 +173,6 @@ class Miner:
         tokens = store.tokens if texts is None else store.tokens.take(texts)
         log.info("%s %s; embeddings in %s", f"{len(tokens):,}", what, folder)
         return embeddings_of(tokens, partial(encoder.embed, task=self._task), folder, what=what)
-
-
-def _indexed(embeddings: Embeddings, places: IntArray, keys: Ragged, kind: str) -> Candidates:
-    """A FAISS index of the embeddings at `places`, filled block by block."""
-    import faiss
-
-    from mtcl.mining.candidates import Candidates
-
-    try:
-        index = faiss.index_factory(embeddings.dim, kind, faiss.METRIC_INNER_PRODUCT)
-        if not index.is_trained:
-            index.train(embeddings.take(places))
-    except RuntimeError as error:
-        reason = str(error).partition("Error: ")[2] or str(error)
-        raise ConfigError(f"index {kind!r} cannot be created: {' '.join(reason.split())}") from error
-    for start in range(0, len(places), 1 << 16):
-        index.add(embeddings.take(places[start : start + (1 << 16)]))
-    return Candidates(index, keys)
 
 
 def _arrow(numbers: IntArray) -> pa.Array:

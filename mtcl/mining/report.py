@@ -30,6 +30,7 @@ class MiningReport:
     encoder: str
     limits: Limits
     num_candidates: int
+    recall: float | None = None
     num_samples: int = 8
     num_rows: int = 0
     num_without_positive: int = 0
@@ -65,6 +66,7 @@ class MiningReport:
             "encoder": self.encoder,
             **asdict(self.limits),
             "candidates": self.num_candidates,
+            "recall": self.recall,
             "rows": self.num_rows,
             "rows_without_positive": self.num_without_positive,
             "negatives": self.num_negatives,
@@ -89,11 +91,13 @@ class MiningReport:
             ("mean score of positives", f"{found['mean_score_of_positives']:.3f}"),
             ("mean score of negatives", f"{found['mean_score_of_negatives']:.3f}"),
         ]
+        if self.recall is not None:
+            rows.append((f"of the {limits.ranks[1]} nearest, found by the index", f"{self.recall:.1%}"))
         lines = [
             f"# Hard negatives of {self.task}",
             "",
             f"Found with {self.encoder} among {self.num_candidates:,} candidates: up to {limits.num} per row, of ranks "
-            f"{limits.ranks[0]} to {limits.ranks[1]}, below {limits.below} of the positive's score.",
+            f"{limits.ranks[0] + 1} to {limits.ranks[1]}, below {limits.below} of the positive's score.",
             "",
             markdown_table(["what", "number"], rows, numbers={1}).rstrip(),
         ]

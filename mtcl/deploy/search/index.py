@@ -21,6 +21,7 @@ from mtcl.deploy.search.plan import IndexOptions, IndexPlan
 from mtcl.deploy.vectors import VectorFolder
 from mtcl.errors import ConfigError, DataError
 from mtcl.files import write_text, written_whole
+from mtcl.mining.index import reason
 from mtcl.records.mapping import read_record
 from mtcl.records.version import __version__
 
@@ -89,7 +90,7 @@ class FolderIndex:
         try:
             index = faiss.read_index(str(path))
         except RuntimeError as error:
-            raise DataError(f"cannot read {path} ({_reason(error)}): build the index again") from error
+            raise DataError(f"cannot read {path} ({reason(error)}): build the index again") from error
         if (index.ntotal, index.d) != (record.rows, record.dim):
             raise DataError(f"{path} is not the index that {RECORD} describes: build the index again")
         found = cls(index)
@@ -203,7 +204,7 @@ def _built(folder: VectorFolder, plan: IndexPlan, generator: np.random.Generator
         for _, vectors_nD in unit_blocks(folder, ADDED):
             index.add(vectors_nD)
     except RuntimeError as error:
-        raise ConfigError(f"the index {plan.factory} cannot be built: {_reason(error)}") from error
+        raise ConfigError(f"the index {plan.factory} cannot be built: {reason(error)}") from error
     return index
 
 
@@ -236,7 +237,3 @@ def _faiss() -> Any:
     import faiss
 
     return faiss
-
-
-def _reason(error: RuntimeError) -> str:
-    return " ".join((str(error).partition("Error: ")[2] or str(error)).split())
