@@ -428,6 +428,8 @@ def test_errors_of_the_command(embedded: tuple[Path, Path], mtcl_command: Run) -
         ("align", old, "--out", "m"): "1 folders are given: give OLD and NEW",
         ("align", old, old, "--out", "m"): "have vectors of one encoder, which compare without a map",
         ("align", old, new, "--out", "m", "--dtype", "int8"): "--dtype has no effect without --apply",
+        ("align", "--apply", "none", old, "--out", "m", "--seed", "1"): "--seed has no effect with --apply",
+        ("align", "--apply", "none", old, "--out", "m", "--kind", "linear"): "--kind has no effect with --apply",
         ("align", old, new, "--out", "m", "--held_out", "0"): "--held_out is 0.0: give a share",
         ("align", old, new, "--out", "m", "--sample", "20"): "20 common rows are too few",
         ("align", "--apply", "none", old, "--out", "m"): "is not the folder of a map",

@@ -177,5 +177,5 @@ def test_batch_moves_whole(stores: list[TokenStore]) -> None:
 
 
 def test_ranks_must_divide_the_batch(stores: list[TokenStore]) -> None:
-    with pytest.raises(ConfigError, match=r"interest\.batch_size is 8, not a multiple of 3 ranks: give 6 or 9"):
+    with pytest.raises(ConfigError, match=r"^batch_size of task 'interest' is 8, not a multiple of 3 ranks: .* 6 or 9"):
         StepDataset(plan_of(stores), data_of(stores), world=3)

@@ -158,10 +158,16 @@ def test_a_text_that_is_too_long_is_named_and_the_others_are_kept(server: Embedd
     assert endpoint.missing(texts) == [texts[5], *texts[6:]]
 
 
-@pytest.mark.parametrize("values", [{}, {"run": "a", "model": "b"}, {"model": "b", "batch_size": 0}])
+@pytest.mark.parametrize("values", [{}, {"run": "a", "model": "b"}, {"endpoint": "b", "batch_size": 0}])
 def test_wrong_encoders(values: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"give (one of|positive)"):
         EncoderSpec(**values)
+
+
+@pytest.mark.parametrize("option", [{"batch_size": 4}, {"dimensions": 8}, {"timeout_s": 1.0}])
+def test_options_of_endpoints_are_refused_elsewhere(option: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"^{next(iter(option))} has no effect on m: it is an option of an endpoint"):
+        EncoderSpec(model="m", **option)
 
 
 def scored(*seeds: np.ndarray, tasks: tuple[str, ...] = ("t",)) -> Scores:
@@ -263,6 +269,8 @@ def test_vectors_of_runs_and_models_are_kept(tiny_model: Path, tmp_path: Path) -
     local(TEXTS, 3)
     Local(replace(counted, precision="bf16"), tmp_path, "m")(TEXTS, 16)
     assert calls == [5, 5, 5]
+    Local(replace(counted, tokenizer=replace(counted.tokenizer, digest="another")), tmp_path, "m")(TEXTS, 16)
+    assert calls == [5, 5, 5, 5], "the same weights with another tokenizer"
 
 
 def test_every_kind_of_encoder_in_one_table(

@@ -271,6 +271,20 @@ def test_help_says_each_thing_once(arguments: list[str], key: str, mtcl_command:
     assert "Lightning Trainer" not in done.stdout
 
 
+def test_a_short_name_keeps_the_arguments_of_the_long_one() -> None:
+    """Checkpoints have the long form. Another class begins without the arguments of the one before."""
+
+    def merged(below: str, above: str) -> Any:
+        loss = {"class_path": below, "init_args": {"temperature": 0.02}}
+        other = {"class_path": above, "init_args": {"margin": 0.1}}
+        return config.merge({"loss": loss}, {"loss": other})["loss"]["init_args"]
+
+    for below, above in (("mtcl.losses.InfoNCE", "InfoNCE"), ("InfoNCE", "mtcl.losses.InfoNCE"), ("A", "A")):
+        assert merged(below, above) == {"temperature": 0.02, "margin": 0.1}
+    for below, above in (("InfoNCE", "PairBCE"), ("mine.InfoNCE", "InfoNCE"), ("mtcl.losses.InfoNCE", "NCE")):
+        assert merged(below, above) == {"margin": 0.1}
+
+
 def test_null_removes_the_keys_of_a_task_that_come_before_it() -> None:
     before = ["--tasks.a.prompt=x ", "--tasks.a.weight", "2", "--tasks.ab.weight", "3", "--tasks.a", "{}"]
     assert removed_tasks([*before, "--tasks.a", "null", "--x"]) == (["--tasks.ab.weight", "3", "--x"], ["a"])

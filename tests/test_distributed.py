@@ -49,7 +49,7 @@ def test_two_ranks_equal_one(
 def test_a_batch_that_ranks_do_not_divide(tiny_model: Path, demo_root: Path, mtcl_process: Run) -> None:
     done = mtcl_process("fit", *options(tiny_model, demo_root, "odd", **RANKS, **{"data.batch_size": 7}))
     assert done.returncode == 2
-    assert "batch_size is 7, not a multiple of 2 ranks: give 6 or 8" in done.stderr
+    assert "batch_size of task 'search' is 7, not a multiple of 2 ranks: give 6 or 8" in done.stderr
 
 
 FIFTY = {

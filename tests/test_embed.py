@@ -498,6 +498,12 @@ def test_the_time_left() -> None:
     assert stream.text() == "7 rows, 7 rows/s", "of a stream, the end is not known"
 
 
+def test_options_without_effect_are_refused(embed: Any, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "a.jsonl", [{"text": "dog"}])
+    assert "--lines has no effect without standard input (-)" in embed("a.jsonl", lines=True, code=2).stderr
+    assert "--any_dim has no effect without --dim" in embed("a.jsonl", any_dim=True, code=2).stderr
+
+
 def test_bf16_is_near_float32_and_not_mixed_with_it(embed: Any, encoder: TextEncoder, tmp_path: Path) -> None:
     texts = words(40)
     write_jsonl(tmp_path / "a.jsonl", [{"text": text} for text in texts])

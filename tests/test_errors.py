@@ -61,7 +61,7 @@ def test_callers_add_to_each_other() -> None:
         ({"pairs_per_task": 1}, {}, "data.pairs_per_task is 1"),
         ({}, {"weight": 0.0}, "tasks.a.weight is 0.0"),
         ({}, {"batch_size": 1}, "tasks.a.batch_size is 1"),
-        ({"batch_size": 1}, {}, "tasks.a.batch_size is 1"),
+        ({"batch_size": 1}, {}, "data.batch_size is 1"),
         ({}, {"weight_schedule": {0: 1.0}}, "tasks.a.weight_schedule has weight 1.0 from step 0 on"),
     ],
 )

@@ -10,12 +10,14 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer
+from tokenizers.models import Unigram
 from torch.nn import functional as F
 
 from mtcl import ConfigError, TextEncoder
@@ -77,6 +79,15 @@ def test_eight_bits(whole: tuple[Path, str], run: TextEncoder) -> None:
     cosines = (found * run.encode(TEXTS).numpy()).sum(axis=1)
     assert (cosines > 0.9).all()
     assert (folder / file).stat().st_size < (folder / onnx_graph.FILE).stat().st_size
+
+
+def test_frequencies_of_a_unigram_tokenizer() -> None:
+    """Its special tokens have the score 0, which is no logarithm of a share."""
+    shares = np.array([0.5, 0.25, 0.125])
+    pieces = [("<s>", 0.0), ("<unk>", 0.0), *((f"t{n}", float(np.log(share))) for n, share in enumerate(shares))]
+    backend = SimpleNamespace(backend_tokenizer=Tokenizer(Unigram(pieces, unk_id=1)), all_special_ids=[0, 1])
+    found = frequencies(cast("TextEncoder", SimpleNamespace(tokenizer=SimpleNamespace(backend=backend))), 5)
+    np.testing.assert_allclose(found, [0, 0, *(shares / shares.sum())])
 
 
 def test_the_table_of_token_vectors(whole: tuple[Path, str], run: TextEncoder) -> None:
@@ -215,8 +226,10 @@ def test_the_command(trained_run: Path, demo_root: Path, tmp_path: Path, mtcl_co
     assert odd.stderr.strip().endswith(
         "--format has 'gguf': give some of sentence-transformers, onnx, with commas between"
     )
-    wrong = mtcl_command("export", str(trained_run), "other", "--dim", "40", "--data.root", "x")
-    assert "--data.root has no effect without --check" in wrong.stderr
+    for option, value in (("--data.root", "x"), ("--cache", "x"), ("--check_tasks", "search")):
+        unused = mtcl_command("export", str(trained_run), "other", option, value)
+        assert f"ConfigError: {option} has no effect without --check" in unused.stderr
+    wrong = mtcl_command("export", str(trained_run), "other", "--dim", "40")
     assert "ConfigError: --dim is 40: give 1 to 16" in wrong.stderr
     untrained = mtcl_command("export", str(trained_run), "untrained", "--dim", "5")
     assert untrained.stderr.count("were not trained at 5 dimensions (only at 16, 8)") == 1

@@ -271,6 +271,8 @@ def test_from_a_run_and_again(
     [
         (("--ckpt", "a", "--model", "b"), "cannot be combined"),
         (("--ckpt", "a.ckpt"), "no checkpoint 'a.ckpt'"),
+        (("--ckpt", "a", "--pooling", "cls"), "^--pooling has no effect without --model"),
+        (("--trust_checkpoint",), "^--trust_checkpoint has no effect without --ckpt"),
         (("--num", "0"), "^--num is 0"),
         (("--below", "0"), r"^--below is 0\.0"),
         (("--ranks", "5", "5"), "^--ranks is 5 5"),

@@ -353,12 +353,16 @@ def test_where_keeps_the_rows_with_one_of_the_values(folder: Path) -> None:
     rows = [{"text": f"post {n}", "lang": ["de", "fr", "es"][n % 3], "year": 2020 + n % 2} for n in range(12)]
     write_parquet(folder, "train", rows)
     write_parquet(folder, "validation", [row for row in rows if row["lang"] != "es"])
-    write_parquet(folder, "corpus", [{"text": "a document"}])
     source = Files("topic", where={"lang": ["de", "es"], "year": [2020]})
     wanted = [row for row in rows if row["lang"] in ("de", "es") and row["year"] == 2020]
     assert source("train", folder.parent).to_pylist() == wanted
     assert {row["lang"] for row in source("validation", folder.parent).to_pylist()} == {"de"}
-    assert source("corpus", folder.parent).to_pylist() == [{"text": "a document"}]
+    for corpus in ("corpus", "documents"):
+        write_parquet(folder, corpus, [{"text": "a document"}])
+        assert source(corpus, folder.parent).to_pylist() == [{"text": "a document"}]
+    write_parquet(folder, "test", [{"text": "a post", "year": 2020}])
+    with pytest.raises(DataError, match="test of 'topic' has no column 'lang'"):
+        source("test", folder.parent)
     plain, other = Files("topic"), Files("topic", where={"lang": ["de"], "year": [2020]})
     prints = [one.fingerprint("train", folder.parent) for one in (source, plain, other)]
     assert len(set(prints)) == 3

@@ -38,6 +38,17 @@ def test_observe_by_hand() -> None:
     )
 
 
+def test_an_anchor_without_negatives_is_neither_right_nor_wrong() -> None:
+    anchors, positives = torch.eye(3), torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 1, 0]])
+    for keys, right, negatives in (([1, 1, 2], 1 / 3, 0.25), ([1, 1, 1], float("nan"), float("nan"))):
+        embedded = [Embedded(x, torch.tensor(keys)[:, None], torch.zeros(3)) for x in (anchors, positives)]
+        sides = [Side(one, one) for one in embedded]
+        values = observe(View(sides[0], sides[1], torch.arange(3)), torch.tensor(0.7), torch.tensor(0.05))
+        found = dict(zip(metrics.TASK_TRAIN, values.tolist(), strict=True))
+        assert found["accuracy"] == pytest.approx(right, nan_ok=True)
+        assert found["cosine_negatives"] == pytest.approx(negatives, nan_ok=True)
+
+
 def test_means_between_log_points() -> None:
     shown = RunningMeans(["a", "b"])
     for value in (1.0, 3.0):

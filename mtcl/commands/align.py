@@ -25,18 +25,18 @@ REPORT = "report.md"
 
 
 def main(command: str, arguments: list[str]) -> int:
-    options = _parser(command).parse_args(arguments)
+    parser = _parser(command)
+    options = parser.parse_args(arguments)
     quiet_libraries()
     num = len(options.folders)
     if options.apply is not None:
+        parser.refuse(options, "map", "kind", "sample", "held_out", "seed", where="with --apply: the map is given")
         if num != 1:
             raise ConfigError(f"--apply maps one folder of vectors, and {num} are given")
         return _apply(options)
     if num != 2:
         raise ConfigError(f"{num} folders are given: give OLD and NEW, or one with --apply MAP")
-    if options.dtype is not None or options.replace_changed:
-        name = "replace_changed" if options.dtype is None else "dtype"
-        raise ConfigError(f"--{name} has no effect without --apply")
+    parser.refuse(options, "dtype", "replace_changed", where="without --apply")
     return _align(command, options)
 
 
@@ -96,7 +96,7 @@ def _apply(options: argparse.Namespace) -> int:
     return 0
 
 
-def _parser(command: str) -> argparse.ArgumentParser:
+def _parser(command: str) -> Parser:
     from mtcl.deploy.embed.numbers import NUMBER_TYPES
 
     parser = Parser(prog=f"mtcl {command}", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -12,6 +12,8 @@ from mtcl.configuration.yaml_files import merge
 from mtcl.errors import ConfigError
 
 Config = TypeVar("Config")
+DESTINATIONS = {"data.root": "root"}
+"""The names in the parsed options of those that have another there."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -22,6 +24,12 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{self.prog}: {message}; see `{self.prog} --help`")
+
+    def refuse(self, options: argparse.Namespace, *names: str, where: str) -> None:
+        """Raise `ConfigError` for the first of these options that has another value than its default."""
+        for name in names:
+            if getattr(options, DESTINATIONS.get(name, name)) != self.get_default(DESTINATIONS.get(name, name)):
+                raise ConfigError(f"--{name} has no effect {where}")
 
 
 def user_path(text: str) -> Path:

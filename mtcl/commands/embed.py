@@ -35,7 +35,12 @@ class _StoppedError(KeyboardInterrupt):
 
 
 def main(command: str, arguments: list[str]) -> int:
-    options = _parser(command).parse_args(arguments)
+    parser = _parser(command)
+    options = parser.parse_args(arguments)
+    if "-" not in options.inputs:
+        parser.refuse(options, "lines", where="without standard input (-)")
+    if options.dim is None:
+        parser.refuse(options, "any_dim", where="without --dim")
     part = shard_of(options.shard)
     quiet_libraries()
     try:
@@ -133,7 +138,7 @@ def _stoppable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _parser(command: str) -> argparse.ArgumentParser:
+def _parser(command: str) -> Parser:
     from mtcl.deploy.embed.numbers import NUMBER_TYPES
     from mtcl.deploy.embed.settings import FileFormat
 

@@ -6,27 +6,22 @@ graph, 8-bit graphs and a table of token vectors. `--check` evaluates each form 
 
 from __future__ import annotations
 
-import argparse
-import logging
-
 from mtcl.commands.arguments import Parser
 from mtcl.commands.process import quiet_libraries
 from mtcl.errors import ConfigError, at
 
 FORMATS = ("sentence-transformers", "onnx")
-log = logging.getLogger("mtcl")
 
 
 def main(command: str, arguments: list[str]) -> int:
-    options = _parser(command).parse_args(arguments)
+    parser = _parser(command)
+    options = parser.parse_args(arguments)
     formats, targets = _listed(options.format), _listed(options.quantize)
     if odd := [name for name in formats if name not in FORMATS]:
         raise ConfigError(f"--format has {odd[0]!r}: give some of {', '.join(FORMATS)}, with commas between")
+    if not options.check:
+        parser.refuse(options, "check_tasks", "data.root", "tasks_dir", "cache", where="without --check")
     quiet_libraries()
-    if not options.check and (
-        given := [name for name in ("check_tasks", "root", "tasks_dir") if getattr(options, name)]
-    ):
-        log.warning("--%s has no effect without --check", {"root": "data.root"}.get(given[0], given[0]))
     from mtcl.deploy.export import export
     from mtcl.deploy.export_check import Check
     from mtcl.encoder.text_encoder import TextEncoder
@@ -56,7 +51,7 @@ def _listed(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _parser(command: str) -> argparse.ArgumentParser:
+def _parser(command: str) -> Parser:
     parser = Parser(prog=f"mtcl {command}", description=__doc__)
     parser.add_argument(
         "checkpoint", metavar="RUN", help="run folder (its best checkpoint), .ckpt, or a model's folder or name"
@@ -79,8 +74,8 @@ def _parser(command: str) -> argparse.ArgumentParser:
     parser.add_argument("--check", action="store_true", help="evaluate each form on the run's validation splits")
     parser.add_argument("--check_tasks", default="", metavar="TASKS", help="tasks of --check (default: all)")
     parser.add_argument("--data.root", dest="root", help="data root of --check (default: MTCL_DATA)")
-    parser.add_argument("--tasks_dir", help="additional folders of task files")
-    parser.add_argument("--cache", help="folder for stores (default: MTCL_CACHE or ~/.cache/mtcl)")
+    parser.add_argument("--tasks_dir", help="additional folders of task files of --check")
+    parser.add_argument("--cache", help="folder for stores of --check (default: MTCL_CACHE or ~/.cache/mtcl)")
     parser.add_argument(
         "--trust_checkpoint", action="store_true", help="let a base model run code from its repository if the run did"
     )

@@ -33,7 +33,14 @@ log = logging.getLogger("mtcl")
 
 
 def main(command: str, arguments: list[str]) -> int:
-    options = _parser(command).parse_args(arguments)
+    parser = _parser(command)
+    options = parser.parse_args(arguments)
+    if options.ckpt and options.model:
+        raise ConfigError("--ckpt and --model cannot be combined: a checkpoint already names its encoder")
+    if not options.ckpt:
+        parser.refuse(options, "trust_checkpoint", where="without --ckpt")
+    if not options.model:
+        parser.refuse(options, "pooling", where="without --model: the encoder has its own")
     if importlib.util.find_spec("faiss") is None:
         raise ConfigError("mtcl mine needs FAISS, which is not installed: pip install 'mtcl[mine]'")
     from mtcl.encoder.config import DEFAULT_MODEL
@@ -68,8 +75,6 @@ def encoder_of(options: argparse.Namespace) -> TextEncoder:
     from mtcl.encoder.config import EncoderConfig
     from mtcl.encoder.text_encoder import TextEncoder
 
-    if options.ckpt and options.model:
-        raise ConfigError("--ckpt and --model cannot be combined: a checkpoint already names its encoder")
     if options.ckpt:
         return TextEncoder.load(options.ckpt, trust_checkpoint=options.trust_checkpoint)
     config = EncoderConfig(name=options.model, pooling=options.pooling) if options.model else EncoderConfig()
@@ -95,7 +100,7 @@ def _what_to_do(task: Task, options: argparse.Namespace) -> str:
     )
 
 
-def _parser(command: str) -> argparse.ArgumentParser:
+def _parser(command: str) -> Parser:
     parser = Parser(prog=f"mtcl {command}", description=__doc__)
     parser.add_argument("task", help="name of the task")
     parser.add_argument("--out", required=True, help="data root to write")

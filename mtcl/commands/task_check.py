@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from mtcl.training.advice.split import Split
 
 log = logging.getLogger("mtcl")
-SPLITS = ("train", "validation", "test")
 EXAMPLES, WIDTH = 3, 64
 """The number of pairs to show, and of characters of each text."""
 SAMPLE = 10_000
@@ -85,7 +84,7 @@ class Check:
         return bool(getattr(self.task.pairs, "has_labels", False))
 
     def _present(self) -> list[str]:
-        from mtcl.task.sources import Source
+        from mtcl.task.sources import SPLITS, Source
 
         source = self.task.data
         missing = [split for split in SPLITS if isinstance(source, Source) and not source.has(split, self.root)]

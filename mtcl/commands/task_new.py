@@ -11,8 +11,7 @@ from mtcl.errors import ConfigError
 from mtcl.files import write_text
 from mtcl.task.contract import NAME
 from mtcl.task.registry import reference_folder
-
-SPLITS = ("train", "validation", "test")
+from mtcl.task.sources import SPLITS
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,6 @@ def _parser(command: str) -> Parser:
     add_show = actions.add_parser("show", help="show a task's declaration and sample")
     add_show.add_argument("name")
     add_show.add_argument("--tasks_dir", help=TASKS_DIR)
-    add_show.add_argument("--data.root", dest="root", help="data root (default: MTCL_DATA)")
     add_check = actions.add_parser("check", help="test a task on its sample and its real rows")
     _add_run(add_check)
     add_batch = actions.add_parser("batch", help="show a training step: pairs, excluded negatives, truncated texts")

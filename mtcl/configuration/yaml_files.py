@@ -14,6 +14,9 @@ import yaml
 
 from mtcl.errors import ConfigError, nearest, root_cause
 
+HAVE_SHORT_NAMES = ("mtcl", "lightning", "torch")
+"""Packages whose classes a configuration may also name without their module, such as `InfoNCE`."""
+
 
 def load(paths: list[str], *, below: dict[str, Any] | None = None) -> dict[str, Any]:
     """The configuration of a run or study: `read` with dotted keys written out, and its sections checked.
@@ -90,7 +93,11 @@ def without_tasks(config: dict[str, Any], names: Iterable[str]) -> dict[str, Any
 
 def _is_another_class(above: dict[str, Any], below: dict[str, Any]) -> bool:
     """Whether `above` names a different class than `below`; it must not inherit that class's arguments."""
-    return "class_path" in above and above["class_path"] != below.get("class_path")
+    if "class_path" not in above:
+        return False
+    short, long = sorted([str(above["class_path"]), str(below.get("class_path"))], key=len)
+    is_short_form = short == long.rpartition(".")[2] and long.partition(".")[0] in HAVE_SHORT_NAMES
+    return short != long and not is_short_form
 
 
 class _Loader(yaml.SafeLoader):

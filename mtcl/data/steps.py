@@ -47,7 +47,7 @@ class StepDataset(Dataset[StepBatch]):
             if task.batch_size % world:
                 fits = [b for b in (task.batch_size // world * world, -(-task.batch_size // world) * world) if b]
                 raise ConfigError(
-                    f"{task.name}.batch_size is {task.batch_size}, not a multiple of {world} ranks: "
+                    f"batch_size of task {task.name!r} is {task.batch_size}, not a multiple of {world} ranks: "
                     f"give {' or '.join(map(str, fits))}"
                 )
         self.plan, self.tasks = plan, tasks

@@ -14,9 +14,11 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mtcl.arrays import Float32Array
 from mtcl.encoder.backbone import digest_of
-from mtcl.encoder.text_encoder import TextEncoder
+from mtcl.encoder.text_encoder import AT_ONCE, TextEncoder
 from mtcl.errors import ConfigError
 from mtcl.task.prompt import Side
 
@@ -52,7 +54,8 @@ class MtebEncoder(AbsEncoder):
         digest of the weights, because mteb reuses stored results of the same name and revision.
         """
         encoder = TextEncoder.load(path, device=device)
-        facts = (digest_of(encoder.model), encoder.model.pooling, encoder.max_length, encoder.prompt.plain())
+        weights = (digest_of(encoder.model), encoder.model.pooling, encoder.tokenizer.digest)
+        facts = (*weights, encoder.max_length, encoder.prompt.plain())
         revision = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
         return cls(encoder, name=f"mtcl/{Path(path).name.removesuffix('.ckpt')}", revision=revision)
 
@@ -64,5 +67,6 @@ class MtebEncoder(AbsEncoder):
         """
         side = SIDES[getattr(prompt_type, "value", prompt_type)]
         texts = [self.model.prompt[side] + text for batch in inputs for text in batch["text"]]
-        vectors: Float32Array = self.model(texts).numpy()
+        parts = [self.model(texts[start : start + AT_ONCE]) for start in range(0, len(texts), AT_ONCE)]
+        vectors: Float32Array = torch.cat(parts).numpy()
         return vectors

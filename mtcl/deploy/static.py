@@ -120,12 +120,12 @@ def frequencies(model: TextEncoder, size: int) -> npt.NDArray[np.float64]:
     """(V,) shares of the tokens in texts, as the tokenizer knows them, or by Zipf's law of its order."""
     backend: Any = model.tokenizer.backend
     own = json.loads(backend.backend_tokenizer.to_str())["model"]
-    found = np.zeros(size)
+    found, special = np.zeros(size), set(backend.all_special_ids)
     if own.get("type") == "Unigram":
         scores = np.array([score for _, score in own["vocab"]], dtype=np.float64)
         found[: len(scores)] = np.exp(scores)
+        found[list(special)] = 0  # their score is 0, which would be all of the tokens
     else:
-        special = set(backend.all_special_ids)
         ids = np.array([i for i in range(size) if i not in special])
         found[ids] = 1 / np.arange(1, len(ids) + 1)
     found /= found.sum()

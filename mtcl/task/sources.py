@@ -64,6 +64,10 @@ class Source(ABC):
         return self(split, root)
 
 
+SPLITS = ("train", "validation", "test")
+"""The splits of a task's rows; others are corpora."""
+
+
 @dataclass(frozen=True)
 class Files(Source):
     """`<root>/<folder>/<split>.parquet`, `.jsonl` or `.csv`, or a folder `<split>/` of shards in one of these formats.
@@ -88,7 +92,7 @@ class Files(Source):
         found = read_split(self.paths(split, root), Wanted(asked, rest), optional=self.where.keys() - roles.keys())
         rows = found.rows
         for column, values in self.where.items():
-            if column in found.names or split != "corpus":
+            if column in found.names or split in SPLITS:
                 rows = _having(
                     rows, column, values, f"{split} of {self.folder!r}", found.names, is_strict=split == "train"
                 )

@@ -253,11 +253,10 @@ class MtclDataModule(pl.LightningDataModule):
         with together():
             recomputes = module is not None and module.encoder.activation_checkpointing
             plan, size = self.plan, self.encoder_config.chunk_size(recomputes=recomputes)
-            with at("tasks."):
-                share, padding = (0.0, 1.0) if module is None else (module.keep_share, module.cost_of_padding)
-                dataset = StepDataset(
-                    plan, tasks, rank=rank, world=ranks, tokens_per_chunk=size, keep_share=share, padding=padding
-                )
+            share, padding = (0.0, 1.0) if module is None else (module.keep_share, module.cost_of_padding)
+            dataset = StepDataset(
+                plan, tasks, rank=rank, world=ranks, tokens_per_chunk=size, keep_share=share, padding=padding
+            )
         return StepLoader(
             dataset,
             Looking() if num_steps is None else self,

@@ -172,8 +172,7 @@ def _said(
         return f"both have {named[0]}"
     if text_key(anchor) in common:
         return "the anchor is a known positive of it, or reads the same"
-    identities = set((np.array(store.identity) + AS_KEY).tolist())
-    if all(key in identities for key in common):
+    if all((store.identity == identity).any() for identity in np.array(common) - AS_KEY):
         return "both, or what they are paired with, have the same tokens"
     return "a known positive of both"
 

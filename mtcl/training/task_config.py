@@ -169,7 +169,8 @@ class MixtureConfig:
         batch_size = self.batch_size if task.batch_size is None else task.batch_size
         own, is_own = task.pairs_per_task, task.pairs_per_task is not None or task.pairs_per_label is not None
         limit_key = f"tasks.{name}.pairs_per_task" if is_own else "data.pairs_per_task"
-        with at(f"tasks.{name}.", schedule=f"tasks.{name}.weight_schedule", limit=limit_key):
+        size_key = "data.batch_size" if task.batch_size is None else f"tasks.{name}.batch_size"
+        with at(f"tasks.{name}.", schedule=f"tasks.{name}.weight_schedule", limit=limit_key, batch_size=size_key):
             limit = own if is_own else self.pairs_per_task
             return PlanTask(name, num_pairs, batch_size, task.weight, limit, schedule, task.replay)
 

@@ -51,8 +51,7 @@ class Top:
         """
         width = scores_Nn.shape[1]
         if width > self.num:
-            nearest_NK = np.argpartition(-scores_Nn, self.num - 1, axis=1)[:, : self.num]
-            nearest_NK.sort(axis=1)
+            nearest_NK = _nearest(scores_Nn, self.num)
         else:
             nearest_NK = np.broadcast_to(np.arange(width), scores_Nn.shape)
         scores = np.concatenate([self.scores_NK[queries], np.take_along_axis(scores_Nn, nearest_NK, axis=1)], axis=1)
@@ -64,6 +63,18 @@ class Top:
     @property
     def hits(self) -> Hits:
         return Hits(self.scores_NK, self.rows_NK)
+
+
+def _nearest(scores_Nn: Float32Array, num: int) -> IntArray:
+    """(N, num) columns of the highest scores, in their order; of equal scores, the earlier ones."""
+    nearest_NK: IntArray = np.argpartition(-scores_Nn, num - 1, axis=1)[:, :num]
+    last_N1 = np.take_along_axis(scores_Nn, nearest_NK, axis=1).min(axis=1, keepdims=True)
+    for row in np.flatnonzero((scores_Nn >= last_N1).sum(axis=1) > num):  # several have the last score
+        scores_n, last = scores_Nn[row], last_N1[row, 0]
+        above = np.flatnonzero(scores_n > last)
+        nearest_NK[row] = [*above, *np.flatnonzero(scores_n == last)[: num - len(above)]]
+    nearest_NK.sort(axis=1)
+    return nearest_NK
 
 
 def unit_blocks(folder: VectorFolder, num_rows: int = ROWS) -> Iterator[tuple[int, Float32Array]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from mtcl.errors import ConfigError, nearest
 from mtcl.task.prompt import NO_PROMPT, Prompt
 
 PRECISIONS = ("bf16-mixed", "32-true")
+OF_ENDPOINTS = {"base_url", "api_key_env", "dimensions", "batch_size", "requests_per_minute", "timeout_s"}
+OF_ENDPOINTS |= {"max_retries"}
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class EncoderSpec:
         base_url: URL of the endpoint; OpenAI's own if null.
         api_key_env: The environment variable with the API key.
         dimensions: Number of dimensions to request from the endpoint; the model's own number if null.
-        batch_size: Texts per request or forward pass.
+        batch_size: Texts per request to the endpoint.
         requests_per_minute: Maximum rate of requests to the endpoint; unlimited if null.
         timeout_s: Seconds to wait for an answer.
         max_retries: How often to repeat a request after a time-out, a rate limit or a server error.
@@ -52,10 +54,13 @@ class EncoderSpec:
         given = [name for name in ("run", "model", "endpoint") if getattr(self, name)]
         if len(given) != 1:
             raise ConfigError(f"an encoder has {given or 'none of run, model, endpoint'}: give one of the three")
+        for one in fields(self):
+            if not self.endpoint and one.name in OF_ENDPOINTS and getattr(self, one.name) != one.default:
+                raise ConfigError(
+                    f"{one.name} has no effect on {self.run or self.model}: it is an option of an endpoint"
+                )
         if self.batch_size < 1 or (self.requests_per_minute is not None and self.requests_per_minute <= 0):
-            raise ConfigError(
-                f"{self.run or self.model or self.endpoint}: give positive batch_size and requests_per_minute"
-            )
+            raise ConfigError(f"{self.endpoint}: give positive batch_size and requests_per_minute")
         if self.prompt is not None:
             Prompt.of(self.prompt)
         if self.max_characters is not None and self.max_characters < 1:

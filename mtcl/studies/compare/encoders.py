@@ -73,7 +73,8 @@ class Local:
     def __call__(self, texts: Sequence[str], max_length: int | None = None, *, task: str | None = None) -> Tensor:
         encoder, length = self.encoder, max_length or self.encoder.max_length
         head = task if task in encoder.heads else None
-        facts = (encoder.fingerprint(), encoder.head_fingerprint(head), length, encoder.precision, best_device())
+        weights = (encoder.fingerprint(), encoder.head_fingerprint(head), encoder.tokenizer.digest)
+        facts = (*weights, length, encoder.precision, best_device())
         cache = VectorCache(self.cache / "encoder_vectors.sqlite", repr(facts))
         known = cache.get(texts)
         missing = sorted({*texts} - known.keys(), key=len)
