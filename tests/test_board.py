@@ -34,7 +34,7 @@ from mtcl.training.board.pictures import mean_cosines
 from mtcl.training.board.points import MOST_POINTS, Point
 from mtcl.training.board.projector import AFTER, BEFORE, Projector
 from mtcl.training.board.spread import spread_of
-from mtcl.training.board.start import Start
+from mtcl.training.board.start import BoardStart
 from tests.board_runs import EIGHT, write_tasks
 from tests.test_resume import plain
 
@@ -388,26 +388,26 @@ def test_vectors_of_other_points_are_not_read(tmp_path: Path) -> None:
 def test_the_start_is_kept_for_a_resumed_run(pools: dict[str, tuple[Pool, Vectors]], tmp_path: Path) -> None:
     pool, vectors = pools["interest"]
     result = scored(pool, vectors)
-    start = Start({"interest": result.items}, {"interest": neighbours_of(Judging(pool), vectors, result)})
+    start = BoardStart({"interest": result.items}, {"interest": neighbours_of(Judging(pool), vectors, result)})
     start.write(tmp_path, [pool])
-    found = Start.read(tmp_path, [pool])
+    found = BoardStart.read(tmp_path, [pool])
     assert found.neighbours == start.neighbours
     assert np.array_equal(found.items["interest"].scores, result.items.scores)
     assert found.items["interest"].names == result.items.names
     moved = replace(pool, store=replace(pool.store, folder=Path("another")))
-    assert Start.read(tmp_path, [moved]).items == {}, "the pool has changed"
+    assert BoardStart.read(tmp_path, [moved]).items == {}, "the pool has changed"
 
 
 def test_a_malformed_start_is_left_out(
     pools: dict[str, tuple[Pool, Vectors]], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     pool = pools["interest"][0]
-    assert Start.read(tmp_path, [pool]).items == {}
+    assert BoardStart.read(tmp_path, [pool]).items == {}
     assert not caplog.records
     (tmp_path / "board").mkdir()
     (tmp_path / "board" / "start.json").write_text('{"interest": 3}')
     with caplog.at_level(logging.WARNING, "mtcl"):
-        assert Start.read(tmp_path, [pool]).items == {}
+        assert BoardStart.read(tmp_path, [pool]).items == {}
     assert "cannot be read" in caplog.text
 
 

@@ -434,7 +434,7 @@ def test_a_wrong_value_of_a_file_is_told_where_the_command_line_gives_another(fa
         ("model: {optimizer: 3}", "model.optimizer is 3: give keys with values, or leave it out"),
         ("data: {held_out: topic}", "data.held_out is 'topic': give a list of strings or null, for example [topic]"),
         ("model: {eval_dims: [8, x]}", "model.eval_dims[1] is 'x': give a whole number"),
-        ("seed_everything: abc", "seed_everything is 'abc': give true, false, a whole number or null"),
+        ("seed_everything: abc", "seed_everything is 'abc': give true, false or a whole number"),
         ("averaging: 0.9", "averaging is 0.9: give keys with values or null"),
         ("averaging: {decay: x}", "averaging.decay is 'x': give a number"),
         (

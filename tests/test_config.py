@@ -6,6 +6,7 @@ python -m pytest tests/test_config.py
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from torch import nn
 
 from mtcl import ConfigError, Kind
 from mtcl.configuration import yaml_files as config
+from mtcl.configuration.cli import check_config
 from mtcl.configuration.overrides import from_environment, removed_tasks
 from mtcl.configuration.run_keys import run_keys
 from mtcl.encoder.config import EncoderConfig
@@ -271,6 +273,39 @@ def test_help_says_each_thing_once(arguments: list[str], key: str, mtcl_command:
     assert "Lightning Trainer" not in done.stdout
 
 
+@pytest.mark.parametrize("section", ["model", "data", "trainer", "model.optimizer", "model.encoder"])
+def test_an_empty_section_is_refused(section: str, tmp_path: Path, demo_root: Path) -> None:
+    """It would replace what an earlier file says."""
+    (tmp_path / "a.yaml").write_text(f"tasks: {{search: {{}}}}\ndata: {{root: {demo_root}, batch_size: 4}}\n")
+    (tmp_path / "b.yaml").write_text(f"{section}:\n")
+    files = [str(tmp_path / name) for name in ("a.yaml", "b.yaml")]
+    with pytest.raises(ConfigError, match=f"^{section} is null: give keys with values, or leave it out"):
+        check_config(config.load(files))
+
+
+@pytest.mark.parametrize("name", ["tasks.search.loss", "tasks.search.loss.class_path"])
+def test_another_class_on_the_command_line_begins_without_arguments(
+    name: str, tmp_path: Path, tiny_model: Path, demo_root: Path, mtcl_command: Run
+) -> None:
+    """Both have a temperature; the new one has its own default, as when a second file names it."""
+    loss = "{class_path: InfoNCE, init_args: {temperature: 0.2}}"
+    (tmp_path / "c.yaml").write_text(f"tasks: {{search: {{loss: {loss}}}}}\ndata: {{batch_size: 4, max_length: 16}}\n")
+    run = ("fit", "--config", "c.yaml", "--data.root", str(demo_root), "--trainer.max_steps", "1", "--no_base")
+    model = ("--model.encoder.name", str(tiny_model), "--data.num_workers", "0", "--run_dir", "run")
+    done = mtcl_command(*run, *model, f"--{name}", "DistillKL", "--tasks.search.loss.teacher", "base")
+    assert done.returncode == 0, done.stderr
+    found = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["tasks"]["search"]["loss"]
+    assert found["class_path"] == "mtcl.DistillKL"
+    assert found["init_args"]["temperature"] == 0.05
+
+
+@pytest.mark.parametrize("seed", ["-1", "null"])
+def test_a_seed_on_the_command_line_is_checked(seed: str, demo_root: Path, mtcl_command: Run) -> None:
+    done = mtcl_command("fit", "--tasks.search", "{}", "--data.root", str(demo_root), "--seed_everything", seed)
+    assert done.returncode == 2
+    assert re.search(f"ConfigError: (--)?seed_everything is '?{seed}'?: give ", done.stderr)
+
+
 def test_a_short_name_keeps_the_arguments_of_the_long_one() -> None:
     """Checkpoints have the long form. Another class begins without the arguments of the one before."""
 
@@ -279,22 +314,35 @@ def test_a_short_name_keeps_the_arguments_of_the_long_one() -> None:
         other = {"class_path": above, "init_args": {"margin": 0.1}}
         return config.merge({"loss": loss}, {"loss": other})["loss"]["init_args"]
 
-    for below, above in (("mtcl.losses.InfoNCE", "InfoNCE"), ("InfoNCE", "mtcl.losses.InfoNCE"), ("A", "A")):
+    for below, above in (("mtcl.losses.InfoNCE", "InfoNCE"), ("mtcl.InfoNCE", "mtcl.losses.InfoNCE"), ("A", "A")):
         assert merged(below, above) == {"temperature": 0.02, "margin": 0.1}
-    for below, above in (("InfoNCE", "PairBCE"), ("mine.InfoNCE", "InfoNCE"), ("mtcl.losses.InfoNCE", "NCE")):
+    for below, above in (
+        ("InfoNCE", "PairBCE"),
+        ("mine.InfoNCE", "InfoNCE"),
+        ("mine.InfoNCE", "mtcl.InfoNCE"),
+        ("mtcl.losses.InfoNCE", "NCE"),
+    ):
         assert merged(below, above) == {"margin": 0.1}
 
 
 def test_null_removes_the_keys_of_a_task_that_come_before_it() -> None:
     before = ["--tasks.a.prompt=x ", "--tasks.a.weight", "2", "--tasks.ab.weight", "3", "--tasks.a", "{}"]
-    assert removed_tasks([*before, "--tasks.a", "null", "--x"]) == (["--tasks.ab.weight", "3", "--x"], ["a"])
-    assert removed_tasks([*before, "--tasks.a=null"]) == (["--tasks.ab.weight", "3"], ["a"])
-    assert removed_tasks(["--tasks.a=null", "--tasks.a.weight=2"]) == (["--tasks.a.weight=2"], ["a"]), "added anew"
+    for null in (["--tasks.a", "null"], ["--tasks.a=null"], ["--tasks.a", "~"], ["--tasks.a="]):
+        found = removed_tasks([*before, *null, "--x"])
+        assert found == (["--tasks.ab.weight", "3", "--x"], {"a": True})
+    assert removed_tasks(["--tasks.a=null", "--tasks.a.weight=2"]) == (["--tasks.a.weight=2"], {"a": False}), "anew"
+    assert removed_tasks(["--tasks.a"]) == (["--tasks.a"], {}), "a value is missing, which is told later"
+    whole = ["--tasks", '{a: {weight: 2}, b: {prompt: "x "}}', "--tasks.a", "null"]
+    assert removed_tasks(whole) == (["--tasks={b: {prompt: 'x '}}"], {"a": True})
+    assert removed_tasks(whole[2:] + whole[:2]) == (whole[:2], {"a": False})
 
 
 def test_a_variable_below_a_free_name_says_how_it_is_set() -> None:
     for name, key in (("TASKS__SEARCH__PROMPT", "TASKS"), ("TRAINER__LOGGER__SAVE_DIR", "TRAINER__LOGGER")):
         with pytest.raises(ConfigError, match=rf"MTCL_SET_{name}: give all .* together, as MTCL_SET_{key}='"):
+            from_environment({f"MTCL_SET_{name}": "x"}, "MTCL_SET", run_keys())
+    for name in ("data__batch_size", "Tasks", "tasks__a__weight"):
+        with pytest.raises(ConfigError, match=rf"MTCL_SET_{name}: (write it in capitals|give all that is below tasks)"):
             from_environment({f"MTCL_SET_{name}": "x"}, "MTCL_SET", run_keys())
     with pytest.raises(ConfigError, match="did you mean 'MTCL_SET_MODEL__OPTIMIZER__LR'"):
         from_environment({"MTCL_SET_MODEL__OPTIMIZER__LRR": "x"}, "MTCL_SET", run_keys())

@@ -196,6 +196,7 @@ def test_another_recipe_is_named(half: Path, tmp_path: Path, mtcl_command: Run) 
     changed = {
         "tasks.search.loss": "InfoNCE",
         "tasks.search.loss.temperature": 0.2,
+        "tasks.search.loss_weight": 2.0,
         "model.encoder.dropout": 0.2,
         "model.keep.strength": 0.5,
         "model.optimizer.decay": "cosine",
@@ -213,8 +214,10 @@ def test_another_recipe_is_named(half: Path, tmp_path: Path, mtcl_command: Run) 
     assert loss.startswith("tasks.search.loss: InfoNCE")
     assert "temperature 0.2" in loss.replace("=", " ")
     assert others == [
+        "tasks.search.loss_weight: 1.0 in the checkpoint, 2.0 now",
         "model.encoder.dropout: 0.0 in the checkpoint, 0.2 now",
         "model.keep.strength: None in the checkpoint, 0.5 now",
+        "model.keep.share: None in the checkpoint, 0.03125 now",
         "model.optimizer.decay: constant in the checkpoint, cosine now",
         "trainer.precision: 32-true in the checkpoint, bf16-mixed now",
         "trainer.gradient_clip_val: 1.0 in the checkpoint, 0.5 now",

@@ -302,6 +302,7 @@ def test_what_does_not_meet(data: MtclDataModule, tiny_model: Path, demo_root: P
         (lambda: MtclModule(encoder={"dim": "3"}), "encoder.dim is '3': give a whole number or null"),
         (lambda: MtclModule(encoder="name"), "encoder is 'name': give a mapping"),
         (lambda: MtclDataModule(tasks={"search": {"wait": 2}}), "tasks.search has an unknown name 'wait'.*'weight'"),
+        (lambda: MtclDataModule(tasks={"search": None}), "tasks.search is None: give {} for a task with defaults"),
         (lambda: MtclDataModule(tasks={"search": {"loss": "InfoNC"}}), "no loss 'InfoNC'; did you mean 'InfoNCE'"),
         (lambda: MtclDataModule(tasks={"serach": {}}), "unknown task 'serach'; did you mean 'search'"),
         (lambda: EncoderConfig(dim=0), "model.encoder.dim is 0"),
@@ -417,6 +418,14 @@ def test_encode(checkpoint: Path, tiny_model: Path, caplog: pytest.LogCaptureFix
     assert layer.weight.grad is not None, "a head can be trained on the vectors"
     base = TextEncoder.base({"name": str(tiny_model)}, device="cpu")
     assert base.encode("one text").shape == (32,)
+
+
+def test_the_seed_is_lightning_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+    assert MtclDataModule().seed == 1, "as in the command"
+    monkeypatch.setenv("PL_GLOBAL_SEED", "7")  # what seed_everything(7) sets
+    assert MtclDataModule().seed == 7
+    assert MtclDataModule(seed=0).seed == 0
 
 
 def test_encode_in_bf16(checkpoint: Path) -> None:

@@ -231,6 +231,20 @@ def test_runs_of_other_data_or_another_split_are_refused(tmp_path: Path, demo_ro
     assert runs(study)._config(run).read_text() == written, "a refused command leaves the record of the runs as it was"
 
 
+@pytest.mark.parametrize("variable", ["TASKS", "SEED_EVERYTHING", "TRAINER__MAX_STEPS", "DATA__ALPHA"])
+def test_a_variable_that_would_make_all_arms_one_is_refused(
+    variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = StudyConfig(tasks={"interest": {}, "search": {}}, steps=2, arms=["joint"], seeds=[1])
+    study = dataclasses.replace(study, overrides={"data": {"alpha": 0.5}})
+    runs = Runs(study, tmp_path / "study", [])
+    monkeypatch.setenv(f"MTCL_SET_{variable}", "1")
+    key = variable.lower().replace("__", ".")
+    with pytest.raises(ConfigError, match=f"MTCL_SET_{variable} would replace {key} in every run of the study: unset"):
+        runs.complete(runs_of(study, {"interest": 50, "search": 50}))
+    assert not (tmp_path / "study").exists()
+
+
 def test_another_base_encoder_under_the_same_name_is_noticed(tmp_path: Path, tiny_model: Path) -> None:
     shutil.copytree(tiny_model, tmp_path / "model")
     study = study_of(held_out=[], overrides={"model": {"encoder": {"name": str(tmp_path / "model"), "dim": 8}}})
@@ -393,8 +407,38 @@ def test_keys_on_the_command_line_merge_with_those_of_the_file() -> None:
     assert study.tasks == {"a": {}, "b": {"weight": 2, "batch_size": 4}}
     assert study.arm_overrides == {"joint": {"trainer": {"max_steps": 9}}}
     assert study.steps == 5
-    with pytest.raises(ConfigError, match=r"--overrides\.data\.root has no value"):
-        parse(StudyConfig, content, ["--overrides.data.root"])
+    for wrong, message in {
+        ("--overrides.data.root",): r"--overrides\.data\.root has no value",
+        (
+            "--overrides",
+            "{}",
+            "--overrides.data.root",
+            "x",
+        ): r"--overrides gives all of overrides, so --overrides\.",
+        ("--overrides.data.held_out+", "x"): r"--overrides\.data\.held_out\+ cannot append here: give the whole list",
+        ("--tasks.c", "null"): r"--tasks\.c is null, but there is no such task to leave out",
+    }.items():
+        with pytest.raises(ConfigError, match=message):
+            parse(StudyConfig, content, [*wrong])
+    assert parse(StudyConfig, content, ["--tasks.b", "null", "--tasks.c", "{}"]).tasks == {"a": {}, "c": {}}
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        *(("x ", "x "), ("query: ", "query: "), ("007", "007"), ("'x '", "x "), ("- a", "- a"), ("a\tb", "a\tb")),
+        *(("1e-4", 1e-4), ("5", 5), ("0", 0), ("true", True), ("[1, 2]", [1, 2]), ("{query: x}", {"query": "x"})),
+    ],
+)
+def test_values_below_a_dict_are_read_as_typed(typed: str, read: Any) -> None:
+    content: dict[str, Any] = {"tasks": {"a": {}, "b": {}}, "steps": 3, "arms": ["joint"]}
+    assert parse(StudyConfig, content, ["--overrides.data.prompt", typed]).overrides == {"data": {"prompt": read}}
+
+
+def test_a_variable_and_a_key_below_it_are_not_both_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MTCL_STUDY_OVERRIDES", "{data: {batch_size: 4}}")
+    with pytest.raises(ConfigError, match=r"MTCL_STUDY_OVERRIDES gives all of overrides, so --overrides\.data\.root"):
+        parse(StudyConfig, {"tasks": {"a": {}, "b": {}}, "steps": 3, "arms": ["joint"]}, ["--overrides.data.root", "x"])
 
 
 def test_no_jobs_at_all_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

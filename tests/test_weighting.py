@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mtcl.errors import ConfigError
-from mtcl.weighting import GradientWeighting, Mean, Uncertainty, Weighting, cosines, gramian_of
+from mtcl.weighting import GradientWeighting, Mean, Uncertainty, Weighting, gradient_cosines, gramian_of
 from mtcl.weighting.gramian import CLASSES, Method
 
 TASKS = ["jobs", "news", "search"]
@@ -113,7 +113,7 @@ def test_cosines_by_hand() -> None:
     losses = {"a": shared[0] * 2, "b": shared[1] * 3, "c": shared.sum()}
     half = 0.5**0.5
     expected = torch.tensor([[1, 0, half], [0, 1, half], [half, half, 1]])
-    torch.testing.assert_close(cosines(gramian_of(losses, [shared])), expected)
+    torch.testing.assert_close(gradient_cosines(gramian_of(losses, [shared])), expected)
 
 
 def test_uncertainty_weighs_a_large_loss_less() -> None:

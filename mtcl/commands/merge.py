@@ -103,7 +103,9 @@ def weights_of(options: argparse.Namespace) -> list[float]:
         if name != BASE and (other := files.setdefault(file_of(name), name)) != name:
             raise ConfigError(f"{other} and {name} are the same checkpoint: give different ones, or one and `{BASE}`")
     if options.weight is not None:
-        if len(names) != 2 or options.weights or not 0 <= options.weight <= 1:
+        if options.weights:
+            raise ConfigError("--weight and --weights cannot be combined: give one of the two")
+        if len(names) != 2 or not 0 <= options.weight <= 1:
             raise ConfigError(
                 f"--weight is the first of two checkpoints' share, 0 to 1: found {options.weight} for {len(names)}; "
                 "for more than two give --weights"

@@ -60,6 +60,8 @@ def main(command: str, arguments: list[str]) -> int:
     checkpoint = find_checkpoint(options)
     saved = SavedRun.read(checkpoint, trust=options.trust_checkpoint) if checkpoint else None
     rest, removed = removed_tasks(rest)
+    if removed and "MTCL_SET_TASKS" in os.environ:
+        raise ConfigError(f"MTCL_SET_TASKS gives all tasks: leave {', '.join(removed)} out there")
     run_dir = run_folder(options, command, checkpoint)
     try:
         if saved and options.init_from and options.config:
@@ -155,7 +157,8 @@ def fit(cli: MtclCLI, *, resume: Path | None) -> int:
         log.warning("stopped at step %d of %d; %s", *reached, _how_to_continue(cli.run_dir))
     if cli.trainer.is_global_zero and cli.model.run.history:
         print_table(fit_table(cli.model))
-        print(f"best checkpoint: {cli.run_dir / 'checkpoints' / BEST}")
+        if (best := cli.run_dir / "checkpoints" / BEST).exists():
+            print(f"best checkpoint: {best}")
     return 0
 
 
@@ -202,7 +205,10 @@ def evaluate(cli: MtclCLI, command: str, *, with_base: bool) -> int:
         base = dict(cli.model.results)
     if cli.trainer.is_global_zero:
         split = "val" if command == "validate" else "test"
-        print_table(results_table(now, base, module=cli.model, split=split))
+        if not now:
+            log.warning("nothing is evaluated: trainer.limit_%s_batches is 0", split)
+        else:
+            print_table(results_table(now, base, module=cli.model, split=split))
         for of, results in ((split, now), (f"{split}_base", base or {})):
             for name, result in results.items():
                 result.items.write(cli.run_dir / "scores" / of / f"{name}.parquet")
@@ -217,7 +223,10 @@ def predict(cli: MtclCLI) -> int:
     embeddings = cli.trainer.predict(cli.model, cli.datamodule)
     if not cli.trainer.is_global_zero:
         return 0
-    for pool, vectors_TD in zip(cli.datamodule.pools("test"), embeddings or [], strict=True):
+    if not embeddings:
+        log.warning("nothing is written: trainer.limit_predict_batches is 0")
+        return 0
+    for pool, vectors_TD in zip(cli.datamodule.pools("test"), embeddings, strict=True):
         path = cli.run_dir / "embeddings" / f"{pool.name}.parquet"
         write_vectors(path, pool.store.texts(), vectors_TD)
         print(f"written {path}: {vectors_TD.shape[0]:,} texts of {vectors_TD.shape[1]} dimensions")

@@ -38,6 +38,8 @@ def main(command: str, arguments: list[str]) -> int:
         raise ConfigError(f"{reasons[0]}: give a text to search for")
     alignment = None if options.map is None else Alignment.load(options.map)
     path = options.ckpt or (encoder_of(folder.path) if alignment is None else None)
+    if path is None and alignment is not None:
+        raise ConfigError("--map maps the queries of another encoder: give it as --ckpt")
     if path is None:
         raise ConfigError(f"the encoder of {folder.path} is not known or is not on this machine: give it as --ckpt")
     encoder = TextEncoder.load(path, trust_checkpoint=options.trust_checkpoint)

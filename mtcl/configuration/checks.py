@@ -108,8 +108,8 @@ class _Walk:
 
     def section(self, where: str, value: Any, section: Section) -> Iterator[str]:
         value = loaded(value)
-        if value is None or (where and isinstance(value, Mapping) and "class_path" in value):
-            return  # empty, or a subclass of a dataclass by its name, which the parser also accepts
+        if where and isinstance(value, Mapping) and "class_path" in value:
+            return  # a subclass of a dataclass by its name, which the parser also accepts
         if not isinstance(value, Mapping):
             yield self.wrong(where, value, section)
             return
@@ -146,7 +146,7 @@ class _Walk:
     def instance(self, where: str, value: Mapping[str, Any], kinds: tuple[type, ...]) -> Iterator[str]:
         """An object: the name of its class and its arguments."""
         path = value.get("class_path")
-        arguments, more = (loaded(value.get(key)) or {} for key in ("init_args", "dict_kwargs"))
+        arguments, more = (loaded(value.get(key, {})) for key in ("init_args", "dict_kwargs"))
         odd = [key for key in value if key not in CLASS_KEYS]
         if path is None and any(not inspect.isabstract(k) and value.keys() <= {*_arguments_of(k)} for k in kinds):
             return  # the arguments of the class itself

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import yaml
 
 from mtcl.configuration.closest import closest_key, did_you_mean
 from mtcl.configuration.keys import Section, full_names, section_of, set_by
 from mtcl.configuration.types import Members
 from mtcl.configuration.values import Text, fits, loaded
-from mtcl.configuration.yaml_files import merge, read
+from mtcl.configuration.yaml_files import is_another_class, merge, read
 from mtcl.errors import ConfigError
 
 HELP = ("-h", "--help", "--print_config", "--print_shtab")
@@ -56,23 +59,38 @@ def from_arguments(arguments: list[str], keys: Section) -> list[Override]:
     return found
 
 
-def removed_tasks(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """A command line without `--tasks.NAME null` and earlier keys of these tasks, and their names.
+def removed_tasks(arguments: list[str]) -> tuple[list[str], dict[str, bool]]:
+    """A command line without `--tasks.NAME null` and what it says about these tasks before it; and their names, with
+    whether it said anything.
 
     Keys after it add the task anew.
     """
-    rest, kept, removed = list(arguments), list[list[str]](), list[str]()
+    rest, kept, removed = list(arguments), list[list[str]](), dict[str, bool]()
     while rest:
         given = [rest.pop(0)]
         if "=" not in given[0] and rest and not rest[0].startswith("--"):
             given.append(rest.pop(0))
-        option, value = "=".join(given).partition("=")[::2]
-        if option.startswith("--tasks.") and option.count(".") == 1 and value == "null":
-            removed.append(option.removeprefix("--tasks."))
-            kept = [one for one in kept if not f"{one[0].partition('=')[0]}.".startswith(f"{option}.")]
+        option, _, value = "=".join(given).partition("=")
+        is_null = len(given) + ("=" in given[0]) == 2 and loaded(Text(value)) is None
+        if option.startswith("--tasks.") and option.count(".") == 1 and is_null:
+            name = option.removeprefix("--tasks.")
+            before, kept = kept, [part for one in kept if (part := _without(one, name))]
+            removed[name] = removed.get(name, False) or before != kept
         else:
             kept.append(given)
     return [part for one in kept for part in one], removed
+
+
+def _without(given: list[str], task: str) -> list[str]:
+    """An option without what it says about a task; empty if it says nothing else."""
+    option, _, value = "=".join(given).partition("=")
+    if f"{option}.".startswith(f"--tasks.{task}."):
+        return []
+    tasks = loaded(Text(value)) if option == "--tasks" else None
+    if not isinstance(tasks, dict) or task not in tasks:
+        return given
+    left = {name: options for name, options in tasks.items() if name != task}
+    return [f"--tasks={yaml.safe_dump(left, default_flow_style=True, width=math.inf, sort_keys=False).strip()}"]
 
 
 def from_environment(environment: Mapping[str, str], prefix: str, keys: Section) -> list[Override]:
@@ -87,8 +105,10 @@ def from_environment(environment: Mapping[str, str], prefix: str, keys: Section)
             near = [_variable(prefix, other) for other in closest_key(key, keys)]
             told = did_you_mean(near) or f": write a key of the configuration after {prefix}_"
             if _is_known(key, keys):  # on the command line, below a key whose names are free
-                whole = max((other for other in variables if name.startswith(f"{other}__")), key=len)
+                above = [other for other in variables if name.upper().startswith(f"{other}__")]
+                whole = max(above, key=len, default=name.upper())
                 told = f": give all that is below {variables[whole]} together, as {whole}='{{...}}'"
+                told = f": write it in capitals, as {name.upper()}" if name.upper() in variables else told
             raise ConfigError(f"unknown environment variable {name}{told}")
         found.append(Override(variables[name], name, text))
     return found
@@ -99,6 +119,25 @@ def on_top(config: dict[str, Any], overrides: Iterable[Override], keys: Section)
     for override in overrides:
         config = _put(config, override.key.split("."), override, keys)
     return config
+
+
+def replaced(config: dict[str, Any], overrides: Iterable[Override]) -> bool:
+    """Remove each object from the configuration that an override replaces with one of another class, and say whether
+    there was one; the parser would keep the arguments that both classes have.
+    """
+    found = False
+    for override in overrides:
+        *path, last = override.key.removesuffix(".class_path").split(".")
+        above: Any = config
+        for name in path:
+            above = above.get(name) if isinstance(above, dict) else None
+        now = above.get(last) if isinstance(above, dict) else None
+        given = loaded(Text(override.text))
+        kind = given.get("class_path") if isinstance(given, dict) else given
+        if isinstance(now, dict) and "class_path" in now and isinstance(kind, str) and is_another_class(kind, now):
+            del above[last]
+            found = True
+    return found
 
 
 def _put(now: Any, path: list[str], override: Override, hint: Any) -> Any:

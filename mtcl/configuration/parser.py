@@ -13,7 +13,9 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from mtcl.configuration.checks import check
 from mtcl.configuration.keys import Section
-from mtcl.configuration.overrides import HELP, from_arguments, from_environment, on_top
+from mtcl.configuration.overrides import HELP, from_arguments, from_environment, on_top, replaced
+from mtcl.configuration.values import loaded
+from mtcl.configuration.yaml_files import check_seed
 from mtcl.errors import ConfigError
 
 UNION = "Does not validate against any of the Union subtypes"
@@ -63,7 +65,11 @@ class MtclParser(LightningArgumentParser):
             config = yaml.safe_load(text) or {}
             check(config, self.keys, is_whole=False, imports=True)
             names = {override.key: override.given_as for override in overrides}
-            check(on_top(config, overrides, self.keys), self.keys, names=names, imports=True)
+            whole = on_top(config, overrides, self.keys)
+            check(whole, self.keys, names=names, imports=True)
+            check_seed(loaded(whole.get("seed_everything")))
+            if replaced(config, overrides):
+                file = [f"--config={yaml.safe_dump(config, sort_keys=False)}"]
         return super().parse_args([*file, *(f"--{o.key}={o.text}" for o in variables), *given], **options)
 
     def instantiate_classes(self, *args: Any, **options: Any) -> Any:

@@ -27,7 +27,7 @@ SET_BY = {
 def run_keys() -> Section:
     """Every key that users can set, with its type."""
     keys = {
-        "seed_everything": bool | int | None,
+        "seed_everything": bool | int,
         "tasks": dict[str, TaskConfig],
         "trainer": section_of(Trainer),
         "model": _given("model", section_of(MtclModule)),

@@ -6,7 +6,7 @@ task that a later file sets to null is removed. `configs/NAME.yaml` is also foun
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ import yaml
 
 from mtcl.errors import ConfigError, nearest, root_cause
 
-HAVE_SHORT_NAMES = ("mtcl", "lightning", "torch")
-"""Packages whose classes a configuration may also name without their module, such as `InfoNCE`."""
+HAVE_SHORT_NAMES = {"mtcl", "lightning", "torch"}
+"""Packages whose classes a configuration may also name by a part of their path: `InfoNCE`, `mtcl.InfoNCE`."""
 
 
 def load(paths: list[str], *, below: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -29,12 +29,11 @@ def load(paths: list[str], *, below: dict[str, Any] | None = None) -> dict[str, 
         merged = merge(merged, nested(_read(Path(path).expanduser())))
     if odd := [key for key in merged if not isinstance(key, str)]:
         raise ConfigError(f"the configuration has the key {odd[0]!r}: keys are names, so put it in quotes if it is one")
-    seed = merged.get("seed_everything")
-    if isinstance(seed, int) and not isinstance(seed, bool) and not 0 <= seed < 1 << 32:
-        raise ConfigError(f"seed_everything is {seed}: give 0 to {(1 << 32) - 1}")
+    check_seed(merged.get("seed_everything"))
     for section in ("model", "data", "trainer"):
-        if not isinstance(values := merged.get(section) or {}, dict):
-            raise ConfigError(f"{section} is {values!r}: give keys with values, or leave it out")
+        if not isinstance(values := merged.get(section, {}), dict):
+            found = "null" if values is None else repr(values)
+            raise ConfigError(f"{section} is {found}: give keys with values, or leave it out")
     tasks = merged.get("tasks") or {}
     if not isinstance(tasks, dict):
         raise ConfigError(f"tasks is {tasks!r}: give names with settings, for example `tasks: {{search: {{}}}}`")
@@ -46,6 +45,12 @@ def load(paths: list[str], *, below: dict[str, Any] | None = None) -> dict[str, 
             f"tasks.{empty[0]} is null: write `{empty[0]}: {{}}` for a task with defaults (null removes an earlier one)"
         )
     return merged
+
+
+def check_seed(seed: Any) -> None:
+    """Raise `ConfigError` for a number that is out of range."""
+    if isinstance(seed, int) and not isinstance(seed, bool) and not 0 <= seed < 1 << 32:
+        raise ConfigError(f"seed_everything is {seed}: give 0 to {(1 << 32) - 1}")
 
 
 def read(paths: list[str], *, below: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -74,30 +79,35 @@ def merge(below: dict[str, Any], above: dict[str, Any], *, path: tuple[str, ...]
     for key, value in above.items():
         if path == ("tasks",) and value is None and key in below:
             del merged[key]
-        elif isinstance(value, dict) and isinstance(below.get(key), dict) and not _is_another_class(value, below[key]):
+        elif (
+            isinstance(value, dict)
+            and isinstance(below.get(key), dict)
+            and not ("class_path" in value and is_another_class(value["class_path"], below[key]))
+        ):
             merged[key] = merge(below[key], value, path=(*path, key))
         else:
             merged[key] = value
     return merged
 
 
-def without_tasks(config: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """The configuration without these tasks. Raises `ConfigError` for one that it does not have."""
+def without_tasks(config: dict[str, Any], names: Mapping[str, bool]) -> dict[str, Any]:
+    """The configuration without these tasks. Raises `ConfigError` for one that it does not have, unless the value says
+    that the command line had it.
+    """
     tasks = dict(config.get("tasks") or {})
-    for name in names:
-        if name not in tasks:
+    for name, was_given in names.items():
+        if name not in tasks and not was_given:
             raise ConfigError(f"--tasks.{name} is null, but there is no such task to leave out{nearest(name, tasks)}")
-        del tasks[name]
+        tasks.pop(name, None)
     return {**config, "tasks": tasks} if "tasks" in config else config
 
 
-def _is_another_class(above: dict[str, Any], below: dict[str, Any]) -> bool:
-    """Whether `above` names a different class than `below`; it must not inherit that class's arguments."""
-    if "class_path" not in above:
-        return False
-    short, long = sorted([str(above["class_path"]), str(below.get("class_path"))], key=len)
-    is_short_form = short == long.rpartition(".")[2] and long.partition(".")[0] in HAVE_SHORT_NAMES
-    return short != long and not is_short_form
+def is_another_class(name: Any, below: dict[str, Any]) -> bool:
+    """Whether a name means a different class than `below` has, whose arguments it must not inherit."""
+    one, other = str(name), str(below.get("class_path"))
+    packages = {path.partition(".")[0] for path in (one, other) if "." in path}
+    are_forms = one.rpartition(".")[2] == other.rpartition(".")[2] and packages <= HAVE_SHORT_NAMES
+    return one != other and not are_forms
 
 
 class _Loader(yaml.SafeLoader):

@@ -88,7 +88,10 @@ def taught(rows: Embedded, side: str) -> Tensor:
 
 
 class Loss(Described, nn.Module, ABC):
-    """A task's loss: a scalar of about 1 for an untrained encoder, whatever the batch size.
+    """A task's loss: a scalar of about 1 for an untrained encoder.
+
+    Losses that compare an anchor with the whole batch are divided by the log of the number of candidates, so they
+    hardly grow with it. `PairBCE` of positives is an exception: SigLIP's sum over the batch grows with the batch.
 
     Training calls `loss(view)`. In a notebook or in your own training loop, call it with tensors:
     `loss(anchors, positives, keys=..., negatives=..., scores=..., teacher=..., log_q=...)`, described in `view_of`.

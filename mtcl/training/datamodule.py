@@ -8,6 +8,7 @@ length is the whole run, so Lightning does not fetch beyond it.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -76,7 +77,8 @@ class MtclDataModule(pl.LightningDataModule):
         num_workers: Worker processes that assemble batches.
         start_method: How workers start; the platform's default if null.
         cache: Folder of the token stores; MTCL_CACHE or ~/.cache/mtcl if null.
-        seed: Determines the order of pairs, and dropout (set from seed_everything).
+        seed: Determines the order of pairs, and dropout. If None, that of Lightning's `seed_everything`, or else 1; in
+            a configuration it is set from seed_everything.
         encoder: The encoder whose tokenizer reads the texts without a module, for example to look at batches; the
             default encoder if null. In a Trainer the module's encoder is used.
     """
@@ -99,7 +101,7 @@ class MtclDataModule(pl.LightningDataModule):
         num_workers: int = 1,
         start_method: Literal["fork", "spawn", "forkserver"] | None = None,
         cache: str | None = None,
-        seed: int = 0,
+        seed: int | None = None,
         encoder: EncoderConfig | None = None,
         pairs_per_label: int | None = MixtureConfig.pairs_per_label,
     ) -> None:
@@ -111,6 +113,7 @@ class MtclDataModule(pl.LightningDataModule):
         self.task_configs = {name: TaskConfig.of(name, task) for name, task in (tasks or {}).items()}
         self._own_encoder, self.tasks_dir = encoder and EncoderConfig.of(encoder), tasks_dir
         self.mixture = MixtureConfig(batch_size, tasks_per_step, alpha, cap, pairs_per_task, replay, pairs_per_label)
+        seed = int(os.environ.get("PL_GLOBAL_SEED", 1)) if seed is None else seed
         self.max_length, self.seed = max_length, seed
         with at("data."):
             self.prompt = None if prompt is None else Prompt.of(prompt)

@@ -26,7 +26,7 @@ from mtcl.training.callback_checks import check_at_validation
 from mtcl.training.metrics import RunningMeans
 from mtcl.training.observation import observe
 from mtcl.training.run import Run
-from mtcl.weighting import cosines, gramian_of
+from mtcl.weighting import gradient_cosines, gramian_of
 
 MOST_COSINES = 28
 """Pairs of tasks up to which each has a chart of its gradient cosine, 8 tasks; the board's picture shows all pairs."""
@@ -94,7 +94,7 @@ class MetricLog:
         (Mueller et al. 2024, arXiv 2408.14677).
         """
         if every and self.run.step % every == 0 and len(losses) > 1:
-            cosine_KK = cosines(gramian_of(losses, self.run.model.encoder.last_shared())).tolist()
+            cosine_KK = gradient_cosines(gramian_of(losses, self.run.model.encoder.last_shared())).tolist()
             place = self.tasks.index
             found = {
                 (one, other): cosine_KK[row][column]

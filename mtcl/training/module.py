@@ -320,8 +320,7 @@ class MtclModule(TaskReader):
         about.setdefault("config", self.config_text())
 
     def _recipe(self) -> dict[str, Any]:
-        strength = None if self.keep is None else self.keep.config.strength
-        return recipe_of(self.run, self.optimizer_config, keep_strength=strength)
+        return recipe_of(self.run, self.optimizer_config, None if self.keep is None else self.keep.config)
 
     def config_text(self) -> str:
         """The configuration of a run that has none (in a notebook), as YAML."""

@@ -8,21 +8,31 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any
 
+from lightning.pytorch.callbacks import WeightAveraging
+
+from mtcl.training.keep import KeepConfig
 from mtcl.training.optimizer import OptimizerConfig
 from mtcl.training.run import Run
 
 OF_TRAINER = ("precision", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm")
+OF_TASKS = ("loss_weight", "hard_negatives")
 OF_OPTIMIZER = ("decay", "warmup_steps")
 
 
-def recipe_of(run: Run, optimizer: OptimizerConfig, *, keep_strength: float | None) -> dict[str, Any]:
+def recipe_of(run: Run, optimizer: OptimizerConfig, keep: KeepConfig | None) -> dict[str, Any]:
     """The settings by their keys in a configuration, as plain values."""
-    model = run.model
+    model, tasks = run.model, run.data.task_configs
     losses = {f"tasks.{name}.loss": model.loss_of(name).words for name in model.losses}
+    of_tasks = {f"tasks.{name}.{key}": getattr(tasks[name], key) for name in model.losses for key in OF_TASKS}
+    callbacks: list[Any] = run.trainer.callbacks  # type: ignore[attr-defined]
+    averaging = next((one for one in callbacks if isinstance(one, WeightAveraging)), None)
     return losses | {
+        **of_tasks,
         "model.encoder.dropout": model.config.dropout,
         "model.weighting": model.weighting.words,
-        "model.keep.strength": keep_strength,
+        "model.keep.strength": None if keep is None else keep.strength,
+        "model.keep.share": None if keep is None else keep.share,
+        "averaging.decay": getattr(getattr(averaging, "config", None), "decay", None),
         **{f"model.optimizer.{name}": getattr(optimizer, name) for name in OF_OPTIMIZER},
         **{f"trainer.{name}": plain_option(run.trainer, name) for name in OF_TRAINER},
     }

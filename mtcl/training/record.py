@@ -1,4 +1,7 @@
-"""What a checkpoint says about the run that wrote it, as plain values; it makes any Trainer's checkpoint complete."""
+"""What a checkpoint says about the run that wrote it, as plain values.
+
+With it, a checkpoint of any Trainer can be loaded, resumed and exported like one of `mtcl fit`.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ PLAIN_OF_TRAINER = (
 
 
 def record_of(run: Run) -> dict[str, Any]:
-    """The run's record for a checkpoint, as plain values; it makes any Trainer's checkpoint complete."""
+    """The run's record for a checkpoint, as plain values."""
     data = run.data
     return {
         "base": run.base_figures,

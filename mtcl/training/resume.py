@@ -113,7 +113,12 @@ def on_resume(
         check_trained(saved.state, run.module.state_dict())
         check_never_trained(saved.trained, data.held_out)
         base, start, history = saved.base_figures, saved.start_figures, saved.history
-        changes += changed(checkpoint["mtcl"].get("recipe"), recipe)
+        learned = {
+            f"tasks.{name}.loss" for name, loss in run.model.losses.items() if any(True for _ in loss.parameters())
+        }
+        for change in changed(checkpoint["mtcl"].get("recipe"), recipe):
+            keeps = change.partition(":")[0] in learned
+            changes.append(change + "; what the loss has learned goes on" * keeps)
     for change in changes if world()[0] == 0 else ():
         log.warning("resuming with a change: %s", change)
 

@@ -31,6 +31,7 @@ from mtcl.training.vectors import Vectors
 log = logging.getLogger("mtcl")
 PCA_TEXTS = 8192
 PROJECTIONS = ("encoder.projection.", "base_projection.")
+LOSSES = "losses."
 OF_HEADS = (HEADS, "base_heads.")
 State = dict[str, Tensor]
 
@@ -74,13 +75,27 @@ class Start:
             return
         own, adapter = module.state_dict(), model.config.adapter
         given = weights_for(saved, own, alpha=None if adapter is None else adapter.alpha)
-        wanted = {k: v for k, v in given.items() if k in own and not k.startswith("weighting.")}
+        wanted = {
+            k: v for k, v in given.items() if k in own and not k.startswith(("weighting.", *self._changed_losses()))
+        }
         if odd := [name for name, value in wanted.items() if value.shape != own[name].shape]:
             raise saved.malformed(f"{odd[0]} is {tuple(wanted[odd[0]].shape)}, not {tuple(own[odd[0]].shape)}")
         module.load_state_dict(wanted, strict=False)
         self.new_heads = [name for name in model.heads if f"{HEADS}{name}.weight" not in wanted]
         if model.tasks:
             warn_of_left_out(saved, model.heads.keys(), model.tasks)
+
+    def _changed_losses(self) -> list[str]:
+        """The beginnings of the names of losses' parameters that start anew, because the run gives other arguments."""
+        model, saved = self.run.model, self.saved
+        recipe = saved.about.get("recipe") if saved else None
+        found = []
+        for name, loss in model.losses.items():
+            before = recipe.get(f"tasks.{name}.loss") if isinstance(recipe, dict) else None
+            if before not in (None, model.loss_of(name).words) and any(True for _ in loss.parameters()):
+                log.info("task %r: its loss was %s, so what this loss learns starts anew", name, before)
+                found.append(f"{LOSSES}{name}.")
+        return found
 
     def begin(self) -> None:
         """Give projection and heads their first values; called by all ranks, of which rank 0 computes them."""

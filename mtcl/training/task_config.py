@@ -73,7 +73,12 @@ class TaskConfig:
 
     @classmethod
     def of(cls, name: str, given: TaskConfig | Mapping[str, Any] | None) -> TaskConfig:
-        """Build it from a mapping of its attributes; `loss` may be a loss or its name."""
+        """Build it from a mapping of its attributes; `loss` may be a loss or its name.
+
+        Raises `ConfigError` for None, which removes a task in a file.
+        """
+        if given is None:
+            raise ConfigError(f"tasks.{name} is None: give {{}} for a task with defaults, or leave it out")
         if isinstance(given, Mapping) and isinstance(given.get("loss"), str):
             with at(f"tasks.{name}.loss: "):
                 given = {**given, "loss": loss_named(given["loss"])}

@@ -5,7 +5,7 @@ The weighted mean is the default, because gradient methods do not beat tuned fix
 """
 
 from mtcl.weighting.base import Mean, Weighting
-from mtcl.weighting.gramian import GradientWeighting, cosines, gramian_of
+from mtcl.weighting.gramian import GradientWeighting, gradient_cosines, gramian_of
 from mtcl.weighting.uncertainty import Uncertainty
 
-__all__ = ["GradientWeighting", "Mean", "Uncertainty", "Weighting", "cosines", "gramian_of"]
+__all__ = ["GradientWeighting", "Mean", "Uncertainty", "Weighting", "gradient_cosines", "gramian_of"]

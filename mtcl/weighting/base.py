@@ -1,7 +1,7 @@
 """The interface of a weighting, and the plain mean.
 
-A weighting is a module so that its parameters and state are saved in checkpoints. All weightings follow one convention:
-the weights average 1 over tasks, so that changing the method does not change the learning rate.
+A weighting is a module so that its parameters and state are saved in checkpoints. The weights of all but `Uncertainty`,
+which learns theirs, average 1 over tasks, so that changing the method does not change the learning rate.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ def gramian_of(losses: dict[str, Tensor], shared: list[nn.Parameter]) -> Tensor:
         return gradients_KG @ gradients_KG.T
 
 
-def cosines(gramian_KK: Tensor) -> Tensor:
+def gradient_cosines(gramian_KK: Tensor) -> Tensor:
     """(K, K) cosines of the gradients."""
     norms_K = gramian_KK.diagonal().clamp(min=1e-30).sqrt()
     return gramian_KK / norms_K[:, None] / norms_K[None, :]

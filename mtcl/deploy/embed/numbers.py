@@ -1,7 +1,7 @@
 """The types of numbers that vectors are stored as: float32, float16, int8 with ranges, or one bit per dimension.
 
 int8 is that of sentence-transformers' `quantize_embeddings`, with rounding to the nearest level: dimension d has 256
-levels from `lowest[d]` to `high_D[d]`, and values outside are clipped. Binary is its `ubinary`: bit 1 for a value above
+levels from `low[d]` to `high[d]`, and values outside are clipped. Binary is its `ubinary`: bit 1 for a value above
 0, eight dimensions per byte, the first one in the highest bit.
 
 Letters: n rows, D dimensions, B bytes of a row, ceil(D / 8).
@@ -50,9 +50,9 @@ class Ranges:
     @classmethod
     def of(cls, sample_nD: FloatArray) -> Ranges:
         """The ranges of a sample's values."""
-        lowest = sample_nD.min(axis=0).astype(np.float32)
-        high_D = np.maximum(sample_nD.max(axis=0), lowest + LEAST_RANGE).astype(np.float32)
-        return cls(tuple(map(float, lowest)), tuple(map(float, high_D)))
+        low_D = sample_nD.min(axis=0).astype(np.float32)
+        high_D = np.maximum(sample_nD.max(axis=0), low_D + LEAST_RANGE).astype(np.float32)
+        return cls(tuple(map(float, low_D)), tuple(map(float, high_D)))
 
     @classmethod
     def of_plain(cls, given: Any, *, dim: int) -> Ranges:

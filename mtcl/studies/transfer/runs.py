@@ -18,6 +18,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,8 @@ import yaml
 from filelock import FileLock
 
 from mtcl.configuration.cli import check_config
+from mtcl.configuration.overrides import from_environment
+from mtcl.configuration.run_keys import run_keys
 from mtcl.configuration.yaml_files import load, merge
 from mtcl.encoder.paths import BEST, LAST
 from mtcl.errors import ConfigError, MtclError
@@ -48,6 +51,20 @@ class Stopped(SystemExit):
     """The study was told to stop; its runs have saved their state."""
 
 
+def _check_environment(runs: list[StudyRun]) -> None:
+    """Raise `ConfigError` for a variable that would replace what the study sets in a run."""
+    for variable in from_environment(os.environ, "MTCL_SET", run_keys()):
+        for run in runs:
+            found: Any = run.config
+            for name in variable.key.split("."):
+                found = found.get(name) if isinstance(found, Mapping) else None
+            if found is not None:
+                raise ConfigError(
+                    f"{variable.given_as} would replace {variable.key} in every run of the study: unset it, and give "
+                    "the value in the study"
+                )
+
+
 @dataclass
 class Runs:
     """The runs of one study folder. `places` has an environment per parallel run; `facts` is everything that scores
@@ -64,6 +81,7 @@ class Runs:
 
     def complete(self, runs: list[StudyRun]) -> None:
         """Finish every run. If some fail, raises `RunError` after the others are done."""
+        _check_environment(runs)
         for sub_folder in ("configs", "logs", "runs"):
             (self.folder / sub_folder).mkdir(parents=True, exist_ok=True)
         for run in runs:

@@ -85,7 +85,7 @@ def keys_of(
     Texts with the same own key get the same keys.
     """
     own = text_keys(texts)
-    first_T = _first_of_equal(own)
+    first_T = _first_with_key(own)
     entries = [Entries(np.arange(len(own)), own)]
     entries += [Entries(anchors, own, positives) for anchors, positives in known]
     entries += [Entries(rows, keys) for rows, keys in links]
@@ -94,7 +94,7 @@ def keys_of(
     return grouped([one._replace(rows=first_T[one.rows]) for one in entries], num_rows=len(own)).take(first_T)
 
 
-def _first_of_equal(own: IntArray) -> IntArray:
+def _first_with_key(own: IntArray) -> IntArray:
     """(T,) the first text with the same own key. Few texts have equal keys, so only those are compared."""
     ordered = np.sort(own)
     repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])

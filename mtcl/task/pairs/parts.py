@@ -48,11 +48,11 @@ def first_of_equals(*columns: IntArray) -> IntArray:
     first_of = np.arange(len(columns[-1]))
     for first, last in _ranges(np.bincount(columns[-1])):
         here = _within(columns[-1], first, last)
-        first_of[here] = here[_first_of_equals(*(column[here] for column in columns))]
+        first_of[here] = here[_by_sorting(*(column[here] for column in columns))]
     return first_of
 
 
-def _first_of_equals(*columns: IntArray) -> IntArray:
+def _by_sorting(*columns: IntArray) -> IntArray:
     order = np.lexsort(columns)
     is_new = np.zeros(len(order), dtype=bool)
     is_new[:1] = True

@@ -40,7 +40,7 @@ from mtcl.training.board.names import (
 from mtcl.training.board.neighbours import Neighbours, markdown, neighbours_of
 from mtcl.training.board.projector import AFTER, BEFORE, Projector
 from mtcl.training.board.spread import BINS, DRIFT_BINS, Spread, spread_of
-from mtcl.training.board.start import Start
+from mtcl.training.board.start import BoardStart
 from mtcl.training.metrics import VAL_GAIN, VAL_MEAN
 from mtcl.training.module import MtclModule
 from mtcl.training.vectors import Evaluated
@@ -63,7 +63,7 @@ class Board(Callback):
         self.folder, self.level, self.text = folder, level, config_text
         self._drawn: dict[str, int] = {}
         self._has_hparams = self._is_begun = False
-        self._start, self._projector = Start(), Projector(folder)
+        self._start, self._projector = BoardStart(), Projector(folder)
         self._clear()
 
     def _clear(self) -> None:
@@ -89,7 +89,7 @@ class Board(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: MtclModule) -> None:  # type: ignore[override]
         """Before the module's own hook, which evaluates the weights that the run starts from."""
         if trainer.global_step == 0:
-            self._drawn, self._has_hparams, self._start = {}, False, Start()
+            self._drawn, self._has_hparams, self._start = {}, False, BoardStart()
         pl_module.metric_log.set_level(self.level)
         pl_module.metric_log.pairs_drawn = self._drawn
         self._is_begun = False
@@ -157,7 +157,7 @@ class Board(Callback):
             else:
                 log.info("the board has no start to compare with: the weights were not evaluated before the first step")
             return
-        self._start = Start.read(self.folder, pools)
+        self._start = BoardStart.read(self.folder, pools)
         known = [name for name in self._points if self._points[name].size]
         before = self._projector.read(BEFORE, [point for name in known for point in self._described[name]])
         if before is not None:

@@ -21,7 +21,7 @@ log = logging.getLogger("mtcl")
 
 
 @dataclass
-class Start:
+class BoardStart:
     """By task: item scores, neighbours of the anchors, and the vectors (T, D) of the sampled points."""
 
     items: dict[str, Items] = field(default_factory=dict)
@@ -40,7 +40,7 @@ class Start:
         write_text(own / RECORD, json.dumps(record))
 
     @classmethod
-    def read(cls, folder: Path, pools: Iterable[Pool]) -> Start:
+    def read(cls, folder: Path, pools: Iterable[Pool]) -> BoardStart:
         """Read what an earlier process of the run wrote, without tasks whose pool has changed since then."""
         own, start = folder / FOLDER, cls()
         try:

@@ -51,21 +51,21 @@ class Averaging(WeightAveraging):
     def __init__(self, config: AveragingConfig) -> None:
         update: Any = get_ema_multi_avg_fn  # without annotations in torch
         super().__init__(use_buffers=False, multi_avg_fn=update(config.decay))
-        self.start_step = config.start_step
+        self.config = config
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
-        if 0 <= trainer.max_steps <= self.start_step and trainer.is_global_zero:
+        if 0 <= trainer.max_steps <= self.config.start_step and trainer.is_global_zero:
             log.warning(
                 "averaging.start_step is %d, but the run has %d steps, so nothing is averaged: give fewer",
-                self.start_step,
+                self.config.start_step,
                 trainer.max_steps,
             )
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *arguments: Any, **options: Any
     ) -> None:
-        if trainer.global_step <= self.start_step and not is_accumulating(trainer):
+        if trainer.global_step <= self.config.start_step and not is_accumulating(trainer):
             follow_weights(self)
         super().on_train_batch_end(trainer, pl_module, *arguments, **options)
 

@@ -32,15 +32,17 @@ class Report(Callback):
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: MtclModule, batch: object, batch_idx: int) -> None:  # type: ignore[override]
         if not trainer.is_global_zero or batch_idx or trainer.global_step:
             return
-        for figures, of in ((pl_module.run.base_figures, "base encoder"), (pl_module.run.start_figures, "start")):
+        origins = {"base encoder": pl_module.run.base_figures, "start": pl_module.run.start_figures}
+        for origin, figures in origins.items():
             if figures:
-                log.info("step 0: %s (%s)", _said(pl_module.metric_log.means_of("val", figures)), of)
+                log.info("step 0: %s (%s)", _said(pl_module.metric_log.means_of("val", figures)), origin)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: MtclModule) -> None:  # type: ignore[override]
         if trainer.is_global_zero and trainer.state.fn == "fit" and not trainer.sanity_checking:
             now = pl_module.metric_log.means_of("val", primary_of(pl_module.results))
             known = {"base": pl_module.run.base_figures, "start": pl_module.run.start_figures}
-            means = {of: pl_module.metric_log.means_over(pl_module.results, known[of]) for of in known}
+            over = pl_module.metric_log.means_over
+            means = {origin: over(pl_module.results, figures) for origin, figures in known.items()}
             log.info("step %d of %d: %s", trainer.global_step, trainer.max_steps, _said(now, means))
 
 
@@ -48,7 +50,7 @@ def _said(now: dict[str, float], means: dict[str, dict[str, float]] | None = Non
     """For example `val/mean 0.6123 (base +0.1021, start +0.0173)`."""
 
     def against(tag: str) -> str:
-        found = [f"{of} {now[tag] - mean[tag]:+.4f}" for of, mean in (means or {}).items() if tag in mean]
+        found = [f"{origin} {now[tag] - mean[tag]:+.4f}" for origin, mean in (means or {}).items() if tag in mean]
         return f" ({', '.join(found)})" if found else ""
 
     return ", ".join(f"{tag} {mean:.4f}{against(tag)}" for tag, mean in now.items())
@@ -67,12 +69,12 @@ def fit_table(module: MtclModule) -> Table:
     if run.start_figures:
         columns = ({"base": run.base_figures} if run.base_figures else {}) | {"start": run.start_figures}
     columns["now"] = primary
-    of = {pool.name: scored(pool) for pool in module.data.pools("validation")}
+    evaluated_on = {pool.name: scored(pool) for pool in module.data.pools("validation")}
     limits = module.data.pair_limits()
     return comparison(
         {
             name: (
-                of[name],
+                evaluated_on[name],
                 _metric_name(module, name),
                 {column: figures.get(name) for column, figures in columns.items()},
             )
@@ -91,10 +93,10 @@ def results_table(
     results: dict[str, Result], base: dict[str, Result] | None, *, module: MtclModule, split: str
 ) -> Table:
     """The results of one evaluation (val or test), compared with the base encoder's if there are any."""
-    of = {pool.name: scored(pool) for pool in module.data.pools("validation" if split == "val" else split)}
+    evaluated_on = {pool.name: scored(pool) for pool in module.data.pools("validation" if split == "val" else split)}
     values = {
         name: (
-            of[name],
+            evaluated_on[name],
             _metric_name(module, name),
             {"base": base[name].primary if base else None, "now": result.primary},
         )
