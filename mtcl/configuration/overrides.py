@@ -155,8 +155,8 @@ def _put(now: Any, path: list[str], override: Override, hint: Any) -> Any:
     if not kinds.entry:
         return _put_in_object(now, path, override)
     of_key, of_value = kinds.entry
-    if of_key is not str:
-        whole = override.given_as.removesuffix("." + ".".join(path))
+    whole = override.given_as.removesuffix("." + ".".join(path))
+    if of_key is not str or whole.count(".") > 1:  # below an entry, the parser takes no keys of another mapping
         raise ConfigError(f"{override.given_as}: give all entries at once, as {whole} '{{{path[0]}: ...}}'")
     return _put_in(now, path, override, {path[0]: of_value})
 
