@@ -70,8 +70,8 @@ def removed_tasks(arguments: list[str]) -> tuple[list[str], dict[str, bool]]:
         given = [rest.pop(0)]
         if "=" not in given[0] and rest and not rest[0].startswith("--"):
             given.append(rest.pop(0))
-        option, _, value = "=".join(given).partition("=")
-        is_null = len(given) + ("=" in given[0]) == 2 and loaded(Text(value)) is None
+        option, has_value, value = "=".join(given).partition("=")
+        is_null = bool(has_value) and loaded(Text(value)) is None
         if option.startswith("--tasks.") and option.count(".") == 1 and is_null:
             name = option.removeprefix("--tasks.")
             before, kept = kept, [part for one in kept if (part := _without(one, name))]

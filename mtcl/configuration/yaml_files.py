@@ -77,13 +77,12 @@ def merge(below: dict[str, Any], above: dict[str, Any], *, path: tuple[str, ...]
     """Deep merge into a new dict; `above` wins, and null removes a task that `below` has."""
     merged = dict(below)
     for key, value in above.items():
+        goes_on = isinstance(value, dict) and isinstance(below.get(key), dict)
+        if goes_on and "class_path" in value:
+            goes_on = not is_another_class(value["class_path"], below[key])
         if path == ("tasks",) and value is None and key in below:
             del merged[key]
-        elif (
-            isinstance(value, dict)
-            and isinstance(below.get(key), dict)
-            and not ("class_path" in value and is_another_class(value["class_path"], below[key]))
-        ):
+        elif goes_on:
             merged[key] = merge(below[key], value, path=(*path, key))
         else:
             merged[key] = value

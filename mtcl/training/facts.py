@@ -17,6 +17,8 @@ from mtcl.training.run import Run
 Facts = dict[str, Any]
 """Plain values by name, in nested dicts, so that reading a checkpoint executes nothing."""
 SHOWN = 4
+WORDS = {"schedule": "weight_schedule (in sub-batches)"}
+"""What a fact is called in messages, where it is not the key of a configuration."""
 
 
 def facts_of(run: Run) -> Facts:
@@ -67,7 +69,7 @@ def differences(
         saved, now = ({k: v for k, v in facts.items() if k != "order of tasks"} for facts in (saved, now))
     found: list[str] = []
     for key in dict.fromkeys([*saved, *now]):
-        old, new, name = saved.get(key), now.get(key), f"{prefix}{key}"
+        old, new, name = saved.get(key), now.get(key), f"{prefix}{WORDS.get(key, key)}"
         if isinstance(old, dict) and isinstance(new, dict):
             found += differences(old, new, f"{name}.", sides=sides)
         elif key not in saved or key not in now:
