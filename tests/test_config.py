@@ -302,7 +302,8 @@ def test_another_class_on_the_command_line_begins_without_arguments(
 def test_a_key_of_a_mapping_in_a_task_says_how_it_is_given(demo_root: Path, mtcl_command: Run) -> None:
     run = ("fit", "--tasks.search", "{}", "--data.root", str(demo_root))
     done = mtcl_command(*run, "--tasks.search.prompt.query", "x ")
-    assert "--tasks.search.prompt.query: give all entries at once, as --tasks.search.prompt '{query: ...}'" in done.stderr
+    whole = "give all entries at once, as --tasks.search.prompt '{query: ...}'"
+    assert f"--tasks.search.prompt.query: {whole}" in done.stderr
 
 
 @pytest.mark.parametrize("seed", ["-1", "null"])
