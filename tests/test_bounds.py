@@ -58,7 +58,7 @@ def test_a_step_past_the_bounds_ends_on_one(
     assert all(0.0049 < value < 1.0001 for value in shown)
     if accumulate > 1:
         return
-    # a loss with other arguments starts anew, one with the same goes on
+    # learned values are taken only by a loss with the same arguments
     arguments = [one for one in arguments if "learn_temperature" not in one and "head_lr" not in one]
     best = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=False)["state_dict"]
     learned = best["losses.search.log_temperature"].exp().item()
@@ -68,6 +68,6 @@ def test_a_step_past_the_bounds_ends_on_one(
         given = ("--init_from", "run", "--run_dir", name, "--no_base", f"--tasks.search.loss.temperature={temperature}")
         done = mtcl_command("fit", *given, *more)
         assert done.returncode == 0, done.stderr
-        assert ("so what this loss learns starts anew" in done.stderr) == (temperature == 0.5)
+        assert ("so the learned values of its loss are not taken" in done.stderr) == (temperature == 0.5)
         state = torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=False)["state_dict"]
         assert state["losses.search.log_temperature"].exp().item() == pytest.approx(first, rel=1e-4)

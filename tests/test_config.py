@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mtcl import ConfigError, Kind
+from mtcl.commands.run import main as run_command
 from mtcl.configuration import yaml_files as config
 from mtcl.configuration.cli import check_config
 from mtcl.configuration.overrides import from_environment, removed_tasks
@@ -306,6 +307,12 @@ def test_a_key_of_a_mapping_in_a_task_says_how_it_is_given(demo_root: Path, mtcl
     assert f"--tasks.search.prompt.query: {whole}" in done.stderr
 
 
+def test_a_variable_of_all_tasks_and_a_null_are_not_both_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MTCL_SET_TASKS", "{search: {}, interest: {}}")
+    with pytest.raises(ConfigError, match="MTCL_SET_TASKS gives all tasks: leave search out there"):
+        run_command("fit", ["--tasks.search", "null"])
+
+
 @pytest.mark.parametrize("seed", ["-1", "null"])
 def test_a_seed_on_the_command_line_is_checked(seed: str, demo_root: Path, mtcl_command: Run) -> None:
     done = mtcl_command("fit", "--tasks.search", "{}", "--data.root", str(demo_root), "--seed_everything", seed)
@@ -337,7 +344,9 @@ def test_null_removes_the_keys_of_a_task_that_come_before_it() -> None:
     for null in (["--tasks.a", "null"], ["--tasks.a=null"], ["--tasks.a", "~"], ["--tasks.a="]):
         found = removed_tasks([*before, *null, "--x"])
         assert found == (["--tasks.ab.weight", "3", "--x"], {"a": True})
-    assert removed_tasks(["--tasks.a=null", "--tasks.a.weight=2"]) == (["--tasks.a.weight=2"], {"a": False}), "anew"
+    assert removed_tasks(["--tasks.a=null", "--tasks.a.weight=2"]) == (["--tasks.a.weight=2"], {"a": False}), (
+        "defined again"
+    )
     assert removed_tasks(["--tasks.a"]) == (["--tasks.a"], {}), "a value is missing, which is told later"
     whole = ["--tasks", '{a: {weight: 2}, b: {prompt: "x "}}', "--tasks.a", "null"]
     assert removed_tasks(whole) == (["--tasks={b: {prompt: 'x '}}"], {"a": True})

@@ -86,6 +86,15 @@ def test_a_finished_run_says_so(trained_run: Path, demo_root: Path, mtcl_command
     assert last["global_step"] == 5
 
 
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+def test_a_limit_of_no_batches_is_told(command: str, trained_run: Path, demo_root: Path, mtcl_command: Run) -> None:
+    name = "val" if command == "validate" else command
+    given = ("--ckpt", str(trained_run), "--data.root", str(demo_root), "--run_dir", "run", "--no_base")
+    done = mtcl_command(command, *given, f"--trainer.limit_{name}_batches", "0")
+    assert done.returncode == 0, done.stderr
+    assert f"trainer.limit_{name}_batches is 0" in done.stderr
+
+
 def test_a_start_without_a_configuration_says_what_it_takes(trained_run: Path, mtcl_command: Run) -> None:
     """`--tasks.NAME=null` leaves a task of it out, as `--tasks.NAME null` does."""
     given = ("fit", "--init_from", str(trained_run), "--trainer.max_steps", "many")

@@ -203,6 +203,7 @@ def test_one_checkpoint_under_two_names(other: str, tmp_path: Path, monkeypatch:
         (("base", "base"), "at least two different checkpoints"),
         (("a.ckpt", "b.ckpt", "--weights", "1"), "1 weights for 2 checkpoints"),
         (("a.ckpt", "b.ckpt", "--weight", "1.5"), "0 to 1: found 1.5"),
+        (("a.ckpt", "b.ckpt", "--weight", "0.5", "--weights", "1", "2"), "--weight and --weights cannot be combined"),
         (("a.ckpt", "b.ckpt", "base", "--weight", "0.5"), "for more than two give --weights"),
         (("a.ckpt", "base"), "no checkpoint 'a.ckpt'"),
     ],

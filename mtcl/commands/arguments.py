@@ -14,7 +14,7 @@ from mtcl.errors import ConfigError
 
 Config = TypeVar("Config")
 DESTINATIONS = {"data.root": "root"}
-"""The names in the parsed options of those that have another there."""
+"""Options whose values have another name once they are parsed."""
 
 
 class Parser(argparse.ArgumentParser):

@@ -60,10 +60,8 @@ def from_arguments(arguments: list[str], keys: Section) -> list[Override]:
 
 
 def removed_tasks(arguments: list[str]) -> tuple[list[str], dict[str, bool]]:
-    """A command line without `--tasks.NAME null` and what it says about these tasks before it; and their names, with
-    whether it said anything.
-
-    Keys after it add the task anew.
+    """A command line without `--tasks.NAME null` and without what it says about these tasks before that; and their
+    names, each with whether it said anything. Options after the null define the task again.
     """
     rest, kept, removed = list(arguments), list[list[str]](), dict[str, bool]()
     while rest:
@@ -121,9 +119,9 @@ def on_top(config: dict[str, Any], overrides: Iterable[Override], keys: Section)
     return config
 
 
-def replaced(config: dict[str, Any], overrides: Iterable[Override]) -> bool:
-    """Remove each object from the configuration that an override replaces with one of another class, and say whether
-    there was one; the parser would keep the arguments that both classes have.
+def drop_replaced(config: dict[str, Any], overrides: Iterable[Override]) -> bool:
+    """Remove each object from the configuration that an override replaces with one of another class, because the parser
+    would keep the arguments that both classes have. Returns whether there was one.
     """
     found = False
     for override in overrides:

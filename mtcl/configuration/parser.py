@@ -13,7 +13,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from mtcl.configuration.checks import check
 from mtcl.configuration.keys import Section
-from mtcl.configuration.overrides import HELP, from_arguments, from_environment, on_top, replaced
+from mtcl.configuration.overrides import HELP, drop_replaced, from_arguments, from_environment, on_top
 from mtcl.configuration.values import loaded
 from mtcl.configuration.yaml_files import check_seed
 from mtcl.errors import ConfigError
@@ -68,7 +68,7 @@ class MtclParser(LightningArgumentParser):
             whole = on_top(config, overrides, self.keys)
             check(whole, self.keys, names=names, imports=True)
             check_seed(loaded(whole.get("seed_everything")))
-            if replaced(config, overrides):
+            if drop_replaced(config, overrides):
                 file = [f"--config={yaml.safe_dump(config, sort_keys=False)}"]
         return super().parse_args([*file, *(f"--{o.key}={o.text}" for o in variables), *given], **options)
 

@@ -67,6 +67,6 @@ class MtebEncoder(AbsEncoder):
         """
         side = SIDES[getattr(prompt_type, "value", prompt_type)]
         texts = [self.model.prompt[side] + text for batch in inputs for text in batch["text"]]
-        parts = [self.model(texts[start : start + AT_ONCE]) for start in range(0, len(texts), AT_ONCE)]
+        parts = [self.model(texts[start : start + AT_ONCE]) for start in range(0, max(1, len(texts)), AT_ONCE)]
         vectors: Float32Array = torch.cat(parts).numpy()
         return vectors

@@ -186,7 +186,7 @@ class Rows(Source):
     def __call__(self, split: str, root: Path | None) -> pa.Table:
         rows = getattr(self, split, None)
         if not rows:
-            given = [s for s in ("train", "validation", "test", "corpus") if getattr(self, s)]
+            given = [s for s in (*SPLITS, "corpus") if getattr(self, s)]
             raise DataError(f"Rows has no split {split!r}{nearest(split, given)}")
         return as_table(rows)
 

@@ -118,7 +118,7 @@ def on_resume(
         }
         for change in changed(checkpoint["mtcl"].get("recipe"), recipe):
             keeps = change.partition(":")[0] in learned
-            changes.append(change + "; what the loss has learned goes on" * keeps)
+            changes.append(change + "; its learned values are kept" * keeps)
     for change in changes if world()[0] == 0 else ():
         log.warning("resuming with a change: %s", change)
 

@@ -86,14 +86,20 @@ class Start:
             warn_of_left_out(saved, model.heads.keys(), model.tasks)
 
     def _changed_losses(self) -> list[str]:
-        """The beginnings of the names of losses' parameters that start anew, because the run gives other arguments."""
+        """Prefixes of the parameters of losses whose arguments differ from the checkpoint's; these start as the run
+        says.
+        """
         model, saved = self.run.model, self.saved
         recipe = saved.about.get("recipe") if saved else None
         found = []
         for name, loss in model.losses.items():
             before = recipe.get(f"tasks.{name}.loss") if isinstance(recipe, dict) else None
             if before not in (None, model.loss_of(name).words) and any(True for _ in loss.parameters()):
-                log.info("task %r: its loss was %s, so what this loss learns starts anew", name, before)
+                log.info(
+                    "task %r: its loss was %s, so the learned values of its loss are not taken",
+                    name,
+                    before,
+                )
                 found.append(f"{LOSSES}{name}.")
         return found
 

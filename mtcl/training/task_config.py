@@ -75,7 +75,7 @@ class TaskConfig:
     def of(cls, name: str, given: TaskConfig | Mapping[str, Any] | None) -> TaskConfig:
         """Build it from a mapping of its attributes; `loss` may be a loss or its name.
 
-        Raises `ConfigError` for None, which removes a task in a file.
+        Raises `ConfigError` for None, which in a configuration file would remove the task.
         """
         if given is None:
             raise ConfigError(f"tasks.{name} is None: give {{}} for a task with defaults, or leave it out")

@@ -12,8 +12,16 @@ from mtcl.errors import ConfigError, nearest
 from mtcl.task.prompt import NO_PROMPT, Prompt
 
 PRECISIONS = ("bf16-mixed", "32-true")
-OF_ENDPOINTS = {"base_url", "api_key_env", "dimensions", "batch_size", "requests_per_minute", "timeout_s"}
-OF_ENDPOINTS |= {"max_retries"}
+OF_ENDPOINTS = {
+    "base_url",
+    "api_key_env",
+    "dimensions",
+    "batch_size",
+    "requests_per_minute",
+    "timeout_s",
+    "max_retries",
+}
+"""Options that an encoder on this machine does not use."""
 
 
 @dataclass(frozen=True)
