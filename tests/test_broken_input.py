@@ -642,6 +642,7 @@ def test_resume_and_init_from_exclude_each_other(fails: Fails) -> None:
         ("tasks: {topic: {max_length: 2}}", "task 'topic': max_length is 2: the tokenizer takes at least 3"),
         ("data: {max_length: 500}", "task 'topic': max_length is 500, but the encoder reads 128 tokens"),
         ("trainer: {accelerator: gpu, devices: 1}", "trainer: No supported gpu backend found!"),
+        ("model: {optimizer: {warmup_steps: 3}}", "model.optimizer.warmup_steps is 3, but trainer.max_steps is 1"),
         ("trainer: {max_steps: -1}", "trainer.max_steps is not set: a mixture of tasks has no natural end"),
         ("tasks: {topic: {batch_size: 1}}", "tasks.topic.batch_size is 1: negatives need at least 2"),
         (
@@ -681,9 +682,13 @@ def test_resume_and_init_from_exclude_each_other(fails: Fails) -> None:
     ],
 )
 @pytest.mark.skipif(torch.cuda.is_available(), reason="one case needs a machine without a GPU")
-def test_values_found_wrong_before_the_first_step(fails: Fails, good: str, text: str, told: str) -> None:
+def test_values_found_wrong_before_any_store_is_built(
+    fails: Fails, good: str, text: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MTCL_CACHE", "stores")
     assert told in fails(*with_keys(good, text))
     assert not Path("runs").exists(), "a run that never started leaves nothing behind"
+    assert not list(Path().glob("stores/*")), "building stores may take minutes"
 
 
 def test_a_method_of_a_task_that_raises(fails: Fails, good: str) -> None:

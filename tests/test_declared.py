@@ -341,14 +341,14 @@ def test_the_real_number_of_positions(name: str, most: int, family: Callable[[st
     assert (encoder.model.num_positions, encoder.max_length) == (most, most)
     assert encoder.encode("a " * 200).isfinite().all()
     with pytest.raises(ConfigError, match=f"max_length is {most + 1}, but the encoder reads {most} tokens"):
-        encoder.model.check_length("t", most + 1)
+        encoder.tokenizer.check_length("t", most + 1, positions=encoder.model.num_positions)
 
 
 @pytest.mark.parametrize("name", ["xlnet", "t5"])
 def test_an_encoder_without_a_limit(name: str, family: Callable[[str], Path]) -> None:
     encoder = TextEncoder.base(EncoderConfig(name=str(family(name))))
     assert encoder.model.num_positions is None
-    encoder.model.check_length("t", 10_000)
+    encoder.tokenizer.check_length("t", 10_000, positions=None)
 
 
 def test_an_encoder_decoder_without_an_encoder_of_its_own_is_refused(tmp_path: Path) -> None:

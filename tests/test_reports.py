@@ -11,11 +11,11 @@ import re
 import shutil
 from pathlib import Path
 
+import lightning.pytorch as pl
 import numpy as np
 import pytest
 
-from mtcl import TextEncoder
-from mtcl.data.loader import check_validation_interval
+from mtcl import MtclDataModule, TextEncoder
 from tests.conftest import ROOT
 
 PAGE = (ROOT / "docs" / "reports.md").read_text(encoding="utf-8")
@@ -53,10 +53,18 @@ def test_the_side_on_which_a_tokenizer_pads_has_no_effect(pooling: str, tiny_mod
         np.testing.assert_allclose(other, found[0], atol=1e-5)
 
 
-@pytest.mark.parametrize(("interval", "told"), [(3, True), (5, False), (1, False), (0.4, True), (1.0, False)])
+@pytest.mark.parametrize(("interval", "late"), [(3, 2), (5, 0), (1, 0), (0.4, 1), (1.0, 0)])
 def test_steps_after_the_last_validation_are_told(
-    interval: float, told: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    interval: float,
+    late: int,
+    demo_root: Path,
+    tiny_model: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(logging.getLogger("mtcl"), "propagate", True)
-    check_validation_interval(interval, 5)
-    assert ("batches come after the last validation" in caplog.text) == told
+    data = MtclDataModule(tasks={"search": {}}, root=demo_root, encoder={"name": str(tiny_model)}, num_workers=0)
+    data.trainer = pl.Trainer(val_check_interval=interval, max_steps=5, accelerator="cpu", logger=False)
+    data.train_dataloader()
+    told = f"the last {late} of 5 batches come after the last validation"
+    assert (told in caplog.text) if late else ("batches come after" not in caplog.text)

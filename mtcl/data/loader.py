@@ -6,8 +6,6 @@ run can still save its state; `on_failure` learns the reason (`mtcl.data.handove
 
 from __future__ import annotations
 
-import logging
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -18,9 +16,7 @@ from mtcl.data.batch import StepBatch
 from mtcl.data.handover import POLL_S, handed_over, received
 from mtcl.data.parcel import Parcel
 from mtcl.data.steps import StepDataset
-from mtcl.errors import ConfigError, DataError
-
-log = logging.getLogger("mtcl")
+from mtcl.errors import DataError
 
 
 class Position(Protocol):
@@ -121,27 +117,6 @@ class _Numbers(Dataset[int]):
 
     def __getitem__(self, index: int) -> int:
         return index
-
-
-def check_validation_interval(
-    val_check_interval: object, num_steps: int, *, check_val_every_n_epoch: int | None = 1
-) -> None:
-    """Raise `ConfigError` if a run of this many steps would never be validated. The arguments are those of Lightning's
-    Trainer: the interval is a number of batches or a share of the run.
-    """
-    interval, epochs = val_check_interval, check_val_every_n_epoch
-    if epochs is not None and epochs > 1:
-        raise ConfigError(f"check_val_every_n_epoch is {epochs}, but a run is one epoch: give val_check_interval")
-    if not isinstance(interval, int | float) or math.isinf(interval):
-        return
-    if isinstance(interval, float) and interval > 0:
-        interval = max(1, int(num_steps * interval))
-    if not interval > 0:
-        raise ConfigError(f"val_check_interval is {interval}: give 1 or more, or null to validate at the end only")
-    if interval > num_steps:
-        raise ConfigError(f"val_check_interval is {interval}, but the run has {num_steps} batches: give fewer")
-    if num_steps % interval:
-        log.warning("the last %d of %d batches come after the last validation", num_steps % interval, num_steps)
 
 
 def pool_numbers(count: int) -> DataLoader[int]:

@@ -74,12 +74,16 @@ class Tokenizer:
         _check_end(backend, folder)
         return cls(backend, hashlib.sha256(b"".join(parts)).hexdigest())
 
-    def check_length(self, task: str, max_length: int) -> None:
-        """Raise `ConfigError` for a max length that is too short for any word or too long for the model."""
+    def check_length(self, task: str, max_length: int, *, positions: int | None = None) -> None:
+        """Raise `ConfigError` for a max length that is too short for any word or too long for the model, which has this
+        many `positions`.
+        """
         least, most = self.backend.num_special_tokens_to_add() + 1, self.longest
         if max_length < least or (most is not None and max_length > most):
             limit = f"at least {least}" if most is None else f"{least} to {most}"
             raise ConfigError(f"task {task!r}: max_length is {max_length}: the tokenizer takes {limit}")
+        if positions is not None and max_length > positions:
+            raise ConfigError(f"task {task!r}: max_length is {max_length}, but the encoder reads {positions} tokens")
 
     def check_prompt(self, task: str, prompt: Prompt, max_length: int) -> int:
         """The tokens of a task's longer prompt, special tokens included. Raises `ConfigError` if they leave no room for

@@ -176,12 +176,6 @@ class Encoder(nn.Module):
         takes_rows = self.first_position is not None and unpadded.half_type(self.backbone) is not None
         return PADDING if takes_rows else 1.0
 
-    def check_length(self, task: str, max_length: int) -> None:
-        """Raise `ConfigError` for a max length larger than the backbone's number of positions."""
-        most = self.num_positions
-        if most is not None and max_length > most:
-            raise ConfigError(f"task {task!r}: max_length is {max_length}, but the encoder reads {most} tokens")
-
     @property
     def pooling(self) -> str:
         """The poolings in one word, as a part of names and facts."""

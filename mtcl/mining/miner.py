@@ -80,8 +80,7 @@ class Miner:
 
         search = search or Search()
         max_length = encoder.length_of(task) if search.max_length is None else search.max_length
-        encoder.tokenizer.check_length(task.name, max_length)
-        encoder.model.check_length(task.name, max_length)
+        encoder.tokenizer.check_length(task.name, max_length, positions=encoder.model.num_positions)
         cache = cache_folder(search.cache)
 
         def store(split: str) -> TokenStore:

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from mtcl.data.batch import StepBatch
 from mtcl.data.handover import CrashError
 from mtcl.data.leaks import AllowLeaks, check_allow_leaks
-from mtcl.data.loader import Looking, StepLoader, check_validation_interval, pool_numbers
+from mtcl.data.loader import Looking, StepLoader, pool_numbers
 from mtcl.data.plan import Plan, small
 from mtcl.data.rows import TaskData
 from mtcl.data.steps import StepDataset
@@ -39,7 +39,7 @@ from mtcl.training.run_tasks import RunTasks
 from mtcl.training.stores import Stores, same_tokens
 from mtcl.training.task_config import MixtureConfig, TaskConfig, TaskRole
 from mtcl.training.task_reader import TaskReader
-from mtcl.training.trainer_checks import OPTIONS, check_options, check_trainer, num_batches
+from mtcl.training.trainer_checks import OPTIONS, batches_after_validation, check_options, check_trainer, num_batches
 
 ENDLESS = 1 << 62
 CHECKED_ELSEWHERE = ("root", "tasks", "tasks_dir", "prompt", "allow_leaks", "cache", "encoder")
@@ -184,6 +184,7 @@ class MtclDataModule(pl.LightningDataModule):
         module.choose_tasks(self.roles.trained_configs, self.roles.kinds)
         if stage == "fit":
             _ = self.num_steps
+            module.check_schedule()
 
     def check_leaks(self) -> None:
         """Refuse, report or leave out training texts that occur in held-out tasks; called by all ranks together."""
@@ -244,10 +245,8 @@ class MtclDataModule(pl.LightningDataModule):
             end = self.position + num_steps - trainer.global_step * trainer.accumulate_grad_batches
             rank, ranks = trainer.global_rank, trainer.world_size
             on_gpu = trainer.strategy.root_device.type == "cuda"
-            with together(), at("trainer."):
-                every = trainer.check_val_every_n_epoch
-                batches = num_batches(trainer, num_steps)
-                check_validation_interval(trainer.val_check_interval, batches, check_val_every_n_epoch=every)
+            if late := batches_after_validation(trainer):
+                log.warning("the last %d of %d batches come after the last validation", late, num_batches(trainer))
         tasks = []
         for name in self.tasks:
             store = self.store(name, "train")

@@ -35,7 +35,7 @@ from mtcl.training.facts import check_ranks_agree
 from mtcl.training.keep import Keep, KeepConfig
 from mtcl.training.metric_log import MetricLog
 from mtcl.training.model import Model
-from mtcl.training.optimizer import OptimizerConfig, build_optimizer, build_schedule, clip_gradients
+from mtcl.training.optimizer import OptimizerConfig, build_optimizer, build_schedule, check_warm_up, clip_gradients
 from mtcl.training.recipe import recipe_of
 from mtcl.training.record import config_text, record_of
 from mtcl.training.run import Run
@@ -145,6 +145,9 @@ class MtclModule(TaskReader):
     def teacher_file(self, task: str) -> Path | None:
         return self.vectors.teacher_file(task)
 
+    def check_schedule(self) -> None:
+        check_warm_up(self.optimizer_config, self.trainer.max_steps)
+
     def pooled_file(self, store: TokenStore) -> Path | None:
         return self.vectors.pooled_file(store)
 
@@ -190,8 +193,6 @@ class MtclModule(TaskReader):
         if stage == "fit":
             with together():
                 check_ranks_agree(self.run)
-        for name in self.data.evaluated:
-            self.encoder.check_length(name, self.data.stores.length_of(name))
         resume.check_never_trained(self.run.trained_before, self.data.held_out)
         if world()[0] == 0 and not self.evaluation.is_of_base:  # both read the texts in one way
             log.info("%s", trained.use_of_encoder(self.model, self.data.stores))

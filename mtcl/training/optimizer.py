@@ -78,13 +78,18 @@ def _rates(config: OptimizerConfig, backbone: nn.Module) -> list[tuple[list[nn.P
     return [(floor, config.lr * config.layer_decay**distance) for distance, floor in enumerate(floors)]
 
 
-def build_schedule(config: OptimizerConfig, optimizer: torch.optim.Optimizer, *, total_steps: int) -> Any:
-    """Linear warm-up, then decay to zero at `total_steps`. Raises `ConfigError` if the warm-up is the whole run."""
-    warmup = config.warmup_steps
-    if warmup >= total_steps:
+def check_warm_up(config: OptimizerConfig, total_steps: int) -> None:
+    """Raise `ConfigError` if the warm-up is the whole run."""
+    if config.warmup_steps >= total_steps:
         raise ConfigError(
-            f"model.optimizer.warmup_steps is {warmup}, but trainer.max_steps is {total_steps}: give fewer"
+            f"model.optimizer.warmup_steps is {config.warmup_steps}, but trainer.max_steps is {total_steps}: give fewer"
         )
+
+
+def build_schedule(config: OptimizerConfig, optimizer: torch.optim.Optimizer, *, total_steps: int) -> Any:
+    """Linear warm-up, then decay to zero at `total_steps`."""
+    check_warm_up(config, total_steps)
+    warmup = config.warmup_steps
 
     def factor(step: int) -> float:
         if step < warmup:

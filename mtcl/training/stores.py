@@ -66,15 +66,13 @@ class Stores:
     def store(self, name: str, split: str) -> TokenStore:
         """A task's store of a split, which is opened (and built) if necessary."""
         if (name, split) not in self._open:
-            length = self.length_of(name)
-            self.tokenizer.check_length(name, length)
-            self.tokenizer.check_prompt(name, self.prompt_of(name), length)
+            self.check_length(name)
             self._open[name, split] = prepare(
                 self.tasks.evaluated[name],
                 split,
                 root=self.root,
                 tokenizer=self.tokenizer,
-                max_length=length,
+                max_length=self.length_of(name),
                 cache=self.cache,
                 prompt=self.prompt_of(name),
             )
@@ -122,6 +120,8 @@ class Stores:
         for a PCA (`reads_training_texts`) or for the languages seen in training.
         """
         tasks, evaluation = self.tasks, "test" if stage in ("test", "predict") else "validation"
+        for name in tasks.evaluated:
+            self.check_length(name)
 
         def open_train(name: str) -> None:
             if stage == "fit" or reads_training_texts or kind_of(tasks.trained[name]) is Kind.PARALLEL:
@@ -159,6 +159,12 @@ class Stores:
         """Whether the task has rows of a split, as far as its source can say."""
         source = self.tasks.evaluated[name].data
         return source.has(split, self.root) if isinstance(source, Source) else True
+
+    def check_length(self, name: str) -> None:
+        """Raise `ConfigError` if a task's texts are longer than the encoder reads, or no longer than their prompt."""
+        length = self.length_of(name)
+        self.tokenizer.check_length(name, length, positions=self.num_positions)
+        self.tokenizer.check_prompt(name, self.prompt_of(name), length)
 
     def length_of(self, name: str) -> int:
         """Tokens a task's texts are cut to."""

@@ -25,6 +25,10 @@ class TaskReader(pl.LightningModule, ABC):
     def choose_tasks(self, tasks: Mapping[str, TaskConfig], kinds: Mapping[str, Kind]) -> None:
         """Take a run's tasks. Raises `ConfigError` if they do not fit the encoder, or those that the module has."""
 
+    @abstractmethod
+    def check_schedule(self) -> None:
+        """Raise `ConfigError` if the learning rate's schedule does not fit into the Trainer's steps."""
+
     @property
     @abstractmethod
     def reads_training_texts(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -54,9 +55,30 @@ def check_trainer(trainer: pl.Trainer) -> None:
         raise ConfigError(
             f"trainer.gradient_clip_val is {trainer.gradient_clip_val}: give a limit above 0, or 0 for no limit"
         )
+    batches_after_validation(trainer)
 
 
-def num_batches(trainer: pl.Trainer, num_steps: int) -> int:
-    """Batches of a run of this many micro-steps, fewer with `limit_train_batches` (a number or a share)."""
-    limit = trainer.limit_train_batches
+def num_batches(trainer: pl.Trainer) -> int:
+    """Batches of a run, fewer with `limit_train_batches` (a number or a share)."""
+    num_steps, limit = trainer.max_steps * trainer.accumulate_grad_batches, trainer.limit_train_batches
     return min(num_steps, limit if isinstance(limit, int) else int(num_steps * (1.0 if limit is None else limit)))
+
+
+def batches_after_validation(trainer: pl.Trainer) -> int:
+    """Batches that come after a run's last validation. Raises `ConfigError` if there would be no validation."""
+    interval, num = trainer.val_check_interval, num_batches(trainer)
+    if (epochs := trainer.check_val_every_n_epoch) is not None and epochs > 1:
+        raise ConfigError(
+            f"trainer.check_val_every_n_epoch is {epochs}, but a run is one epoch: give trainer.val_check_interval"
+        )
+    if not isinstance(interval, int | float) or math.isinf(interval):
+        return 0
+    if isinstance(interval, float) and interval > 0:
+        interval = max(1, int(num * interval))
+    if not interval > 0:
+        raise ConfigError(
+            f"trainer.val_check_interval is {interval}: give 1 or more, or null to validate at the end only"
+        )
+    if interval > num:
+        raise ConfigError(f"trainer.val_check_interval is {interval}, but the run has {num} batches: give fewer")
+    return num % int(interval)
