@@ -10,6 +10,7 @@ import os
 import runpy
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from mtcl import (
 from mtcl.__main__ import main
 from mtcl.encoder import text_encoder
 from mtcl.encoder.checkpoint import SavedRun
+from mtcl.errors import DataError
 from tests.conftest import ROOT, quiet_trainer
 
 
@@ -361,6 +363,41 @@ def test_a_second_run_of_the_same_objects_begins_at_the_first_pair(data: MtclDat
         assert data.position == 2
 
 
+def test_a_second_run_of_the_same_objects_forgets_the_first(
+    data: MtclDataModule, tiny_model: Path, demo_root: Path, tmp_path: Path
+) -> None:
+    """It starts from trained weights: these are kept and compared with, beside the base encoder's figures."""
+
+    def held_out() -> MtclDataModule:
+        return data_of(demo_root, held_out=["hashtag"], allow_leaks=True)
+
+    def keeping() -> MtclModule:
+        return module_of(tiny_model, keep={"share": 1.0}, optimizer={"lr": 5e-3})
+
+    module, fresh, resumed = keeping(), keeping(), keeping()
+    quiet_trainer(max_steps=6, val_check_interval=3).fit(module, data)
+    assert module.run.start_figures == {}
+    last = module.run.history[6]
+    trainer = quiet_trainer(max_steps=4)
+    trainer.fit(module, held_out())
+    assert list(module.run.history) == [4]
+    assert {name: module.run.start_figures[name] for name in last} == last
+    quiet_trainer(max_steps=1).fit(fresh, held_out())
+    assert module.run.base_figures == pytest.approx(fresh.run.base_figures)
+    trainer.save_checkpoint(tmp_path / "second.ckpt")
+    quiet_trainer(max_steps=5).fit(resumed, held_out(), ckpt_path=str(tmp_path / "second.ckpt"))
+    kept = [one.keep._start.state_dict() for one in (module, resumed) if one.keep and one.keep._start]
+    assert len(kept) == 2
+    for name, value in kept[0].items():
+        assert torch.equal(value, kept[1][name]), name
+
+
+def test_a_failed_loader_is_forgotten_in_the_next_run(data: MtclDataModule, tiny_model: Path) -> None:
+    data.loader_failure = DataError("a worker of the first run was killed")
+    quiet_trainer(max_steps=1, limit_val_batches=0).fit(module_of(tiny_model, evaluate_base=False), data)
+    assert data.loader_failure is None
+
+
 def test_options_given_as_objects_or_mappings(demo_root: Path) -> None:
     given = MtclDataModule(root=str(demo_root), tasks={"search": TaskConfig(weight=2), "interest": {"loss": InfoNCE()}})
     assert given.task_configs["search"].weight == 2
@@ -418,6 +455,15 @@ def test_encode(checkpoint: Path, tiny_model: Path, caplog: pytest.LogCaptureFix
     assert layer.weight.grad is not None, "a head can be trained on the vectors"
     base = TextEncoder.base({"name": str(tiny_model)}, device="cpu")
     assert base.encode("one text").shape == (32,)
+
+
+def test_encode_in_threads_that_cut_at_different_lengths(checkpoint: Path) -> None:
+    encoder, texts = TextEncoder.load(checkpoint, device="cpu"), ["red dog on a green job " * 4] * 8
+    wanted = {length: encoder.tokenizer(texts, length).lengths().tolist() for length in (5, 20)}
+    with ThreadPoolExecutor(4) as pool:
+        lengths = [5, 20] * 500
+        found = pool.map(lambda length: encoder.tokenizer(texts, length).lengths().tolist(), lengths)
+        assert all(one == wanted[length] for one, length in zip(found, lengths, strict=True))
 
 
 def test_the_seed_is_lightning_s(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,6 +31,8 @@ NO_LIMIT = 1 << 30
 """transformers writes a number above it if a tokenizer's files set no maximum length."""
 PLAIN = ("The quick brown fox jumps over the lazy dog, 0123456789.", "naïve CAFÉ", "日本語 텍스트")
 """Texts whose tokens differ between vocabularies, but not between versions of a library."""
+CUTTING = threading.Lock()
+"""Held while texts are tokenised: the length at which a tokenizer cuts is its state, which all threads share."""
 log = logging.getLogger("mtcl")
 
 
@@ -133,9 +136,11 @@ class Tokenizer:
         ids: list[list[int]]
         if texts and self.backend.is_fast:  # skips transformers' own conversion, which takes 50 % more time
             fast: Any = self.backend.backend_tokenizer
-            fast.no_padding()
-            fast.enable_truncation(max_length, direction=self.backend.truncation_side)
-            ids = [encoding.ids for encoding in fast.encode_batch_fast(texts)]
+            with CUTTING:
+                fast.no_padding()
+                fast.enable_truncation(max_length, direction=self.backend.truncation_side)
+                encodings = fast.encode_batch_fast(texts)
+            ids = [encoding.ids for encoding in encodings]
         else:
             ids = self.backend(texts, truncation=True, max_length=max_length)["input_ids"] if texts else []
         lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))

@@ -157,6 +157,8 @@ class MtclDataModule(pl.LightningDataModule):
         share_row_digests(self.evaluated.values(), node=self.trainer.node_rank if self.trainer else 0)
         with together():
             self._open(stage)
+        if stage == "fit":
+            self.loader_failure = None
         if stage == "fit" and self.trainer and self.trainer.global_step == 0:
             self.position = 0  # a new run; a resumed one reads its position from the checkpoint later
         if stage == "fit" and self.held_out:

@@ -51,9 +51,10 @@ class Evaluation:
             self.run.history[self.run.step] = primary_of(self.results)
         self.metric_log.show_results(split, self.results)
 
-    def before_training(self, *, from_checkpoint: bool, with_base: bool, with_start: bool) -> None:
+    def before_training(self, *, is_base: bool, with_base: bool, with_start: bool) -> None:
         """Evaluate the base encoder and the weights that the run starts from, as far as their figures are not known.
 
+        `is_base` says whether these weights are the base encoder's.
         A resumed run knows the base encoder's, apart from those of tasks that are new. Raises `ConfigError` if a
         callback monitors a metric that the run will not have. Call it on all ranks.
         """
@@ -62,13 +63,13 @@ class Evaluation:
         results: dict[str, Result] = {}
         missing = [pool for pool in pools if pool.name not in run.base_figures]
         if missing and with_base:
-            is_base = is_first_step and not from_checkpoint  # the model's own encoder, which is in memory
-            encoder = model.encoder if is_base else model.base.encoder(device)
+            is_in_memory = is_first_step and is_base
+            encoder = model.encoder if is_in_memory else model.base.encoder(device)
             results = {pool.name: self.vectors.evaluate(pool, encoder) for pool in missing}
             run.base_figures |= primary_of(results)
-            if is_base:
+            if is_in_memory:
                 self.metric_log.show_at_start(results)
-        if is_first_step and from_checkpoint and with_start:
+        if is_first_step and not is_base and with_start:
             results = {pool.name: self.vectors.evaluate(pool, model.encoder) for pool in pools}
             run.start_figures = primary_of(results)
             self.metric_log.show_at_start(results)

@@ -56,22 +56,25 @@ class Keep:
         self._saved: State | None = None
         """The starting weights in the checkpoint that the run is resumed from, if they are not the base encoder's."""
 
-    def begin(self, *, from_checkpoint: bool) -> None:
+    def begin(self, *, is_base: bool) -> None:
         """Take the starting weights before the first step, or load them again in a resumed run.
 
-        `from_checkpoint` says whether the run starts from a checkpoint's weights rather than from the base encoder.
+        `is_base` says whether the run starts from the base encoder's weights.
         """
         run, model = self.run, self.run.model
+        if run.step and run.trainer.ckpt_path is None:
+            return  # the Trainer continues its run
         self._start = model.base.encoder(run.module.device).requires_grad_(False).eval()
         if run.trainer.ckpt_path is None:
-            self._is_base = not from_checkpoint
+            self._is_base = is_base
             adapter = model.config.adapter
             self._start.load_state_dict(
                 _plain(run.module.state_dict(), alpha=0.0 if adapter is None else adapter.alpha)
             )
-        elif self._saved is not None:
-            self._is_base = False
-            self._start.load_state_dict(self._saved)
+        else:
+            self._is_base = self._saved is None
+            if self._saved is not None:
+                self._start.load_state_dict(self._saved)
 
     def distance(self, batch: StepBatch, vectors_TD: Tensor) -> Tensor:
         """The mean squared distance (scalar) between the vectors (T, D) of a step's texts now and at the start.

@@ -229,12 +229,13 @@ class MtclModule(TaskReader):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_start(self) -> None:
+        self.run.begin()
         self.metric_log.begin()
-        from_checkpoint = self.start.saved is not None
+        is_base = self.start.saved is None and not self.run.has_trained
         if self.keep is not None:
-            self.keep.begin(from_checkpoint=from_checkpoint)
+            self.keep.begin(is_base=is_base)
         asked = {"with_base": self.evaluate_base, "with_start": self.evaluate_start}
-        self.evaluation.before_training(from_checkpoint=from_checkpoint, **asked)
+        self.evaluation.before_training(is_base=is_base, **asked)
 
     # Training
 
@@ -268,6 +269,7 @@ class MtclModule(TaskReader):
 
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:
         super().optimizer_step(*arguments, **options)
+        self.run.has_trained = True
         for name in self.losses:
             self.model.loss_of(name).keep_in_bounds()
 
@@ -367,6 +369,7 @@ class MtclModule(TaskReader):
         if self.trainer.state.fn == "fit":
             now: dict[str, Any] = {"optimizer": self.optimizer_config, "recipe": self._recipe()}
             resume.on_resume(self.run, saved, checkpoint, **now, allow_changes=self.allow_changes)
+            self.run.has_trained = saved.step > 0
             if self.keep is not None:
                 self.keep.on_resume(checkpoint)
         else:

@@ -30,6 +30,13 @@ class Run:
     """Figures of each validation, by optimizer step."""
     trained_before: set[str] = field(default_factory=set)
     """Tasks that the weights were trained on before this run."""
+    has_trained: bool = False
+    """Whether a run has trained the weights, so that they are no longer those that the module was made with."""
+
+    def begin(self) -> None:
+        """Forget an earlier run of the same module, unless the Trainer continues or resumes one."""
+        if self.step == 0 and self.trainer.ckpt_path is None:
+            self.base_figures, self.start_figures, self.history = {}, {}, {}
 
     @property
     def trainer(self) -> pl.Trainer:
