@@ -369,9 +369,14 @@ def test_a_task_with_a_head_of_its_own(
 ) -> None:
     """It counts in the row of the encoder's whole size, and in those of fewer dimensions, with the ones it has."""
     pytest.importorskip("matplotlib")
+    TextEncoder.load(trained_run, device="cpu").save_pretrained(tmp_path / "exported")
     content = {
         "tasks": ["search", "interest"],
-        "encoders": {"ours": {"run": str(trained_run)}, "base": {"model": str(tiny_model)}},
+        "encoders": {
+            "ours": {"run": str(trained_run)},
+            "base": {"model": str(tiny_model)},
+            "same": {"model": str(tmp_path / "exported")},
+        },
         "dims": [8, 64],
         "root": str(demo_root),
         "tokenizer": str(tiny_model),
@@ -381,9 +386,12 @@ def test_a_task_with_a_head_of_its_own(
     done = mtcl_command("compare", "--config", "compare.yaml")
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "compare" / "compare.json").read_text())["levels"]
-    assert [(row["encoder"], row["dim"]) for row in rows] == [("ours", 8), ("ours", 16), ("base", 8), ("base", 32)]
+    sizes = [("ours", 8), ("ours", 16), ("base", 8), ("base", 32), ("same", 8), ("same", 16)]
+    assert [(row["encoder"], row["dim"]) for row in rows] == sizes
+    for ours, same in zip(rows[:2], rows[4:], strict=True):
+        assert same["by_task"] == ours["by_task"]
     assert rows[0]["by_task"]["interest"] == rows[1]["by_task"]["interest"], "4 dimensions in both"
     assert rows[0]["by_task"]["search"] != rows[1]["by_task"]["search"]
-    assert [row["fewer"] for row in rows] == [{"interest": 4}, {"interest": 4}, {}, {}]
+    assert [row["fewer"] for row in rows] == [{} if row["encoder"] == "base" else {"interest": 4} for row in rows]
     assert "ours has a head for interest: its vectors have 4 dimensions" in done.stdout, "the rows say 8 and 16"
     assert "dims has 64, but no encoder has so many dimensions" in done.stderr

@@ -11,6 +11,7 @@ from typing import Any
 
 import huggingface_hub
 import pytest
+import torch
 
 from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import ConfigError
@@ -32,6 +33,17 @@ def test_a_name_gives_the_model(hub: None, tiny_model: Path) -> None:
     assert ours.encode("a text").equal(theirs.encode("a text"))
     with pytest.raises(ConfigError, match="model 'owner/other' is not a folder and cannot be downloaded from the Hub"):
         TextEncoder.load("owner/other")
+
+
+def test_a_name_of_an_exported_run_gives_its_tasks(
+    trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = TextEncoder.load(trained_run)
+    run.save_pretrained(tmp_path / "exported")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **options: str(tmp_path / "exported"))
+    ours = TextEncoder.load("owner/exported")
+    assert (ours.lengths, ours.prompts, ours.heads.keys()) == (run.lengths, run.prompts, run.heads.keys())
+    torch.testing.assert_close(ours.encode("a text", task="interest"), run.encode("a text", task="interest"))
 
 
 def test_a_file_is_embedded_and_searched_by_name(hub: None, mtcl_command: Run, tmp_path: Path) -> None:

@@ -309,6 +309,7 @@ def test_default_fits_its_kind(kind: Kind) -> None:
     ("make", "message"),
     [
         (lambda: InfoNCE(margin=-0.1), "margin is -0.1"),
+        (lambda: InfoNCE(keys=False, multi_positive=True), "keys is false, but multi_positive needs keys"),
         (lambda: PairBCE(scale=0), "scale is 0"),
         (lambda: CoSENT(temperature=0), "temperature is 0"),
         (lambda: WeightedSum([]), "0 losses"),

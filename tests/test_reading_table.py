@@ -73,6 +73,10 @@ def parquet(name: str = "train.parquet", **columns: Any) -> Write:
     return write
 
 
+def link(target: str, name: str) -> Write:
+    return lambda folder: (folder / name).symlink_to(target)
+
+
 def all_of(*writes: Write) -> Write:
     return lambda folder: [write(folder) for write in writes]
 
@@ -501,6 +505,13 @@ INPUTS: list[Input] = [
         all_of(jsonl(row(), name="train/0.jsonl"), jsonl(row(), name="train/lang=de/0.jsonl")),
         PLAIN,
         r"train has a folder 'lang=de': put all shards directly into train/$",
+    ),
+    (
+        "shards",
+        "a link to nothing among them",
+        all_of(jsonl(row(), name="train/0.jsonl"), link("moved.jsonl", "train/1.jsonl")),
+        PLAIN,
+        r"train/1\.jsonl is a link to moved\.jsonl, which does not exist: mend or remove it$",
     ),
     (
         "shards",

@@ -34,7 +34,7 @@ def rows() -> str:
     lines = []
     for name, text in ROWS.items():
         kind = getattr(mtcl, name).kind
-        loss = type(default_loss(kind)).__name__
+        loss = default_loss(kind).words.removesuffix("()")
         metrics = [f"`{one}`" for one in named("Metrics") if one != "Metric" and kind in getattr(mtcl, one).kinds]
         columns = ", ".join(columns_of(name))
         lines.append((text, f"`{name}({columns})`", f"`{loss}`", ", ".join(metrics)))

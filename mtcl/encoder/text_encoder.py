@@ -24,6 +24,7 @@ from mtcl.encoder.cut import Cut
 from mtcl.encoder.encoder import Encoder
 from mtcl.encoder.facts import Facts
 from mtcl.encoder.heads import read_heads, through
+from mtcl.encoder.hub import resolve_model
 from mtcl.encoder.layout import new_folder, write_layout
 from mtcl.encoder.parts import EncoderParts, Role
 from mtcl.encoder.paths import PathKind, kind_of_path
@@ -77,9 +78,10 @@ class TextEncoder(EncoderParts):
         check_precision(precision)
         match kind_of_path(path):
             case PathKind.MODEL_FOLDER:
-                encoder = cls._of_folder(Path(path).expanduser(), device=device)
+                folder = Path(path).expanduser()
+                encoder = cls._of_folder(folder, name=str(folder), device=device)
             case PathKind.HUB_NAME:
-                encoder = cls.base(EncoderConfig(name=str(path)), device=device)
+                encoder = cls._of_folder(resolve_model(str(path)), name=str(path), device=device)
             case PathKind.CHECKPOINT:
                 encoder = cls.of_run(SavedRun.read(path, trust=trust_checkpoint), device=device)
         return replace(encoder, precision=precision)
@@ -106,12 +108,12 @@ class TextEncoder(EncoderParts):
         )
 
     @classmethod
-    def _of_folder(cls, folder: Path, *, device: str | None) -> TextEncoder:
-        """An encoder from a model's folder, with the facts and heads of an export."""
-        encoder = cls.base(EncoderConfig(name=str(folder)), device=device)
+    def _of_folder(cls, folder: Path, *, name: str, device: str | None) -> TextEncoder:
+        """An encoder from the folder of the model `name`, with the facts and heads of an export."""
+        encoder = cls.base(EncoderConfig(name=name), device=device)
         facts = Facts.of_folder(folder)
         if facts is None:
-            return replace(encoder, facts=Facts(base=str(folder)))
+            return replace(encoder, facts=Facts(base=name))
         heads = read_heads(folder)
         if odd := [name for name, head in heads.items() if head.in_features != encoder.dim]:
             raise ConfigError(

@@ -80,7 +80,7 @@ def truncated(view: View, dim: int) -> View:
     return view.map_vectors(lambda vectors_ND: F.normalize(vectors_ND[:, :dim], dim=1))
 
 
-def taught(rows: Embedded, side: str) -> Tensor:
+def taught(rows: Embedded, side: str = "all candidates") -> Tensor:
     """(N, E) a teacher's vectors of the rows. Raises `ConfigError` if there are none."""
     if rows.teacher_NE is None:
         raise ConfigError(f"the loss needs a teacher's vectors of {side}: give teacher=, a tensor (N, E) per side")

@@ -14,8 +14,6 @@ from mtcl.losses.relation import NEGATIVE, is_empty, relation
 from mtcl.losses.view import Embedded, View
 from mtcl.task.kind import Kind
 
-CANDIDATES = "all candidates"
-"""The candidates, in the message for a teacher's vectors that are missing."""
 NO_SHARE = -1e4
 """The logit of an empty place: its share of a softmax is 0, and the divergence stays finite."""
 
@@ -77,6 +75,7 @@ class MarginMSE(Loss):
     Args:
         teacher: As in TeacherMSE; it may have any number of dimensions.
         in_batch: Whether positives of other pairs are negatives too. They always are if the task has no hard negatives.
+            The hard negatives of all pairs of the batch are negatives of each.
 
     Example:
         >>> import torch
@@ -97,12 +96,11 @@ class MarginMSE(Loss):
         local, positives = view.anchors.local, view.positives.local
         candidates = [] if view.negatives is None else [view.negatives.all]
         candidates += [view.positives.all] if self.in_batch or not candidates else []
-        num_candidates = sum(len(among) for among in candidates)
 
         def of_rows(rows: slice) -> Tensor:
             return _row_means(local[rows], positives[rows], candidates).sum()
 
-        return by_blocks(of_rows, len(local), num_candidates).sum() / len(local)
+        return by_blocks(of_rows, len(local), sum(map(len, candidates))).sum() / len(local)
 
 
 def _row_means(anchors: Embedded, positives: Embedded, candidates: list[Embedded]) -> Tensor:
@@ -110,7 +108,7 @@ def _row_means(anchors: Embedded, positives: Embedded, candidates: list[Embedded
     totals, counts = [], []
     for among in candidates:
         is_negative_NC = relation(anchors.keys_NK, among.keys_NK, None) == NEGATIVE
-        taught_NC = margins(taught(anchors, "anchors"), taught(positives, "positives"), taught(among, CANDIDATES))
+        taught_NC = margins(taught(anchors, "anchors"), taught(positives, "positives"), taught(among))
         gap_NC = margins(anchors.vectors_ND, positives.vectors_ND, among.vectors_ND) - taught_NC
         totals.append(gap_NC.square().masked_fill(~is_negative_NC, 0.0).sum(dim=1))
         counts.append(is_negative_NC.sum(dim=1))
@@ -163,21 +161,20 @@ class DistillKL(Loss):
     def forward(self, view: View) -> Tensor:
         local = view.anchors.local
         hard = None if view.negatives is None else view.negatives.all
-        candidates = [view.positives.all, *([] if hard is None else [hard])]
-        num_candidates = sum(len(among) for among in candidates)
+        candidates = view.candidates
         is_empty_C = None if hard is None else torch.cat([is_empty(among.keys_NK) for among in candidates])
 
         def of_rows(rows: slice) -> Tensor:
             own = local[rows]
             goal_NE = taught(own, "anchors")
             ours_NC = torch.cat([cosines(own.vectors_ND, among.vectors_ND) for among in candidates], dim=1)
-            goals_NC = torch.cat([cosines(goal_NE, taught(among, CANDIDATES)) for among in candidates], dim=1)
+            goals_NC = torch.cat([cosines(goal_NE, taught(among)) for among in candidates], dim=1)
             ours_NC, goals_NC = ours_NC / self.temperature, goals_NC / self.temperature
             if is_empty_C is not None:
                 ours_NC, goals_NC = (x.masked_fill(is_empty_C, NO_SHARE) for x in (ours_NC, goals_NC))
             return F.kl_div(ours_NC.log_softmax(dim=1), goals_NC.log_softmax(dim=1), reduction="sum", log_target=True)
 
-        total = by_blocks(of_rows, len(local), num_candidates).sum()
+        total = by_blocks(of_rows, len(local), sum(map(len, candidates))).sum()
         return total / len(local) / log_of_count([view.positives.all], hard)
 
 

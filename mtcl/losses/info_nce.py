@@ -11,6 +11,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mtcl.errors import ConfigError
 from mtcl.losses.base import Loss, by_blocks, cosines, log_of_count, taught
@@ -19,6 +20,8 @@ from mtcl.losses.view import Embedded, View
 from mtcl.task.kind import Kind
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.005, 1.0
+EXACT = 40
+"""Above it, log(1 + exp(x)) is x to the last digit of a float64, which cannot hold exp(x) of a large x."""
 
 
 class InfoNCE(Loss):
@@ -41,12 +44,15 @@ class InfoNCE(Loss):
         learn_temperature: Train the temperature (one scalar, kept between 0.005 and 1 by `keep_in_bounds`).
         directions: one means that the anchor finds its positive; both adds that the positive finds its anchor.
         same_side: Unrelated texts on the anchors' own side are candidates too (GTE, arXiv 2308.03281).
-        multi_positive: Every candidate that shares a key is a positive, not only the row's own (arXiv 2004.11362).
+        multi_positive: Every positive of the batch that shares a key with the anchor is a positive of the anchor, not
+            only its own (arXiv 2004.11362).
         margin: Subtracted from a positive's cosine, so that the positive must win by this much (LaBSE, arXiv
             2007.01852).
         correct_frequency: Subtract the log of how often a candidate is drawn from its score (logQ), so that frequent
-            labels are not pushed away for being frequent.
-        keys: Leave related positives out. If false, every other pair's positive is a negative, as if keys were unknown.
+            labels are not pushed away for being frequent. Frequencies are those in all pairs of the task, also with
+            `pairs_per_task`.
+        keys: Leave related positives out. If false, every other pair's positive is a negative, as if keys were unknown;
+            related hard negatives and texts of the anchors' own side are still left out.
         guide: base, or an encoder: leave out candidates that this encoder finds nearer to the anchor than its positive
             (GISTEmbed, arXiv 2402.16829).
 
@@ -80,6 +86,8 @@ class InfoNCE(Loss):
             raise ConfigError(f"InfoNCE temperature is {temperature}: give {MIN_TEMPERATURE} to {MAX_TEMPERATURE}")
         if not 0 <= margin < 2:
             raise ConfigError(f"InfoNCE margin is {margin}: give 0 to less than 2, the widest gap of two cosines")
+        if multi_positive and not keys:
+            raise ConfigError("InfoNCE keys is false, but multi_positive needs keys: leave one of them out")
         self.directions, self.same_side, self.multi_positive = directions, same_side, multi_positive
         self.margin, self.correct_frequency, self.keys, self.teacher = margin, correct_frequency, keys, guide
         self.needs_contrast = keys  # without keys, every other pair's positive is a negative
@@ -108,7 +116,6 @@ class InfoNCE(Loss):
         """The mean over local rows; `candidates[0]` contains each row's own positive."""
         log_count = log_of_count(candidates, hard)
         candidates = candidates if hard is None else [*candidates, hard]
-        num_candidates = sum(len(rows) for rows in candidates)
 
         def of_rows(rows: slice) -> Tensor:
             own, own_N = candidates[0], own_of_all_N[rows]
@@ -117,7 +124,7 @@ class InfoNCE(Loss):
             logits_NC, relation_NC = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
             return info_nce(logits_NC, relation_NC).sum()
 
-        total = by_blocks(of_rows, len(local), num_candidates).sum()
+        total = by_blocks(of_rows, len(local), sum(map(len, candidates))).sum()
         return total / len(local) / log_count
 
     def _scores(
@@ -154,10 +161,8 @@ def info_nce(logits_NC: Tensor, relation_NC: Tensor) -> Tensor:
     has a finite gradient.
     """
     positive_NC = relation_NC == POSITIVE
-    negative_NC = logits_NC.masked_fill(positive_NC | (relation_NC == LEFT_OUT), -math.inf)
-    hardest_N1 = negative_NC.detach().amax(dim=1, keepdim=True).clamp(min=-1e4)
-    negatives_N1 = hardest_N1 + (negative_NC - hardest_N1).exp().sum(dim=1, keepdim=True).clamp(min=1e-30).log()
-    per_pair_NC = (torch.logaddexp(negatives_N1, logits_NC) - logits_NC).masked_fill(~positive_NC, 0.0)
+    negatives_N1 = logits_NC.masked_fill(relation_NC != NEGATIVE, -math.inf).logsumexp(dim=1, keepdim=True)
+    per_pair_NC = F.softplus(negatives_N1 - logits_NC, threshold=EXACT).masked_fill(~positive_NC, 0.0)
     return per_pair_NC.sum(dim=1) / positive_NC.sum(dim=1).clamp(min=1)
 
 
@@ -165,4 +170,4 @@ def nearer_than_positive(local: Embedded, among: Embedded, positives: Embedded, 
     """(N, C) bool: whether the teacher finds a candidate nearer to the anchor than the anchor's own positive."""
     anchors_NE, own_NE = taught(local, "anchors"), taught(positives, "positives")[positive_N]
     own_N1 = (anchors_NE * own_NE).sum(dim=1, keepdim=True)
-    return cosines(anchors_NE, taught(among, "all candidates")) > own_N1
+    return cosines(anchors_NE, taught(among)) > own_N1

@@ -77,14 +77,13 @@ class PairBCE(Loss):
         if view.scores_C is not None:
             logits_C = pair_cosines(view) * self.scale + self.bias
             return F.binary_cross_entropy_with_logits(logits_C[view.own_N], view.scores_C[view.own_N].to(logits_C))
-        candidates = [view.positives.all, *([] if view.negatives is None else [view.negatives.all])]
-        local, num_candidates = view.anchors.local, sum(len(rows) for rows in candidates)
+        local, candidates = view.anchors.local, view.candidates
 
         def of_rows(rows: slice) -> Tensor:
             parts = [self._rows(local[rows], c, None if n else view.own_N[rows]) for n, c in enumerate(candidates)]
             return torch.stack(parts).sum()
 
-        return by_blocks(of_rows, len(local), num_candidates).sum() / len(local)
+        return by_blocks(of_rows, len(local), sum(map(len, candidates))).sum() / len(local)
 
     def _rows(self, local: Embedded, among: Embedded, own_N: Tensor | None) -> Tensor:
         relation_NC = relation(local.keys_NK, among.keys_NK, own_N)

@@ -91,6 +91,11 @@ class View:
     negatives: Side | None = None
     scores_C: Tensor | None = None
 
+    @property
+    def candidates(self) -> list[Embedded]:
+        """What anchors are compared with: the positives of all ranks, and the hard negatives if there are any."""
+        return [self.positives.all, *([] if self.negatives is None else [self.negatives.all])]
+
     def map_vectors(self, apply: Callable[[Tensor], Tensor]) -> View:
         """The same view with other vectors: `apply` is called on each (rows, D) tensor."""
 

@@ -213,6 +213,8 @@ def shards_in(folder: Path) -> list[Path]:
     if len(formats) > 1:
         raise DataError(f"{folder} has shards in several formats ({', '.join(formats)}): keep one")
     for path in there:
+        if not path.exists():
+            raise DataError(f"{path} is a link to {path.readlink()}, which does not exist: mend or remove it")
         if path.is_dir():
             raise DataError(f"{folder} has a folder {path.name!r}: put all shards directly into {folder.name}/")
         if advice := _other_format(path):

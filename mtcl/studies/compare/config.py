@@ -31,7 +31,7 @@ class EncoderSpec:
     Attributes:
         run: A run folder of mtcl (its best checkpoint) or a .ckpt file. A list has runs of one recipe with different
             seeds; the intervals then cover the seeds.
-        model: A Hugging Face or sentence-transformers model: a folder or a name on the Hub.
+        model: A Hugging Face or sentence-transformers model, or an exported run: a folder or a name on the Hub.
         endpoint: The name of a model behind an OpenAI-compatible embedding endpoint.
         base_url: URL of the endpoint; OpenAI's own if null.
         api_key_env: The environment variable with the API key.

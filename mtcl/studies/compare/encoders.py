@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from mtcl.console import track
-from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.declared import Declared
 from mtcl.encoder.hub import resolve_model
 from mtcl.encoder.paths import PathKind, checkpoint_at, kind_of_path
@@ -113,15 +112,17 @@ def encoders_of(name: str, spec: EncoderSpec, cache: Path, precision: str) -> It
 
 
 def _model(name: str, spec: EncoderSpec, cache: Path, precision: str) -> Embedder:
-    """A model as it declares itself; by sentence-transformers, if it declares what mtcl cannot apply."""
+    """A model as it declares itself, or an exported run; by sentence-transformers, if a model declares what mtcl cannot
+    apply.
+    """
     try:
-        encoder = TextEncoder.base(EncoderConfig(name=str(spec.model)))
+        encoder = TextEncoder.load(str(spec.model), precision=precision_of(precision))
     except ConfigError as error:
         if importlib.util.find_spec("sentence_transformers") is None:
             raise
         log.info("%s: read by sentence-transformers (%s)", name, error)
         return _sentence_transformer(spec)
-    return Local(replace(encoder, precision=precision_of(precision)), cache, name, is_run=False)
+    return Local(encoder, cache, name, is_run=bool(encoder.facts.tasks))
 
 
 def endpoint_of(spec: EncoderSpec, cache: Path) -> Endpoint:

@@ -1,5 +1,6 @@
-"""How often each text is drawn, computed exactly from the table. The logQ correction of a softmax over sampled
-candidates needs it (Bengio and Senecal 2008; Yi et al. 2019, "Sampling-bias-corrected neural modeling").
+"""How often each text is drawn, computed exactly from the table of all pairs that a task may draw. The logQ correction
+of a softmax over sampled candidates needs it (Bengio and Senecal 2008; Yi et al. 2019, "Sampling-bias-corrected neural
+modeling").
 """
 
 from __future__ import annotations
