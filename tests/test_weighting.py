@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mtcl.data.plan import Plan, PlanTask
 from mtcl.errors import ConfigError
-from mtcl.weighting import GradientWeighting, Mean, Uncertainty, Weighting, gradient_cosines, gramian_of
+from mtcl.weighting import GradientWeighting, Mean, Uncertainty, Weighting, gradient_cosines, gramian, gramian_of
 from mtcl.weighting.gramian import CLASSES, Method
 
 TASKS = ["jobs", "news", "search"]
@@ -105,7 +106,65 @@ def test_weights_stay_between_computations() -> None:
     assert torch.equal(weighting.weights_K, kept)
     weighting(losses(), shared)
     assert not torch.equal(weighting.weights_K, kept)
-    assert set(weighting.state_dict()) == {"weights_K", "micro_step"}
+    assert set(weighting.state_dict()) == {"weights_K", "ages_K"}
+
+
+class Counted:
+    """Steps of a weighting whose tasks each pull their own coordinate; `computed` has the tasks of each Gramian."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, tasks: str, every_n_steps: int) -> None:
+        self.computed: list[str] = []
+        self.weighting, self.tasks = GradientWeighting("mgda", every_n_steps), tasks
+        self.weighting.start(list(tasks))
+        self.shared = nn.Parameter(torch.zeros(len(tasks)))
+
+        def counted(losses: dict[str, Tensor], shared: list[nn.Parameter]) -> Tensor:
+            self.computed.append("".join(losses))
+            return gramian_of(losses, shared)
+
+        monkeypatch.setattr(gramian, "gramian_of", counted)
+
+    def step(self, tasks: str) -> None:
+        goals = {task: torch.eye(len(self.tasks))[self.tasks.index(task)] for task in tasks}
+        losses = {t: (n + 1) * (self.shared - goal).square().sum() for n, (t, goal) in enumerate(goals.items())}
+        self.weighting(losses, [self.shared])
+
+
+def test_each_task_has_its_turn_in_a_periodic_mixture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four equal tasks, two per step: the plan repeats `ab, cd`, and every fourth step would be `ab`."""
+    needs("mgda")
+    plan = Plan(tuple(PlanTask(name, 1000, 8) for name in "abcd"), tasks_per_step=2)
+    counted = Counted(monkeypatch, "abcd", 4)
+    for step in range(40):
+        counted.step("".join("abcd"[draw.task] for draw in plan.draws(step)))
+    assert {*counted.computed} == {"ab", "cd"}
+    assert len(counted.computed) == 20  # each of the two every fourth step
+    assert (counted.weighting.weights_K != 1).all()
+
+
+def test_a_step_with_one_task_does_not_use_up_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    needs("mgda")
+    counted = Counted(monkeypatch, "ab", 3)
+    for tasks in ("a", "b", "ab", "ab", "ab", "b", "a", "ab", "ab"):
+        counted.step(tasks)
+    assert counted.computed == ["ab", "ab"]
+
+
+def test_turns_are_resumed(monkeypatch: pytest.MonkeyPatch) -> None:
+    needs("mgda")
+    steps = ("ab", "bc", "c", "ab", "ab", "ca", "ab", "b", "bc", "ca")
+    whole = Counted(monkeypatch, "abc", 3)
+    for tasks in steps:
+        whole.step(tasks)
+    first = Counted(monkeypatch, "abc", 3)
+    for tasks in steps[:4]:
+        first.step(tasks)
+    second = Counted(monkeypatch, "abc", 3)
+    second.weighting.load_state_dict(first.weighting.state_dict())
+    for tasks in steps[4:]:
+        second.step(tasks)
+    assert first.computed + second.computed == whole.computed
+    assert torch.equal(second.weighting.weights_K, whole.weighting.weights_K)
 
 
 def test_cosines_by_hand() -> None:
@@ -156,7 +215,7 @@ def test_a_step_of_tasks_without_weight_counts_them_alike(method: Method) -> Non
     needs(method)
     weighting = GradientWeighting(method, every_n_steps=100)
     weighting.start(TASKS)
-    weighting.micro_step += 1
+    weighting.ages_K.zero_()
     weighting.weights_K.copy_(torch.tensor([0.0, 3.0, -0.01]))
     shared = nn.Parameter(torch.ones(2))
     for tasks in (["jobs"], ["news"], ["jobs", "search"]):

@@ -58,7 +58,8 @@ class MtclModule(TaskReader):
         encoder: The shared encoder; in Python also a mapping of its options, such as {"dim": 50}.
         optimizer: Learning rates and schedule; in Python also a mapping.
         weighting: How the tasks' losses are combined into one; the weighted mean if null.
-        gradient_cosines_every_n_steps: Optimizer steps between logs of the tasks' gradient cosines; 0 for never.
+        gradient_cosines_every_n_steps: Optimizer steps after which the gradient cosine of two tasks is logged again, at
+            the next step with both; 0 for never.
         eval_dims: Also evaluate vectors cut to these numbers of leading dimensions and normalised to unit length.
         eval_groups: Also evaluate a linear probe, nearest neighbours and k-means, for tasks whose posts have groups.
         activation_checkpointing: Keep only one chunk's activations at a time and recompute them in the backward pass:

@@ -125,7 +125,7 @@ def on_resume(
     def still_evaluated(primary: dict[str, float]) -> dict[str, float]:
         return {name: value for name, value in primary.items() if name in data.evaluated}
 
-    run.trained_before = saved.trained
+    run.trained_before, run.cosines_at = saved.trained, saved.cosines_at
     run.base_figures, run.start_figures = still_evaluated(base), still_evaluated(start)
     run.history = {step: still_evaluated(primary) for step, primary in history.items()}
     if set(saved.facts["tasks"]) != set(data.tasks) or _chooses_otherwise(run, saved, checkpoint):
