@@ -1,8 +1,9 @@
 """The LightningModule: the shared encoder and each task's loss.
 
 A step is one packed forward pass over all texts of all tasks, then each sub-batch's loss on its rows. The training loss
-is the weighted mean over sub-batches. Everything that is trained is a parameter of this module, and Lightning does the
-rest (automatic optimisation). In `setup` the module takes its tasks from the Trainer's `MtclDataModule`.
+is the mean over sub-batches of `loss_weight` times their loss, if no other weighting is chosen. Everything that is
+trained is a parameter of this module, and Lightning does the rest (automatic optimisation). In `setup` the module takes
+its tasks from the Trainer's `MtclDataModule`.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ class MtclModule(TaskReader):
     Args:
         encoder: The shared encoder; in Python also a mapping of its options, such as {"dim": 50}.
         optimizer: Learning rates and schedule; in Python also a mapping.
-        weighting: How the tasks' losses are combined into one; the weighted mean if null.
+        weighting: How the tasks' losses are combined into one; the mean over sub-batches, each loss multiplied by its
+            `loss_weight`, if null.
         gradient_cosines_every_n_steps: Optimizer steps after which the gradient cosine of two tasks is logged again, at
             the next step with both; 0 for never.
         eval_dims: Also evaluate vectors cut to these numbers of leading dimensions and normalised to unit length.
@@ -249,7 +251,7 @@ class MtclModule(TaskReader):
         losses = self.model.task_losses(batch.parts, views, self.metric_log.observe)
         self.metric_log.count(batch)
         self.metric_log.show_cosines(losses, self.gradient_cosines_every_n_steps)
-        total: Tensor = self.weighting(losses, self.encoder.last_shared())
+        total: Tensor = self.weighting(losses, self.encoder.last_shared(), self.model.shares(batch.parts))
         if self.keep is not None:
             distance = self.keep.distance(batch, embeddings_TD)
             self.metric_log.means.observe_distance(distance.detach())

@@ -55,7 +55,7 @@ class GradientWeighting(Weighting):
         >>> weighting = GradientWeighting("mgda")
         >>> weighting.start(["jobs", "news"])
         >>> losses = {task: (shared - goal).square().sum() / 2 for task, goal in goals.items()}
-        >>> weighting(losses, [shared]).item()
+        >>> weighting(losses, [shared], {"jobs": 0.5, "news": 0.5}).item()
         1.0
         >>> weighting.weights_K.tolist()
         [1.0, 1.0]
@@ -80,7 +80,7 @@ class GradientWeighting(Weighting):
         self.register_buffer("weights_K", torch.ones(len(tasks)))
         self.register_buffer("ages_K", torch.full((len(tasks),), self.every_n_steps))
 
-    def forward(self, losses: dict[str, Tensor], shared: list[nn.Parameter]) -> Tensor:
+    def forward(self, losses: dict[str, Tensor], shared: list[nn.Parameter], shares: dict[str, float]) -> Tensor:
         places = [self.tasks.index(task) for task in losses]
         if len(losses) > 1 and int(self.ages_K[places].max()) >= self.every_n_steps:
             gramian_KK = gramian_of(losses, shared)
