@@ -58,6 +58,7 @@ class MetricLog:
     def begin(self) -> None:
         """Start at the run's current step, and give TensorBoard its custom charts, once for each file of events."""
         self._shown_at, self._ranks = self.run.step, world()[1]
+        self.means = RunningMeans(self.tasks)
         if self.run.step == 0:
             self.run.cosines_at.clear()
         for logger in self.run.trainer.loggers:

@@ -243,6 +243,7 @@ class MtclModule(TaskReader):
 
     def on_train_batch_start(self, batch: StepBatch, batch_idx: int) -> None:
         torch.manual_seed(stream_key(self.data.seed, self.global_rank, batch.step) % (1 << 63))
+        self.metric_log.means.start_clock()
 
     def training_step(self, batch: StepBatch, batch_idx: int) -> Tensor:
         pooled_TH = batch.pooled_TH
@@ -296,7 +297,6 @@ class MtclModule(TaskReader):
         self.evaluation.add("validation", batch)
 
     def on_validation_epoch_end(self) -> None:
-        self.metric_log.means.go_on()
         if not self.trainer.sanity_checking:  # it covers only some of the tasks
             self.evaluation.end("val")
 
