@@ -266,7 +266,7 @@ class MtclModule(TaskReader):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip and keep the norm that clipping computes. Lightning's own method rejects fused AdamW with bf16-mixed."""
+        """Clip, and keep the norm before. Lightning's own method rejects fused AdamW with bf16-mixed."""
         by_value = gradient_clip_algorithm == "value"
         self.metric_log.gradient_norm = clip_gradients(self.parameters(), gradient_clip_val, by_value=by_value)
 
