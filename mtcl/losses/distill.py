@@ -48,6 +48,7 @@ class TeacherMSE(Loss):
 
     matches_teacher = True
     needs_contrast = False
+    uses_negatives = False
 
     def __init__(self, teacher: str = "base", target: Literal["own", "anchor"] = "own") -> None:
         super().__init__()
