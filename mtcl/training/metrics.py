@@ -78,6 +78,11 @@ def means(split: str, primary: Mapping[str, float], apart: Mapping[str, str]) ->
 VAL_MEAN = mean_tag("val")
 
 
+def is_over_tasks(tag: str) -> bool:
+    """Whether a training or validation value is one of several tasks together, such as `val/mean`."""
+    return tag.startswith(("train/", "val/"))
+
+
 def training_tags(tasks: Iterable[str]) -> set[str]:
     """The tags of the values that each log point of the training has."""
     of_run = {
