@@ -330,6 +330,21 @@ def test_suggestions(count: int, num_labels: int | None, on_gpu: bool, size: int
     assert all(one.reason for one in found)
 
 
+@pytest.mark.parametrize("count", [5, 8, 20, 40, 63, 64, 100, 600, 100_000])
+def test_the_reason_of_a_batch_size_is_true(count: int) -> None:
+    queries, answers = (pa.array([f"{what} {n}" for n in range(count)]) for what in ("query", "answer"))
+    table = pair_table(queries, answers, candidates=pa.array(["answer 0"]))
+    found = suggestions(Split.of("train", table), has_labels=False, on_gpu=False)[0]
+    size = int(found.value)
+    if match := re.match(r"(\d+) batches or more per epoch", found.reason):
+        assert count // size >= int(match[1])
+    elif match := re.match(r"the least, for negatives: ([\d.]+) batches per epoch", found.reason):
+        assert size == 8
+        assert float(match[1]) == pytest.approx(count / size, abs=0.051)
+    else:
+        assert found.reason in (f"the task has {count:,} pairs", "the default on a CPU")
+
+
 def test_scripts_are_counted_by_letter() -> None:
     assert scripts_of(["dog 1!", "\u043f\u0451\u0441"]) == {"Latin": 0.5, "Cyrillic": 0.5}
     assert list(scripts_of(["\u72ac\u306f"])) == ["Cjk", "Hiragana"]
