@@ -19,6 +19,7 @@ import pytest
 from mtcl import MRR, BitextAccuracy, Duplicates, LabelText, Parallel, QueryDocument, Rows, Scored, Spearman, pair_table
 from mtcl.commands import tasks
 from mtcl.evaluation.pool import Items, Result
+from mtcl.losses import DistillKL, Loss, TeacherMSE
 from mtcl.training.advice.baseline import Baseline, random_result, score_without
 from mtcl.training.advice.reading import scripts_of
 from mtcl.training.advice.rows import left_out
@@ -258,23 +259,34 @@ def test_a_run_repeats_it(
 
 
 @pytest.mark.parametrize(
-    ("num_given", "wanted", "told"),
+    ("num_given", "wanted", "loss", "told"),
     [
-        (0, 1, None),
-        (0, 2, "hard_negatives is 2, but its training rows have none: leave it out"),
-        (3, 4, "hard_negatives is 4, but a pair has at most 3; the other places stay empty: give 3"),
-        (3, 3, None),
+        (0, 1, None, None),
+        (0, 2, None, "hard_negatives is 2, but its training rows have none: leave it out"),
+        (3, 4, None, "hard_negatives is 4, but a pair has at most 3; the other places stay empty: give 3"),
+        (3, 3, None, None),
         (
             3,
             1,
+            None,
             "a pair has up to 3 hard negatives, of which a step takes 1, drawn again in each epoch: give tasks.asked",
         ),
-        (3, 0, None),
+        (3, 0, None, None),
+        (
+            3,
+            1,
+            TeacherMSE,
+            "hard_negatives is 1, but its loss TeacherMSE uses none, so steps encode them for nothing: give "
+            "tasks.asked.hard_negatives 0",
+        ),
+        (3, 0, TeacherMSE, None),
+        (3, 3, DistillKL, None),
     ],
 )
 def test_a_run_says_how_many_hard_negatives_it_takes(
     num_given: int,
     wanted: int,
+    loss: Callable[[], Loss] | None,
     told: str | None,
     tiny_model: Path,
     cache: Path,
@@ -285,7 +297,7 @@ def test_a_run_says_how_many_hard_negatives_it_takes(
     rows = [row | {"negatives": [words(n + 70_000 + k) for k in range(num_given)]} for n, row in enumerate(SOUND)]
     rows[0]["negatives"] = rows[0]["negatives"][:1]
     task = made(QueryDocument(negatives="negatives"), search, train=rows)
-    fit(task, tiny_model, cache, monkeypatch, max_length=32, hard_negatives=wanted)
+    fit(task, tiny_model, cache, monkeypatch, max_length=32, hard_negatives=wanted, **{"loss": loss()} if loss else {})
     found = [record.getMessage() for record in caplog.records if re.search("hard.negatives", record.getMessage())]
     assert [line.partition("task 'asked': ")[2][: len(told or "")] for line in found] == [told] * (told is not None)
 
@@ -316,6 +328,21 @@ def test_suggestions(count: int, num_labels: int | None, on_gpu: bool, size: int
         "lr": rate,
     }
     assert all(one.reason for one in found)
+
+
+@pytest.mark.parametrize("count", [5, 8, 20, 40, 63, 64, 100, 600, 100_000])
+def test_the_reason_of_a_batch_size_is_true(count: int) -> None:
+    queries, answers = (pa.array([f"{what} {n}" for n in range(count)]) for what in ("query", "answer"))
+    table = pair_table(queries, answers, candidates=pa.array(["answer 0"]))
+    found = suggestions(Split.of("train", table), has_labels=False, on_gpu=False)[0]
+    size = int(found.value)
+    if match := re.match(r"(\d+) batches or more per epoch", found.reason):
+        assert count // size >= int(match[1])
+    elif match := re.match(r"the least, for negatives: ([\d.]+) batches per epoch", found.reason):
+        assert size == 8
+        assert float(match[1]) == pytest.approx(count / size, abs=0.051)
+    else:
+        assert found.reason in (f"the task has {count:,} pairs", "the default on a CPU")
 
 
 def test_scripts_are_counted_by_letter() -> None:

@@ -12,11 +12,14 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from transformers import BertConfig, BertModel
 
-from mtcl import ConfigError
+from mtcl import ConfigError, MtclDataModule, MtclModule, trainer_options
 from mtcl.data.plan import Plan, PlanTask
 from mtcl.encoder.backbone import digest_of
+from mtcl.training.metrics import VAL_MEAN, eval_tag
 from mtcl.training.recipe import changed
 from mtcl.training.resume import ANEW, check, check_trained
 from tests.conftest import ROOT, Run, command_in
@@ -188,6 +191,33 @@ def test_another_set_of_tasks_goes_on_where_it_is_allowed(half: Path, tmp_path: 
     validated = mtcl_command("validate", "--ckpt", str(run / "checkpoints" / "last.ckpt"), "--run_dir", "out")
     assert validated.returncode == 0, validated.stderr
     assert f"{base['hashtag']:.4f}" in validated.stdout, "the new task's base figure is the base encoder's"
+
+
+def test_other_tasks_reset_only_callbacks_that_monitor_a_mean(
+    tiny_model: Path, demo_root: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The counts of drawn pairs and the patience for a task's own metric go on, and the best mean is chosen again."""
+    monkeypatch.chdir(tmp_path)
+
+    def fit(steps: int, *tasks: str, resumes: bool = False) -> tuple[MtclModule, list[Any]]:
+        module = MtclModule(encoder={"name": str(tiny_model)}, evaluate_base=False, allow_changes=resumes)
+        options = {"root": str(demo_root), "cache": str(cache), "num_workers": 0, "max_length": 24}
+        data = MtclDataModule(tasks={name: {} for name in tasks}, batch_size=8, **options)
+        of_search = eval_tag("val", data.evaluated["search"].metric.name, "search")
+        stops = [EarlyStopping(tag, mode="max", patience=50, min_delta=1.0) for tag in (VAL_MEAN, of_search)]
+        of_run = trainer_options("run", averaging={"decay": 0.5}, board="lean", progress_bar=False)
+        of_run["callbacks"] += stops
+        quiet = {"enable_progress_bar": False, "accelerator": "cpu", "val_check_interval": 2}
+        trainer = Trainer(max_steps=steps, **quiet, **of_run)
+        trainer.fit(module, data, ckpt_path="run/checkpoints/last.ckpt" if resumes else None)
+        return module, [*stops, *(one for one in trainer.callbacks if isinstance(one, ModelCheckpoint))]
+
+    _, (of_mean, of_task, _) = fit(6, "search", "interest")
+    assert (of_mean.wait_count, of_task.wait_count) == (2, 2)  # the first of three validations is the best
+    module, (of_mean, of_task, best) = fit(8, "search", "interest", "hashtag", resumes=True)
+    assert (of_mean.wait_count, of_task.wait_count) == (0, 3)
+    assert float(best.best_model_score) == pytest.approx(float(of_mean.best_score))
+    assert sum(module.metric_log.pairs_drawn.values()) == 8 * (6 * 2 + 2 * 3)
 
 
 def test_another_recipe_is_named(half: Path, tmp_path: Path, mtcl_command: Run) -> None:

@@ -88,6 +88,17 @@ def test_gradients(name: str, make: Callable[[], Loss], options: dict[str, Any])
     assert torch.autograd.gradcheck(lambda *vectors: loss(with_vectors(view, vectors)), tuple(leaves(view)), atol=1e-5)
 
 
+@pytest.mark.parametrize("name", [*POSITIVE, "sum of teachers", "spread teacher"])
+def test_a_loss_says_whether_it_uses_hard_negatives(name: str) -> None:
+    more: dict[str, Callable[[], Loss]] = {
+        "sum of teachers": lambda: WeightedSum([TeacherMSE(), TeacherMSE(target="anchor")]),
+        "spread teacher": lambda: SpreadOut(TeacherMSE()),
+    }
+    loss, view = (POSITIVE | more)[name]().double(), random_view(hard=2)
+    (gradient,) = torch.autograd.grad(loss(view), [leaves(view)[2]], allow_unused=True)
+    assert loss.uses_negatives == (gradient is not None and bool(gradient.any()))
+
+
 @pytest.mark.parametrize(("name", "make", "options"), CASES, ids=IDS)
 def test_order_of_pairs_does_not_matter(name: str, make: Callable[[], Loss], options: dict[str, Any]) -> None:
     loss, view, order = make().double(), random_view(**options), torch.tensor([3, 1, 0, 5, 4, 2])

@@ -8,6 +8,7 @@ MTCL_CASES=all python -m pytest tests/test_ranks.py     all 144 combinations in 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -44,6 +45,7 @@ from mtcl.losses import (
 )
 from mtcl.losses.gather import gather_views
 from mtcl.task.metrics import MRR
+from mtcl.weighting import Mean, Uncertainty, Weighting
 
 POSITIVE: dict[str, Callable[[], Loss]] = {
     "one way": lambda: InfoNCE(learn_temperature=True),
@@ -59,6 +61,7 @@ POSITIVE: dict[str, Callable[[], Loss]] = {
     "spread": lambda: SpreadOut(InfoNCE(), weight=1.0),
 }
 JUDGED: dict[str, Callable[[], Loss]] = {"one way": CoSENT, "pair bce": lambda: TeacherMSE()}
+WEIGHTING: dict[str, Callable[[], Weighting]] = {"both ways": Uncertainty}
 OPTIONS = list(product([0, 2], [False, True], [1, None], [1, 2]))
 SOME = [
     *((name, *OPTIONS[number % len(OPTIONS)]) for number, name in enumerate(POSITIVE)),
@@ -88,16 +91,23 @@ PAIRS: dict[str, tuple[Pairs, Metric]] = {
 class Step(nn.Module):
     """What `MtclModule.training_step` does, without Lightning."""
 
-    def __init__(self, model: Path, losses: list[Loss], *, checkpointing: bool) -> None:
+    def __init__(self, model: Path, losses: list[Loss], weighting: Weighting, *, checkpointing: bool) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.encoder = Encoder.load(EncoderConfig(name=str(model), dim=8, dropout=0.0, tokens_per_chunk=96))
         self.encoder.activation_checkpointing = checkpointing
-        self.losses = nn.ModuleList(losses)
+        self.losses, self.weighting = nn.ModuleList(losses), weighting
+        weighting.start(list(ROWS))
 
     def forward(self, batch: StepBatch) -> Tensor:
         views = gather_views(batch.parts, self.encoder(batch.texts))
-        return torch.stack([self.losses[p.task](v) for p, v in zip(batch.parts, views, strict=True)]).mean()
+        found: dict[str, Tensor] = {}
+        counts = Counter(list(ROWS)[part.task] for part in batch.parts)
+        for part, view in zip(batch.parts, views, strict=True):
+            name = list(ROWS)[part.task]
+            found[name] = found.get(name, torch.zeros(())) + self.losses[part.task](view) / len(batch.parts)
+        total: Tensor = self.weighting(found, [], {name: count / len(batch.parts) for name, count in counts.items()})
+        return total
 
 
 def train(model: Path, folders: list[Path], teachers: list[Path], rank: int, world: int) -> Found:
@@ -110,7 +120,7 @@ def train(model: Path, folders: list[Path], teachers: list[Path], rank: int, wor
         data = [TaskData(store, hard, teacher) for store, teacher in zip(stores, teachers, strict=True)]
         dataset = StepDataset(Plan(tasks, tasks_per_step=tasks_per_step), data, rank=rank, world=world)
         losses = [POSITIVE[name](), POSITIVE[name](), JUDGED.get(name, CoSENT)()]
-        step = Step(model, losses, checkpointing=checkpointing)
+        step = Step(model, losses, WEIGHTING.get(name, Mean)(), checkpointing=checkpointing)
         module = DistributedDataParallel(step, find_unused_parameters=True) if world > 1 else step
         optimizer = torch.optim.SGD(step.parameters(), lr=0.05)
         values = []

@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning.pytorch.loggers.logger import DummyLogger
+from torch import Tensor
 
+from mtcl import MtclDataModule, MtclModule
+from mtcl.data.batch import StepBatch
 from mtcl.losses import Embedded, Side, View
 from mtcl.training import metrics
-from mtcl.training.metrics import RunningMeans
+from mtcl.training.metrics import PAIRS_PER_S, RunningMeans
 from mtcl.training.observation import observe
-from tests.conftest import ROOT
+from tests.conftest import ROOT, quiet_trainer
 
 
 def test_observe_by_hand() -> None:
@@ -51,6 +56,7 @@ def test_an_anchor_without_negatives_is_neither_right_nor_wrong() -> None:
 
 def test_means_between_log_points() -> None:
     shown = RunningMeans(["a", "b"])
+    shown.start_clock()
     for value in (1.0, 3.0):
         shown.observe(0, torch.full((len(metrics.TASK_TRAIN),), value))
     shown.throughput.tokens, shown.throughput.padded = 75, 100
@@ -73,15 +79,78 @@ def test_no_tag_is_written_elsewhere() -> None:
     assert found == []
 
 
-def test_a_validation_does_not_count_as_training_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_training_counts_as_training_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(metrics.time, "perf_counter", lambda: now)
     shown = RunningMeans(["a"])
-    shown.throughput.tokens = shown.throughput.padded = shown.throughput.pairs = 60
-    shown.throughput.texts = shown.throughput.distinct = 60
-    now = 101.0
+
+    def add_60() -> None:
+        shown.throughput.tokens = shown.throughput.padded = shown.throughput.pairs = 60
+        shown.throughput.texts = shown.throughput.distinct = 60
+
+    now = 500.0  # what comes before the first batch
+    shown.start_clock()
+    now = 501.0
+    shown.start_clock()  # the second batch
+    add_60()
     shown.pause()
-    now = 150.0
-    shown.go_on()
-    now = 152.0
+    now = 550.0
+    shown.start_clock()
+    now = 552.0
     assert shown.flush()[metrics.PAIRS_PER_S] == pytest.approx(60 / 3)
+    now = 554.0  # the clock runs on after a log point
+    add_60()
+    assert shown.flush()[metrics.PAIRS_PER_S] == pytest.approx(60 / 2)
+    shown.pause()
+    now = 600.0
+    shown.pause()  # a validation that directly follows another
+    shown.start_clock()
+    now = 606.0
+    add_60()
+    assert shown.flush()[metrics.PAIRS_PER_S] == pytest.approx(60 / 6)
+
+
+def test_throughput_of_a_run_is_that_of_its_steps(
+    tiny_model: Path, demo_root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock on which a step takes a second and everything else, such as an evaluation, a hundred; twice."""
+    now, found = [0.0], list[float]()
+
+    class Slow(MtclModule):
+        """Takes its time in every hook."""
+
+        def setup(self, stage: str) -> None:
+            super().setup(stage)
+            now[0] += 100
+
+        def on_train_start(self) -> None:
+            super().on_train_start()
+            now[0] += 100
+
+        def training_step(self, batch: StepBatch, batch_idx: int) -> Tensor:
+            now[0] += 1
+            return super().training_step(batch, batch_idx)
+
+        def on_validation_epoch_end(self) -> None:
+            now[0] += 100
+            super().on_validation_epoch_end()
+
+        def on_validation_end(self) -> None:
+            now[0] += 100
+
+    class Kept(DummyLogger):
+        """Keeps the throughput."""
+
+        def log_metrics(self, metrics: dict[str, float], step: int) -> None:  # type: ignore[override]
+            found.extend(value for tag, value in metrics.items() if tag == PAIRS_PER_S)
+
+    monkeypatch.setattr(metrics, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    module = Slow(encoder={"name": str(tiny_model), "dim": 8})
+    for _ in range(2):
+        options = {"root": str(demo_root), "cache": str(cache), "num_workers": 0, "max_length": 24}
+        data = MtclDataModule(tasks={"search": {}}, batch_size=8, **options)
+        quiet_trainer(
+            logger=Kept(), max_steps=5, val_check_interval=3, log_every_n_steps=2, num_sanity_val_steps=1
+        ).fit(module, data)
+        now[0] += 100
+    assert found == pytest.approx([8.0] * 8)  # at the steps 2, 3 (before the validation), 4 and 5

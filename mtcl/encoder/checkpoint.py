@@ -238,6 +238,14 @@ class SavedRun:
             raise self.malformed(f"history is {history!r:.60}")
         return {step: self._figures(figures, "history") for step, figures in history.items()}
 
+    @property
+    def cosines_at(self) -> dict[str, int]:
+        """The optimizer step of the last gradient cosine of each two tasks, by its tag."""
+        found = self.about.get("cosines_at") or {}  # earlier versions did not record it
+        if not isinstance(found, dict) or not all(isinstance(step, int) for step in found.values()):
+            raise self.malformed(f"cosines_at is {found!r:.60}")
+        return {str(tag): step for tag, step in found.items()}
+
     def _figures(self, found: Any, name: str) -> dict[str, float]:
         if not isinstance(found, dict) or not all(isinstance(v, int | float) for v in found.values()):
             raise self.malformed(f"{name} is {found!r:.60}")

@@ -119,6 +119,9 @@ class Loss(Described, nn.Module, ABC):
     """Whether the loss learns only from pairs that differ: positive pairs need negatives, judged pairs different
     scores. A task without any is refused before the first step."""
 
+    uses_negatives: bool = True
+    """Whether the loss uses hard negatives. A run warns if a step encodes some for a loss that uses none."""
+
     matches_teacher: bool = False
     """Whether embeddings must have as many dimensions as the teacher's vectors."""
 

@@ -53,6 +53,7 @@ class WeightedSum(Loss):
         self.teacher = next(iter(teachers), None)
         self.matches_teacher = any(loss.matches_teacher for loss in losses)
         self.needs_contrast = all(loss.needs_contrast for loss in losses)
+        self.uses_negatives = any(loss.uses_negatives for loss in losses)
         self.kinds = frozenset.intersection(*(loss.kinds for loss in losses))
 
     @property
@@ -104,6 +105,7 @@ class Matryoshka(Loss):
             raise ConfigError("Matryoshka cannot cut a teacher's vectors: put TeacherMSE next to it in a WeightedSum")
         self.loss, self.dims, self.weight = loss, dims, weight
         self.teacher, self.kinds, self.needs_contrast = loss.teacher, loss.kinds, loss.needs_contrast
+        self.uses_negatives = loss.uses_negatives
 
     @property
     def temperature(self) -> Tensor:
@@ -152,7 +154,7 @@ class SpreadOut(Loss):
             raise ConfigError(f"SpreadOut weight is {weight}: give more than 0")
         self.loss, self.weight = loss, weight
         self.teacher, self.matches_teacher = loss.teacher, loss.matches_teacher
-        self.needs_contrast = loss.needs_contrast
+        self.needs_contrast, self.uses_negatives = loss.needs_contrast, loss.uses_negatives
         self.kinds = SpreadOut.kinds & loss.kinds
 
     @property

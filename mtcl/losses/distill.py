@@ -46,6 +46,7 @@ class TeacherMSE(Loss):
 
     matches_teacher = True
     needs_contrast = False
+    uses_negatives = False
 
     def __init__(self, teacher: str = "base", target: Literal["own", "anchor"] = "own") -> None:
         super().__init__()

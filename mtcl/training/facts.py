@@ -1,7 +1,9 @@
 """The facts of a run: the settings and data that determine each step's pairs and what their loss is computed from.
 
 Ranks compare them before the first step, and a resumed run compares its own with those in the checkpoint. Fewer
-sub-batches per step with correspondingly more accumulated steps are the same facts: they give the same optimizer steps.
+sub-batches per step with correspondingly more accumulated steps are the same facts: an optimizer step has the same
+pairs and, with the default weighting or `Uncertainty`, the same gradient. (`GradientWeighting` compares the tasks of a
+micro-step, and `model.keep` draws its texts by micro-step.)
 """
 
 from __future__ import annotations

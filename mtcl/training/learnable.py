@@ -62,7 +62,7 @@ class Trial:
 def check(data: MtclDataModule, loss_of: Callable[[str], Loss]) -> None:
     """Raise `ConfigError` for a task that would learn nothing, and warn if there is little to learn."""
     lines = check_data(data, loss_of)
-    for line in [*lines, *warnings.of_run(data)] if world()[0] == 0 else ():
+    for line in [*lines, *warnings.of_run(data, loss_of)] if world()[0] == 0 else ():
         log.warning("%s", line)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable, Mapping
+from itertools import combinations
 
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -57,6 +58,9 @@ class MetricLog:
     def begin(self) -> None:
         """Start at the run's current step, and give TensorBoard its custom charts, once for each file of events."""
         self._shown_at, self._ranks = self.run.step, world()[1]
+        self.means = RunningMeans(self.tasks)
+        if self.run.step == 0:
+            self.run.cosines_at.clear()
         for logger in self.run.trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_custom_scalars(layout(self._level))
@@ -90,23 +94,26 @@ class MetricLog:
             self.pairs_drawn[name] = self.pairs_drawn.get(name, 0) + len(part) * self._ranks
 
     def show_cosines(self, losses: dict[str, Tensor], every: int) -> None:
-        """Log the gradient cosine of each two tasks. It is only a diagnostic: conflicting gradients do not predict harm
-        (Mueller et al. 2024, arXiv 2408.14677).
+        """Log the gradient cosines of the step's tasks, if those of any two of them are `every` optimizer steps old.
+        Every n-th step would not do: the mixture is periodic, so these steps may always have the same tasks.
+
+        It is only a diagnostic: conflicting gradients do not predict harm (Mueller et al. 2024, arXiv 2408.14677).
         """
-        if every and self.run.step % every == 0 and len(losses) > 1:
-            cosine_KK = gradient_cosines(gramian_of(losses, self.run.model.encoder.last_shared())).tolist()
-            place = self.tasks.index
-            found = {
-                (one, other): cosine_KK[row][column]
-                for row, one in enumerate(losses)
-                for column, other in enumerate(losses)
-                if place(one) < place(other)
-            }
-            for pair, cosine in found.items():
-                total, count = self._cosines.get(pair, (0.0, 0))
-                self._cosines[pair] = (total + cosine, count + 1)
-            if len(self.tasks) * (len(self.tasks) - 1) // 2 <= MOST_COSINES:
-                self._to_loggers({metrics.cosine_tag(*pair): cosine for pair, cosine in found.items()})
+        if not every or len(losses) == 1:
+            return
+        step, shown_at = self.run.step, self.run.cosines_at
+        pairs = {metrics.cosine_tag(*pair): pair for pair in combinations(sorted(losses, key=self.tasks.index), 2)}
+        if all(step - shown_at.get(tag, -every) < every for tag in pairs):
+            return
+        shown_at |= dict.fromkeys(pairs, step)
+        cosine_KK = gradient_cosines(gramian_of(losses, self.run.model.encoder.last_shared())).tolist()
+        place = list(losses).index
+        found = {tag: cosine_KK[place(one)][place(other)] for tag, (one, other) in pairs.items()}
+        for tag, cosine in found.items():
+            total, count = self._cosines.get(pairs[tag], (0.0, 0))
+            self._cosines[pairs[tag]] = (total + cosine, count + 1)
+        if len(self.tasks) * (len(self.tasks) - 1) // 2 <= MOST_COSINES:
+            self._to_loggers(found)
 
     def take_cosines(self) -> Cosines:
         """The sums of the gradient cosines since the last call."""

@@ -78,6 +78,11 @@ def means(split: str, primary: Mapping[str, float], apart: Mapping[str, str]) ->
 VAL_MEAN = mean_tag("val")
 
 
+def is_over_tasks(tag: str) -> bool:
+    """Whether a training or validation value is one of several tasks together, such as `val/mean`."""
+    return tag.startswith(("train/", "val/"))
+
+
 def training_tags(tasks: Iterable[str]) -> set[str]:
     """The tags of the values that each log point of the training has."""
     of_run = {
@@ -114,6 +119,7 @@ class Throughput:
 class RunningMeans:
     """Running means by task between log points. `latest` has the values logged last, for the progress bar."""
 
+    _seconds: float
     _total: Tensor
     _steps: int
     _distance: Tensor
@@ -122,6 +128,8 @@ class RunningMeans:
     def __init__(self, tasks: list[str]) -> None:
         self.tasks = tasks
         self.latest: dict[str, float] = {}
+        self._since: float | None = None
+        """When the throughput clock was last read; None if it stands still."""
         self._clear()
 
     def observe(self, task: int, values: Tensor) -> None:
@@ -143,7 +151,8 @@ class RunningMeans:
 
     def flush(self) -> dict[str, float]:
         """Return the means since the last flush, over all ranks, by tag, and reset. All ranks must call it together."""
-        shown = self.throughput.values(time.perf_counter() - self._since) if self.throughput.texts else {}
+        self._read_clock()
+        shown = self.throughput.values(self._seconds) if self.throughput.texts else {}
         if self._sums:
             rows = [total / self._counts[name] for name, total in self._sums.items()]
             if self._steps:
@@ -165,13 +174,20 @@ class RunningMeans:
         self._clear()
         return shown
 
-    def pause(self) -> None:
-        """Stop the throughput clock for a validation."""
-        self._paused_at = time.perf_counter()
+    def start_clock(self) -> None:
+        """Start the throughput clock, at the run's first batch and after a pause; nothing if it runs."""
+        if self._since is None:
+            self._since = time.perf_counter()
 
-    def go_on(self) -> None:
-        """Start the clock again after a pause."""
-        self._since += time.perf_counter() - self._paused_at
+    def pause(self) -> None:
+        """Stop the throughput clock for a validation and what follows it, up to the next batch."""
+        self._read_clock()
+        self._since = None
+
+    def _read_clock(self) -> None:
+        if self._since is not None:
+            now = time.perf_counter()
+            self._seconds, self._since = self._seconds + now - self._since, now
 
     def _clear(self) -> None:
         self._sums: dict[str, Tensor] = {}
@@ -181,4 +197,4 @@ class RunningMeans:
         self._distance = torch.zeros(())
         self._distances = 0
         self.throughput = Throughput()
-        self._since = time.perf_counter()
+        self._seconds = 0.0

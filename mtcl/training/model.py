@@ -6,6 +6,7 @@ gives its parameters their names in a checkpoint.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
@@ -83,7 +84,7 @@ class Model:
         self.heads[name], self.base_heads[name] = head, deepcopy(head).requires_grad_(False)
 
     def task_losses(self, parts: Sequence[SubBatch], views: Sequence[View], observe: Observe) -> dict[str, Tensor]:
-        """The losses of a step's sub-batches by task, each with its weight in the mean over sub-batches."""
+        """The losses of a step's tasks, each multiplied by the task's share (`shares`)."""
         names, found = list(self.tasks), dict[str, Tensor]()
         for part, view in zip(parts, views, strict=True):
             name = names[part.task]
@@ -91,10 +92,16 @@ class Model:
                 view = view.map_vectors(partial(through, head))
             loss_of = self.loss_of(name)
             loss: Tensor = loss_of(view)
-            share = self.tasks[name].loss_weight * loss / len(parts)
-            found[name] = found[name] + share if name in found else share
+            term = self.tasks[name].loss_weight * loss / len(parts)
+            found[name] = found[name] + term if name in found else term
             observe(part.task, view, loss_of, loss)
         return found
+
+    def shares(self, parts: Sequence[SubBatch]) -> dict[str, float]:
+        """The share of each of a step's tasks in its loss: `loss_weight` times its share of the sub-batches."""
+        names = list(self.tasks)
+        counts = Counter(names[part.task] for part in parts)
+        return {name: self.tasks[name].loss_weight * count / len(parts) for name, count in counts.items()}
 
     def loss_of(self, task: str) -> Loss:
         """A task's loss."""

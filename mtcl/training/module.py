@@ -1,8 +1,9 @@
 """The LightningModule: the shared encoder and each task's loss.
 
 A step is one packed forward pass over all texts of all tasks, then each sub-batch's loss on its rows. The training loss
-is the weighted mean over sub-batches. Everything that is trained is a parameter of this module, and Lightning does the
-rest (automatic optimisation). In `setup` the module takes its tasks from the Trainer's `MtclDataModule`.
+is the mean over sub-batches of `loss_weight` times their loss, if no other weighting is chosen. Everything that is
+trained is a parameter of this module, and Lightning does the rest (automatic optimisation). In `setup` the module takes
+its tasks from the Trainer's `MtclDataModule`.
 """
 
 from __future__ import annotations
@@ -57,8 +58,10 @@ class MtclModule(TaskReader):
     Args:
         encoder: The shared encoder; in Python also a mapping of its options, such as {"dim": 50}.
         optimizer: Learning rates and schedule; in Python also a mapping.
-        weighting: How the tasks' losses are combined into one; the weighted mean if null.
-        gradient_cosines_every_n_steps: Optimizer steps between logs of the tasks' gradient cosines; 0 for never.
+        weighting: How the tasks' losses are combined into one; the mean over sub-batches, each loss multiplied by its
+            `loss_weight`, if null.
+        gradient_cosines_every_n_steps: Optimizer steps after which the gradient cosine of two tasks is logged again, at
+            the next step with both; 0 for never.
         eval_dims: Also evaluate vectors cut to these numbers of leading dimensions and normalised to unit length.
         eval_groups: Also evaluate a linear probe, nearest neighbours and k-means, for tasks whose posts have groups.
         activation_checkpointing: Keep only one chunk's activations at a time and recompute them in the backward pass:
@@ -241,6 +244,7 @@ class MtclModule(TaskReader):
 
     def on_train_batch_start(self, batch: StepBatch, batch_idx: int) -> None:
         torch.manual_seed(stream_key(self.data.seed, self.global_rank, batch.step) % (1 << 63))
+        self.metric_log.means.start_clock()
 
     def training_step(self, batch: StepBatch, batch_idx: int) -> Tensor:
         pooled_TH = batch.pooled_TH
@@ -249,7 +253,7 @@ class MtclModule(TaskReader):
         losses = self.model.task_losses(batch.parts, views, self.metric_log.observe)
         self.metric_log.count(batch)
         self.metric_log.show_cosines(losses, self.gradient_cosines_every_n_steps)
-        total: Tensor = self.weighting(losses, self.encoder.last_shared())
+        total: Tensor = self.weighting(losses, self.encoder.last_shared(), self.model.shares(batch.parts))
         if self.keep is not None:
             distance = self.keep.distance(batch, embeddings_TD)
             self.metric_log.means.observe_distance(distance.detach())
@@ -263,7 +267,7 @@ class MtclModule(TaskReader):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip and keep the norm that clipping computes. Lightning's own method rejects fused AdamW with bf16-mixed."""
+        """Clip, and keep the norm before. Lightning's own method rejects fused AdamW with bf16-mixed."""
         by_value = gradient_clip_algorithm == "value"
         self.metric_log.gradient_norm = clip_gradients(self.parameters(), gradient_clip_val, by_value=by_value)
 
@@ -295,7 +299,6 @@ class MtclModule(TaskReader):
         self.evaluation.add("validation", batch)
 
     def on_validation_epoch_end(self) -> None:
-        self.metric_log.means.go_on()
         if not self.trainer.sanity_checking:  # it covers only some of the tasks
             self.evaluation.end("val")
 

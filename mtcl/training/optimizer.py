@@ -102,11 +102,13 @@ def build_schedule(config: OptimizerConfig, optimizer: torch.optim.Optimizer, *,
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], limit: float | None, *, by_value: bool) -> Tensor:
-    """Clip gradients to a norm, or each value, and return the norm that they then had (scalar); only that without a
-    limit.
+    """Clip gradients to a norm, or each value, and return the norm that they had before (scalar). Nothing is clipped
+    without a limit, or with 0.
     """
     parameters = list(parameters)
-    if by_value and limit:
+    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    if limit and by_value:
         nn.utils.clip_grad_value_(parameters, limit)
-        limit = None
-    return nn.utils.clip_grad_norm_(parameters, limit or math.inf)
+    elif limit:
+        nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+    return norm

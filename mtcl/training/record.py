@@ -39,6 +39,7 @@ def record_of(run: Run) -> dict[str, Any]:
         "base": run.base_figures,
         "start": run.start_figures,
         "history": run.history,
+        "cosines_at": run.cosines_at,
         "facts": facts_of(run),
         "tasks": {name: _about(run, name) for name in data.evaluated},
         "prompt": data.stores.default_prompt.plain(),

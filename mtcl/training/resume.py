@@ -19,6 +19,7 @@ from mtcl.encoder.config import EncoderConfig
 from mtcl.errors import ConfigError
 from mtcl.training.facts import Facts, differences, facts_of, shown
 from mtcl.training.lightning_private import set_batches_done
+from mtcl.training.metrics import is_over_tasks
 from mtcl.training.optimizer import OptimizerConfig
 from mtcl.training.recipe import changed
 from mtcl.training.run import Run
@@ -125,14 +126,24 @@ def on_resume(
     def still_evaluated(primary: dict[str, float]) -> dict[str, float]:
         return {name: value for name, value in primary.items() if name in data.evaluated}
 
-    run.trained_before = saved.trained
+    run.trained_before, run.cosines_at = saved.trained, saved.cosines_at
     run.base_figures, run.start_figures = still_evaluated(base), still_evaluated(start)
     run.history = {step: still_evaluated(primary) for step, primary in history.items()}
     if set(saved.facts["tasks"]) != set(data.tasks) or _chooses_otherwise(run, saved, checkpoint):
-        # the means change: choose the best checkpoint again
-        run.history, checkpoint["callbacks"] = {}, {}
+        run.history = {}
+        _forget_means(run, checkpoint)
     checkpoint["callbacks"].pop("Timer", None)  # trainer.max_time is per process, like a scheduler's limit
     set_batches_done(checkpoint, saved.step * run.trainer.accumulate_grad_batches)
+
+
+def _forget_means(run: Run, checkpoint: dict[str, Any]) -> None:
+    """Remove the states of callbacks that monitor a value of several tasks, because it changes with the tasks: the best
+    checkpoint is chosen again, and early stopping begins to wait again.
+    """
+    for callback in run.trainer.callbacks:  # type: ignore[attr-defined]
+        monitor = getattr(callback, "monitor", None)
+        if isinstance(monitor, str) and is_over_tasks(monitor):
+            checkpoint["callbacks"].pop(callback.state_key, None)
 
 
 def _chooses_otherwise(run: Run, saved: SavedRun, checkpoint: dict[str, Any]) -> bool:

@@ -28,6 +28,8 @@ class Run:
     """Figures of the weights that the run started from; empty for the base encoder."""
     history: dict[int, dict[str, float]] = field(default_factory=dict)
     """Figures of each validation, by optimizer step."""
+    cosines_at: dict[str, int] = field(default_factory=dict)
+    """The optimizer step of the last gradient cosine of each two tasks, by its tag."""
     trained_before: set[str] = field(default_factory=set)
     """Tasks that the weights were trained on before this run."""
     has_trained: bool = False

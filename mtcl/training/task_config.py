@@ -49,7 +49,8 @@ class TaskConfig:
         prompt: Put before every text of the task: one text, or {query: ..., document: ...}. Null takes the task's own,
             else the run's.
         head: Dimensions of a projection of the task's own over the shared vector; null for none.
-        hard_negatives: Hard negatives per pair in a step, drawn again in each epoch; no effect if the task has none.
+        hard_negatives: Hard negatives per pair in a step, drawn again in each epoch; no effect if the task has none or
+            its loss uses none.
         pairs_per_task: Train on this many pairs of the task; if null, `data.pairs_per_task` applies.
         pairs_per_label: Train on the pairs of this many examples per label; if null, `data.pairs_per_label` applies.
         watch: Evaluate the task, but never train it; it has no part in `val/mean`. An earlier run may have trained it.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 
 import numpy as np
 from torch import nn
 
+from mtcl.distributed import world
 from mtcl.encoder.layers import layers_of
 from mtcl.encoder.lora_state import A
 from mtcl.errors import ConfigError
@@ -16,9 +18,12 @@ from mtcl.training.model import Model
 from mtcl.training.stores import Stores
 from mtcl.weighting import GradientWeighting
 
+log = logging.getLogger("mtcl")
+
 
 def check(model: Model, data: MtclDataModule, *, shows_cosines: bool) -> None:
-    """Raise `ConfigError` if nothing trains in a task, or if a task or option needs more of the encoder to train.
+    """Raise `ConfigError` if nothing trains in a task, or if a task or option needs more of the encoder to train, and
+    warn of an option without effect.
 
     `shows_cosines` says whether gradient cosines are logged.
     """
@@ -47,6 +52,8 @@ def check(model: Model, data: MtclDataModule, *, shows_cosines: bool) -> None:
                 f"model.{option}, but no parameter that the tasks share trains: give model.encoder.train: head, lora "
                 "or all, or leave it out"
             )
+        if is_set and (why := _one_at_a_time(data)) and world()[0] == 0:
+            log.warning("model.%s, but it compares the tasks of a step, and %s", option, why)
     for name in model.tasks if model.encoder.is_frozen else ():
         store = data.store(name, "train")
         is_itself = np.asarray(store.anchors) == np.asarray(store.positives)
@@ -55,6 +62,15 @@ def check(model: Model, data: MtclDataModule, *, shows_cosines: bool) -> None:
                 f"task {name!r} pairs a text with itself under two dropout masks, but model.encoder.train is {train}, "
                 "without dropout: give train: all or lora, or leave the task out"
             )
+
+
+def _one_at_a_time(data: MtclDataModule) -> str:
+    """Why no step has two tasks, with what to do; empty if some have."""
+    if len(data.tasks) == 1:
+        return f"{next(iter(data.tasks))!r} is the only task: it has no effect, leave it out"
+    if data.plan.num_slots == 1:
+        return "data.tasks_per_step is 1: it has no effect, leave it out or give 2 or more tasks per step"
+    return ""
 
 
 def summary(model: Model) -> str:

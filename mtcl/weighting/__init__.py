@@ -1,7 +1,7 @@
 """Combines the losses of a step's tasks into one: `model.weighting` in a configuration.
 
-The weighted mean is the default, because gradient methods do not beat tuned fixed weights in the large comparisons
-(Kurin et al. 2022, arXiv 2201.04122; Xin et al. 2022, arXiv 2209.11379).
+The mean with fixed weights is the default, because gradient methods do not beat tuned fixed weights in the large
+comparisons (Kurin et al. 2022, arXiv 2201.04122; Xin et al. 2022, arXiv 2209.11379).
 """
 
 from mtcl.weighting.base import Mean, Weighting

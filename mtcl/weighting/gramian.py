@@ -44,7 +44,8 @@ class GradientWeighting(Weighting):
     Args:
         method: upgrad (arXiv 2406.16232), pcgrad (2001.06782), cagrad (2110.14048), mgda (1810.04650), aligned_mtl
             (2305.19000).
-        every_n_steps: Micro-steps between two computations of the weights, which stay the same in between.
+        every_n_steps: Micro-steps after which a task's weight is computed again; it stays the same in between. A step
+            computes the weights of all its tasks if one of them is due. A step with one task computes none.
 
     Example:
         >>> import torch
@@ -54,14 +55,17 @@ class GradientWeighting(Weighting):
         >>> weighting = GradientWeighting("mgda")
         >>> weighting.start(["jobs", "news"])
         >>> losses = {task: (shared - goal).square().sum() / 2 for task, goal in goals.items()}
-        >>> weighting(losses, [shared]).item()
+        >>> weighting(losses, [shared], {"jobs": 0.5, "news": 0.5}).item()
         1.0
         >>> weighting.weights_K.tolist()
         [1.0, 1.0]
     """
 
     weights_K: Tensor
-    micro_step: Tensor
+    ages_K: Tensor
+    """Micro-steps since each task's weight was computed. Every n-th step would not do: the mixture is periodic, so
+    these steps may always have the same tasks.
+    """
 
     def __init__(self, method: Method = "upgrad", every_n_steps: int = 1) -> None:
         super().__init__()
@@ -74,18 +78,19 @@ class GradientWeighting(Weighting):
     def start(self, tasks: list[str]) -> None:
         self.tasks = tasks
         self.register_buffer("weights_K", torch.ones(len(tasks)))
-        self.register_buffer("micro_step", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("ages_K", torch.full((len(tasks),), self.every_n_steps))
 
-    def forward(self, losses: dict[str, Tensor], shared: list[nn.Parameter]) -> Tensor:
+    def forward(self, losses: dict[str, Tensor], shared: list[nn.Parameter], shares: dict[str, float]) -> Tensor:
         places = [self.tasks.index(task) for task in losses]
-        if int(self.micro_step) % self.every_n_steps == 0 and len(losses) > 1:
+        if len(losses) > 1 and int(self.ages_K[places].max()) >= self.every_n_steps:
             gramian_KK = gramian_of(losses, shared)
             with torch.autocast(gramian_KK.device.type, enabled=False):
                 found_K = self.rule(gramian_KK).to(self.weights_K)
             found_K = mean_over_ranks(found_K)  # PCGrad draws a random order on each rank
             if torch.isfinite(found_K).all() and found_K.mean() > 0:
                 self.weights_K[places] = found_K / found_K.mean()
-        self.micro_step += 1
+            self.ages_K[places] = 0
+        self.ages_K += 1
         weights = self.weights_K[places]
         if len(losses) == 1 or weights.mean() < LEAST_MEAN:  # the kept weights come from a step with other tasks
             weights = torch.ones_like(weights)

@@ -107,7 +107,8 @@ def measure(option: str, batches: list[StepBatch]) -> float:
                 TASKS[part.task]: losses[part.task](view) / len(TASKS)
                 for part, view in zip(batch.parts, views, strict=True)
             }
-            weighting(found, encoder.last_shared()).backward()
+            shares = dict.fromkeys(found, 1 / len(TASKS))
+            weighting(found, encoder.last_shared(), shares).backward()
         optimizer.step()
     return time.process_time() - start
 

@@ -14,7 +14,9 @@ BATCHES_PER_EPOCH = 8
 """Batches that an epoch should have at least."""
 OF_A_LABEL = 4
 """Pairs per label in a batch, above which a larger batch adds no new negatives."""
-ON_CPU, ON_GPU, LEAST = 64, 256, 8
+ON_CPU, ON_GPU = 64, 256
+LEAST = 8
+"""The smallest batch size, unless the task has fewer pairs: a smaller batch has hardly any negatives."""
 OF_FEW_LABELS = 32
 """The batch size of a task with very few labels: a smaller one makes the gradient noisy."""
 PASSES = 3
@@ -48,7 +50,9 @@ def suggestions(train: Split, *, has_labels: bool, on_gpu: bool, trains: str = "
             OF_A_LABEL * num_targets, OF_FEW_LABELS
         )
     why, limit = min(limits.items(), key=lambda item: item[1])
-    size = max(LEAST, 1 << int(math.log2(max(1, limit))))
+    size = 1 << int(math.log2(max(1, limit)))
+    if size < LEAST:
+        size, why = LEAST, f"the least, for negatives: {num_pairs / LEAST:.1f} batches per epoch of {num_pairs:,} pairs"
     if size > num_pairs:
         size, why = num_pairs, f"the task has {num_pairs:,} pairs"
     wanted = math.ceil(PASSES * num_pairs / size)

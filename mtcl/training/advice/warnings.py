@@ -7,6 +7,7 @@ from unicodedata import normalize
 
 import numpy as np
 
+from mtcl.losses import Loss
 from mtcl.task.kind import Kind
 from mtcl.training.advice import rows
 from mtcl.training.advice.reading import Reading, long_prompt, read, unseparated
@@ -30,7 +31,7 @@ OF_EVALUATION: tuple[Callable[[Split], list[str]], ...] = (
 )
 
 
-def of_run(data: MtclDataModule) -> list[str]:
+def of_run(data: MtclDataModule, loss_of: Callable[[str], Loss]) -> list[str]:
     """Warnings about each task that a run trains, before its first step; call it on one rank.
 
     Of a large task only the first `MOST_PAIRS` pairs are read, and near copies are left to `mtcl tasks check`.
@@ -39,7 +40,7 @@ def of_run(data: MtclDataModule) -> list[str]:
     for name in data.tasks:
         train = Split.of("train", data.store(name, "train"), most=MOST_PAIRS)
         lines = of_training(train) + prompt_of(data, name) + reading_of(data, name).lines("train")
-        lines += hard_negatives_of(data, name)
+        lines += hard_negatives_of(data, name, loss_of(name))
         if data.stores.is_open(name, "validation"):
             has_labels = bool(getattr(data.tasks[name].pairs, "has_labels", False))
             validation = Split.of("validation", data.store(name, "validation"))
@@ -64,14 +65,19 @@ def of_evaluation(train: Split | None, split: Split, seen: Seen | None, *, has_l
     return found + seen.lines() + (rows.new_labels(train, split) if has_labels else [])
 
 
-def hard_negatives_of(data: MtclDataModule, name: str) -> list[str]:
-    """A warning if a task's rows have fewer hard negatives per pair than a step asks for, or more. Of a large task only
-    the first `MOST_PAIRS` pairs are counted.
+def hard_negatives_of(data: MtclDataModule, name: str, loss: Loss) -> list[str]:
+    """A warning if a task's rows have fewer hard negatives per pair than a step asks for, or more, or if its loss uses
+    none. Of a large task only the first `MOST_PAIRS` pairs are counted.
     """
     wanted, negatives = data.task_configs[name].hard_negatives, data.store(name, "train").negatives
     if negatives is None:
         is_asked = wanted > TaskConfig.hard_negatives
         return [f"hard_negatives is {wanted}, but its training rows have none: leave it out"] if is_asked else []
+    if wanted and not loss.uses_negatives:
+        return [
+            f"hard_negatives is {wanted}, but its loss {type(loss).__name__} uses none, so steps encode them for "
+            f"nothing: give tasks.{name}.hard_negatives 0"
+        ]
     most = int(np.diff(negatives.offsets[: MOST_PAIRS + 1]).max(initial=0))
     if wanted > most:
         return [f"hard_negatives is {wanted}, but a pair has at most {most}; the other places stay empty: give {most}"]
