@@ -84,7 +84,7 @@ def test_configurations_are_parsed(block: str, mtcl_command: Run, tmp_path: Path
         )
     (tmp_path / "run.yaml").write_text(block)
     done = mtcl_command(
-        *("fit", "--config", "run.yaml", "--model.encoder.name", str(tiny_model), "--trainer.max_steps", "2"),
+        *("fit", "--config", "run.yaml", "--model.encoder.name", str(tiny_model), "--trainer.max_steps", "2000"),
         *("--model.encoder.dim", "32", "--data.root", str(tmp_path)),
     )
     message = done.stderr.strip().splitlines()[-1]
