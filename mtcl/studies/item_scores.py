@@ -93,4 +93,4 @@ def _pseudo_values(
                 without_BL[block, number] = value
     factor_B = (num_items - sizes_B) / np.maximum(sizes_B, 1)
     influence_I: npt.NDArray[np.float64] = (factor_B * (whole_L - without_BL).mean(axis=1))[blocks_I]
-    return whole_L.mean() + influence_I - influence_I.mean()
+    return float(whole_L.mean()) + influence_I - float(influence_I.mean())
