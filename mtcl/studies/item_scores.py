@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from mtcl.arrays import FloatArray, IntArray
+from mtcl.arrays import Float64Array, FloatArray, IntArray
 from mtcl.errors import DataError, nearest
 from mtcl.evaluation import Items
 from mtcl.task.metrics import Metric
@@ -38,7 +38,7 @@ class ItemScores:
 
     items_I: IntArray
     clusters_I: IntArray | None
-    scores_I: npt.NDArray[np.float64]
+    scores_I: Float64Array
 
 
 def read_scores(path: Path, metric: Metric) -> ItemScores:
@@ -71,7 +71,7 @@ def _scores_of(columns: Mapping[str, npt.NDArray[Any]], metric: Metric, *, where
 
 def _pseudo_values(
     metric: PairMetric, cosine_I: FloatArray, score_I: FloatArray, language_I: FloatArray, blocks_I: IntArray
-) -> npt.NDArray[np.float64]:
+) -> Float64Array:
     """The pseudo-value of each item's block, shifted so that the mean over items is the metric: the mean over the
     languages in which it has a value.
 
@@ -92,5 +92,5 @@ def _pseudo_values(
             if not np.isnan(value):
                 without_BL[block, number] = value
     factor_B = (num_items - sizes_B) / np.maximum(sizes_B, 1)
-    influence_I: npt.NDArray[np.float64] = (factor_B * (whole_L - without_BL).mean(axis=1))[blocks_I]
+    influence_I: Float64Array = (factor_B * (whole_L - without_BL).mean(axis=1))[blocks_I]
     return float(whole_L.mean()) + influence_I - float(influence_I.mean())
