@@ -16,6 +16,7 @@ import numpy.typing as npt
 IntArray = npt.NDArray[np.integer[Any]]
 FloatArray = npt.NDArray[np.floating[Any]]
 Float32Array = npt.NDArray[np.float32]
+Float64Array = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 TAKEN = 1 << 20
 """Rows of a ragged array that are copied at a time."""
@@ -85,3 +86,8 @@ def group(rows: IntArray, values: IntArray, *, num_rows: int) -> Ragged:
     keep = np.ones(len(rows), dtype=bool)
     keep[1:] = (rows[1:] != rows[:-1]) | (values[1:] != values[:-1])
     return Ragged(offsets_of(np.bincount(rows[keep], minlength=num_rows)), values[keep])
+
+
+def spread(total: int, count: int) -> IntArray:
+    """At most `count` numbers below `total`, evenly spread from the first to the last."""
+    return np.unique(np.linspace(0, total - 1, min(total, count)).astype(np.int64))

@@ -18,6 +18,7 @@ import pytest
 
 from mtcl import MRR, BitextAccuracy, Duplicates, LabelText, Parallel, QueryDocument, Rows, Scored, Spearman, pair_table
 from mtcl.commands import tasks
+from mtcl.evaluation.bitext import item_values
 from mtcl.evaluation.pool import Items, Result
 from mtcl.losses import DistillKL, Loss, TeacherMSE
 from mtcl.training.advice.baseline import Baseline, random_result, score_without
@@ -364,9 +365,9 @@ def test_the_score_without_seen_rows() -> None:
 
 def test_the_score_without_seen_translations() -> None:
     """By hand: pair 2 is in no pool, and pools have another order; hits 0, 1 and 0.5 in one language, 1 in another."""
-    pairs, hits, weights = np.array([0, 4, 3, 1]), np.array([0, 1, 0.5, 1]), np.array([2 / 3, 2 / 3, 2 / 3, 2])
-    scores = np.stack([hits * weights, [0, 0, 0, 1]], axis=1)
-    items = Items(pairs, pairs, ("bitext_accuracy", "language"), scores)
+    pairs, hits = np.array([0, 4, 3, 1]), np.array([0, 1, 0.5, 1])
+    scores = np.stack([item_values([hits[:3], hits[3:]]), hits, [0, 0, 0, 1]], axis=1)
+    items = Items(pairs, pairs, ("bitext_accuracy", "hit", "language"), scores)
     result = Result("translated", 4, 0.75, {"bitext_accuracy": 0.75}, items)
     baseline = Baseline("test", BitextAccuracy(), None, result)
     (line,) = baseline.inflation(np.array([True, True, True, False, False]))

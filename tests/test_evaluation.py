@@ -39,6 +39,8 @@ from mtcl.data.tokenizer import Tokenizer
 from mtcl.encoder.config import EncoderConfig
 from mtcl.errors import TaskError
 from mtcl.evaluation import Pool, evaluate
+from mtcl.evaluation.bitext import item_values
+from mtcl.studies.statistics import Differences, bootstrap
 from mtcl.task.prompt import NO_PROMPT, Prompt
 from mtcl.training.module import MtclModule
 
@@ -242,10 +244,29 @@ def test_items_of_translations_weigh_languages_alike(tiny_model: Path, tmp_path:
     )
     assert (result.metrics["bitext_accuracy_a"], result.metrics["bitext_accuracy_b"]) == (1, 0)
     assert result.primary == 0.5
-    assert result.items.names == ("bitext_accuracy", "language")
-    scores, languages = result.items.scores.T
-    assert scores.mean() == pytest.approx(0.5)
+    assert result.items.names == ("bitext_accuracy", "hit", "language")
+    scores, hits, languages = result.items.scores.T
+    assert scores.tolist() == [0.5] * 8, "no hit differs from the others of its language"
+    assert np.array_equal(hits, languages == 0)
     assert languages.tolist() == [0.0 if pair < 6 else 1.0 for pair in result.items.items]
+
+
+def test_intervals_of_translations_cover_the_truth() -> None:
+    """Languages of very different size: an interval is as wide as one that resamples within each language."""
+    generator = np.random.default_rng(0)
+    sizes, accuracies = [40, 400, 400, 800], [0.95, 0.9, 0.92, 0.94]
+    covered = np.zeros(200)
+    for study in range(len(covered)):
+        hits = [(generator.uniform(size=n) < p).astype(float) for n, p in zip(sizes, accuracies, strict=True)]
+        values = item_values(hits)
+        assert values.mean() == pytest.approx(np.mean([one.mean() for one in hits]))
+        interval = bootstrap(Differences(values[None]), num_draws=500)
+        covered[study] = interval.low <= np.mean(accuracies) <= interval.high
+    assert 0.89 <= covered.mean() <= 0.98
+    draws = [np.mean([generator.choice(one, len(one)).mean() for one in hits]) for _ in range(2000)]
+    low, high = np.quantile(draws, [0.025, 0.975])
+    assert interval.high - interval.low == pytest.approx(high - low, rel=0.1)
+    assert item_values(hits[:1]) == pytest.approx(hits[0]), "with one language, the hits"
 
 
 def test_a_language_of_a_single_pair_is_named(

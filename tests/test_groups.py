@@ -94,6 +94,36 @@ def test_pools_without_groups_have_no_such_figures(tiny_model: Path, tmp_path: P
         assert not NAMES & found.metrics.keys()
 
 
+@pytest.mark.parametrize("share", [0.5, 0.6, 0.9])
+def test_a_frequent_label_is_a_group_like_any_other(tiny_model: Path, tmp_path: Path, share: float) -> None:
+    """As in tasks of sentiment, spam and toxicity."""
+    num = round(200 * share)
+    rows = [{"text": f"{int(n < num)} post {n}", "label": f"{int(n < num)} name"} for n in range(200)]
+    store = store_of(LabelText(), rows, tiny_model, tmp_path)
+    found = evaluate(Pool("toy", store, MRR()), lambda texts: embedded(store, texts), groups=True).metrics
+    assert found.keys() > NAMES
+    assert all(found[name] == pytest.approx(1, abs=1e-3) for name in NAMES)
+
+
+def test_posts_that_are_all_in_one_group_give_a_warning(
+    tiny_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tagged = [{"text": f"{n} post", "tags": [f"{n} tag", f"{(n + 1) % 6} tag"]} for n in range(6)]
+    labelled = [{"text": f"0 post {n}", "label": "0 name"} for n in range(6)]
+    labelled += [{"text": "1 post", "label": "1 name"}]
+    for name, pairing, rows in (("tagged", Tags(), tagged), ("labelled", LabelText(), labelled)):
+        store = store_of(pairing, rows, tiny_model, tmp_path)
+        for _ in range(2):
+            found = evaluate(Pool(name, store, MRR()), lambda texts, store=store: embedded(store, texts), groups=True)
+            assert not NAMES & found.metrics.keys()
+    warnings = [record.message for record in caplog.records if "metrics of groups" in record.message]
+    assert warnings == [
+        "task tagged has no metrics of groups (eval_groups): 6 of its 6 posts are in one group, because posts with "
+        "several labels connect those",
+        "task labelled has no metrics of groups (eval_groups): 6 of its 7 posts are in one group, and no other has two",
+    ]
+
+
 def test_a_missing_library_is_named(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mtcl.evaluation.groups.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"eval_groups needs scikit-learn: pip install 'mtcl\[study\]'"):

@@ -23,7 +23,7 @@ from mtcl.deploy.embed.settings import agree
 from mtcl.deploy.embed.shards import Identity, Shard
 from mtcl.deploy.embed.writing import ShardFiles
 from mtcl.deploy.search import index as index_module
-from mtcl.deploy.search.exact import ROWS, Top, exact_search
+from mtcl.deploy.search.exact import ROWS, exact_search
 from mtcl.deploy.search.index import (
     INDEX,
     RECORD,
@@ -39,6 +39,7 @@ from mtcl.deploy.search.queries import found_rows, search
 from mtcl.deploy.search.rows import rows_at
 from mtcl.deploy.vectors import VectorFolder, record_file
 from mtcl.errors import ConfigError, DataError
+from mtcl.evaluation.nearest import Top
 from tests.conftest import ROOT, Run
 from tests.vector_folders import settings_of, unit_vectors, write_vectors
 

@@ -117,6 +117,36 @@ def test_an_index_of_lists_searches_enough_of_them(tmp_path: Path) -> None:
     assert recall_of(in_lists, embeddings, places, queries, 100) < found / 2
 
 
+def test_recall_of_more_neighbours_than_a_block_has_rows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("mtcl.mining.index.ROWS", 64)
+    pool = unit(np.random.default_rng(0), 300)
+    tokens = Ragged(np.arange(len(pool) + 1), np.arange(len(pool)))
+    embeddings = embeddings_of(tokens, lambda some: torch.from_numpy(pool[some.values]), tmp_path)
+    places = np.arange(0, len(pool), 2)
+    for num in (63, 64, 65, 150, 999):
+        assert recall_of(index_of(embeddings, places, "Flat"), embeddings, places, pool[:3], num) == 1
+
+
+def test_recall_is_that_of_rows_from_the_whole_file(
+    tiny_model: Path, demo_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files are often sorted by source, and their first rows are then of one kind."""
+    task = discover()["search"]
+    encoder = TextEncoder.base(EncoderConfig(name=str(tiny_model)), max_length=24, device="cpu")
+    rows = training_rows(task, demo_root, column="negatives")
+    miner = Miner(task, demo_root, encoder, Search(index="HNSW32", cache=str(tmp_path)))
+    asked: list[Any] = []
+    monkeypatch.setattr(miner, "_recall", lambda queries_ND, num: asked.append(queries_ND) or 0.5)
+    monkeypatch.setattr("mtcl.mining.miner.RECALL_ROWS", 5)
+    report = MiningReport(task.name, "tiny", Limits(num=1, ranks=(0, 9)), miner.num_candidates)
+    next(miner.blocks(rows, report))
+    anchors = rows.places(miner.store, miner.texts)[0]
+    assert len(anchors) > 20
+    wanted = anchors[np.linspace(0, len(anchors) - 1, 5).astype(int)]
+    np.testing.assert_array_equal(asked, [miner.embeddings.take(wanted)])
+    assert report.recall == 0.5
+
+
 def test_positive_s_score_is_the_mean() -> None:
     anchors = np.eye(3, dtype=np.float32)
     positives = np.array([[1, 0, 0], [0, 1, 0], [0.5, 0.5, 0.5]], dtype=np.float32)
@@ -313,10 +343,10 @@ def test_a_miner_is_used_from_python(tiny_model: Path, demo_root: Path, tmp_path
     labels = rows.table["topic"].to_pylist()
     assert all(set(texts) <= set(labels) - {own} for texts, own in zip(negatives, labels, strict=True))
     assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {miner.store.folder.name, "embeddings"}
-    with pytest.raises(ConfigError, match=r"^candidates is 'corpus', but task 'interest' has no corpus: give 'train'"):
-        Miner(task, demo_root, encoder, Search(candidates="corpus", cache=str(tmp_path)))
-    with pytest.raises(ConfigError, match=r"^candidates is 'all': give 'train' or 'corpus'"):
-        Search(candidates="all")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"^source is 'corpus', but task 'interest' has no corpus: give 'train'"):
+        Miner(task, demo_root, encoder, Search(source="corpus", cache=str(tmp_path)))
+    with pytest.raises(ConfigError, match=r"^source is 'all': give 'train' or 'corpus'"):
+        Search(source="all")  # type: ignore[arg-type]
 
 
 def test_without_faiss(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -231,7 +231,13 @@ def test_runs_of_other_data_or_another_split_are_refused(tmp_path: Path, demo_ro
     assert runs(study)._config(run).read_text() == written, "a refused command leaves the record of the runs as it was"
 
 
-@pytest.mark.parametrize("variable", ["TASKS", "SEED_EVERYTHING", "TRAINER__MAX_STEPS", "DATA__ALPHA"])
+@pytest.mark.parametrize(
+    "variable",
+    [
+        *("TASKS", "SEED_EVERYTHING", "TRAINER__MAX_STEPS", "DATA__ALPHA", "DATA__PAIRS_PER_TASK"),
+        *("DATA__PAIRS_PER_LABEL", "DATA__HELD_OUT", "DATA__ALLOW_LEAKS", "DATA__SEED"),
+    ],
+)
 def test_a_variable_that_would_make_all_arms_one_is_refused(
     variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -287,13 +293,78 @@ def test_what_gives_no_interval_is_said_before_the_runs(tmp_path: Path, demo_roo
         ({"arm_overrides": {"joint": None}}, "the overrides of joint have None"),
         ({"arm_overrides": {"joint": {"data": None}}}, "the overrides of joint have None"),
         ({"arm_overrides": {"joint": {"tasks": {"a": None}}}}, "the overrides of joint set the task 'a' to None"),
-        ({"overrides": {"trainer": {"max_steps": 7}}}, "so give `steps`"),
+        ({"overrides": {"trainer": {"max_steps": 7}}}, "the study's own: give `steps`"),
         ({"overrides": {"tasks": {"b": {}}}}, "give a task's settings under `tasks`"),
+        (
+            {"arm_overrides": {"joint": {"trainer": {"max_steps": None}}}},
+            r"joint\.trainer\.max_steps is None: give the",
+        ),
+        (
+            {"arm_overrides": {"joint": {"data": {"root": "x"}}}},
+            r"joint\.data\.root is 'x', .* give `overrides`: all arms",
+        ),
     ],
 )
 def test_wrong_studies(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         study_of(**changed)
+
+
+@pytest.mark.parametrize("where", ["overrides", "joint", "base"])
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"seed_everything": 7}, r"\.seed_everything is 7, which would replace the study's own: give `seeds`"),
+        ({"seed_everything": None}, r"\.seed_everything is None, .*: give `seeds`"),
+        ({"data": {"seed": 7}}, r"\.data\.seed is 7, .*: give `seeds`"),
+        ({"data": {"pairs_per_task": 50}}, r"\.data\.pairs_per_task is 50, .*: give `pairs_per_task`"),
+        ({"data": {"pairs_per_label": 5}}, r"\.data\.pairs_per_label is 5, .*: give `pairs_per_task`: a study counts"),
+        ({"data": {"held_out": ["h"]}}, r"\.data\.held_out is \['h'\], .*: give `held_out`"),
+        ({"data": {"allow_leaks": True}}, r"\.data\.allow_leaks is True, .*: give `allow_leaks`"),
+    ],
+)
+def test_overrides_do_not_replace_seeds_and_data_settings(where: str, settings: dict[str, Any], message: str) -> None:
+    """All seeds would be one run, and a learning curve one point."""
+    name = where if where == "overrides" else f"arm_overrides\\.{where}"
+    with pytest.raises(ConfigError, match=f"^{name}{message}"):
+        study_of(**({"overrides": settings} if where == "overrides" else {"arm_overrides": {where: settings}}))
+
+
+@pytest.mark.parametrize("levels", [[None], [50], [50, None]])
+@pytest.mark.parametrize("of_arm", [False, True])
+def test_a_task_has_no_number_of_pairs_next_to_the_study_s(levels: list[int | None], of_arm: bool) -> None:
+    own = {"a": {"pairs_per_task": 50}}
+    changed = {"arm_overrides": {"joint": {"tasks": own}}} if of_arm else {"tasks": {**own, "b": {}, "c": {}}}
+    if levels == [None] and not of_arm:  # a smaller task, in all arms
+        assert runs_by_name(study_of(pairs_per_task=levels, **changed))["joint-1"].config["tasks"]["a"] == own["a"]
+    else:
+        with pytest.raises(
+            ConfigError, match=r"tasks\.a\.pairs_per_task is 50: the study's pairs_per_task is the same"
+        ):
+            study_of(pairs_per_task=levels, **changed)
+
+
+@pytest.mark.parametrize("of_arm", [False, True])
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"weight_schedule": {5: 0.0}}, "so give one weight"),
+        ({"pairs_per_label": 5}, "so give the study's pairs_per_task"),
+        ({"watch": True}, "so name the task under held_out"),
+        ({"replay": True}, "so leave it out"),
+    ],
+)
+def test_what_a_task_of_a_study_cannot_have(setting: dict[str, Any], message: str, of_arm: bool) -> None:
+    own = {"a": setting}
+    changed = {"arm_overrides": {"joint": {"tasks": own}}} if of_arm else {"tasks": {**own, "b": {}, "c": {}}}
+    with pytest.raises(ConfigError, match=rf"tasks\.a\.{next(iter(setting))} is .*{message}"):
+        study_of(**changed)
+
+
+def test_seeds_and_data_settings_give_different_runs() -> None:
+    runs = runs_by_name(study_of(pairs_per_task=[50, None], arms=["joint"], control=None))
+    given = {(run.config["seed_everything"], run.config["data"]["pairs_per_task"]) for run in runs.values()}
+    assert given == {(seed, level) for seed in (1, 2, 3) for level in (50, None)}
 
 
 def write_scores(study: StudyConfig, folder: Path, *, items: int = 200) -> None:

@@ -59,7 +59,7 @@ def main(command: str, arguments: list[str]) -> int:
     with only_writer(out, f"{command}-{task.name}", advice="wait for it, or give another --out"):
         folder = lay_out(out, task, root, overwrite=options.overwrite)
         search = Search(options.candidates, options.index, options.max_length, options.cache)
-        with at(candidates="--candidates", index="--index"):
+        with at(source="--candidates", index="--index"):
             miner = Miner(task, root, encoder, search)
         report = MiningReport(task.name, options.ckpt or options.model or DEFAULT_MODEL, limits, miner.num_candidates)
         with at(ranks="--ranks"):

@@ -179,7 +179,7 @@ class Check:
 
 def examples(split: Split, count: int = EXAMPLES) -> list[str]:
     """Some pairs, spread over the split, as readable lines."""
-    from mtcl.training.advice.split import spread
+    from mtcl.arrays import spread
 
     arrow = "->" if not split.is_symmetric else "~"
     scores = [""] * count

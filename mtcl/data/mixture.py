@@ -15,14 +15,12 @@ from fractions import Fraction
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
-from mtcl.arrays import IntArray
+from mtcl.arrays import Float64Array, IntArray
 
 ROUNDS_OF_SLOTS = 256
 """A cycle has this many slots times the square of the number of tasks: shares are met to about 1 in 256 steps. The
 length does not depend on the slots per step, so a change of these keeps the order of slots."""
-FloatVector = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,7 @@ def replayed_before(slot: int, share: float) -> int:
     return (2 * slot * exact.numerator + exact.denominator) // (2 * exact.denominator)
 
 
-def apportion(shares: FloatVector, total: int) -> IntArray:
+def apportion(shares: Float64Array, total: int) -> IntArray:
     """Integers that sum to `total`, nearest to the shares (largest remainder); at least 1 for a share above 0."""
     counts = np.maximum(shares > 0, np.floor(shares * total)).astype(np.int64)
     by_remainder = [index for index in np.argsort(-(shares * total - counts), kind="stable") if shares[index] > 0]

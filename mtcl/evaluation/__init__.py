@@ -8,7 +8,7 @@ cosines of judged pairs are compared with their scores (`judged`). Measures of t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -20,7 +20,7 @@ from mtcl.evaluation.pool import Embed, Items, Pool, Result, Vectors, embed_shar
 from mtcl.task.kind import Kind
 from mtcl.task.metrics import BitextAccuracy
 
-__all__ = ["Embed", "Items", "Pool", "Result", "evaluate", "primary_of", "scored"]
+__all__ = ["Embed", "Items", "Pool", "Result", "embed_shared", "evaluate", "primary_of", "score", "scored"]
 
 PROTOCOLS = {
     Kind.POSITIVE: ranking.evaluate,
@@ -30,22 +30,17 @@ PROTOCOLS = {
 }
 
 
-def evaluate(
-    pool: Pool,
-    embed: Embed,
-    *,
-    dims: Sequence[int] = (),
-    groups: bool = False,
-    see: Callable[[Vectors], None] | None = None,
-) -> Result:
-    """Embed the pool's texts and compute its metrics. Raises `DataError` if the pool has nothing to find.
+def evaluate(pool: Pool, embed: Embed, *, dims: Sequence[int] = (), groups: bool = False) -> Result:
+    """Embed the pool's texts and compute its metrics, as `score` does."""
+    return score(pool, embed_shared(pool.texts, embed), dims=dims, groups=groups)
+
+
+def score(pool: Pool, vectors: Vectors, *, dims: Sequence[int] = (), groups: bool = False) -> Result:
+    """The metrics of a pool by the vectors of its texts. Raises `DataError` if the pool has nothing to find.
 
     The vectors are also scored when cut to each of `dims`, with names such as `mrr_dim50`. `groups` adds the metrics
-    of `group_figures`. `see` is called with the vectors, which the result does not keep.
+    of `group_figures`.
     """
-    vectors = embed_shared(pool.texts, embed)
-    if see is not None:
-        see(vectors)
     result = _score(pool, vectors)
     for dim in dims:
         cut = _score(pool, vectors.cut(dim)).metrics

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -22,6 +23,8 @@ from mtcl.task.metrics import BitextAccuracy
 log = logging.getLogger("mtcl")
 MEANS = re.compile(r"seen|unseen|dim\d+")
 """What follows a metric's name for a mean of several languages, or for cut vectors."""
+HIT = "hit"
+"""The column of the items with their hits: 0, a half or 1."""
 SEED = 0
 """Seed of the shuffle that assigns pairs to pools, so that every run has the same pools."""
 
@@ -29,7 +32,7 @@ SEED = 0
 def evaluate(pool: Pool, vectors: Vectors) -> Result:
     """Top-1 accuracy: the macro mean over languages, each language's own, and the means of seen and unseen languages.
 
-    An item's score is its hit, weighted so that the mean over items is the macro mean.
+    The items have their hits, and values that studies compare (`item_values`).
     """
     store, metric = pool.store, pool.metric
     assert isinstance(metric, BitextAccuracy)
@@ -52,17 +55,30 @@ def evaluate(pool: Pool, vectors: Vectors) -> Result:
     if not kept:
         raise DataError(f"task {pool.name!r}: no language of the pool has 2 pairs")
     items = np.concatenate(kept)
-    weighed = [hits * (len(items) / len(by_language) / len(hits)) for hits in by_language.values()]
     means = {name: float(hits.mean()) for name, hits in by_language.items()}
     figures = {metric.name: float(np.mean(list(means.values())))}
     figures |= {f"{metric.name}_{name}": value for name, value in means.items()}
     for name, some in _seen_and_unseen(pool, means).items():
         figures[f"{metric.name}_{name}"] = float(np.mean([means[language] for language in some]))
-    columns = {metric.name: np.concatenate(weighed)}
+    hits = list(by_language.values())
+    columns = {metric.name: item_values(hits), HIT: np.concatenate(hits)}
     if store.languages is not None:
         columns["language"] = np.asarray(store.languages)[items].astype(np.float64)
     single = Items(items, np.asarray(store.anchors)[items], tuple(columns), np.stack(list(columns.values()), axis=1))
     return Result(pool.name, len(items), figures[metric.name], figures, single)
+
+
+def item_values(hits_of_language: Sequence[FloatArray]) -> FloatArray:
+    """(I,) values of all items, language by language, whose mean is the mean over languages of the hits' means.
+
+        value = mean over languages + (hit - mean of its language) * items / languages / items of its language
+
+    They vary as the hits vary within their languages. Without the centring, resampled items would also vary in how many
+    of them each language has, and intervals of the mean would be several times too wide.
+    """
+    mean = float(np.mean([hits.mean() for hits in hits_of_language]))
+    per_language = sum(map(len, hits_of_language)) / len(hits_of_language)
+    return np.concatenate([mean + (hits - hits.mean()) * per_language / len(hits) for hits in hits_of_language])
 
 
 @cache

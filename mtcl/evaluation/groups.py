@@ -1,11 +1,14 @@
 """Measures of a pool's groups (labels, stories): few-shot classification, nearest neighbours and k-means.
 
-Groups are queries with a judged subject in common: posts of one label or of one story. Posts with several tags are
-connected through their tags and form no groups. The metrics are scikit-learn's, with MTEB's settings.
+Groups are queries with a judged subject in common: posts of one label or of one story, of any size. Posts with several
+tags are connected through their tags: if that makes one group of most posts, there are no groups. The metrics are
+scikit-learn's, with MTEB's settings.
 """
 
 from __future__ import annotations
 
+import logging
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -17,6 +20,7 @@ from mtcl.errors import ConfigError
 from mtcl.evaluation.pool import Pool, Vectors
 from mtcl.task.pairs.shared_keys import components
 
+log = logging.getLogger("mtcl")
 EXAMPLES, DRAWS, NEIGHBOURS = 8, 10, 5
 MOST_ITEMS = 4096
 """Number of items, evenly spread over the pool, that are compared pairwise; cost grows with its square."""
@@ -29,7 +33,7 @@ def check_installed() -> None:
 
 
 def group_figures(pool: Pool, vectors: Vectors) -> dict[str, float]:
-    """Metrics by name; empty for a pool without groups.
+    """Metrics by name; empty for a pool without groups, with a warning if its posts are all in one.
 
     probe@8     accuracy of a logistic regression on 8 items per group, tested on all other items; mean of 10 draws.
                 Groups of fewer than 16 items are left out
@@ -41,10 +45,15 @@ def group_figures(pool: Pool, vectors: Vectors) -> dict[str, float]:
     if store.wanted is None:
         return {}
     numbers = np.arange(0, len(store.queries), -(-len(store.queries) // MOST_ITEMS))
-    items, groups = np.asarray(store.queries)[numbers], components(store.wanted.take(numbers))
+    items, wanted = np.asarray(store.queries)[numbers], store.wanted.take(numbers)
+    groups = components(wanted)
     sizes = np.bincount(groups)
     in_group = sizes[groups] > 1
-    if in_group.mean() < 0.5 or sizes.max() > len(items) / 2:
+    if in_group.mean() < 0.5:
+        return {}
+    is_connected = bool((wanted.lengths() > 1).any())
+    if np.count_nonzero(sizes > 1) < 2 or (is_connected and sizes.max() > len(items) / 2):
+        _warn_of_one_group(pool.name, int(sizes.max()), len(items), is_connected=is_connected)
         return {}
     items_ND: FloatArray = vectors.of(items[in_group]).double().numpy()
     groups = np.unique(groups[in_group], return_inverse=True)[1]
@@ -54,6 +63,18 @@ def group_figures(pool: Pool, vectors: Vectors) -> dict[str, float]:
         "v_measure": v_measure(items_ND, groups),
         "pair_ap": pair_ap(items_ND, groups),
     }
+
+
+@cache
+def _warn_of_one_group(task: str, largest: int, num_items: int, *, is_connected: bool) -> None:
+    """Once for each task."""
+    log.warning(
+        "task %s has no metrics of groups (eval_groups): %s of its %s posts are in one group%s",
+        task,
+        f"{largest:,}",
+        f"{num_items:,}",
+        ", because posts with several labels connect those" if is_connected else ", and no other has two",
+    )
 
 
 def probe(items_ND: FloatArray, groups: IntArray) -> dict[str, float]:

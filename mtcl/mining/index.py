@@ -12,6 +12,7 @@ import numpy as np
 
 from mtcl.arrays import Float32Array, IntArray
 from mtcl.errors import ConfigError
+from mtcl.evaluation.nearest import Top
 from mtcl.mining.embeddings import Embeddings
 
 ROWS = 1 << 14
@@ -40,18 +41,11 @@ def index_of(embeddings: Embeddings, places: IntArray, kind: str) -> Any:
 def recall_of(index: Any, embeddings: Embeddings, places: IntArray, queries_ND: Float32Array, num: int) -> float:
     """The mean share of each query's `num` nearest among the embeddings at `places` that the index finds."""
     num = min(num, len(places))
-    scores_NK = np.empty((len(queries_ND), 0), dtype=np.float32)
-    nearest_NK = np.empty((len(queries_ND), 0), dtype=np.int64)
+    top = Top(len(queries_ND), num)
     for start, block_nD in _blocks(embeddings, places):
-        rows_Nn = np.broadcast_to(np.arange(start, start + len(block_nD)), (len(queries_ND), len(block_nD)))
-        scores_NK = np.concatenate([scores_NK, queries_ND @ block_nD.T], axis=1)
-        nearest_NK = np.concatenate([nearest_NK, rows_Nn], axis=1)
-        best = np.argpartition(-scores_NK, num - 1, axis=1)[:, :num]
-        scores_NK = np.take_along_axis(scores_NK, best, axis=1)
-        nearest_NK = np.take_along_axis(nearest_NK, best, axis=1)
+        top.add(slice(None), queries_ND @ block_nD.T, start)
     found_NK = index.search(np.ascontiguousarray(queries_ND), num)[1]
-    shares = [len(np.intersect1d(*rows)) / num for rows in zip(found_NK, nearest_NK, strict=True)]
-    return float(np.mean(shares))
+    return float(np.mean([len(np.intersect1d(*rows)) / num for rows in zip(found_NK, top.rows_NK, strict=True)]))
 
 
 def reason(error: RuntimeError) -> str:

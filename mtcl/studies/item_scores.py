@@ -2,9 +2,10 @@
 
 Ranking and translation metrics are means over items. Metrics of judged pairs (Spearman, average precision) are not, so
 an item's score is its jackknife pseudo-value, metric + (n - 1) * (metric - metric without the item) (Tukey 1958). The
-mean and spread of these values equal the metric's to first order. With several languages the metric is the mean over
-languages. The items of a cluster are left out together. Many clusters are grouped into blocks, which then count as the
-clusters; for a block of m items the factor is (n - m) / m.
+spread of these values equals the metric's to first order. Their mean is an estimate without the metric's own bias, so
+all are shifted by one number to the metric itself: tables of studies and `mtcl test` then show the same value. With
+several languages the metric is the mean over languages. The items of a cluster are left out together. Many clusters are
+grouped into blocks, which then count as the clusters; for a block of m items the factor is (n - m) / m.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from mtcl.arrays import FloatArray, IntArray
+from mtcl.arrays import Float64Array, FloatArray, IntArray
 from mtcl.errors import DataError, nearest
 from mtcl.evaluation import Items
 from mtcl.task.metrics import Metric
@@ -30,11 +31,14 @@ MOST_BLOCKS = 500
 
 @dataclass(frozen=True)
 class ItemScores:
-    """Scores of one encoder on one task, (I,), and the ids and optional clusters of the items."""
+    """Scores of one encoder on one task, (I,), and the ids and optional clusters of the items.
+
+    The mean of the scores is the task's metric.
+    """
 
     items_I: IntArray
     clusters_I: IntArray | None
-    scores_I: npt.NDArray[np.float64]
+    scores_I: Float64Array
 
 
 def read_scores(path: Path, metric: Metric) -> ItemScores:
@@ -67,8 +71,9 @@ def _scores_of(columns: Mapping[str, npt.NDArray[Any]], metric: Metric, *, where
 
 def _pseudo_values(
     metric: PairMetric, cosine_I: FloatArray, score_I: FloatArray, language_I: FloatArray, blocks_I: IntArray
-) -> npt.NDArray[np.float64]:
-    """The pseudo-value of each item's block; the metric is the mean over the languages in which it has a value.
+) -> Float64Array:
+    """The pseudo-value of each item's block, shifted so that the mean over items is the metric: the mean over the
+    languages in which it has a value.
 
     If leaving out a block leaves a language without a value, that language keeps its value with the block.
     """
@@ -87,5 +92,5 @@ def _pseudo_values(
             if not np.isnan(value):
                 without_BL[block, number] = value
     factor_B = (num_items - sizes_B) / np.maximum(sizes_B, 1)
-    values_B: npt.NDArray[np.float64] = whole_L.mean() + factor_B * (whole_L - without_BL).mean(axis=1)
-    return values_B[blocks_I]
+    influence_I: Float64Array = (factor_B * (whole_L - without_BL).mean(axis=1))[blocks_I]
+    return float(whole_L.mean()) + influence_I - float(influence_I.mean())

@@ -21,7 +21,7 @@ from mtcl.encoder.heads import through
 from mtcl.encoder.teacher import BASE, Teacher, vectors_file
 from mtcl.encoder.vector_file import pooled_file
 from mtcl.errors import ConfigError, at
-from mtcl.evaluation import Pool, Result, evaluate
+from mtcl.evaluation import Pool, Result, embed_shared, score
 from mtcl.evaluation.groups import check_installed
 from mtcl.evaluation.pool import Vectors as PoolVectors
 from mtcl.training.run import Run
@@ -89,11 +89,10 @@ class Vectors:
 
         dim = model.encoder.dim if head is None else model.dim_of(pool.name)
         dims = [d for d in self.dims if d < dim]
-        seen: list[PoolVectors] = []
-        see = seen.append if self.watchers else None
-        result = evaluate(pool, embed, dims=dims, groups=self.groups, see=see)
+        vectors = embed_shared(pool.texts, embed)
+        result = score(pool, vectors, dims=dims, groups=self.groups)
         for watch in self.watchers:
-            watch(Evaluated(pool, seen[0], result, encoder is model.encoder, head))
+            watch(Evaluated(pool, vectors, result, encoder is model.encoder, head))
         return result
 
     def teacher_file(self, task: str) -> Path | None:

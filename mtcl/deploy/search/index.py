@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from mtcl.arrays import BoolArray, Float32Array, IntArray
-from mtcl.deploy.search.exact import Hits, exact_search, unit_blocks
+from mtcl.deploy.search.exact import exact_search, unit_blocks
 from mtcl.deploy.search.plan import IndexOptions, IndexPlan
 from mtcl.deploy.vectors import VectorFolder
 from mtcl.errors import ConfigError, DataError
+from mtcl.evaluation.nearest import Hits
 from mtcl.files import write_text, written_whole
 from mtcl.mining.index import reason
 from mtcl.records.mapping import read_record

@@ -11,7 +11,7 @@ import numpy as np
 
 from mtcl.arrays import Float32Array
 from mtcl.deploy.embed.computing import tokens_of
-from mtcl.deploy.search.exact import Hits, exact_search
+from mtcl.deploy.search.exact import exact_search
 from mtcl.deploy.search.index import FolderIndex, IndexRecord, content_of, has_faiss
 from mtcl.deploy.search.rows import rows_at
 from mtcl.deploy.space import MAPPED, Space
@@ -19,6 +19,7 @@ from mtcl.deploy.vectors import VectorFolder
 from mtcl.encoder.parts import Role
 from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import ConfigError
+from mtcl.evaluation.nearest import Hits
 
 if TYPE_CHECKING:
     from mtcl.deploy.align.alignment import Alignment

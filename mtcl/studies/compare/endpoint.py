@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from mtcl.arrays import Float32Array
 from mtcl.errors import ConfigError, MtclError, root_cause
 from mtcl.studies.compare.config import EncoderSpec
-from mtcl.studies.compare.vectors import Vector, VectorCache
+from mtcl.studies.compare.vectors import VectorCache
 
 log = logging.getLogger("mtcl")
 BROKEN_RETRIES = 3
@@ -74,7 +75,7 @@ class Endpoint:
         if self.spec.base_url is None and not os.environ.get(self.spec.api_key_env):
             raise ConfigError(f"no key for {OPENAI_URL}: set the environment variable {self.spec.api_key_env}")
 
-    def embed(self, texts: Sequence[str]) -> Vector:
+    def embed(self, texts: Sequence[str]) -> Float32Array:
         """(T, D) vectors in the order of the texts. Raises `EndpointError`; answers received before it are kept."""
         missing = self.missing(texts)
         if missing:
@@ -98,7 +99,7 @@ class Endpoint:
             for half in (batch[: len(batch) // 2], batch[len(batch) // 2 :]):
                 self._keep_vectors_of(half)
 
-    def _answer(self, batch: list[str]) -> Vector:
+    def _answer(self, batch: list[str]) -> Float32Array:
         for attempt in range(BROKEN_RETRIES + 1):
             self._keep_pace()
             try:
@@ -116,7 +117,7 @@ class Endpoint:
                 raise EndpointError(f"{self._name} does not answer ({root_cause(error)}): check base_url") from error
         raise EndpointError(f"{self._name} gave {BROKEN_RETRIES + 1} broken answers: {reason}")
 
-    def _request(self, batch: list[str]) -> Vector:
+    def _request(self, batch: list[str]) -> Float32Array:
         options: dict[str, Any] = {"dimensions": self.spec.dimensions} if self.spec.dimensions else {}
         try:
             answer: Any = self._client.embeddings.create(

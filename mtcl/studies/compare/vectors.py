@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-Vector = npt.NDArray[np.float32]
+from mtcl.arrays import Float32Array
+
 LOOK_UPS = 500
 """Keys per query; SQLite limits the number of variables."""
 
@@ -27,10 +27,10 @@ class VectorCache:
     path: Path
     model: str
 
-    def get(self, texts: Sequence[str]) -> dict[str, Vector]:
+    def get(self, texts: Sequence[str]) -> dict[str, Float32Array]:
         """The cached vectors, by text."""
         by_key = {self._key(text): text for text in texts}
-        keys, found = list(by_key), dict[str, Vector]()
+        keys, found = list(by_key), dict[str, Float32Array]()
         with closing(self._open()) as database:
             for start in range(0, len(keys), LOOK_UPS):
                 some = keys[start : start + LOOK_UPS]
@@ -39,7 +39,7 @@ class VectorCache:
                 found |= {by_key[key]: np.frombuffer(vector, dtype="<f4") for key, vector in rows}
         return found
 
-    def put(self, vectors: Mapping[str, Vector]) -> None:
+    def put(self, vectors: Mapping[str, Float32Array]) -> None:
         """Store vectors: all of them or, if killed, none."""
         rows = [(self._key(text), vector.astype("<f4").tobytes()) for text, vector in vectors.items()]
         with closing(self._open()) as database, database:

@@ -22,6 +22,9 @@ from mtcl.data.plan import Plan
 from mtcl.studies.transfer.config import OF_ONE_TASK, StudyConfig
 from mtcl.training.task_config import MixtureConfig, TaskConfig
 
+Level = int | None
+"""Pairs of each task; None for all."""
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -42,7 +45,6 @@ class StudyRun:
 
     arm: Arm
     seed: int
-    num_pairs: int | None
     name: str
     config: dict[str, Any]
     start: str = ""
@@ -78,21 +80,21 @@ def trained_tasks(study: StudyConfig, arm: Arm) -> list[str]:
 def runs_of(study: StudyConfig, num_pairs: dict[str, int]) -> list[StudyRun]:
     """Every run of the study. `num_pairs` has the number of training pairs of each task, `control` included."""
     runs: list[StudyRun] = []
-    for limit in study.pairs_per_task:
+    for level in study.pairs_per_task:
         for arm in arms_of(study):
             for seed in study.seeds:
-                run = _run(study, arm, seed, limit, num_pairs)
+                run = _run(study, arm, seed, level, num_pairs)
                 if run.name not in {other.name for other in runs}:
                     runs.append(run)
     return runs
 
 
-def run_name(study: StudyConfig, arm: Arm, seed: int, limit: int | None) -> str:
+def run_name(study: StudyConfig, arm: Arm, seed: int, level: Level) -> str:
     """The run's folder: ARM-SEED, or ARM-PAIRS-SEED in a study of several data settings."""
     if arm.kind == "base":
         return "base"
-    level = "" if len(study.pairs_per_task) == 1 or arm.kind == "base_pca" else f"-{limit or 'all'}"
-    return f"{arm}{level}-{seed}"
+    part = "" if len(study.pairs_per_task) == 1 or arm.kind == "base_pca" else f"-{level or 'all'}"
+    return f"{arm}{part}-{seed}"
 
 
 def num_steps(study: StudyConfig, arm: Arm, plan: Plan, joint: Plan) -> int:
@@ -117,10 +119,10 @@ def _plan_settings(settings: dict[str, Any]) -> TaskConfig:
     return TaskConfig(**{key: settings[key] for key in ("batch_size", "weight", "pairs_per_task") if key in settings})
 
 
-def _run(study: StudyConfig, arm: Arm, seed: int, limit: int | None, num_pairs: dict[str, int]) -> StudyRun:
-    joint_config = _joint_config(study, seed, limit)
+def _run(study: StudyConfig, arm: Arm, seed: int, level: Level, num_pairs: dict[str, int]) -> StudyRun:
+    joint_config = _joint_config(study, seed, level)
     joint = plan_of(joint_config, num_pairs)
-    config = _settings(study, trained_tasks(study, arm), seed, limit)
+    config = _settings(study, trained_tasks(study, arm), seed, level)
     config["data"]["tasks_per_step"] = _num_slots(study, arm, joint)
     config = merge(config, {"trainer": {"max_steps": num_steps(study, arm, plan_of(config, num_pairs), joint)}})
     config = merge(config, study.arm_overrides.get(arm.kind, {}))
@@ -129,10 +131,10 @@ def _run(study: StudyConfig, arm: Arm, seed: int, limit: int | None, num_pairs: 
         config = merge(config, {"model": {"encoder": {"dim": None}}})
     elif arm.kind == "base_pca":
         config = merge(config, {"model": {"encoder": {"dim": study.dim, "projection": "pca"}}})
-    name = run_name(study, arm, seed, limit)
+    name = run_name(study, arm, seed, level)
     if arm.kind != "joint_then_single":
-        return StudyRun(arm, seed, limit, name, config)
-    return StudyRun(arm, seed, limit, name, config, run_name(study, Arm("joint"), seed, limit), joint_config)
+        return StudyRun(arm, seed, name, config)
+    return StudyRun(arm, seed, name, config, run_name(study, Arm("joint"), seed, level), joint_config)
 
 
 def _num_slots(study: StudyConfig, arm: Arm, joint: Plan) -> int:
@@ -146,19 +148,19 @@ def _num_slots(study: StudyConfig, arm: Arm, joint: Plan) -> int:
     return min(joint.num_slots, len(trained_tasks(study, arm)))
 
 
-def _joint_config(study: StudyConfig, seed: int, limit: int | None) -> dict[str, Any]:
+def _joint_config(study: StudyConfig, seed: int, level: Level) -> dict[str, Any]:
     """The joint run's configuration, from which the other arms' sizes are computed."""
     tasks = list(study.tasks)
-    config = merge(_settings(study, tasks, seed, limit), {"trainer": {"max_steps": study.steps}})
+    config = merge(_settings(study, tasks, seed, level), {"trainer": {"max_steps": study.steps}})
     config = merge(config, study.arm_overrides.get("joint", {}))
     return {**config, "tasks": {name: config["tasks"][name] for name in tasks}}
 
 
-def _settings(study: StudyConfig, tasks: list[str], seed: int, limit: int | None) -> dict[str, Any]:
+def _settings(study: StudyConfig, tasks: list[str], seed: int, level: Level) -> dict[str, Any]:
     own = {
         "seed_everything": seed,
         "tasks": {name: study.tasks.get(name) or {} for name in tasks},
-        "data": {"pairs_per_task": limit, "alpha": 0.0},
+        "data": {"pairs_per_task": level, "alpha": 0.0},
         "trainer": {"enable_progress_bar": False},
     }
     return merge(own, study.overrides)

@@ -25,6 +25,28 @@ as the joint run uses; each task alone for the joint run's total steps and pairs
 joint run's weights; all tasks but one; the `pairs` of tasks; all tasks and the unrelated task `control`."""
 SINGLE = ("single_data", "single_compute")
 OF_ONE_TASK = (*SINGLE, "joint_then_single")
+SET_BY_STUDY = {
+    "seed_everything": "`seeds`",
+    "data.seed": "`seeds`",
+    "data.pairs_per_task": "`pairs_per_task`",
+    "data.pairs_per_label": "`pairs_per_task`: a study counts pairs",
+    "data.held_out": "`held_out`",
+    "data.allow_leaks": "`allow_leaks`",
+    "trainer.max_steps": "`steps`",
+    "tasks": "a task's settings under `tasks`",
+}
+"""Keys of a run that follow from the study, and what to give instead. Neither overrides nor variables may set them."""
+SET_BY_ARM = ("trainer.max_steps", "tasks")
+"""Those that `arm_overrides` may set all the same."""
+SAME_IN_ALL_ARMS = ("data.root", "data.tasks_dir")
+"""Keys that only `overrides` may set, since all arms are scored on the same items."""
+OF_A_TASK = {
+    "weight_schedule": "a study computes each task's steps, so give one weight",
+    "pairs_per_label": "a study counts pairs, so give the study's pairs_per_task",
+    "watch": "a study trains its tasks, so name the task under held_out",
+    "replay": "a study trains its tasks from the base encoder, so leave it out",
+}
+"""Settings of a task that a study cannot have, and why."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +107,7 @@ class StudyConfig:
         for kind in chain(self.arms, self.arm_overrides, self.keep_checkpoints):
             if kind not in KINDS:
                 raise ConfigError(f"unknown arm {kind!r}{nearest(kind, KINDS)}")
+        self._check_replaced()
         self._check_tasks()
 
     def _check_settings(self, arm: str, settings: Any) -> None:
@@ -99,22 +122,35 @@ class StudyConfig:
         ]:
             raise ConfigError(f"the overrides of {arm} set the task {odd[0]!r} to {tasks[odd[0]]!r}: give settings")
 
+    def _check_replaced(self) -> None:
+        """Settings must not replace what makes the arms, seeds and data settings of the study differ."""
+        elsewhere = dict.fromkeys(SAME_IN_ALL_ARMS, "`overrides`: all arms read the same data")
+        of_arm = {key: instead for key, instead in SET_BY_STUDY.items() if key not in SET_BY_ARM} | elsewhere
+        parts = [("overrides", self.overrides, SET_BY_STUDY)]
+        parts += [(f"arm_overrides.{arm}", settings, of_arm) for arm, settings in self.arm_overrides.items()]
+        for where, settings, refused in parts:
+            for key, instead in refused.items():
+                section, _, name = key.rpartition(".")
+                values = settings.get(section, {}) if section else settings
+                if name in values:
+                    raise ConfigError(
+                        f"{where}.{key} is {values[name]!r:.80}, which would replace the study's own: give {instead}"
+                    )
+        self._check_settings_of_tasks("tasks", self.tasks, has_levels=self.pairs_per_task != [None])
+        for arm, settings in self.arm_overrides.items():
+            self._check_settings_of_tasks(f"arm_overrides.{arm}.tasks", settings.get("tasks", {}), has_levels=True)
+            if not isinstance(steps := settings.get("trainer", {}).get("max_steps", 1), int) or steps < 1:
+                raise ConfigError(f"arm_overrides.{arm}.trainer.max_steps is {steps!r}: give the arm's optimizer steps")
+
+    def _check_settings_of_tasks(self, where: str, tasks: dict[str, Any], *, has_levels: bool) -> None:
+        """With `has_levels`, a task has no number of pairs of its own: the study gives it, the same in all arms."""
+        levels = {"pairs_per_task": "the study's pairs_per_task is the same for all tasks and arms, so leave it out"}
+        refused = OF_A_TASK | (levels if has_levels else {})
+        for name, settings in tasks.items():
+            if odd := [key for key in refused if (settings or {}).get(key)]:
+                raise ConfigError(f"{where}.{name}.{odd[0]} is {settings[odd[0]]!r}: {refused[odd[0]]}")
+
     def _check_tasks(self) -> None:
-        if (self.overrides.get("trainer") or {}).get("max_steps") is not None:
-            raise ConfigError("overrides.trainer.max_steps: a study computes the steps of its arms, so give `steps`")
-        for name, settings in self.tasks.items():
-            if (settings or {}).get("weight_schedule"):
-                raise ConfigError(
-                    f"tasks.{name}.weight_schedule: a study computes each task's steps, so give one weight"
-                )
-        if self.overrides.get("tasks"):
-            raise ConfigError(
-                f"overrides.tasks has {list(self.overrides['tasks'])}: give a task's settings under `tasks`"
-            )
-        for settings in (self.overrides, *self.arm_overrides.values()):
-            of_run = [settings.get("data"), *(settings.get("tasks") or {}).values(), *self.tasks.values()]
-            if any((section or {}).get("pairs_per_label") is not None for section in of_run):
-                raise ConfigError("pairs_per_label is set, but a study counts pairs: give the study's pairs_per_task")
         for name in chain(self.margins, *self.pairs):
             if name not in self.tasks:
                 raise ConfigError(f"{name!r} is not a task of the study{nearest(name, self.tasks)}")

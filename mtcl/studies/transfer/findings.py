@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from mtcl.studies.statistics import Interval, bootstrap, macro_bootstrap, on_every_task
-from mtcl.studies.transfer.arms import Arm, arms_of
+from mtcl.studies.transfer.arms import Arm, Level, arms_of
 from mtcl.studies.transfer.config import SINGLE
-from mtcl.studies.transfer.outcome import Level, Outcome
+from mtcl.studies.transfer.outcome import Outcome
 
 JOINT, BASE, PCA = Arm("joint"), Arm("base"), Arm("base_pca")
 
@@ -54,7 +54,7 @@ class LevelFindings:
     minus that of joint without a.
     """
 
-    num_pairs: Level
+    pairs_per_task: Level
     comparisons: tuple[Comparison, ...]
     matrix: dict[str, dict[str, float]]
     given: dict[str, dict[str, Interval]]
@@ -102,7 +102,7 @@ def compare(
 def _level(outcome: Outcome, level: Level) -> LevelFindings:
     arms, evaluated = arms_of(outcome.study), outcome.study.evaluated
     return LevelFindings(
-        num_pairs=level,
+        pairs_per_task=level,
         comparisons=tuple(_comparisons(outcome, level)),
         matrix={str(arm): {task: outcome.of(arm, level, task).mean for task in evaluated} for arm in arms},
         given=_given(outcome, level),

@@ -7,18 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from mtcl.arrays import IntArray
+from mtcl.arrays import Float64Array, IntArray
 from mtcl.errors import DataError
 from mtcl.studies.item_scores import read_scores
 from mtcl.studies.statistics import Differences
-from mtcl.studies.transfer.arms import Arm, arms_of, run_name
+from mtcl.studies.transfer.arms import Arm, Level, arms_of, run_name
 from mtcl.studies.transfer.config import SINGLE, StudyConfig
 from mtcl.task.metrics import Metric
 
-Level = int | None
-"""Pairs of each task; None for all."""
 FOLDERS = {"test": "test", "validation": "val"}
 
 
@@ -26,7 +23,7 @@ FOLDERS = {"test": "test", "validation": "val"}
 class Paired:
     """One arm's scores on one task, (S, I)."""
 
-    scores_SI: npt.NDArray[np.float64]
+    scores_SI: Float64Array
     clusters_I: IntArray | None
 
     @property

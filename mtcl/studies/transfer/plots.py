@@ -25,7 +25,7 @@ def plots_of(findings: Findings) -> dict[str, Figure]:
     """Figures by file name without extension."""
     figures = {}
     for level in findings.levels:
-        suffix = "" if len(findings.levels) == 1 else f"-{level.num_pairs or 'all'}"
+        suffix = "" if len(findings.levels) == 1 else f"-{level.pairs_per_task or 'all'}"
         if level.comparisons:
             figures[f"gains{suffix}"] = gains_plot(level.comparisons)
         if reference(level) and len(level.matrix) > 1:
@@ -85,8 +85,8 @@ def curves_plot(findings: Findings) -> Figure:
 
 def _curves(panel: Axes, findings: Findings, task: str) -> None:
     most = findings.num_train_pairs[task]
-    levels = sorted(findings.levels, key=lambda level: level.num_pairs or most)
-    pairs = [min(level.num_pairs or most, most) for level in levels]
+    levels = sorted(findings.levels, key=lambda level: level.pairs_per_task or most)
+    pairs = [min(level.pairs_per_task or most, most) for level in levels]
     for kind, label in CURVES.items():
         arm = kind if kind == "joint" else f"{kind}-{task}"
         if arm in levels[0].matrix:

@@ -57,7 +57,7 @@ def markdown(findings: Findings, *, images: Iterable[str] = ()) -> str:
 
 def level_name(level: LevelFindings) -> str:
     """The heading of a data setting."""
-    return "All pairs" if level.num_pairs is None else f"{level.num_pairs:,} pairs per task"
+    return "All pairs" if level.pairs_per_task is None else f"{level.pairs_per_task:,} pairs per task"
 
 
 def _level(level: LevelFindings) -> list[str]:
@@ -117,7 +117,7 @@ def _write_events(findings: Findings, text: str, folder: Path, *, images: list[s
 
     with SummaryWriter(str(folder)) as writer:
         for level in findings.levels:
-            step = level.num_pairs or 0
+            step = level.pairs_per_task or 0
             for comparison in level.comparisons:
                 group = comparison.title.replace(" ", "_").replace(":", "")
                 named = {gain.task: gain.interval for gain in comparison.gains} | {"macro_mean": comparison.macro}

@@ -36,7 +36,7 @@ from mtcl.errors import ConfigError, MtclError
 from mtcl.files import has_no_space, write_text
 from mtcl.processes import start_tied
 from mtcl.studies.transfer.arms import StudyRun
-from mtcl.studies.transfer.config import StudyConfig
+from mtcl.studies.transfer.config import SET_BY_STUDY, StudyConfig
 
 log = logging.getLogger("mtcl")
 VERBS = {"test": "test", "validation": "validate"}
@@ -58,10 +58,10 @@ def _check_environment(runs: list[StudyRun]) -> None:
             found: Any = run.config
             for name in variable.key.split("."):
                 found = found.get(name) if isinstance(found, Mapping) else None
-            if found is not None:
+            if found is not None or variable.key in SET_BY_STUDY:
                 raise ConfigError(
                     f"{variable.given_as} would replace {variable.key} in every run of the study: unset it, and give "
-                    "the value in the study"
+                    f"{SET_BY_STUDY.get(variable.key, 'the value')} in the study"
                 )
 
 

@@ -13,12 +13,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from mtcl.arrays import FloatArray
+from mtcl.arrays import BoolArray, FloatArray
 from mtcl.errors import TaskError
 from mtcl.task.kind import Kind
 from mtcl.task.metrics.base import Metric
-
-BoolArray = npt.NDArray[np.bool_]
 
 
 class RankingMetric(Metric):

@@ -15,9 +15,10 @@ from torch.nn import functional as F
 from mtcl.arrays import BoolArray, FloatArray, IntArray
 from mtcl.data.store import TokenStore
 from mtcl.evaluation import Pool, Result, evaluate
+from mtcl.evaluation.bitext import HIT
 from mtcl.evaluation.pool import judge
 from mtcl.task.kind import Kind
-from mtcl.task.metrics import Metric, PairMetric, RankingMetric
+from mtcl.task.metrics import BitextAccuracy, Metric, PairMetric, RankingMetric
 
 DIM, SEED = 64, 0
 MOST_SCORES = 1 << 31
@@ -79,8 +80,8 @@ class Baseline:
             "training has seen all its rows" if without is None else f"{without:.3f} without what training has seen"
         )
         if not isinstance(metric, PairMetric):
-            scores_I, weights_I = item_scores(result, metric), _weights(result)
-            remembered = float(np.where(seen_I, scores_I.clip(min=weights_I), scores_I).mean())
+            hits_I = _hits(result, metric)
+            remembered = _macro_mean(np.where(seen_I, hits_I.clip(min=1), hits_I), _languages(result))
             line += f"; remembering the training rows alone gives up to {remembered:.3f}"
         return [line]
 
@@ -108,24 +109,24 @@ def score_without(result: Result, metric: Metric, seen_I: BoolArray) -> float | 
     It is the mean over their languages, as the primary metric is.
     """
     language_I = _languages(result)
-    of_language = []
-    for language in np.unique(language_I):
+    if not isinstance(metric, PairMetric):
+        return None if seen_I.all() else _macro_mean(_hits(result, metric)[~seen_I], language_I[~seen_I])
+    cosine_I, score_I, of_language = _column(result, "cosine"), _column(result, "score"), []
+    for language in np.unique(language_I[~seen_I]):
         rows = ~seen_I & (language_I == language)
-        if not rows.any():
-            continue
-        if isinstance(metric, PairMetric):
-            value = float(judge(metric, _column(result, "cosine")[rows], _column(result, "score")[rows]))
-        else:
-            value = float((item_scores(result, metric) / _weights(result))[rows].mean())
-        if not np.isnan(value):
+        if not np.isnan(value := float(judge(metric, cosine_I[rows], score_I[rows]))):
             of_language.append(value)
     return sum(of_language) / len(of_language) if of_language else None
 
 
-def _weights(result: Result) -> FloatArray:
-    """(I,) the factor in the score of each item that makes the mean over items one over languages."""
-    _, numbers, counts = np.unique(_languages(result), return_inverse=True, return_counts=True)
-    return len(numbers) / len(counts) / counts[numbers]
+def _hits(result: Result, metric: Metric) -> FloatArray:
+    """(I,) what each item reached: a hit for translations, else its score."""
+    return _column(result, HIT if isinstance(metric, BitextAccuracy) else metric.name)
+
+
+def _macro_mean(values_I: FloatArray, language_I: FloatArray) -> float:
+    """The mean over languages of the means of their items."""
+    return float(np.mean([values_I[language_I == language].mean() for language in np.unique(language_I)]))
 
 
 def _languages(result: Result) -> FloatArray:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mtcl.arrays import FloatArray, IntArray, Ragged
+from mtcl.arrays import FloatArray, IntArray, Ragged, spread
 from mtcl.data.store import TokenStore
 from mtcl.data.subset import Subset
 from mtcl.task.kind import Kind
@@ -113,11 +113,6 @@ class Split:
             couples = [_couple(int(a), self.groups[int(g)]) for a, g in zip(anchors, positives, strict=True)]
             anchors, positives = np.array(couples).reshape(-1, 2).T
         return list(zip(self.words(anchors), self.words(positives), strict=True))
-
-
-def spread(total: int, count: int) -> IntArray:
-    """At most `count` numbers below `total`, evenly spread from the first to the last."""
-    return np.unique(np.linspace(0, total - 1, min(total, count)).astype(np.int64))
 
 
 def _couple(anchor: int, members: IntArray) -> tuple[int, int]:
