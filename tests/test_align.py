@@ -267,12 +267,12 @@ def test_a_map_is_read_as_it_was_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize("file_format", ["parquet", "npy"])
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int8", "binary"])
 def test_a_folder_is_mapped(dtype: str, file_format: str, tmp_path: Path) -> None:
-    x, made = unit_vectors(150, 16), alignment(16, 16)
-    texts = [f"text {n}" for n in range(150)]
+    x, made = unit_vectors(300, 16), alignment(16, 16)
+    texts = [f"text {n}" for n in range(300)]
     source = write_vectors(
         tmp_path / "v",
         x,
-        [f"p{n}" for n in range(150)],
+        [f"p{n}" for n in range(300)],
         num_files=3,
         texts=texts,
         fingerprint=OLD,
@@ -280,7 +280,7 @@ def test_a_folder_is_mapped(dtype: str, file_format: str, tmp_path: Path) -> Non
         format=file_format,
     )
     done = apply_map(made, source, tmp_path / "out")
-    assert (done.files, done.rows, done.skipped) == (3, 150, 0)
+    assert (done.files, done.rows, done.skipped) == (3, 300, 0)
     mapped = VectorFolder.open(tmp_path / "out")
     assert (mapped.dtype, mapped.settings.format) == (dtype, file_format)
     assert mapped.ids().to_pylist() == source.ids().to_pylist()
@@ -295,6 +295,13 @@ def test_a_folder_is_mapped(dtype: str, file_format: str, tmp_path: Path) -> Non
     assert Alignment.load(tmp_path / "out" / MAP).digest == made.digest
     again = apply_map(made, source, tmp_path / "out")
     assert (again.files, again.skipped) == (0, 3)
+
+
+def test_mapped_int8_takes_its_ranges_from_enough_vectors(tmp_path: Path) -> None:
+    source = write_vectors(tmp_path / "v", unit_vectors(200, 16), list(range(200)), fingerprint=OLD)
+    with pytest.raises(DataError, match="only 200 of them differ, fewer than 256"):
+        apply_map(alignment(16, 16), source, tmp_path / "out", dtype="int8")
+    assert not (tmp_path / "out").exists()
 
 
 def test_mapping_continues_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

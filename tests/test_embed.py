@@ -123,18 +123,18 @@ def test_every_format_gives_the_same_vectors(embed: Any, encoder: TextEncoder, t
 @pytest.mark.parametrize("file_format", ["parquet", "npy"])
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int8", "binary"])
 def test_numbers_come_back_within_their_error(embed: Any, tmp_path: Path, dtype: str, file_format: str) -> None:
-    write_jsonl(tmp_path / "in" / "a.jsonl", [{"text": text} for text in words(30)])
+    write_jsonl(tmp_path / "in" / "a.jsonl", [{"text": text} for text in words(300)])
     write_jsonl(tmp_path / "in" / "b.jsonl", [{"text": text} for text in words(25, seed=1)])
-    embed("in", out="exact", window=16)
-    embed("in", out="out", window=16, dtype=dtype, format=file_format)
+    embed("in", out="exact", window=200)
+    embed("in", out="out", window=200, dtype=dtype, format=file_format)
     exact, found = (VectorFolder.open(tmp_path / name) for name in ("exact", "out"))
     assert found.dtype == dtype
-    assert len(found) == 55
+    assert len(found) == 325
     assert found.ids().equals(exact.ids())
     given, own = exact.vectors(), found.vectors()
     if dtype == "binary":
         np.testing.assert_array_equal(own, np.where(given > 0, 1, -1))
-        assert next(found.stored_blocks())[1].shape == (30, 2)
+        assert next(found.stored_blocks())[1].shape == (300, 2)
     elif dtype == "int8":
         step = found.numbers.ranges.step  # type: ignore[union-attr]
         assert (np.abs(own - given) <= step * 0.501 + 1e-6).all(), "all texts are in the sample, so nothing is cut"
@@ -145,6 +145,33 @@ def test_numbers_come_back_within_their_error(embed: Any, tmp_path: Path, dtype:
     else:
         metadata = json.loads(pq.read_schema(tmp_path / "out" / "a.parquet").metadata[b"mtcl"])
         assert metadata["ranges"] == found.settings.ranges
+
+
+def test_int8_takes_its_ranges_from_enough_texts(embed: Any, tmp_path: Path) -> None:
+    """The ranges of one text clip all others to the same corner of the cube."""
+    write_jsonl(tmp_path / "few.jsonl", [{"text": text} for text in [*words(200), *words(200)]])
+    refused = embed("few.jsonl", dtype="int8", code=2).stderr
+    assert re.search(r"only (19\d|200) of them differ, fewer than 256: .*--dtype float16", refused)
+    assert not (tmp_path / "out").exists(), "the same command with more inputs is not refused"
+    write_jsonl(tmp_path / "many.jsonl", [{"text": text} for text in words(600)])
+    done = embed("few.jsonl", "many.jsonl", dtype="int8")
+    share = float(re.search(r"([\d.]+) % of the values are at an end of their int8 range", done.stdout)[1])  # type: ignore[index]
+    assert 0 < share < 1
+    assert "end of their int8 range" not in done.stderr
+
+
+@pytest.mark.parametrize("window", [16_384, 20])
+def test_texts_of_another_kind_are_beyond_the_ranges_of_int8(embed: Any, tmp_path: Path, window: int) -> None:
+    write_jsonl(tmp_path / "words.jsonl", [{"text": f"{word} {word} {n}"} for n in range(60) for word in WORDS[:5]])
+    embed("words.jsonl", dtype="int8", window=window)
+    write_jsonl(tmp_path / "others.jsonl", [{"text": "!" * n} for n in range(1, 50)])
+    done = embed("others.jsonl", dtype="int8", window=window)
+    found = VectorFolder.open(tmp_path / "out")
+    stored = [values for rows, values in found.stored_blocks() if len(rows) == 49][0]
+    clipped = int(np.isin(stored, [-128, 127]).sum())
+    assert found.shards[0].clipped == clipped > 0.02 * 49 * found.dim
+    warned = f"others.jsonl: {100 * clipped / (49 * found.dim):.1f} % of the values are at an end of their int8 range"
+    assert warned in done.stderr
 
 
 def test_int8_is_that_of_sentence_transformers() -> None:
@@ -358,11 +385,11 @@ def test_a_folder_of_other_settings_is_refused(embed: Any, tmp_path: Path, tiny_
 def test_shards_together_are_one_run(embed: Any, tmp_path: Path) -> None:
     """Also of int8, whose ranges must not depend on who begins."""
     for number in range(5):
-        rows = [{"text": text} for text in words(30 + number, seed=number)]
+        rows = [{"text": text} for text in words(80 + number, seed=number)]
         write_jsonl(tmp_path / "in" / f"{number}" / "part.jsonl", rows)
-    embed("in", out="whole", dtype="int8", window=16)
+    embed("in", out="whole", dtype="int8", window=40)
     for part in ("1/2", "0/2"):
-        embed("in", out="parts", dtype="int8", window=16, shard=part)
+        embed("in", out="parts", dtype="int8", window=40, shard=part)
     assert content(tmp_path / "whole") == content(tmp_path / "parts")
     assert (tmp_path / "parts" / "3" / "part.parquet").is_file(), "names keep the path below the folder"
 

@@ -107,6 +107,9 @@ def summary(done: Done, job: Job, settings: Settings) -> str:
         told.append(f"{done.bad:,} bad rows left out, see {job.folder / '_bad'}")
     if done.full:
         told.append(f"{done.full:,} texts fill {settings.max_length} tokens, and what is longer was cut off")
+    if done.clipped:
+        share = 100 * done.clipped / (done.rows * settings.dim)
+        told.append(f"{share:.1f} % of the values are at an end of their int8 range")
     if done.before:
         told.append(f"{done.before:,} files were done before")
     if done.elsewhere:

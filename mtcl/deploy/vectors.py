@@ -49,6 +49,7 @@ class ShardRecord:
         rows: Number of vectors in the file.
         bad: Number of the input's rows without a vector; they are in the side file.
         full: Number of vectors of texts that fill the maximum length, so that anything longer was cut off.
+        clipped: Number of int8 values at an end of their range, so that anything beyond was cut off.
         files: SHA-256 of each file by name.
         source: The name of the input file.
         size, digest, modified_ns: The size in bytes, SHA-256 and time of change of the input file.
@@ -63,6 +64,7 @@ class ShardRecord:
     digest: str
     modified_ns: int
     full: int = 0
+    clipped: int = 0
 
     @classmethod
     def read(cls, folder: Path, name: str) -> ShardRecord | None:

@@ -81,6 +81,7 @@ def apply_map(
             )
             done = replace(done, files=done.files + 1, rows=done.rows + record.rows)
             log.info("%s: %s rows", record.name, f"{record.rows:,}")
+            settings.numbers.warn_if_clipped(record.name, record.clipped, record.rows)
     return done
 
 
@@ -106,7 +107,7 @@ def _agreed(alignment: Alignment, source: VectorFolder, out: Path, dtype: Number
         check_same(out, there, wanted)
         return there
     if wanted.dtype == "int8":
-        wanted = with_ranges(wanted, Ranges.of(alignment(_sample(source))))
+        wanted = with_ranges(wanted, Ranges.of_enough(alignment(_sample(source))))
     return agree(out, wanted)
 
 

@@ -30,6 +30,7 @@ class Done:
     rows: int = 0
     bad: int = 0
     full: int = 0
+    clipped: int = 0
     before: int = 0
     elsewhere: int = 0
 
@@ -99,7 +100,8 @@ class Job:
                 if record is None:
                     return Done()
                 _tell(record, shard)
-                return Done(1, record.rows, record.bad, record.full)
+                settings.numbers.warn_if_clipped(str(shard), record.clipped, record.rows)
+                return Done(1, record.rows, record.bad, record.full, record.clipped)
 
             for shard in left:
                 with claimed(self.folder, shard) as is_mine:
@@ -131,7 +133,7 @@ def ranges_of(shards: Sequence[Shard], computer: Computer, columns: Columns) -> 
     """The ranges of int8, from the first rows of inputs spread over all of them.
 
     They depend on the inputs only, so processes that embed different inputs find the same. Raises `DataError` if the
-    inputs have no text.
+    inputs have too few texts.
     """
     files = [shard for shard in shards if shard.path is not None]
     if len(files) < len(shards):
@@ -141,7 +143,7 @@ def ranges_of(shards: Sequence[Shard], computer: Computer, columns: Columns) -> 
     if not texts:
         raise DataError("dtype int8 takes its ranges from the first texts, and the inputs have none")
     log.info("taking the ranges of int8 from %s texts", f"{len(texts):,}")
-    return Ranges.of(computer.encode(texts))
+    return Ranges.of_enough(computer.encode(texts))
 
 
 def _tell(record: ShardRecord, shard: Shard) -> None:

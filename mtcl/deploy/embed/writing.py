@@ -43,7 +43,7 @@ log = logging.getLogger("mtcl")
 @dataclass(frozen=True)
 class Part:
     """A finished window: rows `start` to `stop` of an input with this digest, `num_good` of them with a vector, and of
-    these `num_full` with a text that fills the maximum length.
+    these `num_full` with a text that fills the maximum length. `num_clipped` is as in `ShardRecord`.
     """
 
     path: Path
@@ -52,6 +52,7 @@ class Part:
     num_good: int
     digest: str | None
     num_full: int = 0
+    num_clipped: int = 0
 
     @classmethod
     def read(cls, path: Path) -> Part:
@@ -59,8 +60,8 @@ class Part:
 
         with pq.ParquetFile(path) as file:
             about = _about(file)
-            num_good, num_full = file.metadata.num_rows, about.get("full", 0)
-            return cls(path, about["start"], about["stop"], num_good, about.get("digest"), num_full)
+            counts = about.get("full", 0), about.get("clipped", 0)
+            return cls(path, about["start"], about["stop"], file.metadata.num_rows, about.get("digest"), *counts)
 
     def bad(self) -> list[Bad]:
         """Its rows without a vector, read from the file, since there may be many."""
@@ -144,10 +145,11 @@ class ShardFiles:
         path, digest = self._part_file(window.start), self.identity.digest
         bad = [one.plain() for one in window.bad]
         about = {"start": window.start, "stop": window.stop, "digest": digest, "full": num_full, "bad": bad}
+        about["clipped"] = num_clipped = self.settings.numbers.num_clipped(stored)
         table = self._table(window, stored).replace_schema_metadata({ABOUT_PART: json.dumps(about)})
         with written_whole(path, alone=True) as aside:
             pq.write_table(table, aside, **layout(table.schema))
-        return Part(path, window.start, window.stop, len(table), digest, num_full)
+        return Part(path, window.start, window.stop, len(table), digest, num_full, num_clipped)
 
     def finish(self, parts: list[Part], last: tuple[Window, Stored, int] | None) -> ShardRecord:
         """Write the file of vectors from the parts and the last window (and its full texts), which is no part; then the
@@ -186,6 +188,8 @@ class ShardFiles:
             digest=self.identity.digest,
             modified_ns=self.identity.modified_ns,
             full=sum(part.num_full for part in parts) + (0 if last is None else last[2]),
+            clipped=sum(part.num_clipped for part in parts)
+            + (0 if last is None else self.settings.numbers.num_clipped(last[1])),
         )
         write_text(record_file(self.folder, self.shard.name), record.text(), alone=True)
         remove_parts(self.folder, self.shard)
