@@ -304,6 +304,15 @@ def test_mapped_int8_takes_its_ranges_from_enough_vectors(tmp_path: Path) -> Non
     assert not (tmp_path / "out").exists()
 
 
+def test_mapped_vectors_replace_no_file_of_others(tmp_path: Path) -> None:
+    source = write_vectors(tmp_path / "v", unit_vectors(20, 16), list(range(20)), fingerprint=OLD)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "part-0.parquet").write_bytes(b"of another program")
+    with pytest.raises(ConfigError, match=r"would replace .*part-0\.parquet, which mtcl has not written"):
+        apply_map(alignment(16, 16), source, tmp_path / "out")
+    assert (tmp_path / "out" / "part-0.parquet").read_bytes() == b"of another program"
+
+
 def test_mapping_continues_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mtcl.deploy.align import applying
     from mtcl.deploy.embed.writing import ShardFiles

@@ -167,7 +167,7 @@ def test_texts_of_another_kind_are_beyond_the_ranges_of_int8(embed: Any, tmp_pat
     write_jsonl(tmp_path / "others.jsonl", [{"text": "!" * n} for n in range(1, 50)])
     done = embed("others.jsonl", dtype="int8", window=window)
     found = VectorFolder.open(tmp_path / "out")
-    stored = [values for rows, values in found.stored_blocks() if len(rows) == 49][0]
+    stored = next(values for rows, values in found.stored_blocks() if len(rows) == 49)
     clipped = int(np.isin(stored, [-128, 127]).sum())
     assert found.shards[0].clipped == clipped > 0.02 * 49 * found.dim
     warned = f"others.jsonl: {100 * clipped / (49 * found.dim):.1f} % of the values are at an end of their int8 range"
@@ -478,6 +478,29 @@ def test_inputs_are_never_replaced(embed: Any, tmp_path: Path) -> None:
     (tmp_path / "in" / "more" / "b.parquet").write_bytes(before)
     assert "more/b.parquet is in in/more" in embed("in", out="in/more", code=2).stderr
     assert (tmp_path / "a.parquet").read_bytes() == before
+
+
+@pytest.mark.parametrize("file_format", ["parquet", "npy"])
+def test_files_of_others_are_never_replaced(embed: Any, tmp_path: Path, file_format: str) -> None:
+    write_jsonl(tmp_path / "b" / "a.jsonl", [{"text": "dog"}])
+    suffixes = [".parquet"] if file_format == "parquet" else [".npy", ".rows.parquet"]
+    for suffix in suffixes:
+        own = tmp_path / f"out{suffix}" / f"a{suffix}"
+        own.parent.mkdir()
+        pq.write_table(pa.table({"price": [1]}), own)
+        before = own.read_bytes()
+        refused = embed("b", out=own.parent, format=file_format, code=2).stderr
+        assert f"the vectors of b/a.jsonl would replace {own}, which mtcl has not written" in refused
+        assert [path.name for path in own.parent.iterdir()] == [own.name], "no settings either"
+        assert own.read_bytes() == before
+    embed("b", format=file_format)
+    write_jsonl(tmp_path / "b" / "c.jsonl", [{"text": "dog"}])
+    (tmp_path / "out" / f"c{suffixes[0]}").write_bytes(b"of another program")
+    assert f"would replace out/c{suffixes[0]}" in embed("b", format=file_format, code=2).stderr, "also later"
+    (tmp_path / "out" / f"c{suffixes[0]}").unlink()
+    (tmp_path / "out" / "_shards" / "a.json").unlink()
+    embed("b", format=file_format)
+    assert len(VectorFolder.open(tmp_path / "out")) == 2, "a file without a record was left by a killed command"
 
 
 @pytest.mark.parametrize("window", [2, 100])

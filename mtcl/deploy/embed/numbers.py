@@ -32,7 +32,7 @@ LEAST_RANGE = 1e-6
 SAMPLE, SAMPLED_FILES = 4096, 16
 """The number of rows that the ranges of int8 are computed from, and the most files that they come from."""
 LEAST_SAMPLE = 256
-"""Of n sampled vectors, about 2 / n of the values of later ones are outside the ranges: docs/embed.md has the figures."""
+"""With ranges of n vectors, about 2 / n of the values of other ones are clipped (docs/embed.md has the figures)."""
 MOST_CLIPPED = 0.02
 """A file with a larger share of values at the ends of their ranges gets a warning."""
 File = TypeVar("File")
@@ -62,7 +62,7 @@ class Ranges:
 
     @classmethod
     def of_enough(cls, sample_nD: FloatArray) -> Ranges:
-        """The ranges of a sample's values. Raises `DataError` if too few vectors differ: later ones would be clipped."""
+        """The ranges of a sample's values. Raises `DataError` if too few vectors differ."""
         if (distinct := len(np.unique(sample_nD, axis=0))) < LEAST_SAMPLE:
             raise DataError(
                 f"dtype int8 takes its ranges from the first vectors of the inputs, and only {distinct:,} of them "

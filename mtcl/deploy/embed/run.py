@@ -10,6 +10,7 @@ from pathlib import Path
 from mtcl.deploy.embed.claims import claimed
 from mtcl.deploy.embed.computing import Computer
 from mtcl.deploy.embed.numbers import Ranges, sampled
+from mtcl.deploy.embed.outputs import check_free
 from mtcl.deploy.embed.progress import OnProgress
 from mtcl.deploy.embed.settings import PARTS, Settings, agree, check_same, read_settings, with_ranges
 from mtcl.deploy.embed.shard_run import embed_shard, sample_texts
@@ -59,7 +60,10 @@ class Job:
     encoder: Path | None = None
 
     def agree(self, computer: Computer, settings: Settings) -> Settings:
-        """The folder's settings: these, for int8 with ranges. Raises `ConfigError` if the folder has others."""
+        """The folder's settings: these, for int8 with ranges. Raises `ConfigError` if the folder has others, or
+        files that vectors would replace.
+        """
+        check_free(self.folder, self.shards, settings.format)
         there = read_settings(self.folder)
         if there is not None:
             check_same(self.folder, there, settings)

@@ -21,9 +21,10 @@ import numpy as np
 
 from mtcl.deploy.embed.claims import input_lock, remove_empty
 from mtcl.deploy.embed.numbers import Stored
+from mtcl.deploy.embed.outputs import outputs_of
 from mtcl.deploy.embed.parquet_files import cast, fits, layout, write_tables
 from mtcl.deploy.embed.rows import Bad, Window, no_rows
-from mtcl.deploy.embed.settings import BAD, EMBEDDING, PARTS, Settings
+from mtcl.deploy.embed.settings import ABOUT_FILE, BAD, EMBEDDING, PARTS, Settings
 from mtcl.deploy.embed.shards import Identity, Shard
 from mtcl.deploy.vectors import ShardRecord, record_file
 from mtcl.errors import DataError
@@ -34,8 +35,6 @@ from mtcl.task.reading.joined import joined
 if TYPE_CHECKING:
     import pyarrow as pa
 
-ABOUT = b"mtcl"
-"""Key of the settings in a Parquet file's metadata."""
 ABOUT_PART = b"mtcl_part"
 log = logging.getLogger("mtcl")
 
@@ -219,14 +218,14 @@ class ShardFiles:
         return pa.schema([*found, vectors])
 
     def _write_parquet(self, tables: Iterator[pa.Table], schema: pa.Schema) -> Path:
-        path = self.folder / f"{self.shard.name}.parquet"
+        [path] = self._outputs
         write_tables(path, tables, schema.with_metadata(self._metadata()))
         return path
 
     def _write_npy(self, tables: Iterator[pa.Table], schema: pa.Schema, num_rows: int) -> list[Path]:
         """Both files in one pass over the windows."""
         numbers = self.settings.numbers
-        vectors, rows = (self.folder / f"{self.shard.name}{suffix}" for suffix in (".npy", ".rows.parquet"))
+        vectors, rows = self._outputs
         shape = (num_rows, numbers.width)
         header = {"descr": np.lib.format.dtype_to_descr(numbers.dtype), "fortran_order": False, "shape": shape}
 
@@ -243,8 +242,14 @@ class ShardFiles:
             file.flush()
         return [vectors, rows]
 
+    @property
+    def _outputs(self) -> list[Path]:
+        return [self.folder / name for name in outputs_of(self.shard.name, self.settings.format)]
+
     def _metadata(self) -> dict[bytes, bytes]:
-        return {ABOUT: json.dumps({**self.settings.plain(), "mtcl_version": __version__}, ensure_ascii=False).encode()}
+        return {
+            ABOUT_FILE: json.dumps({**self.settings.plain(), "mtcl_version": __version__}, ensure_ascii=False).encode()
+        }
 
     def _write_bad(self, bad: Iterator[Bad]) -> int:
         """Write the side file if there are bad rows, and return their number."""

@@ -1,0 +1,45 @@
+"""The files of vectors in the output folder: whether they are mtcl's own, and those whose input is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from mtcl.deploy.embed.settings import ABOUT_FILE, MANIFEST, FileFormat
+from mtcl.deploy.embed.shards import Shard
+from mtcl.deploy.vectors import ShardRecord
+from mtcl.errors import ConfigError
+
+
+def check_free(folder: Path, shards: Iterable[Shard], file_format: FileFormat) -> None:
+    """Raise `ConfigError` if a file in the folder that is not one of vectors has the name of an output."""
+    is_begun = (folder / MANIFEST).is_file()
+    for shard in shards:
+        there = [folder / name for name in outputs_of(shard.name, file_format) if (folder / name).exists()]
+        if not there or (is_begun and any(map(_is_ours, there))):
+            continue
+        record = ShardRecord.read(folder, shard.name)
+        known = [] if record is None else [folder / name for name in record.files]
+        if foreign := [path for path in there if path not in known]:
+            raise ConfigError(
+                f"the vectors of {shard} would replace {foreign[0]}, which mtcl has not written: give another "
+                "--out, or move that file"
+            )
+
+
+def outputs_of(name: str, file_format: FileFormat) -> list[str]:
+    """The names of the files of an input's vectors."""
+    return [f"{name}.parquet"] if file_format == "parquet" else [f"{name}.npy", f"{name}.rows.parquet"]
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file is mtcl's, also without a record: a killed command had no time to write one."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if path.suffix != ".parquet":
+        return False
+    try:
+        return ABOUT_FILE in (pq.read_schema(path).metadata or {})
+    except (pa.ArrowException, OSError):
+        return False
