@@ -480,6 +480,33 @@ def test_inputs_are_never_replaced(embed: Any, tmp_path: Path) -> None:
     assert (tmp_path / "a.parquet").read_bytes() == before
 
 
+def test_links_in_a_folder_are_followed(embed: Any, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "in" / "a.jsonl", [{"text": "dog"}])
+    write_jsonl(tmp_path / "elsewhere" / "b.jsonl", [{"text": "cat"}])
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "in").symlink_to("../in")
+    (tmp_path / "in" / "day").symlink_to("../elsewhere")
+    (tmp_path / "in" / "round").symlink_to(tmp_path)
+    (tmp_path / "in" / ".hidden").symlink_to("nowhere")
+    done = embed("in")
+    assert [shard.name for shard in VectorFolder.open(tmp_path / "out").shards] == ["a", "day/b"]
+    assert "in/round: skipping this link to a folder above it" in done.stderr
+    assert "in/day/back: skipping" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["c.jsonl", "day"])
+def test_a_link_that_leads_nowhere_is_refused(embed: Any, tmp_path: Path, name: str) -> None:
+    write_jsonl(tmp_path / "in" / "more" / "a.jsonl", [{"text": "dog"}])
+    link = tmp_path / "in" / "more" / name
+    link.symlink_to("/mnt/gone/c.jsonl")
+    for given in ("in", f"in/more/{name}"):
+        told = embed(given, code=2).stderr
+        assert f"in/more/{name} is a link to /mnt/gone/c.jsonl, which does not exist: mend or remove the link" in told
+    link.unlink()
+    os.mkfifo(link)
+    assert f"in/more/{name} is neither a file nor a folder" in embed(f"in/more/{name}", code=2).stderr
+
+
 @pytest.mark.parametrize("file_format", ["parquet", "npy"])
 def test_files_of_others_are_never_replaced(embed: Any, tmp_path: Path, file_format: str) -> None:
     write_jsonl(tmp_path / "b" / "a.jsonl", [{"text": "dog"}])
