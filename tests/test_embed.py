@@ -250,6 +250,42 @@ def test_a_misspelt_column_leaves_no_settings(embed: Any, tmp_path: Path, name: 
     assert len(VectorFolder.open(tmp_path / "out")) == 1
 
 
+@pytest.mark.parametrize("window", [16_384, 2])
+@pytest.mark.parametrize("row", ['{"text": "", "id": 2}', '{"id": 2}', '{"text": "a"}', "{half"])
+def test_a_small_file_of_bad_rows_does_not_stop_the_others(embed: Any, tmp_path: Path, row: str, window: int) -> None:
+    for name in ("1", "3"):
+        write_jsonl(tmp_path / "in" / f"{name}.jsonl", [{"text": "dog", "id": name}])
+    write_jsonl(tmp_path / "in" / "0.jsonl", [row] * 5)
+    done = embed("in", id="id", window=window)
+    assert "in/0.jsonl: 0 rows, 5 bad rows in _bad/0.jsonl" in done.stderr
+    assert "3 files with 2 vectors" in done.stdout
+    assert "; 5 bad rows" in done.stdout
+    found = VectorFolder.open(tmp_path / "out")
+    assert found.ids().to_pylist() == ["1", "3"]
+    assert len((tmp_path / "out" / "_bad" / "0.jsonl").read_text().splitlines()) == 5
+    assert "3 files were done before" in embed("in", id="id", window=window).stdout
+    write_jsonl(tmp_path / "in" / "4.jsonl", [row])
+    assert "1 files with 0 vectors" in embed("in", id="id", window=window, code=1).stdout, "nothing at all"
+    write_jsonl(tmp_path / "only" / "4.jsonl", [row])
+    embed("only", id="id", out="other", code=2)
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("window", [16_384, 400])
+def test_a_large_file_that_begins_with_bad_rows_stops_the_command(embed: Any, tmp_path: Path, window: int) -> None:
+    write_jsonl(tmp_path / "a.jsonl", [{"text": "dog"}])
+    write_jsonl(tmp_path / "b.jsonl", [{"text": ""}] * 1200)
+    write_jsonl(tmp_path / "c.jsonl", [{"txt": "dog"}] * 1200)
+    for _ in range(2):  # again, after the first windows were written
+        assert re.search(
+            r"b.jsonl: none of the first 1,200 rows can be embedded .*check --text and --id",
+            embed("a.jsonl", "b.jsonl", window=window, code=2).stderr,
+        )
+    told = embed("c.jsonl", "a.jsonl", window=window, code=2).stderr
+    assert "c.jsonl" in told
+    assert "has no column 'text'; did you mean 'txt'?" in told or window < 1000
+
+
 def test_row_numbers_count_bad_rows(embed: Any, tmp_path: Path) -> None:
     write_jsonl(tmp_path / "a.jsonl", [{"text": "a"}, {"text": ""}, {"text": "b"}])
     embed("a.jsonl")

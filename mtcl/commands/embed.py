@@ -86,7 +86,7 @@ def _embed(options: argparse.Namespace, part: tuple[int, int]) -> int:
             done = embed_in_processes(job, source, settings, left, num_processes=num_processes, report=report)
             done = replace(done, elsewhere=len(left) - done.shards)
     print(summary(before + done, job, settings))
-    return 0
+    return 1 if done.bad and not done.rows and not done.elsewhere else 0
 
 
 def _num_processes(shards: Sequence[Shard], asked: int | None) -> int:

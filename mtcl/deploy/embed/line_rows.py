@@ -9,7 +9,7 @@ import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Any
@@ -183,10 +183,10 @@ class LineRows:
                     break
         if self.row == start:
             return None
+        window = found.window(start, self.row)
         if start == 0 and found.seen and self.columns.text not in found.seen and self.shard.suffix.startswith(".jsonl"):
-            known = nearest(self.columns.text, found.seen)
-            raise DataError(f"{self.shard} has no column {self.columns.text!r}{known}")
-        return found.window(start, self.row)
+            return replace(window, missing=f"no column {self.columns.text!r}{nearest(self.columns.text, found.seen)}")
+        return window
 
 
 class _Collected:

@@ -43,13 +43,17 @@ class Bad:
 
 @dataclass(frozen=True)
 class Window:
-    """Rows `start` to `stop` of an input: texts and other columns (`id` first) of the good ones, and the bad ones."""
+    """Rows `start` to `stop` of an input: texts and other columns (`id` first) of the good ones, and the bad ones.
+
+    `missing` says, for the first window of an input, that no row has the text's column.
+    """
 
     start: int
     stop: int
     texts: list[str]
     rows: pa.Table
     bad: list[Bad]
+    missing: str = ""
 
 
 class OpenInput(Protocol):

@@ -12,8 +12,9 @@ from mtcl.deploy.embed.computing import Computer
 from mtcl.deploy.embed.numbers import Ranges, sampled
 from mtcl.deploy.embed.outputs import check_free
 from mtcl.deploy.embed.progress import OnProgress
+from mtcl.deploy.embed.rows import Window
 from mtcl.deploy.embed.settings import PARTS, Settings, agree, check_same, read_settings, with_ranges
-from mtcl.deploy.embed.shard_run import embed_shard, sample_texts
+from mtcl.deploy.embed.shard_run import check_usable, embed_shard, first_window
 from mtcl.deploy.embed.shards import Columns, Identity, Shard
 from mtcl.deploy.embed.tokens import TokenProcess
 from mtcl.deploy.embed.writing import ShardFiles, tidy
@@ -68,18 +69,23 @@ class Job:
         if there is not None:
             check_same(self.folder, there, settings)
             return there
+        self._check_first(settings)
         if settings.dtype == "int8":
             settings = with_ranges(settings, ranges_of(self.shards, computer, self.columns))
-        self._check_first(settings)
         return agree(self.folder, settings, encoder=self.encoder)
 
     def _check_first(self, settings: Settings) -> None:
-        """Read the first rows before the folder has settings: a misspelt column would be among them, and the command
-        would be refused when it is given again.
+        """Read rows up to the first good one before the folder has settings: a misspelt column would be among them, and
+        the command would be refused when it is given again. Raises `DataError` if no input begins with a good row.
         """
-        first = next((shard for shard in self.shards if shard.path is not None), None)
-        if first is not None:
-            sample_texts(first, self.columns, settings.window)
+        bad: list[tuple[Shard, Window]] = []
+        for shard in (one for one in self.shards if one.path is not None):
+            window = first_window(shard, self.columns, settings.window)
+            if window is not None and window.texts:
+                return
+            bad += [] if window is None else [(shard, window)]
+        if bad:
+            check_usable(*bad[0])
 
     def left(self, mine: Sequence[Shard]) -> list[Shard]:
         """The inputs of `mine` that are not done. Raises `DataError` for one that has changed since it was done."""
@@ -143,7 +149,8 @@ def ranges_of(shards: Sequence[Shard], computer: Computer, columns: Columns) -> 
     if len(files) < len(shards):
         raise ConfigError("dtype int8 takes its ranges from a sample, which standard input cannot give: give files")
     chosen, num_rows = sampled(files)
-    texts = [text for shard in chosen for text in sample_texts(shard, columns, num_rows)]
+    windows = [first_window(shard, columns, num_rows) for shard in chosen]
+    texts = [text for window in windows if window is not None for text in window.texts]
     if not texts:
         raise DataError("dtype int8 takes its ranges from the first texts, and the inputs have none")
     log.info("taking the ranges of int8 from %s texts", f"{len(texts):,}")
@@ -152,4 +159,5 @@ def ranges_of(shards: Sequence[Shard], computer: Computer, columns: Columns) -> 
 
 def _tell(record: ShardRecord, shard: Shard) -> None:
     bad = f", {record.bad:,} bad rows in _bad/{record.name}.jsonl" if record.bad else ""
-    log.info("%s: %s rows%s", shard, f"{record.rows:,}", bad)
+    level = logging.WARNING if record.bad and not record.rows else logging.INFO
+    log.log(level, "%s: %s rows%s", shard, f"{record.rows:,}", bad)
