@@ -516,6 +516,61 @@ def test_inputs_are_never_replaced(embed: Any, tmp_path: Path) -> None:
     assert (tmp_path / "a.parquet").read_bytes() == before
 
 
+@pytest.mark.parametrize("file_format", ["parquet", "npy"])
+def test_vectors_of_inputs_that_are_gone(embed: Any, tmp_path: Path, file_format: str) -> None:
+    for name in ("a", "b", "c/d", "other"):
+        folder = "in" if name != "other" else "elsewhere"
+        write_jsonl(tmp_path / folder / f"{name}.jsonl", [{"text": name}, {"text": ""}])
+    embed("in", format=file_format)
+    embed("elsewhere/other.jsonl", format=file_format)
+    (tmp_path / "elsewhere" / "other.jsonl").unlink()  # of another command
+    assert "gone" not in embed("in", format=file_format).stderr
+    (tmp_path / "in" / "a.jsonl").unlink()
+    (tmp_path / "in" / "c" / "d.jsonl").rename(tmp_path / "in" / "c" / "e.jsonl")
+    told = embed("./in/", format=file_format).stderr
+    assert "out has vectors of 2 inputs that are gone (a, c/d), which search still finds: --prune removes them" in told
+    assert [one.name for one in VectorFolder.open(tmp_path / "out").shards] == ["a", "b", "c/d", "c/e", "other"]
+    told = embed("in", format=file_format, prune=True).stderr
+    assert "out: removed the vectors of 2 inputs that are gone: a, c/d" in told
+    assert [one.name for one in VectorFolder.open(tmp_path / "out").shards] == ["b", "c/e", "other"]
+    names = [path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert not [name for name in names if re.search(r"(^|/)(a|c/d)\.", name)]
+    assert "gone" not in embed("in", format=file_format).stderr
+
+
+@pytest.mark.parametrize("file_format", ["parquet", "npy"])
+def test_damaged_vectors_are_noticed(embed: Any, tmp_path: Path, file_format: str) -> None:
+    write_jsonl(tmp_path / "in" / "a.jsonl", [{"text": "dog"}])
+    write_jsonl(tmp_path / "in" / "b.jsonl", [{"text": "cat"}, {"text": "bird"}])
+    embed("in", format=file_format)
+    path = tmp_path / "out" / ("a.parquet" if file_format == "parquet" else "a.npy")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    damaged = rf"{path.name} is damaged or another file: it has .* bytes, and .* were written: delete it"
+    assert re.search(damaged, embed("in", format=file_format, code=2).stderr)
+    with pytest.raises(DataError, match=damaged):
+        VectorFolder.open(tmp_path / "out")
+    path.unlink()
+    embed("in", format=file_format)
+    assert path.read_bytes() == whole
+    path.write_bytes(b"x" * len(whole))
+    with pytest.raises(DataError, match="if the file is damaged, delete it, and the same `mtcl embed` writes it again"):
+        VectorFolder.open(tmp_path / "out").vectors()
+
+
+def test_a_file_of_vectors_with_other_rows_is_noticed(embed: Any, tmp_path: Path) -> None:
+    """Also in a folder of an earlier version, whose records have no sizes."""
+    write_jsonl(tmp_path / "in" / "a.jsonl", [{"text": "dog"}])
+    write_jsonl(tmp_path / "in" / "b.jsonl", [{"text": "cat"}, {"text": "bird"}])
+    embed("in")
+    for name in ("a", "b"):
+        record = tmp_path / "out" / "_shards" / f"{name}.json"
+        record.write_text(json.dumps({key: v for key, v in json.loads(record.read_text()).items() if key != "sizes"}))
+    (tmp_path / "out" / "a.parquet").write_bytes((tmp_path / "out" / "b.parquet").read_bytes())
+    with pytest.raises(DataError, match=r"a\.parquet has 2 rows, and 1 were written"):
+        VectorFolder.open(tmp_path / "out").vectors()
+
+
 def test_links_in_a_folder_are_followed(embed: Any, tmp_path: Path) -> None:
     write_jsonl(tmp_path / "in" / "a.jsonl", [{"text": "dog"}])
     write_jsonl(tmp_path / "elsewhere" / "b.jsonl", [{"text": "cat"}])

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mtcl.deploy.embed.run import Done, Job
     from mtcl.deploy.embed.settings import Settings
     from mtcl.deploy.embed.shards import Shard
+    from mtcl.deploy.vectors import ShardRecord
 
 log = logging.getLogger("mtcl")
 OPTIONS = {name: f"--{name}" for name in ("task", "role", "dim", "dtype", "precision", "keep")}
@@ -53,6 +54,7 @@ def main(command: str, arguments: list[str]) -> int:
 
 def _embed(options: argparse.Namespace, part: tuple[int, int]) -> int:
     from mtcl.deploy.embed.computing import WINDOW, Choice
+    from mtcl.deploy.embed.outputs import gone
     from mtcl.deploy.embed.progress import shown
     from mtcl.deploy.embed.run import Done, Job
     from mtcl.deploy.embed.shards import Columns, check_apart, every, find_shards
@@ -75,6 +77,7 @@ def _embed(options: argparse.Namespace, part: tuple[int, int]) -> int:
     if window < 1:
         raise ConfigError(f"--window is {window}: give 1 or more")
     settings = job.agree(computer, computer.settings(columns, file_format=options.format, window=window))
+    _told_gone(gone(out, shards, options.inputs), out, remove=options.prune)
     left = job.left(mine)
     num_processes = min(asked, max(1, sum(shard.most_windows(window) for shard in left)))
     before = Done(before=len(mine) - len(left))
@@ -87,6 +90,23 @@ def _embed(options: argparse.Namespace, part: tuple[int, int]) -> int:
             done = replace(done, elsewhere=len(left) - done.shards)
     print(summary(before + done, job, settings))
     return 1 if done.bad and not done.rows and not done.elsewhere else 0
+
+
+def _told_gone(records: Sequence[ShardRecord], out: Path, *, remove: bool) -> None:
+    """Remove vectors whose input is gone, or tell of them."""
+    names = ", ".join(record.name for record in records[:3]) + (", ..." if len(records) > 3 else "")
+    from mtcl.deploy.embed.outputs import prune
+
+    if records and remove:
+        prune(out, records)
+        log.info("%s: removed the vectors of %s inputs that are gone: %s", out, f"{len(records):,}", names)
+    elif records:
+        log.warning(
+            "%s has vectors of %s inputs that are gone (%s), which search still finds: --prune removes them",
+            out,
+            f"{len(records):,}",
+            names,
+        )
 
 
 def _num_processes(shards: Sequence[Shard], asked: int | None) -> int:
@@ -190,6 +210,7 @@ def _parser(command: str) -> Parser:
     work.add_argument(
         "--replace_changed", action="store_true", help="embed changed files again instead of refusing them"
     )
+    work.add_argument("--prune", action="store_true", help="remove vectors of files that are gone from an input folder")
     work.add_argument("--window", type=int, help="rows that are encoded and written together (default: 16384)")
     work.add_argument(
         "--tokenize",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from mtcl.deploy.embed.settings import ABOUT_FILE, MANIFEST, FileFormat
+from mtcl.deploy.embed.settings import ABOUT_FILE, BAD, MANIFEST, FileFormat
 from mtcl.deploy.embed.shards import Shard
-from mtcl.deploy.vectors import ShardRecord
+from mtcl.deploy.vectors import ShardRecord, record_file
 from mtcl.errors import ConfigError
 
 
@@ -25,6 +26,27 @@ def check_free(folder: Path, shards: Iterable[Shard], file_format: FileFormat) -
                 f"the vectors of {shard} would replace {foreign[0]}, which mtcl has not written: give another "
                 "--out, or move that file"
             )
+
+
+def gone(folder: Path, shards: Iterable[Shard], inputs: Iterable[str]) -> list[ShardRecord]:
+    """The records of vectors whose input was in one of the given input folders, and is there no more."""
+    folders = [os.path.normpath(Path(given).expanduser().absolute()) for given in inputs]
+    names = {shard.name for shard in shards}
+    return [
+        record
+        for record in ShardRecord.all_of(folder)
+        if record.name not in names
+        and any(one in map(str, Path(record.path).parents) for one in folders)
+        and not os.path.lexists(record.path)
+    ]
+
+
+def prune(folder: Path, records: Iterable[ShardRecord]) -> None:
+    """Remove the vectors, bad rows and records of inputs; a record last, so that a killed command can be repeated."""
+    for record in records:
+        for path in (*(folder / name for name in record.files), folder / BAD / f"{record.name}.jsonl"):
+            path.unlink(missing_ok=True)
+        record_file(folder, record.name).unlink(missing_ok=True)
 
 
 def outputs_of(name: str, file_format: FileFormat) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -182,6 +183,8 @@ class ShardFiles:
             rows=num_rows,
             bad=num_bad,
             files={path.relative_to(self.folder).as_posix(): _sha256(path) for path in files},
+            sizes={path.relative_to(self.folder).as_posix(): path.stat().st_size for path in files},
+            path=os.path.normpath(self.shard.path.absolute()) if self.shard.path else "",
             source=self.shard.path.name if self.shard.path else str(self.shard),
             size=self.identity.size,
             digest=self.identity.digest,
