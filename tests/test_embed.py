@@ -516,6 +516,23 @@ def test_inputs_are_never_replaced(embed: Any, tmp_path: Path) -> None:
     assert (tmp_path / "a.parquet").read_bytes() == before
 
 
+@pytest.mark.parametrize("window", [16_384, 2])
+def test_a_quote_that_swallows_many_lines_is_told(embed: Any, tmp_path: Path, window: int) -> None:
+    rows = [f"{n},dog" for n in range(2000)]
+    (tmp_path / "pair.csv").write_text("\n".join(["id,text", "1,cat", '2,"open', *rows, '3,close"', '4,"a\nb"']))
+    (tmp_path / "inch.csv").write_text("\n".join(["id,text", "1,cat", '2,"open', *rows]))
+    (tmp_path / "last.csv").write_text('id,text\n1,cat\n2,"open')
+    done = embed("pair.csv", "inch.csv", "last.csv", id="id", window=window)
+    told = [line for line in done.stderr.splitlines() if "lines" in line]
+    assert told == [
+        "pair.csv: lines 3 to 2,004 are one row: if they should not be, a quote in line 3 is not closed",
+        "inch.csv: lines 3 to 2,003 are left out as one row, because the quote that opens in the first is not closed",
+    ]
+    for name in ("inch", "last"):
+        bad = json.loads((tmp_path / "out" / "_bad" / f"{name}.jsonl").read_text())
+        assert bad == {"row": 1, "reason": "not CSV: the quote that opens in line 3 is never closed", "line": 3}
+
+
 @pytest.mark.parametrize("file_format", ["parquet", "npy"])
 def test_vectors_of_inputs_that_are_gone(embed: Any, tmp_path: Path, file_format: str) -> None:
     for name in ("a", "b", "c/d", "other"):

@@ -11,7 +11,7 @@ become text. CSV: ids and copied columns are text as it is written (007). Parque
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 from unicodedata import category
 
@@ -45,7 +45,7 @@ class Bad:
 class Window:
     """Rows `start` to `stop` of an input: texts and other columns (`id` first) of the good ones, and the bad ones.
 
-    `missing` says, for the first window of an input, that no row has the text's column.
+    `missing` says, for the first window of an input, that no row has the text's column. `notes` are warnings.
     """
 
     start: int
@@ -54,6 +54,7 @@ class Window:
     rows: pa.Table
     bad: list[Bad]
     missing: str = ""
+    notes: list[str] = field(default_factory=list)
 
 
 class OpenInput(Protocol):

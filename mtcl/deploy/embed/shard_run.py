@@ -115,6 +115,8 @@ class _Windows:
             following = self.rows.take(size)
             self.num_rows = window.stop
             if self._claim(window):
+                for note in window.notes:
+                    log.warning("%s: %s", self.files.shard, note)
                 is_whole = window.start == 0 and following is None
                 yield _Work(window, self.computer.distinct(window.texts), is_whole, now - before)
             window, before = following, now
