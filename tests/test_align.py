@@ -191,9 +191,22 @@ def test_common_rows_by_id(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
     np.testing.assert_array_equal(again.new_NW, sample.old_NO)
     different = common_pairs(old, new, num=90, seed=1)
     assert not np.array_equal(different.old_NO, sample.old_NO)
-    assert not caplog.records, "the smaller folder has each id once"
+    twice = "old: 1 of 300 rows have an id that an earlier row has"
+    assert caplog.text.count(twice) == len(caplog.records) == 4, "in the larger folder too, at each call"
+    caplog.clear()
     common_pairs(old, old, num=90, seed=0)
-    assert "1 of 300 rows have an id that an earlier row has" in caplog.text
+    assert caplog.text.count(twice) == len(caplog.records) == 2
+
+
+@pytest.mark.parametrize(("is_right", "recall"), [(True, 0.9), (False, 0.1)])
+def test_a_map_between_other_texts_is_told(is_right: bool, recall: float, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "mtcl")
+    logging.getLogger("mtcl").propagate = True
+    x = unit_vectors(1000, 8)
+    y = x if is_right else x[np.random.default_rng(0).permutation(1000)]
+    chosen = choose_map(VectorPairs(x, y, 1000), (alignment(8, 8).source, alignment(8, 8).target))
+    assert (chosen.alignment.about.recall > recall) is is_right
+    assert ("are rows of equal id the same text in both folders?" in caplog.text) is not is_right
 
 
 def test_row_numbers_belong_to_their_file(tmp_path: Path) -> None:
