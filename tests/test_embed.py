@@ -450,6 +450,18 @@ def test_standard_input(embed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "standard input is closed: give files" in embed("-", out="closed", code=2).stderr
 
 
+def test_a_stream_that_is_stopped(embed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stopped(io.BytesIO):
+        def __next__(self) -> bytes:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(Stopped(b"dog")))
+    told = embed("-", lines=True, code=130).stderr
+    assert told.splitlines()[-1] == (
+        "mtcl: stopped; standard input cannot be continued: send it again from its beginning"
+    )
+
+
 def test_paths_are_literal(embed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_jsonl(tmp_path / "run[12]" / "a*.jsonl", [{"text": "dog"}])
     write_jsonl(tmp_path / "run1" / "ab.jsonl", [{"text": "cat"}])
@@ -705,6 +717,18 @@ def test_any_dim(embed: Any, encoder: TextEncoder, tmp_path: Path) -> None:
     embed("a.jsonl", dim=9, any_dim=True)
     expected = encoder.encode(["dog cat"], dim=9, output="numpy")
     np.testing.assert_allclose(VectorFolder.open(tmp_path / "out").vectors(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("names", "options"),
+    [(["text", "text"], {}), (["text", "k", "k"], {"keep": ["k"]}), (["text", "k", "k"], {"id": "k"})],
+)
+def test_columns_of_one_name_are_refused(embed: Any, tmp_path: Path, names: list[str], options: dict[str, Any]) -> None:
+    pq.write_table(pa.Table.from_arrays([pa.array(["a"])] * len(names), names=names), tmp_path / "a.parquet")
+    told = embed("a.parquet", code=2, **options).stderr
+    assert f"a.parquet has two columns with the same name: {names[-1]}" in told
+    if options:
+        embed("a.parquet")
 
 
 def test_a_column_of_another_type_is_refused(embed: Any, tmp_path: Path) -> None:

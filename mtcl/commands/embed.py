@@ -48,7 +48,12 @@ def main(command: str, arguments: list[str]) -> int:
         with _stoppable():
             return _embed(options, part)
     except KeyboardInterrupt as stop:
-        print(f"mtcl: stopped; the same command continues with what is in {options.out}", file=sys.stderr)
+        then = (
+            "standard input cannot be continued: send it again from its beginning"
+            if "-" in options.inputs
+            else f"the same command continues with what is in {options.out}"
+        )
+        print(f"mtcl: stopped; {then}", file=sys.stderr)
         return 143 if isinstance(stop, _StoppedError) else 130
 
 
