@@ -350,6 +350,14 @@ def test_search_prints_the_neighbours(posts: Path, trained_run: Path, mtcl_comma
     assert r"\|" in lines[4]
 
 
+def test_texts_may_follow_the_options(posts: Path, mtcl_command: Run) -> None:
+    found = mtcl_command("search", str(posts), "--num", "3", "dog", "--exact", "cat", "--json")
+    assert found.returncode == 0, found.stderr
+    assert [json.loads(line)["text"] for line in found.stdout.splitlines()] == ["dog", "cat"]
+    refused = mtcl_command("search", str(posts), "--nmu", "3", "dog")
+    assert "unrecognized arguments: --nmu" in refused.stderr
+
+
 def test_an_index_is_used(posts: Path, trained_run: Path, mtcl_command: Run) -> None:
     done = mtcl_command("index", str(posts), "--kind", "hnsw", "--links", "8")
     assert done.returncode == 0, done.stderr
