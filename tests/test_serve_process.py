@@ -230,6 +230,21 @@ def test_a_body_that_is_refused_while_it_is_sent(server: Served) -> None:
 # --------------------------------------------------------------------------------------------------- start
 
 
+def test_the_key_and_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret that was made with `echo` ends with a line break; a link keeps its name when it moves."""
+    from mtcl.commands.serve import _parser, config_of
+
+    monkeypatch.setenv("MTCL_API_KEY", "secret key\n")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "today").mkdir(parents=True)
+    (tmp_path / "prod").symlink_to("runs/today")
+    for path, name in {"prod": "prod", "runs/../prod/": "prod", "runs/today/last.ckpt": "last", "a/b": "b"}.items():
+        config = config_of(_parser("serve").parse_args([path]))
+        assert (config.name, config.api_key) == (name, "secret key")
+    monkeypatch.chdir(tmp_path / "prod")
+    assert config_of(_parser("serve").parse_args(["."])).name == "today"
+
+
 def test_starts_that_fail(
     mtcl_command: Run, trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -251,6 +266,9 @@ def test_starts_that_fail(
             (str(trained_run), "--max_bytes", "0"): "--max_bytes is 0: give 1 or more",
             (str(trained_run), "--max_queue", "9"): "--max_queue is 9, less than the 2048 texts",
             (str(trained_run), "--api_key", ""): "the API key is empty",
+            (str(trained_run), "--api_key", " \n"): "the API key is empty",
+            (str(trained_run), "--api_key", "two\nlines"): "has a line break or another character",
+            (str(trained_run), "--api_key", "schlüssel"): "another character that no header can have",
             (str(trained_run), "--prot", "1"): "unrecognized arguments: --prot",
             (str(trained_run), "--port", "0", "--device", "abacus"): "--device is 'abacus', which cannot be used here ",
         }.items():
