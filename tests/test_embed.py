@@ -222,6 +222,9 @@ def test_a_text_without_anything_to_see_is_empty(embed: Any, tmp_path: Path) -> 
     """A zero-width space, a byte order mark, a soft hyphen: all such texts had one vector, near to any short text."""
     (tmp_path / "a.txt").write_text("dog\n\u200b\n \u2060\ufeff\n\u00ad\u3000\nd\u200bog\n", encoding="utf-8")
     assert "3 bad rows" in embed("a.txt").stdout
+    texts = ["\0", "\x7f\x01 ", "\ufe0f", "\u0301", "\ue000", "!", "\0a"]
+    write_jsonl(tmp_path / "b.jsonl", [{"text": text} for text in texts])
+    assert "5 bad rows" in embed("b.jsonl", out="b").stdout
     bad = [json.loads(line) for line in (tmp_path / "out" / "_bad" / "a.jsonl").read_text().splitlines()]
     assert [(one["row"], one["reason"]) for one in bad] == [(row, "text is empty") for row in (1, 2, 3)]
 
