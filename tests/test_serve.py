@@ -551,6 +551,8 @@ def test_the_error_of_untrained_dimensions_is_that_of_vllm(client: TestClient) -
         ("DELETE", TEI, 405, {"error_type": "NotFound"}),
         ("POST", "/v1/completions", 404, {"code": "unknown_url"}),
         ("POST", "/embed/<script>", 404, {"error_type": "NotFound"}),
+        ("POST", "/embed/", 404, {"error_type": "NotFound"}),
+        ("POST", f"{OPENAI}/", 404, {"code": "unknown_url"}),
     ],
 )
 def test_no_such_route(client: TestClient, method: str, path: str, status: int, part: dict[str, str]) -> None:
@@ -700,6 +702,9 @@ def test_metrics_have_the_names_of_tei(encoder: TextEncoder) -> None:
         client.post(OPENAI, json={"input": "dog"})
         client.post(TEI, json={"inputs": 7})
         client.post(TEI, json={"inputs": ["dog"] * 21})
+        client.post("/nothing")
+        client.post(f"{TEI}/", follow_redirects=False)
+        client.get(OPENAI)
         answer = client.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     lines = answer.text.splitlines()
@@ -711,6 +716,8 @@ def test_metrics_have_the_names_of_tei(encoder: TextEncoder) -> None:
         'te_request_success{method="batch"}': 1,
         'te_request_failure{err="validation"}': 1,
         'te_request_failure{err="batch_size"}': 1,
+        'te_request_failure{err="route"}': 2,
+        'te_request_failure{err="method"}': 1,
         "te_embed_count": 3,
         "te_embed_success": 3,
         "te_queue_size": 0,
