@@ -687,6 +687,16 @@ def test_info(client: TestClient, encoder: TextEncoder) -> None:
     assert client.get("/health").json() == {"status": "ok"}
 
 
+@pytest.mark.parametrize(
+    ("base", "told"),
+    [("/srv/models/my model", "my model"), ("models of mine/a/b", "b"), ("BAAI/bge-m3", "BAAI/bge-m3"), ("", "")],
+)
+def test_info_has_no_path(encoder: TextEncoder, base: str, told: str) -> None:
+    served = replace(encoder, facts=replace(encoder.facts, base=base))
+    with TestClient(App(served, name="tiny", limits=LIMITS).starlette) as client:
+        assert client.get("/info").json()["base"] == told
+
+
 def test_bf16_is_told_and_used(encoder: TextEncoder) -> None:
     halved, texts = replace(encoder, precision="bf16"), texts_of(3, 12)
     with TestClient(App(halved, name="tiny", limits=LIMITS).starlette) as client:
