@@ -18,8 +18,8 @@
     `mtcl embed`                                                            be killed at any moment.
     its tokenizer    the one that needs it  the end of its pipe             It has no state.
 
-Functions: `stay_with_rank`; `start_tied` and `stop_with_starter`; `leave`. Every command imports this module, so heavy
-imports are inside the functions.
+Functions: `stay_with_rank`; `out_of_reach_of_interrupts`; `start_tied` and `stop_with_starter`; `leave`. Every command
+imports this module, so heavy imports are inside the functions.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -43,6 +43,21 @@ PR_SET_PDEATHSIG = 1
 PATIENCE_S = 10.0
 PARENT = os.getppid()
 """The process that started this one; for ranks started by Lightning, the first rank."""
+
+
+@contextlib.contextmanager
+def out_of_reach_of_interrupts() -> Iterator[None]:
+    """Processes that are started in this block never get a Ctrl-C, also while they import their modules. It reaches all
+    processes of a terminal, and the first one decides.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited; here it comes afterwards
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def stay_with_rank(_: int) -> None:

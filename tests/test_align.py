@@ -191,9 +191,22 @@ def test_common_rows_by_id(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
     np.testing.assert_array_equal(again.new_NW, sample.old_NO)
     different = common_pairs(old, new, num=90, seed=1)
     assert not np.array_equal(different.old_NO, sample.old_NO)
-    assert not caplog.records, "the smaller folder has each id once"
+    twice = "old: 1 of 300 rows have an id that an earlier row has"
+    assert caplog.text.count(twice) == len(caplog.records) == 4, "in the larger folder too, at each call"
+    caplog.clear()
     common_pairs(old, old, num=90, seed=0)
-    assert "1 of 300 rows have an id that an earlier row has" in caplog.text
+    assert caplog.text.count(twice) == len(caplog.records) == 2
+
+
+@pytest.mark.parametrize(("is_right", "recall"), [(True, 0.9), (False, 0.1)])
+def test_a_map_between_other_texts_is_told(is_right: bool, recall: float, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "mtcl")
+    logging.getLogger("mtcl").propagate = True
+    x = unit_vectors(1000, 8)
+    y = x if is_right else x[np.random.default_rng(0).permutation(1000)]
+    chosen = choose_map(VectorPairs(x, y, 1000), (alignment(8, 8).source, alignment(8, 8).target))
+    assert (chosen.alignment.about.recall > recall) is is_right
+    assert ("are rows of equal id the same text in both folders?" in caplog.text) is not is_right
 
 
 def test_row_numbers_belong_to_their_file(tmp_path: Path) -> None:
@@ -267,12 +280,12 @@ def test_a_map_is_read_as_it_was_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize("file_format", ["parquet", "npy"])
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int8", "binary"])
 def test_a_folder_is_mapped(dtype: str, file_format: str, tmp_path: Path) -> None:
-    x, made = unit_vectors(150, 16), alignment(16, 16)
-    texts = [f"text {n}" for n in range(150)]
+    x, made = unit_vectors(300, 16), alignment(16, 16)
+    texts = [f"text {n}" for n in range(300)]
     source = write_vectors(
         tmp_path / "v",
         x,
-        [f"p{n}" for n in range(150)],
+        [f"p{n}" for n in range(300)],
         num_files=3,
         texts=texts,
         fingerprint=OLD,
@@ -280,7 +293,7 @@ def test_a_folder_is_mapped(dtype: str, file_format: str, tmp_path: Path) -> Non
         format=file_format,
     )
     done = apply_map(made, source, tmp_path / "out")
-    assert (done.files, done.rows, done.skipped) == (3, 150, 0)
+    assert (done.files, done.rows, done.skipped) == (3, 300, 0)
     mapped = VectorFolder.open(tmp_path / "out")
     assert (mapped.dtype, mapped.settings.format) == (dtype, file_format)
     assert mapped.ids().to_pylist() == source.ids().to_pylist()
@@ -295,6 +308,22 @@ def test_a_folder_is_mapped(dtype: str, file_format: str, tmp_path: Path) -> Non
     assert Alignment.load(tmp_path / "out" / MAP).digest == made.digest
     again = apply_map(made, source, tmp_path / "out")
     assert (again.files, again.skipped) == (0, 3)
+
+
+def test_mapped_int8_takes_its_ranges_from_enough_vectors(tmp_path: Path) -> None:
+    source = write_vectors(tmp_path / "v", unit_vectors(200, 16), list(range(200)), fingerprint=OLD)
+    with pytest.raises(DataError, match="only 200 of them differ, fewer than 256"):
+        apply_map(alignment(16, 16), source, tmp_path / "out", dtype="int8")
+    assert not (tmp_path / "out").exists()
+
+
+def test_mapped_vectors_replace_no_file_of_others(tmp_path: Path) -> None:
+    source = write_vectors(tmp_path / "v", unit_vectors(20, 16), list(range(20)), fingerprint=OLD)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "part-0.parquet").write_bytes(b"of another program")
+    with pytest.raises(ConfigError, match=r"would replace .*part-0\.parquet, which mtcl has not written"):
+        apply_map(alignment(16, 16), source, tmp_path / "out")
+    assert (tmp_path / "out" / "part-0.parquet").read_bytes() == b"of another program"
 
 
 def test_mapping_continues_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,18 +123,18 @@ def test_every_format_gives_the_same_vectors(embed: Any, encoder: TextEncoder, t
 @pytest.mark.parametrize("file_format", ["parquet", "npy"])
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int8", "binary"])
 def test_numbers_come_back_within_their_error(embed: Any, tmp_path: Path, dtype: str, file_format: str) -> None:
-    write_jsonl(tmp_path / "in" / "a.jsonl", [{"text": text} for text in words(30)])
+    write_jsonl(tmp_path / "in" / "a.jsonl", [{"text": text} for text in words(300)])
     write_jsonl(tmp_path / "in" / "b.jsonl", [{"text": text} for text in words(25, seed=1)])
-    embed("in", out="exact", window=16)
-    embed("in", out="out", window=16, dtype=dtype, format=file_format)
+    embed("in", out="exact", window=200)
+    embed("in", out="out", window=200, dtype=dtype, format=file_format)
     exact, found = (VectorFolder.open(tmp_path / name) for name in ("exact", "out"))
     assert found.dtype == dtype
-    assert len(found) == 55
+    assert len(found) == 325
     assert found.ids().equals(exact.ids())
     given, own = exact.vectors(), found.vectors()
     if dtype == "binary":
         np.testing.assert_array_equal(own, np.where(given > 0, 1, -1))
-        assert next(found.stored_blocks())[1].shape == (30, 2)
+        assert next(found.stored_blocks())[1].shape == (300, 2)
     elif dtype == "int8":
         step = found.numbers.ranges.step  # type: ignore[union-attr]
         assert (np.abs(own - given) <= step * 0.501 + 1e-6).all(), "all texts are in the sample, so nothing is cut"
@@ -145,6 +145,33 @@ def test_numbers_come_back_within_their_error(embed: Any, tmp_path: Path, dtype:
     else:
         metadata = json.loads(pq.read_schema(tmp_path / "out" / "a.parquet").metadata[b"mtcl"])
         assert metadata["ranges"] == found.settings.ranges
+
+
+def test_int8_takes_its_ranges_from_enough_texts(embed: Any, tmp_path: Path) -> None:
+    """The ranges of one text clip all others to the same corner of the cube."""
+    write_jsonl(tmp_path / "few.jsonl", [{"text": text} for text in [*words(200), *words(200)]])
+    refused = embed("few.jsonl", dtype="int8", code=2).stderr
+    assert re.search(r"only (19\d|200) of them differ, fewer than 256: .*--dtype float16", refused)
+    assert not (tmp_path / "out").exists(), "the same command with more inputs is not refused"
+    write_jsonl(tmp_path / "many.jsonl", [{"text": text} for text in words(600)])
+    done = embed("few.jsonl", "many.jsonl", dtype="int8")
+    share = float(re.search(r"([\d.]+) % of the values are at an end of their int8 range", done.stdout)[1])  # type: ignore[index]
+    assert 0 < share < 1
+    assert "end of their int8 range" not in done.stderr
+
+
+@pytest.mark.parametrize("window", [16_384, 20])
+def test_texts_of_another_kind_are_beyond_the_ranges_of_int8(embed: Any, tmp_path: Path, window: int) -> None:
+    write_jsonl(tmp_path / "words.jsonl", [{"text": f"{word} {word} {n}"} for n in range(60) for word in WORDS[:5]])
+    embed("words.jsonl", dtype="int8", window=window)
+    write_jsonl(tmp_path / "others.jsonl", [{"text": "!" * n} for n in range(1, 50)])
+    done = embed("others.jsonl", dtype="int8", window=window)
+    found = VectorFolder.open(tmp_path / "out")
+    stored = next(values for rows, values in found.stored_blocks() if len(rows) == 49)
+    clipped = int(np.isin(stored, [-128, 127]).sum())
+    assert found.shards[0].clipped == clipped > 0.02 * 49 * found.dim
+    warned = f"others.jsonl: {100 * clipped / (49 * found.dim):.1f} % of the values are at an end of their int8 range"
+    assert warned in done.stderr
 
 
 def test_int8_is_that_of_sentence_transformers() -> None:
@@ -195,6 +222,9 @@ def test_a_text_without_anything_to_see_is_empty(embed: Any, tmp_path: Path) -> 
     """A zero-width space, a byte order mark, a soft hyphen: all such texts had one vector, near to any short text."""
     (tmp_path / "a.txt").write_text("dog\n\u200b\n \u2060\ufeff\n\u00ad\u3000\nd\u200bog\n", encoding="utf-8")
     assert "3 bad rows" in embed("a.txt").stdout
+    texts = ["\0", "\x7f\x01 ", "\ufe0f", "\u0301", "\ue000", "!", "\0a"]
+    write_jsonl(tmp_path / "b.jsonl", [{"text": text} for text in texts])
+    assert "5 bad rows" in embed("b.jsonl", out="b").stdout
     bad = [json.loads(line) for line in (tmp_path / "out" / "_bad" / "a.jsonl").read_text().splitlines()]
     assert [(one["row"], one["reason"]) for one in bad] == [(row, "text is empty") for row in (1, 2, 3)]
 
@@ -221,6 +251,42 @@ def test_a_misspelt_column_leaves_no_settings(embed: Any, tmp_path: Path, name: 
     assert "has no column 'text'" in embed(name, code=2).stderr
     embed(name, text="body")
     assert len(VectorFolder.open(tmp_path / "out")) == 1
+
+
+@pytest.mark.parametrize("window", [16_384, 2])
+@pytest.mark.parametrize("row", ['{"text": "", "id": 2}', '{"id": 2}', '{"text": "a"}', "{half"])
+def test_a_small_file_of_bad_rows_does_not_stop_the_others(embed: Any, tmp_path: Path, row: str, window: int) -> None:
+    for name in ("1", "3"):
+        write_jsonl(tmp_path / "in" / f"{name}.jsonl", [{"text": "dog", "id": name}])
+    write_jsonl(tmp_path / "in" / "0.jsonl", [row] * 5)
+    done = embed("in", id="id", window=window)
+    assert "in/0.jsonl: 0 rows, 5 bad rows in _bad/0.jsonl" in done.stderr
+    assert "3 files with 2 vectors" in done.stdout
+    assert "; 5 bad rows" in done.stdout
+    found = VectorFolder.open(tmp_path / "out")
+    assert found.ids().to_pylist() == ["1", "3"]
+    assert len((tmp_path / "out" / "_bad" / "0.jsonl").read_text().splitlines()) == 5
+    assert "3 files were done before" in embed("in", id="id", window=window).stdout
+    write_jsonl(tmp_path / "in" / "4.jsonl", [row])
+    assert "1 files with 0 vectors" in embed("in", id="id", window=window, code=1).stdout, "nothing at all"
+    write_jsonl(tmp_path / "only" / "4.jsonl", [row])
+    embed("only", id="id", out="other", code=2)
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("window", [16_384, 400])
+def test_a_large_file_that_begins_with_bad_rows_stops_the_command(embed: Any, tmp_path: Path, window: int) -> None:
+    write_jsonl(tmp_path / "a.jsonl", [{"text": "dog"}])
+    write_jsonl(tmp_path / "b.jsonl", [{"text": ""}] * 1200)
+    write_jsonl(tmp_path / "c.jsonl", [{"txt": "dog"}] * 1200)
+    for _ in range(2):  # again, after the first windows were written
+        assert re.search(
+            r"b.jsonl: none of the first 1,200 rows can be embedded .*check --text and --id",
+            embed("a.jsonl", "b.jsonl", window=window, code=2).stderr,
+        )
+    told = embed("c.jsonl", "a.jsonl", window=window, code=2).stderr
+    assert "c.jsonl" in told
+    assert "has no column 'text'; did you mean 'txt'?" in told or window < 1000
 
 
 def test_row_numbers_count_bad_rows(embed: Any, tmp_path: Path) -> None:
@@ -358,11 +424,11 @@ def test_a_folder_of_other_settings_is_refused(embed: Any, tmp_path: Path, tiny_
 def test_shards_together_are_one_run(embed: Any, tmp_path: Path) -> None:
     """Also of int8, whose ranges must not depend on who begins."""
     for number in range(5):
-        rows = [{"text": text} for text in words(30 + number, seed=number)]
+        rows = [{"text": text} for text in words(80 + number, seed=number)]
         write_jsonl(tmp_path / "in" / f"{number}" / "part.jsonl", rows)
-    embed("in", out="whole", dtype="int8", window=16)
+    embed("in", out="whole", dtype="int8", window=40)
     for part in ("1/2", "0/2"):
-        embed("in", out="parts", dtype="int8", window=16, shard=part)
+        embed("in", out="parts", dtype="int8", window=40, shard=part)
     assert content(tmp_path / "whole") == content(tmp_path / "parts")
     assert (tmp_path / "parts" / "3" / "part.parquet").is_file(), "names keep the path below the folder"
 
@@ -385,6 +451,18 @@ def test_standard_input(embed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "already has vectors of a standard input" in embed("-", out="lines", lines=True, window=5, code=2).stderr
     monkeypatch.setattr("sys.stdin", None)
     assert "standard input is closed: give files" in embed("-", out="closed", code=2).stderr
+
+
+def test_a_stream_that_is_stopped(embed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stopped(io.BytesIO):
+        def __next__(self) -> bytes:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(Stopped(b"dog")))
+    told = embed("-", lines=True, code=130).stderr
+    assert told.splitlines()[-1] == (
+        "mtcl: stopped; standard input cannot be continued: send it again from its beginning"
+    )
 
 
 def test_paths_are_literal(embed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -451,6 +529,128 @@ def test_inputs_are_never_replaced(embed: Any, tmp_path: Path) -> None:
     (tmp_path / "in" / "more" / "b.parquet").write_bytes(before)
     assert "more/b.parquet is in in/more" in embed("in", out="in/more", code=2).stderr
     assert (tmp_path / "a.parquet").read_bytes() == before
+
+
+@pytest.mark.parametrize("window", [16_384, 2])
+def test_a_quote_that_swallows_many_lines_is_told(embed: Any, tmp_path: Path, window: int) -> None:
+    rows = [f"{n},dog" for n in range(2000)]
+    (tmp_path / "pair.csv").write_text("\n".join(["id,text", "1,cat", '2,"open', *rows, '3,close"', '4,"a\nb"']))
+    (tmp_path / "inch.csv").write_text("\n".join(["id,text", "1,cat", '2,"open', *rows]))
+    (tmp_path / "last.csv").write_text('id,text\n1,cat\n2,"open')
+    done = embed("pair.csv", "inch.csv", "last.csv", id="id", window=window)
+    told = [line for line in done.stderr.splitlines() if "lines" in line]
+    assert told == [
+        "pair.csv: lines 3 to 2,004 are one row: if they should not be, a quote in line 3 is not closed",
+        "inch.csv: lines 3 to 2,003 are left out as one row, because the quote that opens in the first is not closed",
+    ]
+    for name in ("inch", "last"):
+        bad = json.loads((tmp_path / "out" / "_bad" / f"{name}.jsonl").read_text())
+        assert bad == {"row": 1, "reason": "not CSV: the quote that opens in line 3 is never closed", "line": 3}
+
+
+@pytest.mark.parametrize("file_format", ["parquet", "npy"])
+def test_vectors_of_inputs_that_are_gone(embed: Any, tmp_path: Path, file_format: str) -> None:
+    for name in ("a", "b", "c/d", "other"):
+        folder = "in" if name != "other" else "elsewhere"
+        write_jsonl(tmp_path / folder / f"{name}.jsonl", [{"text": name}, {"text": ""}])
+    embed("in", format=file_format)
+    embed("elsewhere/other.jsonl", format=file_format)
+    (tmp_path / "elsewhere" / "other.jsonl").unlink()  # of another command
+    assert "gone" not in embed("in", format=file_format).stderr
+    (tmp_path / "in" / "a.jsonl").unlink()
+    (tmp_path / "in" / "c" / "d.jsonl").rename(tmp_path / "in" / "c" / "e.jsonl")
+    told = embed("./in/", format=file_format).stderr
+    assert "out has vectors of 2 inputs that are gone (a, c/d), which search still finds: --prune removes them" in told
+    assert [one.name for one in VectorFolder.open(tmp_path / "out").shards] == ["a", "b", "c/d", "c/e", "other"]
+    told = embed("in", format=file_format, prune=True).stderr
+    assert "out: removed the vectors of 2 inputs that are gone: a, c/d" in told
+    assert [one.name for one in VectorFolder.open(tmp_path / "out").shards] == ["b", "c/e", "other"]
+    names = [path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert not [name for name in names if re.search(r"(^|/)(a|c/d)\.", name)]
+    assert "gone" not in embed("in", format=file_format).stderr
+
+
+@pytest.mark.parametrize("file_format", ["parquet", "npy"])
+def test_damaged_vectors_are_noticed(embed: Any, tmp_path: Path, file_format: str) -> None:
+    write_jsonl(tmp_path / "in" / "a.jsonl", [{"text": "dog"}])
+    write_jsonl(tmp_path / "in" / "b.jsonl", [{"text": "cat"}, {"text": "bird"}])
+    embed("in", format=file_format)
+    path = tmp_path / "out" / ("a.parquet" if file_format == "parquet" else "a.npy")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    damaged = rf"{path.name} is damaged or another file: it has .* bytes, and .* were written: delete it"
+    assert re.search(damaged, embed("in", format=file_format, code=2).stderr)
+    with pytest.raises(DataError, match=damaged):
+        VectorFolder.open(tmp_path / "out")
+    path.unlink()
+    embed("in", format=file_format)
+    assert path.read_bytes() == whole
+    path.write_bytes(b"x" * len(whole))
+    with pytest.raises(DataError, match="if the file is damaged, delete it, and the same `mtcl embed` writes it again"):
+        VectorFolder.open(tmp_path / "out").vectors()
+
+
+def test_a_file_of_vectors_with_other_rows_is_noticed(embed: Any, tmp_path: Path) -> None:
+    """Also in a folder of an earlier version, whose records have no sizes."""
+    write_jsonl(tmp_path / "in" / "a.jsonl", [{"text": "dog"}])
+    write_jsonl(tmp_path / "in" / "b.jsonl", [{"text": "cat"}, {"text": "bird"}])
+    embed("in")
+    for name in ("a", "b"):
+        record = tmp_path / "out" / "_shards" / f"{name}.json"
+        record.write_text(json.dumps({key: v for key, v in json.loads(record.read_text()).items() if key != "sizes"}))
+    (tmp_path / "out" / "a.parquet").write_bytes((tmp_path / "out" / "b.parquet").read_bytes())
+    with pytest.raises(DataError, match=r"a\.parquet has 2 rows, and 1 were written"):
+        VectorFolder.open(tmp_path / "out").vectors()
+
+
+def test_links_in_a_folder_are_followed(embed: Any, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "in" / "a.jsonl", [{"text": "dog"}])
+    write_jsonl(tmp_path / "elsewhere" / "b.jsonl", [{"text": "cat"}])
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "in").symlink_to("../in")
+    (tmp_path / "in" / "day").symlink_to("../elsewhere")
+    (tmp_path / "in" / "round").symlink_to(tmp_path)
+    (tmp_path / "in" / ".hidden").symlink_to("nowhere")
+    done = embed("in")
+    assert [shard.name for shard in VectorFolder.open(tmp_path / "out").shards] == ["a", "day/b"]
+    assert "in/round: skipping this link to a folder above it" in done.stderr
+    assert "in/day/back: skipping" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["c.jsonl", "day"])
+def test_a_link_that_leads_nowhere_is_refused(embed: Any, tmp_path: Path, name: str) -> None:
+    write_jsonl(tmp_path / "in" / "more" / "a.jsonl", [{"text": "dog"}])
+    link = tmp_path / "in" / "more" / name
+    link.symlink_to("/mnt/gone/c.jsonl")
+    for given in ("in", f"in/more/{name}"):
+        told = embed(given, code=2).stderr
+        assert f"in/more/{name} is a link to /mnt/gone/c.jsonl, which does not exist: mend or remove the link" in told
+    link.unlink()
+    os.mkfifo(link)
+    assert f"in/more/{name} is neither a file nor a folder" in embed(f"in/more/{name}", code=2).stderr
+
+
+@pytest.mark.parametrize("file_format", ["parquet", "npy"])
+def test_files_of_others_are_never_replaced(embed: Any, tmp_path: Path, file_format: str) -> None:
+    write_jsonl(tmp_path / "b" / "a.jsonl", [{"text": "dog"}])
+    suffixes = [".parquet"] if file_format == "parquet" else [".npy", ".rows.parquet"]
+    for suffix in suffixes:
+        own = tmp_path / f"out{suffix}" / f"a{suffix}"
+        own.parent.mkdir()
+        pq.write_table(pa.table({"price": [1]}), own)
+        before = own.read_bytes()
+        refused = embed("b", out=own.parent, format=file_format, code=2).stderr
+        assert f"the vectors of b/a.jsonl would replace {own}, which mtcl has not written" in refused
+        assert [path.name for path in own.parent.iterdir()] == [own.name], "no settings either"
+        assert own.read_bytes() == before
+    embed("b", format=file_format)
+    write_jsonl(tmp_path / "b" / "c.jsonl", [{"text": "dog"}])
+    (tmp_path / "out" / f"c{suffixes[0]}").write_bytes(b"of another program")
+    assert f"would replace out/c{suffixes[0]}" in embed("b", format=file_format, code=2).stderr, "also later"
+    (tmp_path / "out" / f"c{suffixes[0]}").unlink()
+    (tmp_path / "out" / "_shards" / "a.json").unlink()
+    embed("b", format=file_format)
+    assert len(VectorFolder.open(tmp_path / "out")) == 2, "a file without a record was left by a killed command"
 
 
 @pytest.mark.parametrize("window", [2, 100])
@@ -520,6 +720,18 @@ def test_any_dim(embed: Any, encoder: TextEncoder, tmp_path: Path) -> None:
     embed("a.jsonl", dim=9, any_dim=True)
     expected = encoder.encode(["dog cat"], dim=9, output="numpy")
     np.testing.assert_allclose(VectorFolder.open(tmp_path / "out").vectors(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("names", "options"),
+    [(["text", "text"], {}), (["text", "k", "k"], {"keep": ["k"]}), (["text", "k", "k"], {"id": "k"})],
+)
+def test_columns_of_one_name_are_refused(embed: Any, tmp_path: Path, names: list[str], options: dict[str, Any]) -> None:
+    pq.write_table(pa.Table.from_arrays([pa.array(["a"])] * len(names), names=names), tmp_path / "a.parquet")
+    told = embed("a.parquet", code=2, **options).stderr
+    assert f"a.parquet has two columns with the same name: {names[-1]}" in told
+    if options:
+        embed("a.parquet")
 
 
 def test_a_column_of_another_type_is_refused(embed: Any, tmp_path: Path) -> None:

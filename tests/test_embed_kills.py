@@ -6,6 +6,7 @@ MTCL_KILLS=10 python -m pytest tests/test_embed_kills.py -m nightly    # 10 kill
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import random
@@ -231,7 +232,8 @@ def test_processes_share_the_work(mtcl_process: Run, trained_run: Path, tmp_path
 @pytest.mark.usefixtures("starts_processes")
 def test_an_error_of_a_process_is_that_of_the_command(mtcl_process: Run, trained_run: Path, tmp_path: Path) -> None:
     for number in range(3):
-        write_jsonl(tmp_path / "in" / f"{number}.jsonl", [{"text": "dog"}] if number else ["{"])
+        write_jsonl(tmp_path / "in" / f"{number}.jsonl", [{"text": "dog"}])
+    (tmp_path / "in" / "x.jsonl.gz").write_bytes(gzip.compress(b'{"text": "cat"}\n' * 100)[:-20])
     done = mtcl_process("embed", str(trained_run), "in", "--out", "out", "--processes", "2")
     assert done.returncode == 2
-    assert done.stderr.strip().splitlines()[-1].startswith("mtcl: DataError: in/0.jsonl: none of the first 1 rows")
+    assert done.stderr.strip().splitlines()[-1].startswith("mtcl: DataError: cannot read in/x.jsonl.gz: ")

@@ -191,6 +191,31 @@ def test_an_index_of_any_type_compares_unit_vectors(dtype: str, tmp_path: Path) 
     np.testing.assert_allclose(hits.scores_NK[:, 0], 1, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("options", "enough", "too_many"),
+    [
+        (IndexOptions("hnsw"), 64, 65),
+        (IndexOptions("hnsw", ef_search=300), 300, 1500),
+        (IndexOptions("ivfpq", lists=64, code_bytes=2, probes=1), 1, 9_000),
+    ],
+    ids=["hnsw", "hnsw of 300", "ivfpq"],
+)
+def test_more_neighbours_than_an_index_gives(
+    options: IndexOptions, enough: int, too_many: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A graph gave 534 of 1,500, and of 300 one in 15 was wrong."""
+    rows = FEWEST if options.kind == "ivfpq" else 1500
+    vectors = unit_vectors(rows, 4 if options.kind == "ivfpq" else 16)
+    folder = write_vectors(tmp_path / "v", vectors, range(rows), block=4000)
+    build_index(folder, options, num_queries=5)
+    assert search(folder, vectors[:3], enough).rows_NK.shape == (3, enough)
+    assert "searching without it" not in caplog.text
+    hits = search(folder, vectors[:3], too_many)
+    np.testing.assert_array_equal(hits.rows_NK, exact_search(folder, vectors[:3], too_many).rows_NK)
+    assert f"the index ({options.kind}) does not give all of {too_many} neighbours" in caplog.text
+    assert search(folder, vectors[:3], 2 * rows).rows_NK.shape == (3, rows)
+
+
 def test_a_stale_index_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     vectors = unit_vectors(100, 8)
     folder = write_vectors(tmp_path / "v", vectors, range(100), num_files=2)
@@ -324,6 +349,14 @@ def test_search_prints_the_neighbours(posts: Path, trained_run: Path, mtcl_comma
     assert len(lines) == 7
     assert lines[4].endswith("... |")
     assert r"\|" in lines[4]
+
+
+def test_texts_may_follow_the_options(posts: Path, mtcl_command: Run) -> None:
+    found = mtcl_command("search", str(posts), "--num", "3", "dog", "--exact", "cat", "--json")
+    assert found.returncode == 0, found.stderr
+    assert [json.loads(line)["text"] for line in found.stdout.splitlines()] == ["dog", "cat"]
+    refused = mtcl_command("search", str(posts), "--nmu", "3", "dog")
+    assert "unrecognized arguments: --nmu" in refused.stderr
 
 
 def test_an_index_is_used(posts: Path, trained_run: Path, mtcl_command: Run) -> None:

@@ -167,3 +167,36 @@ def test_a_rank_waits_for_the_first_one_but_not_for_ever(tmp_path: Path, start: 
     start(FIRST_RANK, OTHER_RANK, PATIENCE_S="0.5")
     wait_until(lambda: (tmp_path / "waited").exists() and (tmp_path / "waited").read_text())
     assert 0.5 <= float((tmp_path / "waited").read_text()) < 5
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="Windows has no signal masks")
+def test_a_child_of_embed_is_out_of_reach_of_interrupts_from_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it imports its modules, it cannot ignore them itself."""
+    masks: list[bool] = []
+
+    class Child:
+        def __init__(self, *_: object, **__: object) -> None: ...
+
+        def start(self) -> None:
+            told = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+            done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+            masks.append(done.stdout == "True\n")
+
+        def terminate(self, *_: object) -> None: ...
+
+        join = kill = terminate
+
+    from multiprocessing import get_context
+
+    from mtcl.deploy.embed import tokens, workers
+
+    context = get_context("spawn")
+    monkeypatch.setattr(context, "Process", Child, raising=False)
+    monkeypatch.setattr(workers.multiprocessing, "get_context", lambda _: context)
+    monkeypatch.setattr(workers, "_follow", lambda *_: None)
+    process = tokens.TokenProcess(None, 8)  # type: ignore[arg-type]
+    process._start()
+    job = workers.Job(Path("out"), (), None)  # type: ignore[arg-type]
+    workers.embed_in_processes(job, None, None, [], num_processes=2, report=lambda *_: None)  # type: ignore[arg-type]
+    assert masks == [True] * 3
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])

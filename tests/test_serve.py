@@ -462,6 +462,10 @@ MALFORMED: list[tuple[str, bytes, int, int, str]] = [
     ("an object", b'{"IN": {"text": "dog"}}', 400, 422, "`IN` is an object"),
     ("no text in the list", b'{"IN": []}', 400, 400, "`IN` cannot be empty"),
     ("an empty text", b'{"IN": ""}', 400, 400, "`IN` cannot be empty"),
+    ("white space", b'{"IN": " \\n"}', 400, 400, "`IN` cannot be empty: it has only white space"),
+    ("a zero-width space", b'{"IN": ["dog", "\\u200b"]}', 400, 400, "`IN[1]` cannot be empty: it has only white space"),
+    ("a control character", b'{"IN": "\\u0000"}', 400, 400, "`IN` cannot be empty: it has only white space"),
+    ("an accent", b'{"IN": "\\u0301"}', 400, 400, "`IN` cannot be empty: it has only white space"),
     ("an empty text among others", b'{"IN": ["dog", ""]}', 400, 400, "`IN[1]` cannot be empty"),
     ("null among texts", b'{"IN": ["dog", null]}', 400, 422, "`IN[1]` is null"),
     ("token ids", b'{"IN": [3, 4]}', 400, 422, "`IN[0]` is a number: send texts"),
@@ -547,6 +551,8 @@ def test_the_error_of_untrained_dimensions_is_that_of_vllm(client: TestClient) -
         ("DELETE", TEI, 405, {"error_type": "NotFound"}),
         ("POST", "/v1/completions", 404, {"code": "unknown_url"}),
         ("POST", "/embed/<script>", 404, {"error_type": "NotFound"}),
+        ("POST", "/embed/", 404, {"error_type": "NotFound"}),
+        ("POST", f"{OPENAI}/", 404, {"code": "unknown_url"}),
     ],
 )
 def test_no_such_route(client: TestClient, method: str, path: str, status: int, part: dict[str, str]) -> None:
@@ -681,6 +687,16 @@ def test_info(client: TestClient, encoder: TextEncoder) -> None:
     assert client.get("/health").json() == {"status": "ok"}
 
 
+@pytest.mark.parametrize(
+    ("base", "told"),
+    [("/srv/models/my model", "my model"), ("models of mine/a/b", "b"), ("BAAI/bge-m3", "BAAI/bge-m3"), ("", "")],
+)
+def test_info_has_no_path(encoder: TextEncoder, base: str, told: str) -> None:
+    served = replace(encoder, facts=replace(encoder.facts, base=base))
+    with TestClient(App(served, name="tiny", limits=LIMITS).starlette) as client:
+        assert client.get("/info").json()["base"] == told
+
+
 def test_bf16_is_told_and_used(encoder: TextEncoder) -> None:
     halved, texts = replace(encoder, precision="bf16"), texts_of(3, 12)
     with TestClient(App(halved, name="tiny", limits=LIMITS).starlette) as client:
@@ -696,6 +712,9 @@ def test_metrics_have_the_names_of_tei(encoder: TextEncoder) -> None:
         client.post(OPENAI, json={"input": "dog"})
         client.post(TEI, json={"inputs": 7})
         client.post(TEI, json={"inputs": ["dog"] * 21})
+        client.post("/nothing")
+        client.post(f"{TEI}/", follow_redirects=False)
+        client.get(OPENAI)
         answer = client.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     lines = answer.text.splitlines()
@@ -707,6 +726,8 @@ def test_metrics_have_the_names_of_tei(encoder: TextEncoder) -> None:
         'te_request_success{method="batch"}': 1,
         'te_request_failure{err="validation"}': 1,
         'te_request_failure{err="batch_size"}': 1,
+        'te_request_failure{err="route"}': 2,
+        'te_request_failure{err="method"}': 1,
         "te_embed_count": 3,
         "te_embed_success": 3,
         "te_queue_size": 0,

@@ -174,6 +174,61 @@ def test_what_is_not_http(server: Served) -> None:
         assert health.status == 200
 
 
+def answer_to(server: Served, *pieces: bytes) -> bytes:
+    """All that the server sends, as far as it has read the pieces."""
+    with socket.create_connection((LOOPBACK, server.port), timeout=20) as raw:
+        with contextlib.suppress(ConnectionError):  # the server has closed the connection
+            for piece in pieces:
+                raw.sendall(piece)
+        answer = b""
+        with contextlib.suppress(ConnectionError):
+            while part := raw.recv(65536):
+                answer += part
+        return answer
+
+
+@pytest.mark.parametrize("size", [50_000, 300_000])
+@pytest.mark.parametrize("kind", ["one header", "many headers", "target", "trailers"])
+def test_a_head_that_is_too_large(server: Served, kind: str, size: int) -> None:
+    start = b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
+    whole = {
+        "one header": start + b"x-a: " + b"a" * size + b"\r\n\r\n",
+        "many headers": start + b"x-a: aaaaaaaa\r\n" * (size // 11) + b"\r\n",
+        "target": start.replace(b"health", b"health?" + b"a" * size) + b"\r\n",
+        "trailers": start.replace(b"GET /health", b"POST /embed")
+        + b"authorization: Bearer s3cret\r\ntransfer-encoding: chunked\r\n\r\n10\r\n"
+        + b'{"inputs":"dog"}\r\n0\r\n'
+        + b"x-a: aaaaaaaa\r\n" * (size // 11)
+        + b"\r\n",
+    }[kind]
+    expected = b"431" if size > 1 << 16 else b"200"
+    answer = answer_to(server, *(whole[at : at + 10_000] for at in range(0, len(whole), 10_000)))
+    if answer or expected != b"431":  # a client that is still sending may find the connection reset
+        assert answer.startswith(b"HTTP/1.1 " + expected), answer[:200]
+
+
+@pytest.mark.parametrize("start", [b"GET /health HTTP/1.1\r\nx-a: ", b"GET /", b"POST /embed HTTP/1.1\r\n"])
+def test_a_head_without_end(server: Served, start: bytes) -> None:
+    most, sent = 64 << 20, 0
+    with socket.create_connection((LOOPBACK, server.port), timeout=20) as raw, contextlib.suppress(ConnectionError):
+        raw.sendall(start)
+        while sent < most:
+            raw.sendall(b"a" * 4096)
+            sent += 4096
+    assert sent < most // 2, "the rest was not taken"
+
+
+def test_bodies_are_not_counted_as_heads(server: Served) -> None:
+    """Also in pieces, and of several requests over one connection."""
+    body = json.dumps({"inputs": "dog " * 100_000}).encode()
+    head = b"POST /embed HTTP/1.1\r\nhost: x\r\nauthorization: Bearer s3cret\r\n"
+    sized = head + b"content-length: %d\r\n\r\n%b" % (len(body), body)
+    chunked = head + b"connection: close\r\ntransfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    whole = sized * 2 + chunked
+    answer = answer_to(server, *(whole[at : at + 30_000] for at in range(0, len(whole), 30_000)))
+    assert re.findall(rb"HTTP/1\.1 (\d+)", answer) == [b"200"] * 3, answer[:300]
+
+
 OFFERS = {
     "h2c": b"connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAEAAEAAAAIAAAABAAMAAABk\r\n",
     "websocket": b"connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n",
@@ -230,6 +285,21 @@ def test_a_body_that_is_refused_while_it_is_sent(server: Served) -> None:
 # --------------------------------------------------------------------------------------------------- start
 
 
+def test_the_key_and_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret that was made with `echo` ends with a line break; a link keeps its name when it moves."""
+    from mtcl.commands.serve import _parser, config_of
+
+    monkeypatch.setenv("MTCL_API_KEY", "secret key\n")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "today").mkdir(parents=True)
+    (tmp_path / "prod").symlink_to("runs/today")
+    for path, name in {"prod": "prod", "runs/../prod/": "prod", "runs/today/last.ckpt": "last", "a/b": "b"}.items():
+        config = config_of(_parser("serve").parse_args([path]))
+        assert (config.name, config.api_key) == (name, "secret key")
+    monkeypatch.chdir(tmp_path / "prod")
+    assert config_of(_parser("serve").parse_args(["."])).name == "today"
+
+
 def test_starts_that_fail(
     mtcl_command: Run, trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -251,6 +321,9 @@ def test_starts_that_fail(
             (str(trained_run), "--max_bytes", "0"): "--max_bytes is 0: give 1 or more",
             (str(trained_run), "--max_queue", "9"): "--max_queue is 9, less than the 2048 texts",
             (str(trained_run), "--api_key", ""): "the API key is empty",
+            (str(trained_run), "--api_key", " \n"): "the API key is empty",
+            (str(trained_run), "--api_key", "two\nlines"): "has a line break or another character",
+            (str(trained_run), "--api_key", "schlüssel"): "another character that no header can have",
             (str(trained_run), "--prot", "1"): "unrecognized arguments: --prot",
             (str(trained_run), "--port", "0", "--device", "abacus"): "--device is 'abacus', which cannot be used here ",
         }.items():

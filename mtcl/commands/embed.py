@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mtcl.deploy.embed.run import Done, Job
     from mtcl.deploy.embed.settings import Settings
     from mtcl.deploy.embed.shards import Shard
+    from mtcl.deploy.vectors import ShardRecord
 
 log = logging.getLogger("mtcl")
 OPTIONS = {name: f"--{name}" for name in ("task", "role", "dim", "dtype", "precision", "keep")}
@@ -47,12 +48,18 @@ def main(command: str, arguments: list[str]) -> int:
         with _stoppable():
             return _embed(options, part)
     except KeyboardInterrupt as stop:
-        print(f"mtcl: stopped; the same command continues with what is in {options.out}", file=sys.stderr)
+        then = (
+            "standard input cannot be continued: send it again from its beginning"
+            if "-" in options.inputs
+            else f"the same command continues with what is in {options.out}"
+        )
+        print(f"mtcl: stopped; {then}", file=sys.stderr)
         return 143 if isinstance(stop, _StoppedError) else 130
 
 
 def _embed(options: argparse.Namespace, part: tuple[int, int]) -> int:
     from mtcl.deploy.embed.computing import WINDOW, Choice
+    from mtcl.deploy.embed.outputs import gone
     from mtcl.deploy.embed.progress import shown
     from mtcl.deploy.embed.run import Done, Job
     from mtcl.deploy.embed.shards import Columns, check_apart, every, find_shards
@@ -75,6 +82,7 @@ def _embed(options: argparse.Namespace, part: tuple[int, int]) -> int:
     if window < 1:
         raise ConfigError(f"--window is {window}: give 1 or more")
     settings = job.agree(computer, computer.settings(columns, file_format=options.format, window=window))
+    _told_gone(gone(out, shards, options.inputs), out, remove=options.prune)
     left = job.left(mine)
     num_processes = min(asked, max(1, sum(shard.most_windows(window) for shard in left)))
     before = Done(before=len(mine) - len(left))
@@ -86,7 +94,24 @@ def _embed(options: argparse.Namespace, part: tuple[int, int]) -> int:
             done = embed_in_processes(job, source, settings, left, num_processes=num_processes, report=report)
             done = replace(done, elsewhere=len(left) - done.shards)
     print(summary(before + done, job, settings))
-    return 0
+    return 1 if done.bad and not done.rows and not done.elsewhere else 0
+
+
+def _told_gone(records: Sequence[ShardRecord], out: Path, *, remove: bool) -> None:
+    """Remove vectors whose input is gone, or tell of them."""
+    names = ", ".join(record.name for record in records[:3]) + (", ..." if len(records) > 3 else "")
+    from mtcl.deploy.embed.outputs import prune
+
+    if records and remove:
+        prune(out, records)
+        log.info("%s: removed the vectors of %s inputs that are gone: %s", out, f"{len(records):,}", names)
+    elif records:
+        log.warning(
+            "%s has vectors of %s inputs that are gone (%s), which search still finds: --prune removes them",
+            out,
+            f"{len(records):,}",
+            names,
+        )
 
 
 def _num_processes(shards: Sequence[Shard], asked: int | None) -> int:
@@ -107,6 +132,9 @@ def summary(done: Done, job: Job, settings: Settings) -> str:
         told.append(f"{done.bad:,} bad rows left out, see {job.folder / '_bad'}")
     if done.full:
         told.append(f"{done.full:,} texts fill {settings.max_length} tokens, and what is longer was cut off")
+    if done.clipped:
+        share = 100 * done.clipped / (done.rows * settings.dim)
+        told.append(f"{share:.1f} % of the values are at an end of their int8 range")
     if done.before:
         told.append(f"{done.before:,} files were done before")
     if done.elsewhere:
@@ -187,6 +215,7 @@ def _parser(command: str) -> Parser:
     work.add_argument(
         "--replace_changed", action="store_true", help="embed changed files again instead of refusing them"
     )
+    work.add_argument("--prune", action="store_true", help="remove vectors of files that are gone from an input folder")
     work.add_argument("--window", type=int, help="rows that are encoded and written together (default: 16384)")
     work.add_argument(
         "--tokenize",

@@ -21,7 +21,7 @@ WIDTH = 80
 
 
 def main(command: str, arguments: list[str]) -> int:
-    options = _parser(command).parse_args(arguments)
+    options = _parser(command).parse_intermixed_args(arguments)
     quiet_libraries()
     from mtcl.deploy.align.alignment import Alignment
     from mtcl.deploy.embed.rows import reason_against

@@ -46,14 +46,18 @@ def config_of(options: argparse.Namespace) -> ServeConfig:
     with at("--"):
         limits = Limits(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Limits)})
     api_key = options.api_key if options.api_key is not None else os.environ.get(KEY)
-    if api_key is not None and (not api_key.strip() or not api_key.isascii()):
-        raise ConfigError(f"the API key is empty or not ASCII: give another --api_key or {KEY}")
+    api_key = None if api_key is None else api_key.strip()  # a secret often ends with a line break
+    if api_key is not None and not (api_key and api_key.isascii() and api_key.isprintable()):
+        raise ConfigError(
+            f"the API key is empty, or has a line break or another character that no header can have: give another "
+            f"--api_key or {KEY}"
+        )
     threads = options.threads
     if threads is None and options.workers > 1:
         threads = max(1, _num_cores() // options.workers)
     return ServeConfig(
         path=options.path,
-        name=options.name or Path(options.path).expanduser().resolve().name.removesuffix(".ckpt"),
+        name=options.name or _name_of(options.path),
         device=options.device,
         precision=options.precision,
         num_threads=threads,
@@ -62,6 +66,11 @@ def config_of(options: argparse.Namespace) -> ServeConfig:
         grace_s=options.grace_s,
         trust_checkpoint=options.trust_checkpoint,
     )
+
+
+def _name_of(path: str) -> str:
+    """The name of a run, also of a link to it, which clients keep while the link moves to another run."""
+    return Path(os.path.normpath(Path(path).expanduser().absolute())).name.removesuffix(".ckpt")
 
 
 def _num_cores() -> int:
@@ -96,7 +105,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
         "--host", default="127.0.0.1", help="address to serve on; 0.0.0.0 for all (default: %(default)s)"
     )
     parser.add_argument("--port", type=int, default=8000, help="port; 0 for any free one (default: %(default)s)")
-    parser.add_argument("--name", help="the model's name in requests and answers (default: the name of RUN)")
+    parser.add_argument("--name", help="the model's name in requests and answers (default: that of RUN)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: a GPU if there is one)")
     parser.add_argument(
         "--precision",

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,8 +49,11 @@ class ShardRecord:
         rows: Number of vectors in the file.
         bad: Number of the input's rows without a vector; they are in the side file.
         full: Number of vectors of texts that fill the maximum length, so that anything longer was cut off.
+        clipped: Number of int8 values at an end of their range, so that anything beyond was cut off.
         files: SHA-256 of each file by name.
         source: The name of the input file.
+        sizes: The size in bytes of each file by name.
+        path: The input file's absolute path; empty for standard input.
         size, digest, modified_ns: The size in bytes, SHA-256 and time of change of the input file.
     """
 
@@ -63,15 +66,36 @@ class ShardRecord:
     digest: str
     modified_ns: int
     full: int = 0
+    clipped: int = 0
+    sizes: dict[str, int] = field(default_factory=dict)
+    path: str = ""
 
     @classmethod
     def read(cls, folder: Path, name: str) -> ShardRecord | None:
         """None if the file is not finished. Raises `DataError` for a malformed record."""
         return read_record(cls, record_file(folder, name), advice="delete it and embed again")
 
+    @classmethod
+    def all_of(cls, folder: Path) -> Iterator[ShardRecord]:
+        """The records of all finished files, sorted by name."""
+        for file in sorted((folder / RECORDS).rglob("*.json")):
+            record = cls.read(folder, file.relative_to(folder / RECORDS).as_posix().removesuffix(".json"))
+            assert record is not None
+            yield record
+
     def has_files(self, folder: Path) -> bool:
-        """Whether all its files are in the folder of vectors."""
-        return all((folder / name).is_file() for name in self.files)
+        """Whether all its files are in the folder of vectors. Raises `DataError` for one that is not as long as it was
+        written.
+        """
+        if not all((folder / name).is_file() for name in self.files):
+            return False
+        for name, size in self.sizes.items():
+            if (there := (folder / name).stat().st_size) != size:
+                raise DataError(
+                    f"{folder / name} is damaged or another file: it has {there:,} bytes, and {size:,} were written: "
+                    "delete it, and the same `mtcl embed` writes it again"
+                )
+        return True
 
     def text(self) -> str:
         """The record as JSON."""
@@ -104,20 +128,18 @@ class VectorFolder:
 
     @classmethod
     def open(cls, folder: str | Path) -> VectorFolder:
-        """Raises `DataError` if it is not a folder of vectors, or if a file is missing."""
+        """Raises `DataError` if it is not a folder of vectors, or if a file is missing or damaged."""
         path = Path(folder).expanduser()
         settings = read_settings(path)
         if settings is None:
             raise DataError(f"{path} is not a folder of vectors: `mtcl embed` writes one")
-        found = []
-        for file in sorted((path / RECORDS).rglob("*.json")):
-            name = file.relative_to(path / RECORDS).as_posix().removesuffix(".json")
-            record = ShardRecord.read(path, name)
-            assert record is not None
-            if missing := [one for one in record.files if not (path / one).is_file()]:
-                raise DataError(f"{path / missing[0]} is missing: delete {file} and embed again")
-            found.append(record)
-        return cls(path, settings, tuple(found))
+        found = tuple(ShardRecord.all_of(path))
+        for record in found:
+            if not record.has_files(path):
+                missing = next(one for one in record.files if not (path / one).is_file())
+                file = record_file(path, record.name)
+                raise DataError(f"{path / missing} is missing: delete {file} and embed again")
+        return cls(path, settings, found)
 
     def __len__(self) -> int:
         return sum(shard.rows for shard in self.shards)
@@ -160,7 +182,10 @@ class VectorFolder:
             try:
                 yield from self._of_shard(shard, num_rows)
             except (pa.ArrowException, OSError, ValueError) as error:
-                raise DataError(f"cannot read vectors of {shard.name!r} in {self.path}: {root_cause(error)}") from error
+                raise DataError(
+                    f"cannot read vectors of {shard.name!r} in {self.path}: {root_cause(error)}: if the file is "
+                    "damaged, delete it, and the same `mtcl embed` writes it again"
+                ) from error
 
     def ids(self) -> pa.ChunkedArray:
         """All ids in the order of `vectors`. If some files have integers and others text, all are text."""
@@ -201,6 +226,8 @@ class VectorFolder:
         at = 0
         # otherwise it keeps the whole file in memory
         with pq.ParquetFile(main, pre_buffer=False, buffer_size=1 << 20) as file:
+            if (num_rows_there := file.metadata.num_rows) != shard.rows:
+                raise ValueError(f"{main.name} has {num_rows_there:,} rows, and {shard.rows:,} were written")
             for batch in file.iter_batches(batch_size=num_rows):
                 rows = pa.Table.from_batches([batch])
                 if beside is not None:

@@ -19,6 +19,7 @@ from mtcl.deploy.align.alignment import RECORD, Alignment
 from mtcl.deploy.embed.claims import claimed
 from mtcl.deploy.embed.computing import WINDOW
 from mtcl.deploy.embed.numbers import NumberType, Ranges, sampled
+from mtcl.deploy.embed.outputs import check_free
 from mtcl.deploy.embed.rows import Window
 from mtcl.deploy.embed.settings import Settings, agree, check_same, read_settings, with_ranges
 from mtcl.deploy.embed.shards import Identity, Shard, modified_ns
@@ -53,8 +54,8 @@ def apply_map(
 
     `replace_changed` maps files again that differ from the ones of the same name that `out` was made from.
 
-    Raises `ConfigError` if the folder is not of the map's source, or if `out` has vectors of other settings, and
-    `DataError` if it has vectors of another file of the same name.
+    Raises `ConfigError` if the folder is not of the map's source, if `out` has vectors of other settings, or files
+    of others that the mapped ones would replace, and `DataError` if it has vectors of another file of the same name.
     """
     space = Space.of(source.settings)
     if MAPPED in source.settings.fingerprint:
@@ -67,6 +68,7 @@ def apply_map(
         raise ConfigError(f"out is {out}, the folder of the vectors itself: give another one")
     if not replace_changed:
         _check_same_files(source, out)
+    check_free(out, [_shard(source, shard) for shard in source.shards], source.settings.format)
     settings = _agreed(alignment, source, out, dtype)
     if not (out / MAP / RECORD).is_file():
         alignment.save(out / MAP)
@@ -81,6 +83,7 @@ def apply_map(
             )
             done = replace(done, files=done.files + 1, rows=done.rows + record.rows)
             log.info("%s: %s rows", record.name, f"{record.rows:,}")
+            settings.numbers.warn_if_clipped(record.name, record.clipped, record.rows)
     return done
 
 
@@ -106,7 +109,7 @@ def _agreed(alignment: Alignment, source: VectorFolder, out: Path, dtype: Number
         check_same(out, there, wanted)
         return there
     if wanted.dtype == "int8":
-        wanted = with_ranges(wanted, Ranges.of(alignment(_sample(source))))
+        wanted = with_ranges(wanted, Ranges.of_enough(alignment(_sample(source))))
     return agree(out, wanted)
 
 

@@ -9,6 +9,7 @@ Letters: N queries, C candidates, D dimensions, K neighbours.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -30,8 +31,11 @@ FEWEST = 100
 """Common rows that a map needs."""
 ENOUGH = 5
 """Rows to fit on for each dimension; with fewer, the report asks for more, which helped (docs/vectors.md)."""
+LEAST_RECALL = 0.2
+"""A map that finds a smaller share of neighbours gets a warning."""
 MOST_QUERIES = 2000
 MOST_CHOOSING = 500
+log = logging.getLogger("mtcl")
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,13 @@ def choose_map(
     alignment = Alignment(
         best.fit.weight_ST.astype(np.float32), best.fit.bias_T.astype(np.float32), source, target, about
     )
+    if best.recall < LEAST_RECALL:
+        log.warning(
+            "the map finds only %.1f %% of the target encoder's %d nearest: are rows of equal id the same text in both "
+            "folders?",
+            100 * best.recall,
+            NUM,
+        )
     figures = tuple(_figures(pairs, candidates, split.judge, is_to_old=is_to_old))
     return Chosen(alignment, candidates, figures, pairs.num_common)
 

@@ -54,25 +54,33 @@ def common_pairs(old: VectorFolder, new: VectorFolder, *, num: int, seed: int) -
     smaller, larger = (old, new) if len(old) <= len(new) else (new, old)
     all_keys = _all_keys(smaller, seed)
     known = np.unique(all_keys)
-    if repeated := len(all_keys) - len(known):
-        log.warning(
-            "%s: %s of %s rows have an id that an earlier row has: only the first row of an id is used, so it must be "
-            "the same text in both folders",
-            smaller.path,
-            f"{repeated:,}",
-            f"{len(all_keys):,}",
-        )
+    _tell_repeated(smaller, len(all_keys) - len(known))
     del all_keys
+    repeated = 0
     is_common, taken = np.zeros(len(known), dtype=bool), np.empty(0, np.uint64)
     for keys in _keys(larger, seed):
         places = np.searchsorted(known, keys).clip(max=max(0, len(known) - 1))
         places = places[known[places] == keys] if len(known) else places[:0]
+        first = np.unique(places)
+        repeated += len(places) - len(first) + int(is_common[first].sum())
         is_common[places] = True
         taken = np.unique(np.concatenate([taken, known[places]]))[:num]
+    _tell_repeated(larger, repeated)
     num_common = int(is_common.sum())
     if not num_common:
         raise DataError(f"{old.path} and {new.path} have no id in common: embed the same rows with both encoders")
     return VectorPairs(_vectors(old, taken, seed), _vectors(new, taken, seed), num_common)
+
+
+def _tell_repeated(folder: VectorFolder, repeated: int) -> None:
+    if repeated:
+        log.warning(
+            "%s: %s of %s rows have an id that an earlier row has: only the first row of an id is used, so it must be "
+            "the same text in both folders",
+            folder.path,
+            f"{repeated:,}",
+            f"{len(folder):,}",
+        )
 
 
 def _check_same_inputs(old: VectorFolder, new: VectorFolder) -> None:

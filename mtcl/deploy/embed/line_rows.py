@@ -9,7 +9,7 @@ import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Any
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 MAX_CELL = 1 << 28
 """The most characters of a cell in a CSV file."""
+MANY_LINES = 1000
+"""A row of a CSV file with more lines gets a warning."""
 
 
 @contextmanager
@@ -95,11 +97,12 @@ def _at_any_end(lines: Iterable[bytes]) -> Iterator[bytes]:
 
 @dataclass(frozen=True)
 class _Record:
-    """A row as a file of lines has it: its values by column, or why there are none."""
+    """A row as a file of lines has it: its values by column, or why there are none. `note` is a warning."""
 
     line: int
     values: dict[str, Any] | None
     reason: str = ""
+    note: str = ""
 
 
 def _numbered(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
@@ -147,15 +150,33 @@ def _csv_records(shard: Shard, lines: Iterable[bytes], columns: Columns) -> Iter
         except StopIteration:
             return
         except csv.Error as error:
-            yield _Record(line, None, f"not CSV: {error}")
+            yield _unreadable(line, table.line_num, str(error))
             continue
         if not cells:
             continue
         if len(cells) != len(header):
-            yield _Record(line, None, f"{len(cells)} cells, and the header has {len(header)}")
+            reason = f"{len(cells)} cells, and the header has {len(header)}"
+            yield _Record(line, None, reason, _note(line, table.line_num))
             continue
         values = {name: cells[place] or None for name, place in places.items()}
-        yield _Record(line, values)
+        yield _Record(line, values, note=_note(line, table.line_num))
+
+
+def _note(first: int, last: int) -> str:
+    if last - first < MANY_LINES:
+        return ""
+    return f"lines {first:,} to {last:,} are one row: if they should not be, a quote in line {first:,} is not closed"
+
+
+def _unreadable(first: int, last: int, error: str) -> _Record:
+    """A row that is not CSV; one that goes on to the end of the file has a quote that is never closed."""
+    if not error.startswith("unexpected end"):
+        return _Record(first, None, f"not CSV: {error}", _note(first, last))
+    reason = f"not CSV: the quote that opens in line {first:,} is never closed"
+    lost = (
+        f"lines {first:,} to {last:,} are left out as one row, because the quote that opens in the first is not closed"
+    )
+    return _Record(first, None, reason, lost if last > first else "")
 
 
 class LineRows:
@@ -183,10 +204,10 @@ class LineRows:
                     break
         if self.row == start:
             return None
+        window = found.window(start, self.row)
         if start == 0 and found.seen and self.columns.text not in found.seen and self.shard.suffix.startswith(".jsonl"):
-            known = nearest(self.columns.text, found.seen)
-            raise DataError(f"{self.shard} has no column {self.columns.text!r}{known}")
-        return found.window(start, self.row)
+            return replace(window, missing=f"no column {self.columns.text!r}{nearest(self.columns.text, found.seen)}")
+        return window
 
 
 class _Collected:
@@ -199,9 +220,12 @@ class _Collected:
         self.kept: dict[str, list[Any]] = {name: [] for name in columns.copied}
         self.bad: list[Bad] = []
         self.seen: dict[str, None] = {}
+        self.notes: list[str] = []
 
     def add(self, row: int, record: _Record) -> int:
         """Returns the characters of the row's text, 0 if it is a bad row."""
+        if record.note:
+            self.notes.append(record.note)
         if record.values is None:
             self.bad.append(Bad(row, record.reason, record.line))
             return 0
@@ -226,7 +250,7 @@ class _Collected:
         import pyarrow as pa
 
         columns = {ID: _array(self.ids), **{name: _array(values) for name, values in self.kept.items()}}
-        return Window(start, stop, self.texts, pa.table(columns), self.bad)
+        return Window(start, stop, self.texts, pa.table(columns), self.bad, notes=self.notes)
 
 
 def _array(values: list[Any]) -> pa.Array:

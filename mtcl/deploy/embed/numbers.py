@@ -9,6 +9,7 @@ Letters: n rows, D dimensions, B bytes of a row, ceil(D / 8).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
@@ -17,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtcl.arrays import Float32Array, FloatArray
-from mtcl.errors import ConfigError, listed
+from mtcl.errors import ConfigError, DataError, listed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,8 +31,13 @@ LEAST_RANGE = 1e-6
 """A dimension that is constant in the sample still gets a range of this width."""
 SAMPLE, SAMPLED_FILES = 4096, 16
 """The number of rows that the ranges of int8 are computed from, and the most files that they come from."""
+LEAST_SAMPLE = 256
+"""With ranges of n vectors, about 2 / n of the values of other ones are clipped (docs/embed.md has the figures)."""
+MOST_CLIPPED = 0.02
+"""A file with a larger share of values at the ends of their ranges gets a warning."""
 File = TypeVar("File")
 Stored = npt.NDArray[Any]
+log = logging.getLogger("mtcl")
 
 
 def sampled(files: Sequence[File]) -> tuple[list[File], int]:
@@ -53,6 +59,16 @@ class Ranges:
         low_D = sample_nD.min(axis=0).astype(np.float32)
         high_D = np.maximum(sample_nD.max(axis=0), low_D + LEAST_RANGE).astype(np.float32)
         return cls(tuple(map(float, low_D)), tuple(map(float, high_D)))
+
+    @classmethod
+    def of_enough(cls, sample_nD: FloatArray) -> Ranges:
+        """The ranges of a sample's values. Raises `DataError` if too few vectors differ."""
+        if (distinct := len(np.unique(sample_nD, axis=0))) < LEAST_SAMPLE:
+            raise DataError(
+                f"dtype int8 takes its ranges from the first vectors of the inputs, and only {distinct:,} of them "
+                f"differ, fewer than {LEAST_SAMPLE}: give more or larger inputs at first, or --dtype float16"
+            )
+        return cls.of(sample_nD)
 
     @classmethod
     def of_plain(cls, given: Any, *, dim: int) -> Ranges:
@@ -122,6 +138,25 @@ class Numbers:
                 bits_nD = np.unpackbits(stored, axis=1, count=self.dim)
                 return bits_nD.astype(np.float32) * 2 - 1
         return stored.astype(np.float32)
+
+    def num_clipped(self, stored: Stored) -> int:
+        """Values of int8 at an end of their range: those that were clipped, and hardly any others."""
+        if self.ranges is None:
+            return 0
+        varying_D = self.ranges.step * LEVELS > 2 * LEAST_RANGE
+        return int(((stored == -128) | (stored == 127))[:, varying_D].sum())
+
+    def warn_if_clipped(self, name: str, num_clipped: int, num_rows: int) -> None:
+        """Warn if many values of a file are at an end of their range."""
+        share = num_clipped / max(1, num_rows * self.dim)
+        if share > MOST_CLIPPED:
+            log.warning(
+                "%s: %.1f %% of the values are at an end of their int8 range, which comes from the first inputs, so "
+                "search finds wrong neighbours: embed all inputs into another folder, with texts like these among the "
+                "first ones, or with --dtype float16",
+                name,
+                100 * share,
+            )
 
     def column(self, stored: Stored) -> pa.Array:
         """A fixed-size list column."""

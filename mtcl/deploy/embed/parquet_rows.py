@@ -45,6 +45,8 @@ class ParquetRows:
             raise DataError(f"cannot read {path}: {root_cause(error)}") from error
         with file:
             schema = file.schema_arrow
+            if twice := [name for name in columns.names if schema.names.count(name) > 1]:
+                raise DataError(f"{shard} has two columns with the same name: {twice[0]}")
             check_columns(shard, columns, schema.names)
             _check_parquet_types(path, columns, schema)
             yield cls(path, columns, file, path.stat().st_size)

@@ -11,7 +11,7 @@ become text. CSV: ids and copied columns are text as it is written (007). Parque
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 from unicodedata import category
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 WINDOW_CHARACTERS = 1 << 24
 """A window ends at its number of rows, or before if its texts have this many characters together (Parquet: bytes)."""
+BLANK = {"Cc", "Cf", "Cn", "Co", "Mn"}
+"""Unicode's categories of controls, formats, unassigned and private characters, and marks without a width."""
 INT64 = range(-(1 << 63), 1 << 63)
 
 
@@ -43,13 +45,18 @@ class Bad:
 
 @dataclass(frozen=True)
 class Window:
-    """Rows `start` to `stop` of an input: texts and other columns (`id` first) of the good ones, and the bad ones."""
+    """Rows `start` to `stop` of an input: texts and other columns (`id` first) of the good ones, and the bad ones.
+
+    `missing` says, for the first window of an input, that no row has the text's column. `notes` are warnings.
+    """
 
     start: int
     stop: int
     texts: list[str]
     rows: pa.Table
     bad: list[Bad]
+    missing: str = ""
+    notes: list[str] = field(default_factory=list)
 
 
 class OpenInput(Protocol):
@@ -80,13 +87,20 @@ def reason_against(text: object, column: str) -> str:
         return f"no {column}"
     if not isinstance(text, str):
         return f"{column} is {text!r:.40}, not text"
-    if all(character.isspace() or category(character) == "Cf" for character in text):  # Cf: without a width
+    if is_blank(text):
         return f"{column} is empty"
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
         return f"{column} is not UTF-8"
     return ""
+
+
+def is_blank(text: str) -> bool:
+    """Whether a text has nothing to see: only white space, control characters, characters without a width, and marks on
+    no letter. Tokenizers leave these out, so all such texts would get the vector of the empty text.
+    """
+    return all(character.isspace() or category(character) in BLANK for character in text)
 
 
 def reason_against_id(given: object, column: str) -> str:

@@ -10,9 +10,11 @@ from pathlib import Path
 from mtcl.deploy.embed.claims import claimed
 from mtcl.deploy.embed.computing import Computer
 from mtcl.deploy.embed.numbers import Ranges, sampled
+from mtcl.deploy.embed.outputs import check_free
 from mtcl.deploy.embed.progress import OnProgress
+from mtcl.deploy.embed.rows import Window
 from mtcl.deploy.embed.settings import PARTS, Settings, agree, check_same, read_settings, with_ranges
-from mtcl.deploy.embed.shard_run import embed_shard, sample_texts
+from mtcl.deploy.embed.shard_run import check_usable, embed_shard, first_window
 from mtcl.deploy.embed.shards import Columns, Identity, Shard
 from mtcl.deploy.embed.tokens import TokenProcess
 from mtcl.deploy.embed.writing import ShardFiles, tidy
@@ -30,6 +32,7 @@ class Done:
     rows: int = 0
     bad: int = 0
     full: int = 0
+    clipped: int = 0
     before: int = 0
     elsewhere: int = 0
 
@@ -58,23 +61,31 @@ class Job:
     encoder: Path | None = None
 
     def agree(self, computer: Computer, settings: Settings) -> Settings:
-        """The folder's settings: these, for int8 with ranges. Raises `ConfigError` if the folder has others."""
+        """The folder's settings: these, for int8 with ranges. Raises `ConfigError` if the folder has others, or
+        files that vectors would replace.
+        """
+        check_free(self.folder, self.shards, settings.format)
         there = read_settings(self.folder)
         if there is not None:
             check_same(self.folder, there, settings)
             return there
+        self._check_first(settings)
         if settings.dtype == "int8":
             settings = with_ranges(settings, ranges_of(self.shards, computer, self.columns))
-        self._check_first(settings)
         return agree(self.folder, settings, encoder=self.encoder)
 
     def _check_first(self, settings: Settings) -> None:
-        """Read the first rows before the folder has settings: a misspelt column would be among them, and the command
-        would be refused when it is given again.
+        """Read rows up to the first good one before the folder has settings: a misspelt column would be among them, and
+        the command would be refused when it is given again. Raises `DataError` if no input begins with a good row.
         """
-        first = next((shard for shard in self.shards if shard.path is not None), None)
-        if first is not None:
-            sample_texts(first, self.columns, settings.window)
+        bad: list[tuple[Shard, Window]] = []
+        for shard in (one for one in self.shards if one.path is not None):
+            window = first_window(shard, self.columns, settings.window)
+            if window is not None and window.texts:
+                return
+            bad += [] if window is None else [(shard, window)]
+        if bad:
+            check_usable(*bad[0])
 
     def left(self, mine: Sequence[Shard]) -> list[Shard]:
         """The inputs of `mine` that are not done. Raises `DataError` for one that has changed since it was done."""
@@ -99,7 +110,8 @@ class Job:
                 if record is None:
                     return Done()
                 _tell(record, shard)
-                return Done(1, record.rows, record.bad, record.full)
+                settings.numbers.warn_if_clipped(str(shard), record.clipped, record.rows)
+                return Done(1, record.rows, record.bad, record.full, record.clipped)
 
             for shard in left:
                 with claimed(self.folder, shard) as is_mine:
@@ -131,19 +143,21 @@ def ranges_of(shards: Sequence[Shard], computer: Computer, columns: Columns) -> 
     """The ranges of int8, from the first rows of inputs spread over all of them.
 
     They depend on the inputs only, so processes that embed different inputs find the same. Raises `DataError` if the
-    inputs have no text.
+    inputs have too few texts.
     """
     files = [shard for shard in shards if shard.path is not None]
     if len(files) < len(shards):
         raise ConfigError("dtype int8 takes its ranges from a sample, which standard input cannot give: give files")
     chosen, num_rows = sampled(files)
-    texts = [text for shard in chosen for text in sample_texts(shard, columns, num_rows)]
+    windows = [first_window(shard, columns, num_rows) for shard in chosen]
+    texts = [text for window in windows if window is not None for text in window.texts]
     if not texts:
         raise DataError("dtype int8 takes its ranges from the first texts, and the inputs have none")
     log.info("taking the ranges of int8 from %s texts", f"{len(texts):,}")
-    return Ranges.of(computer.encode(texts))
+    return Ranges.of_enough(computer.encode(texts))
 
 
 def _tell(record: ShardRecord, shard: Shard) -> None:
     bad = f", {record.bad:,} bad rows in _bad/{record.name}.jsonl" if record.bad else ""
-    log.info("%s: %s rows%s", shard, f"{record.rows:,}", bad)
+    level = logging.WARNING if record.bad and not record.rows else logging.INFO
+    log.log(level, "%s: %s rows%s", shard, f"{record.rows:,}", bad)

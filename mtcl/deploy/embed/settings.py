@@ -28,6 +28,8 @@ RECORDS, PARTS, BAD = "_shards", "_parts", "_bad"
 """Folders below that of the vectors (`mtcl.deploy.vectors`)."""
 ID, EMBEDDING = "id", "embedding"
 """Names of columns in the files."""
+ABOUT_FILE = b"mtcl"
+"""Key of the settings in the metadata of Parquet files of vectors."""
 FileFormat = Literal["parquet", "npy"]
 
 

@@ -24,6 +24,8 @@ from mtcl.deploy.vectors import ShardRecord
 from mtcl.encoder.malloc_trim import trim_heap
 from mtcl.errors import DataError
 
+MANY_BAD = 1000
+"""An input that begins with this many bad rows is refused."""
 log = logging.getLogger("mtcl")
 
 
@@ -39,7 +41,7 @@ def embed_shard(
     """Compute an input's windows that are not done, and write its file of vectors if they are all done afterwards.
 
     `is_first` is for the process that holds the input's lock; others help. Returns None if another process finishes the
-    input. Raises `DataError` for an input that cannot be read, or whose first window has no good row.
+    input. Raises `DataError` for an input that cannot be read, or that begins with many bad rows and no good one.
     """
     if is_first:
         files.remove_stale_parts()
@@ -94,26 +96,37 @@ class _Windows:
     num_rows: int = 0
     """The part of the input that has been read; at the end, all of it."""
     _claims: dict[int, Claim] = field(default_factory=dict)
+    _all_bad_until: int = 0
+    """No row before this one is good."""
 
     def skip(self, parts: list[Part]) -> None:
         """Leave out the windows at the beginning that are done."""
         self.num_rows = parts[-1].stop
+        self._all_bad_until = 0 if any(part.num_good for part in parts) else self.num_rows
         self.rows.skip(self.num_rows)
 
     def claimed(self) -> Iterator[_Work]:
         """The windows that are this process's, until `release`."""
         size, before = self.files.settings.window, self.rows.bytes_read
         window = self.rows.take(size)
-        if window is not None and window.start == 0:
-            check_usable(self.files.shard, window)
         while window is not None:
+            self._check(window)
             now = self.rows.bytes_read
             following = self.rows.take(size)
             self.num_rows = window.stop
             if self._claim(window):
+                for note in window.notes:
+                    log.warning("%s: %s", self.files.shard, note)
                 is_whole = window.start == 0 and following is None
                 yield _Work(window, self.computer.distinct(window.texts), is_whole, now - before)
             window, before = following, now
+
+    def _check(self, window: Window) -> None:
+        """A few bad rows are told like any others; after many, the column is probably the wrong one."""
+        if window.start == self._all_bad_until and not window.texts:
+            self._all_bad_until = window.stop
+            if window.stop >= MANY_BAD or self.files.shard.path is None:
+                check_usable(self.files.shard, window)
 
     def _claim(self, window: Window) -> bool:
         if self.files.has_part(window):
@@ -138,18 +151,19 @@ class _Windows:
 
 
 def check_usable(shard: Shard, window: Window) -> None:
-    """Raise `DataError` if an input begins with a window of only bad rows, for example because the column is wrong."""
+    """Raise `DataError` if a window, up to which all rows are bad, has only bad rows too: the column may be wrong."""
+    if window.missing:
+        raise DataError(f"{shard} has {window.missing}")
     if not window.texts:
         first = window.bad[0]
         place = f"row {first.row}" if first.line is None else f"line {first.line}"
         raise DataError(
-            f"{shard}: none of the first {len(window.bad):,} rows can be embedded ({place}: {first.reason}): "
+            f"{shard}: none of the first {window.stop:,} rows can be embedded ({place}: {first.reason}): "
             "check --text and --id"
         )
 
 
-def sample_texts(shard: Shard, columns: Columns, num_rows: int) -> list[str]:
-    """The first texts of an input."""
+def first_window(shard: Shard, columns: Columns, num_rows: int) -> Window | None:
+    """The first rows of an input; None if it has none."""
     with opened(shard, columns) as rows:
-        window = rows.take(num_rows)
-    return [] if window is None else window.texts
+        return rows.take(num_rows)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -124,9 +124,17 @@ def find_shards(inputs: Sequence[str], *, stdin: str = "jsonl", out: Path | None
         elif path.is_file():
             found.append(_shard(path, path.name))
         else:
-            raise DataError(f"there is no file or folder {given}: paths are taken literally, without patterns")
+            raise DataError(_no_input(given, path))
     _check_names(found)
     return found
+
+
+def _no_input(given: str, path: Path) -> str:
+    if path.is_symlink() and not path.exists():
+        return _dangling(path)
+    if path.exists():
+        return f"{given} is neither a file nor a folder: give its rows to standard input (-)"
+    return f"there is no file or folder {given}: paths are taken literally, without patterns"
 
 
 def check_apart(shards: Iterable[Shard], out: Path) -> None:
@@ -143,7 +151,7 @@ def every(shards: Iterable[Shard], part: tuple[int, int]) -> list[Shard]:
 
 
 def _in_folder(folder: Path, out: Path | None) -> list[Shard]:
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and not _is_hidden(p.relative_to(folder)))
+    files = sorted(_files_below(folder))
     if out is not None and (out / MANIFEST).is_file() and out.resolve() != folder.resolve():
         files = [p for p in files if not p.resolve().is_relative_to(out.resolve())]
     data = [p for p in files if _suffix(p.name)]
@@ -154,8 +162,29 @@ def _in_folder(folder: Path, out: Path | None) -> list[Shard]:
     return [_shard(p, p.relative_to(folder).as_posix()) for p in data]
 
 
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith((".", "_")) for part in path.parts)
+def _files_below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """Files in a folder and its subfolders, also those that links lead to; a link to a folder above it is skipped.
+    `above` are the real paths of the folders that led here.
+
+    Raises `DataError` for a link that leads nowhere.
+    """
+    above = (*above, folder.resolve())
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith((".", "_")):
+            continue
+        if path.is_dir():
+            if path.is_symlink() and any(one.is_relative_to(path.resolve()) for one in above):
+                log.info("%s: skipping this link to a folder above it", path)
+            else:
+                yield from _files_below(path, above)
+        elif path.is_file():
+            yield path
+        elif path.is_symlink():
+            raise DataError(_dangling(path))
+
+
+def _dangling(path: Path) -> str:
+    return f"{path} is a link to {path.readlink()}, which does not exist: mend or remove the link"
 
 
 def _suffix(name: str) -> str | None:

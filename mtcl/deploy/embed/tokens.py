@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from mtcl.arrays import Ragged
 from mtcl.errors import RankError
+from mtcl.processes import out_of_reach_of_interrupts
 
 if TYPE_CHECKING:
     from mtcl.data.tokenizer import Tokenizer
@@ -79,7 +80,8 @@ class TokenProcess:
         self._pipe, theirs = context.Pipe()
         arguments = (theirs, self.tokenizer, self.max_length)
         self._process = context.Process(target=answer, args=arguments, name="tokenizer")
-        self._process.start()
+        with out_of_reach_of_interrupts():
+            self._process.start()
         theirs.close()
 
     def _ended(self) -> RankError:

@@ -25,7 +25,7 @@ from mtcl.deploy.embed.settings import Settings
 from mtcl.deploy.embed.shards import Shard
 from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import DataError, MtclError, RankError
-from mtcl.processes import stay_with_rank
+from mtcl.processes import out_of_reach_of_interrupts, stay_with_rank
 
 log = logging.getLogger("mtcl")
 
@@ -72,7 +72,8 @@ def embed_in_processes(
             process = context.Process(
                 target=_work, args=(theirs, job, source, settings, list(left), device, threads), name=f"embed {number}"
             )
-            process.start()
+            with out_of_reach_of_interrupts():
+                process.start()
             theirs.close()
             processes.append(process)
             pipes.append(pipe)

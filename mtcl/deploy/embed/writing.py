@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,9 +22,10 @@ import numpy as np
 
 from mtcl.deploy.embed.claims import input_lock, remove_empty
 from mtcl.deploy.embed.numbers import Stored
+from mtcl.deploy.embed.outputs import outputs_of
 from mtcl.deploy.embed.parquet_files import cast, fits, layout, write_tables
 from mtcl.deploy.embed.rows import Bad, Window, no_rows
-from mtcl.deploy.embed.settings import BAD, EMBEDDING, PARTS, Settings
+from mtcl.deploy.embed.settings import ABOUT_FILE, BAD, EMBEDDING, PARTS, Settings
 from mtcl.deploy.embed.shards import Identity, Shard
 from mtcl.deploy.vectors import ShardRecord, record_file
 from mtcl.errors import DataError
@@ -34,8 +36,6 @@ from mtcl.task.reading.joined import joined
 if TYPE_CHECKING:
     import pyarrow as pa
 
-ABOUT = b"mtcl"
-"""Key of the settings in a Parquet file's metadata."""
 ABOUT_PART = b"mtcl_part"
 log = logging.getLogger("mtcl")
 
@@ -43,7 +43,7 @@ log = logging.getLogger("mtcl")
 @dataclass(frozen=True)
 class Part:
     """A finished window: rows `start` to `stop` of an input with this digest, `num_good` of them with a vector, and of
-    these `num_full` with a text that fills the maximum length.
+    these `num_full` with a text that fills the maximum length. `num_clipped` is as in `ShardRecord`.
     """
 
     path: Path
@@ -52,6 +52,7 @@ class Part:
     num_good: int
     digest: str | None
     num_full: int = 0
+    num_clipped: int = 0
 
     @classmethod
     def read(cls, path: Path) -> Part:
@@ -59,8 +60,8 @@ class Part:
 
         with pq.ParquetFile(path) as file:
             about = _about(file)
-            num_good, num_full = file.metadata.num_rows, about.get("full", 0)
-            return cls(path, about["start"], about["stop"], num_good, about.get("digest"), num_full)
+            counts = about.get("full", 0), about.get("clipped", 0)
+            return cls(path, about["start"], about["stop"], file.metadata.num_rows, about.get("digest"), *counts)
 
     def bad(self) -> list[Bad]:
         """Its rows without a vector, read from the file, since there may be many."""
@@ -144,10 +145,11 @@ class ShardFiles:
         path, digest = self._part_file(window.start), self.identity.digest
         bad = [one.plain() for one in window.bad]
         about = {"start": window.start, "stop": window.stop, "digest": digest, "full": num_full, "bad": bad}
+        about["clipped"] = num_clipped = self.settings.numbers.num_clipped(stored)
         table = self._table(window, stored).replace_schema_metadata({ABOUT_PART: json.dumps(about)})
         with written_whole(path, alone=True) as aside:
             pq.write_table(table, aside, **layout(table.schema))
-        return Part(path, window.start, window.stop, len(table), digest, num_full)
+        return Part(path, window.start, window.stop, len(table), digest, num_full, num_clipped)
 
     def finish(self, parts: list[Part], last: tuple[Window, Stored, int] | None) -> ShardRecord:
         """Write the file of vectors from the parts and the last window (and its full texts), which is no part; then the
@@ -181,11 +183,15 @@ class ShardFiles:
             rows=num_rows,
             bad=num_bad,
             files={path.relative_to(self.folder).as_posix(): _sha256(path) for path in files},
+            sizes={path.relative_to(self.folder).as_posix(): path.stat().st_size for path in files},
+            path=os.path.normpath(self.shard.path.absolute()) if self.shard.path else "",
             source=self.shard.path.name if self.shard.path else str(self.shard),
             size=self.identity.size,
             digest=self.identity.digest,
             modified_ns=self.identity.modified_ns,
             full=sum(part.num_full for part in parts) + (0 if last is None else last[2]),
+            clipped=sum(part.num_clipped for part in parts)
+            + (0 if last is None else self.settings.numbers.num_clipped(last[1])),
         )
         write_text(record_file(self.folder, self.shard.name), record.text(), alone=True)
         remove_parts(self.folder, self.shard)
@@ -215,14 +221,14 @@ class ShardFiles:
         return pa.schema([*found, vectors])
 
     def _write_parquet(self, tables: Iterator[pa.Table], schema: pa.Schema) -> Path:
-        path = self.folder / f"{self.shard.name}.parquet"
+        [path] = self._outputs
         write_tables(path, tables, schema.with_metadata(self._metadata()))
         return path
 
     def _write_npy(self, tables: Iterator[pa.Table], schema: pa.Schema, num_rows: int) -> list[Path]:
         """Both files in one pass over the windows."""
         numbers = self.settings.numbers
-        vectors, rows = (self.folder / f"{self.shard.name}{suffix}" for suffix in (".npy", ".rows.parquet"))
+        vectors, rows = self._outputs
         shape = (num_rows, numbers.width)
         header = {"descr": np.lib.format.dtype_to_descr(numbers.dtype), "fortran_order": False, "shape": shape}
 
@@ -239,8 +245,14 @@ class ShardFiles:
             file.flush()
         return [vectors, rows]
 
+    @property
+    def _outputs(self) -> list[Path]:
+        return [self.folder / name for name in outputs_of(self.shard.name, self.settings.format)]
+
     def _metadata(self) -> dict[bytes, bytes]:
-        return {ABOUT: json.dumps({**self.settings.plain(), "mtcl_version": __version__}, ensure_ascii=False).encode()}
+        return {
+            ABOUT_FILE: json.dumps({**self.settings.plain(), "mtcl_version": __version__}, ensure_ascii=False).encode()
+        }
 
     def _write_bad(self, bad: Iterator[Bad]) -> int:
         """Write the side file if there are bad rows, and return their number."""

@@ -93,7 +93,7 @@ class Queries:
 def search(folder: VectorFolder, queries_ND: Float32Array, num: int, *, exact: bool = False) -> Hits:
     """The `num` nearest rows to each query, by the folder's index, or without one (or with `exact`) by an exact search.
 
-    An index of an earlier state of the folder is not used; a warning says so.
+    An index of an earlier state of the folder is not used, nor one that would miss some of `num`; a warning says so.
     """
     if num < 1:
         raise ConfigError(f"num is {num}: give 1 or more")
@@ -116,9 +116,21 @@ def search(folder: VectorFolder, queries_ND: Float32Array, num: int, *, exact: b
     if record is not None and not has_faiss():
         log.warning("FAISS is not installed (pip install 'mtcl[mine]'): searching without the index")
         record = None
-    if record is None:
-        return exact_search(folder, queries_ND, min(num, max(1, len(folder))))
-    return FolderIndex.open(folder, record).search(queries_ND, num)
+    if record is not None:
+        if (hits := _by_index(folder, record, queries_ND, num)) is not None:
+            return hits
+        log.warning(
+            "%s: the index (%s) does not give all of %s neighbours: searching without it", folder.path, record.kind, num
+        )
+    return exact_search(folder, queries_ND, min(num, max(1, len(folder))))
+
+
+def _by_index(folder: VectorFolder, record: IndexRecord, queries_ND: Float32Array, num: int) -> Hits | None:
+    """None if the index would miss neighbours: a graph looks at `ef_search` candidates, lists have few rows."""
+    if record.ef_search is not None and min(num, len(folder)) > record.ef_search:
+        return None
+    hits = FolderIndex.open(folder, record).search(queries_ND, num)
+    return hits if (hits.rows_NK >= 0).all() else None
 
 
 def found_rows(folder: VectorFolder, hits: Hits) -> list[list[dict[str, Any]]]:

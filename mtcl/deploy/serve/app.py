@@ -74,9 +74,10 @@ class App:
                 Route("/health", self.health),
                 Route("/metrics", self.show_metrics),
             ],
-            exception_handlers={HTTPException: not_routed, Exception: failed},
+            exception_handlers={HTTPException: self._not_routed, Exception: failed},
             lifespan=self._lifespan,
         )
+        self.starlette.router.redirect_slashes = False  # a redirect would leave TLS, which only the proxy knows of
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
@@ -111,6 +112,22 @@ class App:
         if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self._api_key):
             what = "wrong API key" if given else "no API key"
             raise RefusedError(Reason.NO_KEY, f"{what}: send the header `Authorization: Bearer KEY`")
+
+    async def _not_routed(self, request: Request, error: Exception) -> Response:
+        """The answer to a route or method that does not exist."""
+        assert isinstance(error, HTTPException)
+        path, method = request.url.path, request.method
+        refusal = (
+            RefusedError(Reason.NO_METHOD, f"{path:.100} does not take {method}")
+            if error.status_code == 405
+            else RefusedError(
+                Reason.NO_ROUTE, f"no such route: {method} {path:.100}; see /info, /embed, /v1/embeddings"
+            )
+        )
+        self.metrics.request_failure.labels(refusal.reason.value).inc()
+        response = await refused(request, refusal)
+        response.headers.update({key: value for key, value in (error.headers or {}).items() if key.lower() == "allow"})
+        return response
 
     async def embed_openai(self, request: Request) -> Response:
         return await self._answer(request, OPENAI)
@@ -249,20 +266,6 @@ async def refused(request: Request, error: RefusedError) -> Response:
     if error.reason in (Reason.TOO_MANY_BYTES, Reason.UNHEALTHY, Reason.ENCODED):
         headers["connection"] = "close"
     return JSONResponse(content, status, headers=headers)
-
-
-async def not_routed(request: Request, error: Exception) -> Response:
-    """The answer to a route or method that does not exist."""
-    assert isinstance(error, HTTPException)
-    path, method = request.url.path, request.method
-    refusal = (
-        RefusedError(Reason.NO_METHOD, f"{path:.100} does not take {method}")
-        if error.status_code == 405
-        else RefusedError(Reason.NO_ROUTE, f"no such route: {method} {path:.100}; see /info, /embed, /v1/embeddings")
-    )
-    response = await refused(request, refusal)
-    response.headers.update({name: value for name, value in (error.headers or {}).items() if name.lower() == "allow"})
-    return response
 
 
 async def failed(request: Request, _: Exception) -> Response:

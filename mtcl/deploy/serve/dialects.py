@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from mtcl.arrays import FloatArray
+from mtcl.deploy.embed.rows import is_blank
 from mtcl.deploy.serve.refusal import Reason, RefusedError
 from mtcl.errors import nearest
 
@@ -176,6 +177,12 @@ def _check_text(text: Any, name: str, field: str) -> None:
         raise RefusedError(Reason.MALFORMED, f"`{name}` is {_kind(text)}: give a text", field=field)
     if not text:
         raise RefusedError(Reason.EMPTY, f"`{name}` cannot be empty", field=field)
+    if is_blank(text):
+        raise RefusedError(
+            Reason.EMPTY,
+            f"`{name}` cannot be empty: it has only white space or characters without a glyph",
+            field=field,
+        )
     if not text.isascii():
         try:
             text.encode()

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from mtcl.deploy.serve.limits import Limits
 from mtcl.deploy.serve.prompts import Prompts
+from mtcl.encoder.paths import is_hub_name
 from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.records.version import __version__
 
 
 def info_of(encoder: TextEncoder, name: str, prompts: Prompts, limits: Limits) -> dict[str, Any]:
     """TEI's fields, as far as they apply, and further ones: fingerprint, dimensions, tasks, prompts."""
-    fingerprint = encoder.fingerprint()
+    fingerprint, base = encoder.fingerprint(), encoder.facts.base
     of_weights = str(next(encoder.model.parameters()).dtype).removeprefix("torch.")
     return {
         "model_id": name,
@@ -30,7 +32,7 @@ def info_of(encoder: TextEncoder, name: str, prompts: Prompts, limits: Limits) -
         "sha": None,
         "docker_label": None,
         "fingerprint": fingerprint,
-        "base": encoder.facts.base,
+        "base": base if is_hub_name(base) else Path(base).name,  # a path of the server is nobody's business
         "trained_by": encoder.facts.version,
         "step": encoder.facts.step,
         "dimensions": encoder.dims_of(None),
