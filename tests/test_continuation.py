@@ -21,7 +21,7 @@ from mtcl.data.plan import Plan, PlanTask
 from mtcl.encoder.backbone import digest_of
 from mtcl.training.metrics import VAL_MEAN, eval_tag
 from mtcl.training.recipe import changed
-from mtcl.training.resume import ANEW, check, check_trained
+from mtcl.training.resume import NEW_RUN, check, check_trained
 from tests.conftest import ROOT, Run, command_in
 from tests.test_resume import losses, options, weights
 
@@ -161,7 +161,7 @@ def test_another_version_and_another_encoder_are_refused(half: Path, tmp_path: P
         "mtcl: ConfigError: cannot resume, this is a different run (model.encoder.dim: None in the checkpoint, 8 now; "
         "tasks.search.version: 1 in the checkpoint, 2 now; tasks.search.data: "
     )
-    assert line.endswith("give --allow_changes to resume it anyway; " + ANEW)
+    assert line.endswith("give --allow_changes to resume it anyway; " + NEW_RUN)
     never = resume(mtcl_command, half, **{"model.encoder.dim": 8, "allow_changes": None})
     assert never.returncode == 2
     assert "cannot resume, encoder.projection.weight is absent in the checkpoint and (8, 32) now" in never.stderr

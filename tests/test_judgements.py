@@ -42,7 +42,7 @@ from mtcl import (
 )
 from mtcl.arrays import IntArray, Ragged, group
 from mtcl.data.store import TokenStore
-from mtcl.evaluation import Pool, evaluate, scored
+from mtcl.evaluation import Pool, evaluate, evaluated_on
 from mtcl.evaluation.ranks import _counted, _sorted, ranks_of
 from mtcl.task.metrics import RankingMetric
 from mtcl.task.pairs.relevance import Judgements
@@ -295,7 +295,7 @@ def test_an_earlier_question_among_the_answers_is_no_hit(with_ids: bool, tiny_mo
     }
     result = evaluate(Pool("toy", store, MRR()), embed_as(store, vectors))
     assert result.items.scores[:, 0].tolist() == [1, 0.5, 1, 1]
-    assert scored(Pool("toy", store, MRR())) == "4 queries"
+    assert evaluated_on(Pool("toy", store, MRR())) == "4 queries"
 
 
 def test_a_document_that_differs_from_a_query_in_case_is_no_hit(tiny_model: Path, tmp_path: Path) -> None:
@@ -322,7 +322,7 @@ def test_a_translation_is_what_the_rows_say(tiny_model: Path, tmp_path: Path) ->
     vectors = {"ok": [1.0, 0.0], "Ok": [1.0, 0.1], "bien": [0.5, 0.5], "fine": [0.5, 0.6]}
     pool = Pool("toy", store, metric)
     assert evaluate(pool, embed_as(store, vectors)).primary == 0
-    assert scored(pool) == "2 pairs"
+    assert evaluated_on(pool) == "2 pairs"
 
 
 def warnings_of(pairs: Pairs, rows: list[Row], corpus: list[Row] | None, log: pytest.LogCaptureFixture) -> list[str]:

@@ -176,7 +176,7 @@ class Plan:
         return Draw(index, pairs, epochs)
 
 
-def small(task: PlanTask) -> list[str]:
+def few_pairs(task: PlanTask) -> list[str]:
     """A warning if a task has fewer pairs than its batch size.
 
     Such a run is allowed, because few-shot runs need it. A pair that repeats in a batch shares its keys with itself, so

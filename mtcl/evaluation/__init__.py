@@ -20,7 +20,7 @@ from mtcl.evaluation.pool import Embed, Items, Pool, Result, Vectors, embed_shar
 from mtcl.task.kind import Kind
 from mtcl.task.metrics import BitextAccuracy
 
-__all__ = ["Embed", "Items", "Pool", "Result", "embed_shared", "evaluate", "primary_of", "score", "scored"]
+__all__ = ["Embed", "Items", "Pool", "Result", "embed_shared", "evaluate", "evaluated_on", "primary_of", "score"]
 
 PROTOCOLS = {
     Kind.POSITIVE: ranking.evaluate,
@@ -50,7 +50,7 @@ def score(pool: Pool, vectors: Vectors, *, dims: Sequence[int] = (), groups: boo
     return result
 
 
-def scored(pool: Pool) -> str:
+def evaluated_on(pool: Pool) -> str:
     """What the pool's metrics are means over: `1,200 queries` or `1,200 pairs`. A query may have several pairs."""
     if pool.store.kind is Kind.POSITIVE:
         return f"{len(pool.store.queries):,} queries"

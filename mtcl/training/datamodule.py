@@ -19,7 +19,7 @@ from mtcl.data.batch import StepBatch
 from mtcl.data.handover import CrashError
 from mtcl.data.leaks import AllowLeaks, check_allow_leaks
 from mtcl.data.loader import Looking, StepLoader, pool_numbers
-from mtcl.data.plan import Plan, small
+from mtcl.data.plan import Plan, few_pairs
 from mtcl.data.rows import TaskData
 from mtcl.data.steps import StepDataset
 from mtcl.data.store import TokenStore
@@ -112,7 +112,15 @@ class MtclDataModule(pl.LightningDataModule):
         self.root, self.cache = data_root(root), cache_folder(cache)
         self.task_configs = {name: TaskConfig.of(name, task) for name, task in (tasks or {}).items()}
         self._own_encoder, self.tasks_dir = encoder and EncoderConfig.of(encoder), tasks_dir
-        self.mixture = MixtureConfig(batch_size, tasks_per_step, alpha, cap, pairs_per_task, replay, pairs_per_label)
+        self.mixture = MixtureConfig(
+            batch_size=batch_size,
+            tasks_per_step=tasks_per_step,
+            alpha=alpha,
+            cap=cap,
+            pairs_per_task=pairs_per_task,
+            replay=replay,
+            pairs_per_label=pairs_per_label,
+        )
         seed = int(os.environ.get("PL_GLOBAL_SEED", 1)) if seed is None else seed
         self.max_length, self.seed = max_length, seed
         with at("data."):
@@ -135,7 +143,15 @@ class MtclDataModule(pl.LightningDataModule):
         self.mixture.check_labels(self.roles.trained_configs, self.tasks)
         with at("data."):
             check_allow_leaks(self.allow_leaks, self.held_out, self.tasks)
-        self._stores = Stores(self.roles, self.root, self.cache, max_length, self.prompt, self.mixture, seed)
+        self._stores = Stores(
+            self.roles,
+            root=self.root,
+            cache=self.cache,
+            max_length=max_length,
+            prompt=self.prompt,
+            mixture=self.mixture,
+            seed=seed,
+        )
 
     @property
     def module(self) -> TaskReader | None:
@@ -215,7 +231,7 @@ class MtclDataModule(pl.LightningDataModule):
             for name, limit in self.pair_limits().items() if world()[0] == 0 else ():
                 log.info("task %r trains on %s", name, limit)
             for task in self._plan.tasks:
-                for line in small(task):
+                for line in few_pairs(task):
                     log.warning("%s", line)
         return self._plan
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from mtcl.arrays import IntArray
-from mtcl.data.plan import Draw, Plan, PlanTask, small
+from mtcl.data.plan import Draw, Plan, PlanTask, few_pairs
 from mtcl.data.rows import TaskData
 from mtcl.data.steps import StepDataset
 from mtcl.data.store import TokenStore
@@ -99,7 +99,7 @@ def check_table(task: Task, table: PairTable, *, batch_size: int | None = None) 
     dataset = StepDataset(plan, [TaskData(store, TaskConfig.hard_negatives)])
     keys = [dataset.rows(draw).keys for draw in _first_draws(plan)[0]]
     trial = Trial(task.name, f"{task.pairs!r:.200}", table.kind, default_loss(table.kind), store, keys)
-    return [*check_trial(trial), *small(plan.tasks[0])]
+    return [*check_trial(trial), *few_pairs(plan.tasks[0])]
 
 
 def check_trial(trial: Trial) -> list[str]:

@@ -26,7 +26,7 @@ from mtcl.training.run import Run
 
 log = logging.getLogger("mtcl")
 
-ANEW = "--init_from instead of --resume starts a new run from the weights"
+NEW_RUN = "--init_from instead of --resume starts a new run from the weights"
 IN_OPTIMIZER_STATE = ("lr", "head_lr", "weight_decay", "layer_decay")
 """Options of the optimizer that a resumed run takes from the checkpoint: other values would be silently ignored."""
 
@@ -36,7 +36,7 @@ def check(saved: Facts, now: Facts, *, allow_changes: bool) -> list[str]:
     changes = differences(saved, now)
     if changes and not allow_changes:
         what = f"cannot resume, this is a different run ({shown(changes)})"
-        raise ConfigError(f"{what}: give --allow_changes to resume it anyway; {ANEW}")
+        raise ConfigError(f"{what}: give --allow_changes to resume it anyway; {NEW_RUN}")
     return changes
 
 
@@ -52,7 +52,7 @@ def check_trained(saved: dict[str, Tensor], now: dict[str, Tensor]) -> None:
     for name in dict.fromkeys([*now, *saved]):
         old, new = (shape.get(name, "absent") for shape in shapes)
         if old != new:
-            raise ConfigError(f"cannot resume, {name} is {old} in the checkpoint and {new} now: {ANEW}")
+            raise ConfigError(f"cannot resume, {name} is {old} in the checkpoint and {new} now: {NEW_RUN}")
 
 
 def check_same_parts(saved: Facts, now: Facts) -> None:
@@ -61,7 +61,9 @@ def check_same_parts(saved: Facts, now: Facts) -> None:
     for name in ("train", "freeze_layers"):
         old, new = (side.get(name, getattr(EncoderConfig, name)) for side in sides)
         if old != new:
-            raise ConfigError(f"cannot resume, model.encoder.{name} is {old} in the checkpoint and {new} now: {ANEW}")
+            raise ConfigError(
+                f"cannot resume, model.encoder.{name} is {old} in the checkpoint and {new} now: {NEW_RUN}"
+            )
 
 
 def check_resumable(saved: SavedRun, optimizer: OptimizerConfig, *, is_averaging: bool) -> None:
@@ -72,7 +74,7 @@ def check_resumable(saved: SavedRun, optimizer: OptimizerConfig, *, is_averaging
             "last.ckpt has it, or --init_from to start a new run from the weights"
         )
     if saved.facts is None:
-        raise ConfigError(f"cannot resume, the checkpoint is of an earlier version of mtcl: {ANEW}")
+        raise ConfigError(f"cannot resume, the checkpoint is of an earlier version of mtcl: {NEW_RUN}")
     if saved.is_averaged and not is_averaging:
         raise ConfigError(
             "the run averages its weights and cannot be resumed with `averaging: null`: "

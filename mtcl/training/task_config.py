@@ -168,7 +168,14 @@ class MixtureConfig:
         """The plan of the tasks, in their order. Raises `ConfigError` if the values allow none."""
         planned = tuple(self._planned(name, task, num_pairs[name]) for name, task in tasks.items())
         with at("data.", tasks="tasks"):
-            return Plan(planned, seed, self.alpha, self.cap, self.tasks_per_step, self.replay)
+            return Plan(
+                planned,
+                seed=seed,
+                alpha=self.alpha,
+                cap=self.cap,
+                tasks_per_step=self.tasks_per_step,
+                replay=self.replay,
+            )
 
     def _planned(self, name: str, task: TaskConfig, num_pairs: int) -> PlanTask:
         schedule = tuple(sorted(task.weight_schedule.items()))
@@ -178,7 +185,15 @@ class MixtureConfig:
         size_key = "data.batch_size" if task.batch_size is None else f"tasks.{name}.batch_size"
         with at(f"tasks.{name}.", schedule=f"tasks.{name}.weight_schedule", limit=limit_key, batch_size=size_key):
             limit = own if is_own else self.pairs_per_task
-            return PlanTask(name, num_pairs, batch_size, task.weight, limit, schedule, task.replay)
+            return PlanTask(
+                name,
+                num_pairs,
+                batch_size,
+                weight=task.weight,
+                limit=limit,
+                schedule=schedule,
+                is_replayed=task.replay,
+            )
 
 
 def check_limits(pairs_per_task: int | None, pairs_per_label: int | None) -> None:

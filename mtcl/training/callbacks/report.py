@@ -11,7 +11,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
 from mtcl.console import line_of
-from mtcl.evaluation import Result, primary_of, scored
+from mtcl.evaluation import Result, evaluated_on, primary_of
 from mtcl.training.metrics import mean_groups
 from mtcl.training.module import MtclModule
 from mtcl.training.selection import WEIGHTED_MEAN
@@ -69,12 +69,12 @@ def fit_table(module: MtclModule) -> Table:
     if run.start_figures:
         columns = ({"base": run.base_figures} if run.base_figures else {}) | {"start": run.start_figures}
     columns["now"] = primary
-    evaluated_on = {pool.name: scored(pool) for pool in module.data.pools("validation")}
+    sizes = {pool.name: evaluated_on(pool) for pool in module.data.pools("validation")}
     limits = module.data.pair_limits()
     return comparison(
         {
             name: (
-                evaluated_on[name],
+                sizes[name],
                 _metric_name(module, name),
                 {column: figures.get(name) for column, figures in columns.items()},
             )
@@ -93,10 +93,10 @@ def results_table(
     results: dict[str, Result], base: dict[str, Result] | None, *, module: MtclModule, split: str
 ) -> Table:
     """The results of one evaluation (val or test), compared with the base encoder's if there are any."""
-    evaluated_on = {pool.name: scored(pool) for pool in module.data.pools("validation" if split == "val" else split)}
+    sizes = {pool.name: evaluated_on(pool) for pool in module.data.pools("validation" if split == "val" else split)}
     values = {
         name: (
-            evaluated_on[name],
+            sizes[name],
             _metric_name(module, name),
             {"base": base[name].primary if base else None, "now": result.primary},
         )
