@@ -141,6 +141,13 @@ RECIPES = {
     "prompts, keep 1": Recipe([*keep(1), *prompts()]),
     "prompts, keep 0.7, share 1/32": Recipe([*keep(0.7, 1 / 32), *prompts()]),
     "one word, keep 0.7, share 1/32": Recipe([*keep(0.7, 1 / 32), *words()]),
+    "one word, keep 0.7, share 1/32, two heads": Recipe(
+        [
+            *keep(0.7, 1 / 32),
+            *words(),
+            *(f"--tasks.{task}.head=384" for task in ("interest_topics", "storyline_social")),
+        ]
+    ),
     "plain, without interest_topics": Recipe(without("interest_topics")),
     "one word, keep 0.7, share 1/32, without interest_topics": Recipe(
         [*keep(0.7, 1 / 32), *words(), *without("interest_topics")]
