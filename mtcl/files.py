@@ -126,6 +126,11 @@ def _named(path: Path, aside: Path) -> Iterator[None]:
         raise
 
 
+def dead_link(path: Path) -> str:
+    """The message for a link that leads nowhere."""
+    return f"{path} is a link to {path.readlink()}, which does not exist: mend or remove the link"
+
+
 def is_disk_full(error: BaseException) -> bool:
     """Whether an error says that the disk or the user's share of it is full."""
     codes = (errno.ENOSPC, errno.EDQUOT)

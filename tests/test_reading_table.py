@@ -511,7 +511,7 @@ INPUTS: list[Input] = [
         "a link to nothing among them",
         all_of(jsonl(row(), name="train/0.jsonl"), link("moved.jsonl", "train/1.jsonl")),
         PLAIN,
-        r"train/1\.jsonl is a link to moved\.jsonl, which does not exist: mend or remove it$",
+        r"train/1\.jsonl is a link to moved\.jsonl, which does not exist: mend or remove the link$",
     ),
     (
         "shards",

@@ -82,7 +82,8 @@ def _embed(options: argparse.Namespace, part: tuple[int, int]) -> int:
     if window < 1:
         raise ConfigError(f"--window is {window}: give 1 or more")
     settings = job.agree(computer, computer.settings(columns, file_format=options.format, window=window))
-    _told_gone(gone(out, shards, options.inputs), out, remove=options.prune)
+    if records := gone(out, shards, options.inputs):
+        _tell_of_gone(records, out, remove=options.prune)
     left = job.left(mine)
     num_processes = min(asked, max(1, sum(shard.most_windows(window) for shard in left)))
     before = Done(before=len(mine) - len(left))
@@ -97,15 +98,15 @@ def _embed(options: argparse.Namespace, part: tuple[int, int]) -> int:
     return 1 if done.bad and not done.rows and not done.elsewhere else 0
 
 
-def _told_gone(records: Sequence[ShardRecord], out: Path, *, remove: bool) -> None:
-    """Remove vectors whose input is gone, or tell of them."""
-    names = ", ".join(record.name for record in records[:3]) + (", ..." if len(records) > 3 else "")
+def _tell_of_gone(records: Sequence[ShardRecord], out: Path, *, remove: bool) -> None:
+    """Tell of vectors whose input is gone, or remove them."""
     from mtcl.deploy.embed.outputs import prune
 
-    if records and remove:
+    names = ", ".join(record.name for record in records[:3]) + (", ..." if len(records) > 3 else "")
+    if remove:
         prune(out, records)
         log.info("%s: removed the vectors of %s inputs that are gone: %s", out, f"{len(records):,}", names)
-    elif records:
+    else:
         log.warning(
             "%s has vectors of %s inputs that are gone (%s), which search still finds: --prune removes them",
             out,

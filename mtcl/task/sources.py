@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtcl.errors import DataError, nearest, root_cause
+from mtcl.files import dead_link
 from mtcl.task.as_table import as_table, plain
 from mtcl.task.digests import digest_files
 from mtcl.task.hub import check_revision, local_folder, read_data_set
@@ -214,7 +215,7 @@ def shards_in(folder: Path) -> list[Path]:
         raise DataError(f"{folder} has shards in several formats ({', '.join(formats)}): keep one")
     for path in there:
         if not path.exists():
-            raise DataError(f"{path} is a link to {path.readlink()}, which does not exist: mend or remove it")
+            raise DataError(dead_link(path))
         if path.is_dir():
             raise DataError(f"{folder} has a folder {path.name!r}: put all shards directly into {folder.name}/")
         if advice := _other_format(path):

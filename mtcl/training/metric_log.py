@@ -59,8 +59,6 @@ class MetricLog:
         """Start at the run's current step, and give TensorBoard its custom charts, once for each file of events."""
         self._shown_at, self._ranks = self.run.step, world()[1]
         self.means = RunningMeans(self.tasks)
-        if self.run.step == 0:
-            self.run.cosines_at.clear()
         for logger in self.run.trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_custom_scalars(layout(self._level))

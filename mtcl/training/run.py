@@ -38,7 +38,7 @@ class Run:
     def begin(self) -> None:
         """Forget an earlier run of the same module, unless the Trainer continues or resumes one."""
         if self.step == 0 and self.trainer.ckpt_path is None:
-            self.base_figures, self.start_figures, self.history = {}, {}, {}
+            self.base_figures, self.start_figures, self.history, self.cosines_at = {}, {}, {}, {}
 
     @property
     def trainer(self) -> pl.Trainer:

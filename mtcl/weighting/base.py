@@ -15,7 +15,7 @@ from mtcl.records.described import Described
 
 
 class Weighting(Described, nn.Module, ABC):
-    """Turns a step's losses by task into the loss that is trained.
+    """Combines the losses of a step's tasks into the loss that is trained.
 
     `start` is called once with the names of all tasks, `forward` once per step with the losses of the step's tasks. A
     task's loss is already multiplied by its share: `loss_weight` times the share of the step's sub-batches that are the

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from mtcl.deploy.embed.settings import EMBEDDING, ID, MANIFEST
 from mtcl.errors import ConfigError, DataError
+from mtcl.files import dead_link
 
 STDIN = "-"
 FORMATS = (".parquet", ".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".txt", ".txt.gz")
@@ -131,7 +132,7 @@ def find_shards(inputs: Sequence[str], *, stdin: str = "jsonl", out: Path | None
 
 def _no_input(given: str, path: Path) -> str:
     if path.is_symlink() and not path.exists():
-        return _dangling(path)
+        return dead_link(path)
     if path.exists():
         return f"{given} is neither a file nor a folder: give its rows to standard input (-)"
     return f"there is no file or folder {given}: paths are taken literally, without patterns"
@@ -180,11 +181,7 @@ def _files_below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
         elif path.is_file():
             yield path
         elif path.is_symlink():
-            raise DataError(_dangling(path))
-
-
-def _dangling(path: Path) -> str:
-    return f"{path} is a link to {path.readlink()}, which does not exist: mend or remove the link"
+            raise DataError(dead_link(path))
 
 
 def _suffix(name: str) -> str | None:

@@ -1,6 +1,6 @@
 """Tokenises the texts of requests: short ones in the event loop, longer ones in a thread of its own.
 
-A tokenizer's settings are not safe to change from two threads, so there is a lock.
+A lock says whether the tokenizer is free: the event loop does not wait for the thread.
 """
 
 from __future__ import annotations
