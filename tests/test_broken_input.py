@@ -361,10 +361,7 @@ def test_a_misspelt_option_is_told_the_nearest_and_never_taken_for_it(
             ["--tasks.topic.loss", "InfoNCE", "--tasks.topic.loss.margn", "1"],
             "--tasks.topic.loss: InfoNCE has no 'margn'",
         ),
-        (
-            ["--tasks.topic.weight_schedule.3", "1"],
-            "--tasks.topic.weight_schedule.3: give all entries at once, as --tasks.",
-        ),
+        (["--tasks.topic.weight_schedule.x", "1"], "tasks.topic.weight_schedule has the key 'x': give a whole number"),
         (["--model.eval_dims", "8"], "--model.eval_dims is 8: give a list of whole numbers or null, for example [8]"),
         (["--model.eval_dims+", "x"], "model.eval_dims[0] is 'x': give a whole number"),
         (["--data.seed", "3"], "--data.seed is set through seed_everything: give that key"),

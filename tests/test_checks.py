@@ -26,7 +26,7 @@ from mtcl.configuration.classes import COUNTERPARTS, LIBRARIES
 from mtcl.configuration.cli import _Parsed
 from mtcl.configuration.closest import closest, closest_key
 from mtcl.configuration.keys import Section, full_names, section_of
-from mtcl.configuration.overrides import from_arguments, on_top
+from mtcl.configuration.overrides import applied, from_arguments
 from mtcl.configuration.run_keys import SET_BY, run_keys
 from mtcl.configuration.types import Members
 from mtcl.configuration.values import Text, fits
@@ -93,7 +93,7 @@ def test_a_value_is_wrong_where_the_parser_says_so(name: str, taken: Callable[[A
 @pytest.mark.parametrize("text", ["1", "1e-4", "x", "[x]", "true", "[", "{", "1:30:00"])
 def test_what_is_typed_is_wrong_where_the_parser_says_so(name: str, text: str, taken: Callable[[Any], bool]) -> None:
     option = f"--{name}={text}"
-    assert taken(option) == (not found(on_top({}, from_arguments([option], run_keys()), run_keys())))
+    assert taken(option) == (not found(applied({}, from_arguments([option], run_keys()), run_keys())))
 
 
 @pytest.mark.parametrize("path", RUNS, ids=lambda p: p.stem)
@@ -235,6 +235,6 @@ def test_text_of_digits_is_text_where_it_is_typed_and_a_number_where_yaml_reads_
 def test_options_lie_on_top_of_the_file(arguments: list[str], merged: dict[str, Any]) -> None:
     keys = Section({"a": Section({"loss": Loss | None})})
     config = {"a": {"loss": {"class_path": "CoSENT", "init_args": {"x": 2}}}}
-    loss = on_top(config, from_arguments(arguments, keys), keys)["a"]["loss"]
+    loss = applied(config, from_arguments(arguments, keys), keys)["a"]["loss"]
     assert loss == merged or loss["init_args"] == merged
     assert config["a"]["loss"] == {"class_path": "CoSENT", "init_args": {"x": 2}}, "the file's content is left alone"

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mtcl import ConfigError, Kind
-from mtcl.commands.run import main as run_command
 from mtcl.configuration import yaml_files as config
 from mtcl.configuration.cli import check_config
-from mtcl.configuration.overrides import from_environment, removed_tasks
+from mtcl.configuration.overrides import applied, from_arguments, from_environment
 from mtcl.configuration.run_keys import run_keys
+from mtcl.configuration.values import plain
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
 from mtcl.training.module import MtclModule
@@ -300,17 +300,20 @@ def test_another_class_on_the_command_line_begins_without_arguments(
     assert found["init_args"]["temperature"] == 0.05
 
 
-def test_a_key_of_a_mapping_in_a_task_says_how_it_is_given(demo_root: Path, mtcl_command: Run) -> None:
-    run = ("fit", "--tasks.search", "{}", "--data.root", str(demo_root))
-    done = mtcl_command(*run, "--tasks.search.prompt.query", "x ")
-    whole = "give all entries at once, as --tasks.search.prompt '{query: ...}'"
-    assert f"--tasks.search.prompt.query: {whole}" in done.stderr
-
-
-def test_a_variable_of_all_tasks_and_a_null_are_not_both_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MTCL_SET_TASKS", "{search: {}, interest: {}}")
-    with pytest.raises(ConfigError, match="MTCL_SET_TASKS gives all tasks: leave search out there"):
-        run_command("fit", ["--tasks.search", "null"])
+def test_a_key_of_a_mapping_in_a_task_is_added(
+    tmp_path: Path, tiny_model: Path, demo_root: Path, mtcl_command: Run
+) -> None:
+    """Also a key that is a number, beside those of the file."""
+    task = "{prompt: {document: 'd '}, weight_schedule: {1: 1.0}}"
+    (tmp_path / "c.yaml").write_text(f"tasks: {{search: {task}}}\ndata: {{batch_size: 4, max_length: 16}}\n")
+    run = ("fit", "--config", "c.yaml", "--data.root", str(demo_root), "--trainer.max_steps", "1", "--no_base")
+    model = ("--model.encoder.name", str(tiny_model), "--data.num_workers", "0", "--run_dir", "run")
+    keys = ("--tasks.search.prompt.query", "007: ", "--tasks.search.weight_schedule.5=0.5")
+    done = mtcl_command(*run, *model, *keys)
+    assert done.returncode == 0, done.stderr
+    found = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["tasks"]["search"]
+    assert found["prompt"] == {"document": "d ", "query": "007: "}
+    assert found["weight_schedule"] == {"1": 1.0, "5": 0.5}
 
 
 @pytest.mark.parametrize("seed", ["-1", "null"])
@@ -340,17 +343,20 @@ def test_a_short_name_keeps_the_arguments_of_the_long_one() -> None:
 
 
 def test_null_removes_the_keys_of_a_task_that_come_before_it() -> None:
-    before = ["--tasks.a.prompt=x ", "--tasks.a.weight", "2", "--tasks.ab.weight", "3", "--tasks.a", "{}"]
-    for null in (["--tasks.a", "null"], ["--tasks.a=null"], ["--tasks.a", "~"], ["--tasks.a="]):
-        found = removed_tasks([*before, *null, "--x"])
-        assert found == (["--tasks.ab.weight", "3", "--x"], {"a": True})
-    assert removed_tasks(["--tasks.a=null", "--tasks.a.weight=2"]) == (["--tasks.a.weight=2"], {"a": False}), (
-        "defined again"
-    )
-    assert removed_tasks(["--tasks.a"]) == (["--tasks.a"], {}), "a value is missing, which is told later"
-    whole = ["--tasks", '{a: {weight: 2}, b: {prompt: "x "}}', "--tasks.a", "null"]
-    assert removed_tasks(whole) == (["--tasks={b: {prompt: 'x '}}"], {"a": True})
-    assert removed_tasks(whole[2:] + whole[:2]) == (whole[:2], {"a": False})
+    def tasks(*arguments: str) -> Any:
+        return plain(applied({"tasks": {"c": {}}}, from_arguments(list(arguments), run_keys()), run_keys())["tasks"])
+
+    before = ("--tasks.a.prompt=x ", "--tasks.a.weight", "2", "--tasks.ab.weight", "3", "--tasks.a", "{}")
+    for null in (("--tasks.a", "null"), ("--tasks.a=null",), ("--tasks.a", "~"), ("--tasks.a=",)):
+        assert tasks(*before, *null) == {"c": {}, "ab": {"weight": "3"}}
+    assert tasks("--tasks.c=null", "--tasks.c.weight=2") == {"c": {"weight": "2"}}, "defined again"
+    whole = ("--tasks", '{a: {weight: 2}, b: {prompt: "x "}}')
+    assert tasks(*whole, "--tasks.a", "null") == {"b": {"prompt": "x "}}
+    for wrong in (("--tasks.cc", "null", *whole), (*whole, "--tasks.c", "null"), ("--tasks.c=~", "--tasks.c=~")):
+        with pytest.raises(ConfigError, match=r"--tasks.cc? is null, but there is no such task to leave out"):
+            tasks(*wrong)
+    with pytest.raises(ConfigError, match=r"--tasks\.a has no value: give one"):
+        tasks("--tasks.a")
 
 
 def test_a_variable_below_a_free_name_says_how_it_is_set() -> None:

@@ -17,7 +17,7 @@ import pytest
 from docs.generators.cli import parser_of
 from mtcl.__main__ import COMMANDS
 from mtcl.configuration.keys import Section, section_of
-from mtcl.configuration.overrides import from_arguments, removed_tasks
+from mtcl.configuration.overrides import from_arguments
 from mtcl.errors import ConfigError
 from tests.conftest import ROOT
 from tests.pages import PAGES, anchors, blocks, commands, joined, links, name_of
@@ -98,7 +98,7 @@ def check_command(line: str, *, is_line: bool = True) -> None:
             return
         raise
     if (keys := keys_of(command)) is not None:
-        from_arguments(removed_tasks(rest)[0], keys)
+        from_arguments(rest, keys)
     elif rest:
         raise ConfigError(f"mtcl {command} has no {rest[0]}")
     for name in getattr(options, "config", None) or []:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar, cast, get_origin, get_type_hints
+from typing import Any, NoReturn, TypeVar, cast
 
 import yaml
 
-from mtcl.configuration.yaml_files import merge, without_tasks
 from mtcl.errors import ConfigError
 
 Config = TypeVar("Config")
@@ -47,7 +45,6 @@ def parse(kind: type[Config], content: dict[str, Any], arguments: list[str]) -> 
     parser = MtclParser(keys, env_prefix=environment_prefix(kind))
     parser.add_argument("--config", action="config", help="YAML file; several merge key by key, later ones win.")
     parser.add_class_arguments(kind, as_group=False)
-    content, arguments = _below_dicts(kind, content, arguments)
     text = yaml.safe_dump(content, sort_keys=False)
     values = parser.instantiate_classes(parser.parse_args([f"--config={text}", *arguments]))
     return kind(**{key: value for key, value in values.as_dict().items() if key != "config"})
@@ -56,54 +53,3 @@ def parse(kind: type[Config], content: dict[str, Any], arguments: list[str]) -> 
 def environment_prefix(kind: type) -> str:
     """How the variables of a configuration begin: MTCL_COMPARE for `CompareConfig`."""
     return f"MTCL_{kind.__name__.removesuffix('Config').upper()}"
-
-
-def _below_dicts(kind: type, content: dict[str, Any], arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
-    """Merge arguments such as `--overrides.data.root X` into the content; the parser would replace the whole dict.
-
-    Raises `ConfigError` if a dict is also given as a whole, for which the parser would leave them out.
-    """
-    dicts = {name for name, hint in get_type_hints(kind).items() if get_origin(hint) is dict}
-    prefix = f"{environment_prefix(kind)}_"
-    whole = {name: f"{prefix}{name.upper()}" for name in dicts if f"{prefix}{name.upper()}" in os.environ}
-    whole |= {name: f"--{name}" for name in dicts for one in arguments if one.partition("=")[0] == f"--{name}"}
-    rest: list[str] = []
-    given = iter(arguments)
-    for argument in given:
-        key, is_joined, value = argument.removeprefix("--").partition("=")
-        first, *below = key.split(".")
-        if not (argument.startswith("--") and below and first in dicts):
-            rest.append(argument)
-            continue
-        if first in whole:
-            raise ConfigError(f"{whole[first]} gives all of {first}, so --{key} cannot be given too: write it in there")
-        if key.endswith("+"):
-            raise ConfigError(f"--{key} cannot append here: give the whole list as --{key.removesuffix('+')}")
-        if not is_joined and (value := next(given, "")) == "":
-            raise ConfigError(f"{argument} has no value: give one")
-        nested: Any = _value(value)
-        if nested is None and first == "tasks" and len(below) == 1:
-            content = without_tasks(content, {below[0]: False})
-            continue
-        for name in reversed(below):
-            nested = {name: nested}
-        content = merge(content, {first: nested})
-    return content, rest
-
-
-def _value(text: str) -> Any:
-    """Read a value as YAML; 1e-4 is also a number, as in the configuration of a run. What YAML would change is text: a
-    space at its end, `query: `, 007.
-    """
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return text if value == text.strip() else value
-    is_changed = isinstance(value, dict | list) and not text.lstrip().startswith(("{", "["))
-    has_zeros = isinstance(value, int) and text[:1] == "0" and text != "0"
-    return text if is_changed or has_zeros else value

@@ -18,7 +18,7 @@ from mtcl.commands.given_checkpoint import find_checkpoint
 from mtcl.commands.process import quiet_libraries
 from mtcl.commands.run_folder import run_folder
 from mtcl.configuration.help import WIDTH, short_help
-from mtcl.configuration.yaml_files import load, without_tasks
+from mtcl.configuration.yaml_files import load
 from mtcl.console import print_table
 from mtcl.encoder.paths import BEST, LAST
 from mtcl.errors import ConfigError, DataError, RankError
@@ -53,22 +53,17 @@ def main(command: str, arguments: list[str]) -> int:
         rest.append("--help")
     quiet_libraries()
     from mtcl.configuration.from_checkpoint import plain_config
-    from mtcl.configuration.overrides import removed_tasks
     from mtcl.configuration.replay import load_with_replay
     from mtcl.encoder.checkpoint import SavedRun
 
     checkpoint = find_checkpoint(options)
     saved = SavedRun.read(checkpoint, trust=options.trust_checkpoint) if checkpoint else None
-    rest, removed = removed_tasks(rest)
-    if removed and "MTCL_SET_TASKS" in os.environ:
-        raise ConfigError(f"MTCL_SET_TASKS gives all tasks: leave {', '.join(removed)} out there")
     run_dir = run_folder(options, command, checkpoint)
     try:
         if saved and options.init_from and options.config:
             merged = load_with_replay(options.config, rest, saved)
         else:
             merged = load(options.config, below=plain_config(saved) if saved else None)
-        merged = without_tasks(merged, removed)
         if saved and options.init_from and not options.config:
             log.warning("%s", _taken(options.init_from, merged))
         with only_writer(run_dir, command, advice="wait for it, or give another --run_dir"):

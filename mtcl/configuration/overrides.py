@@ -1,22 +1,19 @@
-"""Keys set by the command line and the environment, merged into a configuration so that both are checked together."""
+"""Keys set by the command line and the environment, and the configuration that they make of another."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from mtcl.configuration.closest import closest_key, did_you_mean
 from mtcl.configuration.keys import Section, full_names, section_of, set_by
 from mtcl.configuration.types import Members
-from mtcl.configuration.values import Text, fits, loaded
+from mtcl.configuration.values import Text, fits, loaded, untyped
 from mtcl.configuration.yaml_files import is_another_class, merge, read
-from mtcl.errors import ConfigError
+from mtcl.errors import ConfigError, nearest
 
-HELP = ("-h", "--help", "--print_config", "--print_shtab")
+QUESTIONS = ("-h", "--help", "--print_config", "--print_shtab")
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,7 @@ def from_arguments(arguments: list[str], keys: Section) -> list[Override]:
     rest = list(arguments)
     while rest:
         option, is_joined, text = rest.pop(0).partition("=")
-        if option in HELP or option.endswith(".help"):
+        if is_question(option):
             if option.endswith(".help") and rest and not rest[0].startswith("-"):
                 rest.pop(0)  # the class whose help is asked for
             continue
@@ -59,36 +56,10 @@ def from_arguments(arguments: list[str], keys: Section) -> list[Override]:
     return found
 
 
-def removed_tasks(arguments: list[str]) -> tuple[list[str], dict[str, bool]]:
-    """A command line without `--tasks.NAME null` and without what it says about these tasks before that; and their
-    names, each with whether it said anything. Options after the null define the task again.
-    """
-    rest, kept, removed = list(arguments), list[list[str]](), dict[str, bool]()
-    while rest:
-        given = [rest.pop(0)]
-        if "=" not in given[0] and rest and not rest[0].startswith("--"):
-            given.append(rest.pop(0))
-        option, has_value, value = "=".join(given).partition("=")
-        is_null = bool(has_value) and loaded(Text(value)) is None
-        if option.startswith("--tasks.") and option.count(".") == 1 and is_null:
-            name = option.removeprefix("--tasks.")
-            before, kept = kept, [part for one in kept if (part := _without(one, name))]
-            removed[name] = removed.get(name, False) or before != kept
-        else:
-            kept.append(given)
-    return [part for one in kept for part in one], removed
-
-
-def _without(given: list[str], task: str) -> list[str]:
-    """An option without what it says about a task; empty if it says nothing else."""
-    option, _, value = "=".join(given).partition("=")
-    if f"{option}.".startswith(f"--tasks.{task}."):
-        return []
-    tasks = loaded(Text(value)) if option == "--tasks" else None
-    if not isinstance(tasks, dict) or task not in tasks:
-        return given
-    left = {name: options for name, options in tasks.items() if name != task}
-    return [f"--tasks={yaml.safe_dump(left, default_flow_style=True, width=math.inf, sort_keys=False).strip()}"]
+def is_question(argument: str) -> bool:
+    """Whether an argument asks for help or for the configuration instead of setting a key."""
+    option = argument.partition("=")[0]
+    return option in QUESTIONS or option.endswith(".help")
 
 
 def from_environment(environment: Mapping[str, str], prefix: str, keys: Section) -> list[Override]:
@@ -112,30 +83,15 @@ def from_environment(environment: Mapping[str, str], prefix: str, keys: Section)
     return found
 
 
-def on_top(config: dict[str, Any], overrides: Iterable[Override], keys: Section) -> dict[str, Any]:
-    """The configuration with the overrides, only for checking: the parser reads the overrides itself."""
+def applied(config: dict[str, Any], overrides: Iterable[Override], keys: Section) -> dict[str, Any]:
+    """A new configuration with the overrides, in their order; `--tasks.NAME null` removes a task.
+
+    Values stay as typed (`Text`) where a key's type decides how to read them. Raises `ConfigError` for a task to remove
+    that is not there.
+    """
     for override in overrides:
         config = _put(config, override.key.split("."), override, keys)
     return config
-
-
-def drop_replaced(config: dict[str, Any], overrides: Iterable[Override]) -> bool:
-    """Remove each object from the configuration that an override replaces with one of another class, because the parser
-    would keep the arguments that both classes have. Returns whether there was one.
-    """
-    found = False
-    for override in overrides:
-        *path, last = override.key.removesuffix(".class_path").split(".")
-        above: Any = config
-        for name in path:
-            above = above.get(name) if isinstance(above, dict) else None
-        now = above.get(last) if isinstance(above, dict) else None
-        given = loaded(Text(override.text))
-        kind = given.get("class_path") if isinstance(given, dict) else given
-        if isinstance(now, dict) and "class_path" in now and isinstance(kind, str) and is_another_class(kind, now):
-            del above[last]
-            found = True
-    return found
 
 
 def _put(now: Any, path: list[str], override: Override, hint: Any) -> Any:
@@ -150,16 +106,26 @@ def _put(now: Any, path: list[str], override: Override, hint: Any) -> Any:
         return [*now[:-1], _put(now[-1], path, override, kinds.item or Any)] if now else now
     if kinds.record:
         return _put_in(now, path, override, section_of(kinds.record).keys)
+    if hint is Any:  # below a mapping of any content, such as the overrides of a study
+        return _put_in(now, path, override, {})
     if not kinds.entry:
         return _put_in_object(now, path, override)
+    first, *rest = path
+    if not rest and override.key == f"tasks.{first}" and loaded(Text(override.text)) is None:
+        return _without(first, now, override)
     of_key, of_value = kinds.entry
-    whole = override.given_as.removesuffix("." + ".".join(path))
-    if of_key is not str or whole.count(".") > 1:  # below an entry, the parser takes no keys of another mapping
-        raise ConfigError(f"{override.given_as}: give all entries at once, as {whole} '{{{path[0]}: ...}}'")
-    return _put_in(now, path, override, {path[0]: of_value})
+    entry = first if of_key is str else loaded(Text(first))
+    return _put_in(now, [entry, *rest], override, {entry: of_value})
 
 
-def _put_in(now: Any, path: list[str], override: Override, hints: Mapping[str, Any]) -> dict[str, Any]:
+def _without(task: str, tasks: Any, override: Override) -> dict[str, Any]:
+    if not isinstance(tasks, dict) or task not in tasks:
+        told = nearest(task, tasks if isinstance(tasks, dict) else ())
+        raise ConfigError(f"{override.given_as} is null, but there is no such task to leave out{told}")
+    return {name: options for name, options in tasks.items() if name != task}
+
+
+def _put_in(now: Any, path: list[Any], override: Override, hints: Mapping[Any, Any]) -> dict[Any, Any]:
     content = now if isinstance(now, dict) else {}
     first, *rest = path
     return content | {first: _put(content.get(first), rest, override, hints.get(first, Any))}
@@ -169,28 +135,40 @@ def _put_in_object(now: Any, path: list[str], override: Override) -> dict[str, A
     """Put in an argument of an object, which may be given with or without `init_args`."""
     content = now if isinstance(now, dict) else {"class_path": now} if isinstance(now, str) else {}
     if path == ["class_path"]:
-        return {"class_path": override.text}
-    if path[0] not in ("init_args", "dict_kwargs"):
+        return _merged(content, {"class_path": override.text}) or {"class_path": override.text}
+    are_arguments = bool(content) and not content.keys() & {"class_path", "init_args"}  # of the key's own class
+    if path[0] not in ("init_args", "dict_kwargs") and not are_arguments:
         path = ["init_args", *path]
     return _nested(content, path, override)
+
+
+def _merged(now: Any, above: Any) -> dict[str, Any] | None:
+    """An object with the arguments of another of the same class; None if one is no object, or of another class."""
+    above = {"class_path": above} if isinstance(above, str) else above
+    are_objects = isinstance(now, dict) and isinstance(above, dict) and "class_path" in above
+    return merge(now, above) if are_objects and not is_another_class(above["class_path"], now) else None
 
 
 def _nested(content: dict[str, Any], path: list[str], override: Override) -> dict[str, Any]:
     first, *rest = path
     below = content.get(first)
     if not rest:
-        return content | {first: _value(below, override, Any)}
+        return content | {first: _value(below, override, None)}
     return content | {first: _nested(below if isinstance(below, dict) else {}, rest, override)}
 
 
 def _value(now: Any, override: Override, hint: Any) -> Any:
+    """The override's value for a key of type `hint`; None where the type is not known yet."""
     text = Text(override.text)
     if override.appends:
         items = loaded(text)
-        return [*(now if isinstance(now, list) else []), *(items if isinstance(items, list) else [text])]
-    if not isinstance(hint, Section):
-        return text
+        before = now if isinstance(now, list) else [] if now is None else [now]
+        return [*before, *(items if isinstance(items, list) else [untyped(text) if hint is Any else text])]
+    if hint is Any:
+        return untyped(text)
     content = loaded(text)
+    if not isinstance(hint, Section):
+        return _merged(now, content) or text
     if isinstance(content, str):
         content = read([content])
     return merge(now, content) if isinstance(now, dict) and isinstance(content, dict) else content

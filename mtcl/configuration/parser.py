@@ -1,4 +1,6 @@
-"""The parser of a configuration: mtcl's own check (`checks.py`) reports problems, then jsonargparse parses."""
+"""The parser of a configuration: files, environment and command line become one configuration (`overrides.py`), mtcl's
+own check (`checks.py`) reports problems in it, then jsonargparse parses it.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,8 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from mtcl.configuration.checks import check
 from mtcl.configuration.keys import Section
-from mtcl.configuration.overrides import HELP, drop_replaced, from_arguments, from_environment, on_top
-from mtcl.configuration.values import loaded
+from mtcl.configuration.overrides import applied, from_arguments, from_environment, is_question
+from mtcl.configuration.values import loaded, plain
 from mtcl.configuration.yaml_files import check_seed
 from mtcl.errors import ConfigError
 
@@ -53,24 +55,26 @@ class MtclParser(LightningArgumentParser):
         self.keys = keys
 
     def parse_args(self, args: Any = None, **options: Any) -> Any:  # type: ignore[override]
-        """`args` starts with `--config FILE` or `--config=TEXT`; keys from the environment are inserted after it."""
+        """`args` starts with `--config FILE` or `--config=TEXT`; variables and then other options are applied to it."""
         if self.keys is None:  # a nested parser, for a class that the configuration names
             return super().parse_args(args, **options)
         first, *given = args
         file = [first, given.pop(0)] if first == "--config" else [first]
         text = first.partition("=")[2] if len(file) == 1 else Path(file[1]).read_text(encoding="utf-8")
-        variables = from_environment(os.environ, str(self.env_prefix), self.keys)
-        overrides = [*variables, *from_arguments(given, self.keys)]
-        if not any(argument in HELP for argument in given):
-            config = yaml.safe_load(text) or {}
-            check(config, self.keys, is_whole=False, imports=True)
-            names = {override.key: override.given_as for override in overrides}
-            whole = on_top(config, overrides, self.keys)
-            check(whole, self.keys, names=names, imports=True)
-            check_seed(loaded(whole.get("seed_everything")))
-            if drop_replaced(config, overrides):
-                file = [f"--config={yaml.safe_dump(config, sort_keys=False)}"]
-        return super().parse_args([*file, *(f"--{o.key}={o.text}" for o in variables), *given], **options)
+        asked = [argument for argument in given if is_question(argument)]
+        if any(not argument.startswith("--print") for argument in asked):
+            return super().parse_args([*file, *given], **options)
+        config = yaml.safe_load(text) or {}
+        check(config, self.keys, is_whole=False, imports=True)
+        overrides = [
+            *from_environment(os.environ, str(self.env_prefix), self.keys),
+            *from_arguments(given, self.keys),
+        ]
+        config = applied(config, overrides, self.keys)
+        check(config, self.keys, names={override.key: override.given_as for override in overrides}, imports=True)
+        check_seed(loaded(config.get("seed_everything")))
+        text = yaml.safe_dump(plain(config), sort_keys=False)
+        return super().parse_args([f"--config={text}", *asked], env=False, **options)
 
     def instantiate_classes(self, *args: Any, **options: Any) -> Any:
         try:

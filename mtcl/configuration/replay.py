@@ -15,7 +15,7 @@ from typing import Any
 import mtcl.losses as losses
 from mtcl.configuration import yaml_files
 from mtcl.configuration.from_checkpoint import TASK, made, plain_mixture, plain_tasks
-from mtcl.configuration.overrides import from_arguments, from_environment, on_top
+from mtcl.configuration.overrides import applied, from_arguments, from_environment
 from mtcl.configuration.run_keys import run_keys
 from mtcl.configuration.values import loaded
 from mtcl.encoder.checkpoint import SavedRun
@@ -38,31 +38,31 @@ def load_with_replay(paths: list[str], arguments: list[str], saved: SavedRun) ->
     """
     config = yaml_files.load(paths, below={"tasks": dict.fromkeys(saved.trained, OF_START)})
     tasks = config["tasks"]
-    untouched = {name for name, options in tasks.items() if isinstance(options, str) and options == OF_START}
-    config["tasks"] = {name: options for name, options in tasks.items() if name not in untouched}
+    of_start = {name for name, options in tasks.items() if _is_untouched(options)}
+    config["tasks"] = {name: options for name, options in tasks.items() if name not in of_start}
     overrides = [*from_environment(os.environ, "MTCL_SET", run_keys()), *from_arguments(arguments, run_keys())]
-    given = on_top(config, overrides, run_keys())
+    given = applied(config | {"tasks": tasks}, overrides, run_keys())
     data = given.get("data") or {}
     if not _is_share(loaded(data.get("replay"))):
         return config
     if whole := [override.given_as for override in overrides if override.key == "tasks"]:
         raise ConfigError(f"{whole[0]} gives all tasks, so data.replay has none to add: give `tasks` in a file")
-    known = tasks_of(saved)
-    own, held_out = given.get("tasks") or {}, loaded(data.get("held_out")) or ()
+    known, held_out = tasks_of(saved), loaded(data.get("held_out")) or ()
+    own = {name: loaded(options) for name, options in given["tasks"].items() if not _is_untouched(options)}
     for name in own.keys() & known.keys():
-        options = loaded(own[name])
-        if isinstance(options, Mapping) and loaded(options.get("replay")) is True:
+        if isinstance(own[name], Mapping) and loaded(own[name].get("replay")) is True:
             config["tasks"][name] = known[name] | (config["tasks"].get(name) or {})
-    added = {name: known[name] for name in known if name in untouched - {*own, *held_out}}
-    config["tasks"] |= added
+    wanted = of_start - {*own, *held_out}
+    config["tasks"] |= {name: known[name] for name in known if name in wanted}  # the command line may remove some again
     config["data"] = plain_mixture(saved, ("alpha", "cap")) | (config.get("data") or {})
-    if unknown := sorted(untouched - {*own, *held_out, *known}):
+    if unknown := sorted(wanted & given["tasks"].keys() - known.keys()):
         log.warning(
             "not replayed, because the checkpoint has no options for them: %s; to replay one, give it "
             "`tasks: {%s: {replay: true}}`",
             ", ".join(unknown),
             unknown[0],
         )
+    added = [name for name in known if name in wanted & given["tasks"].keys()]
     log.info("replayed from %s: %s", saved.path, ", ".join(added) or "nothing but what `tasks` names")
     return config
 
@@ -96,6 +96,10 @@ def tasks_of(saved: SavedRun) -> dict[str, dict[str, Any]]:
     if left_out:
         log.warning("not taken from the checkpoint: %s", ", ".join(left_out))
     return found
+
+
+def _is_untouched(options: Any) -> bool:
+    return isinstance(options, str) and options == OF_START
 
 
 def _is_share(value: Any) -> bool:

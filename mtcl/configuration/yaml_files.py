@@ -6,7 +6,6 @@ task that a later file sets to null is removed. `configs/NAME.yaml` is also foun
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -87,18 +86,6 @@ def merge(below: dict[str, Any], above: dict[str, Any], *, path: tuple[str, ...]
         else:
             merged[key] = value
     return merged
-
-
-def without_tasks(config: dict[str, Any], names: Mapping[str, bool]) -> dict[str, Any]:
-    """The configuration without these tasks. Raises `ConfigError` for one that it does not have, unless the value says
-    that the command line had it.
-    """
-    tasks = dict(config.get("tasks") or {})
-    for name, was_given in names.items():
-        if name not in tasks and not was_given:
-            raise ConfigError(f"--tasks.{name} is null, but there is no such task to leave out{nearest(name, tasks)}")
-        tasks.pop(name, None)
-    return {**config, "tasks": tasks} if "tasks" in config else config
 
 
 def is_another_class(name: Any, below: dict[str, Any]) -> bool:
