@@ -1,4 +1,4 @@
-"""Gathering across ranks. With a single process, each function returns its argument.
+"""Gathering across ranks. With a single process, `gather` and the means return their argument.
 
 The gather is differentiable: its backward sums over ranks. With the mean over local rows, DDP's mean over ranks is
 then the gradient of one process with the whole batch, without any scaling. A detached gather would be biased.

@@ -256,6 +256,17 @@ def test_a_frozen_backbone_has_no_dropout(train: Any, expected: set[str]) -> Non
         assert steps(encoder) == expected
 
 
+def test_an_encoder_without_its_projection_has_all_else() -> None:
+    encoder = encoder_of("Bert", dim=8, train="lora")
+    encoder.activation_checkpointing = True
+    bare = encoder.without_projection()
+    assert encoder.projection is not None
+    assert bare.projection is None
+    assert bare.dim == encoder.own_dim
+    assert {name for name in vars(encoder) if vars(bare)[name] is not vars(encoder)[name]} == {"_modules"}
+    assert [*bare.parameters()] == [p for name, p in encoder.named_parameters() if not name.startswith("projection.")]
+
+
 def test_embedding_leaves_the_mode_of_every_module_as_it_was() -> None:
     """And has no dropout, whatever the modes are."""
     encoder, texts = encoder_of("Bert"), Ragged(np.array([0, 3]), np.array([5, 6, 7]))

@@ -5,12 +5,15 @@ python -m pytest tests/test_pairs.py
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from unicodedata import category
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import torch
 from hypothesis import given, settings
@@ -31,8 +34,9 @@ from mtcl import (
     Tags,
     training_only,
 )
+from mtcl.deploy.embed.rows import is_blank
 from mtcl.losses.relation import NEGATIVE, relation
-from mtcl.task.pairs.columns import column
+from mtcl.task.pairs.columns import BLANK, column
 from mtcl.task.roles import Role
 
 TEXTS = st.sampled_from(["red", "Red ", "blue", "green", "a b", "a  B", "c", "d", "e", "f"])
@@ -294,8 +298,8 @@ def test_rows_without_any_text(pairs: Pairs, row: Row) -> None:
 
 
 def test_a_text_without_anything_to_see_is_empty() -> None:
-    """For anchors, positives and hard negatives; the characters do no harm within a word."""
-    empty = ["\u200b", " \u2060\ufeff", "\u00ad\u3000", "\x1c\x85\v"]
+    """For anchors, positives and hard negatives; the characters do no harm within a word. As for `mtcl embed`."""
+    empty = ["\u200b", " \u2060\ufeff", "\u00ad\u3000", "\x1c\x85\v\0"]
     rows = pa.table(
         {
             "query": [*empty, "dog", "cat", "b\u200bird"],
@@ -308,3 +312,6 @@ def test_a_text_without_anything_to_see_is_empty() -> None:
     assert table.skipped == {"empty query": 4, "empty document": 1}
     assert table.negatives is not None
     assert table.negatives.lengths().tolist() == [1, 0]
+    characters = [chr(c) for c in range(sys.maxunicode) if category(chr(c)) not in ("Cn", "Cs")]
+    is_empty = pc.match_substring_regex(pa.array(characters), BLANK).to_pylist()
+    assert is_empty == [is_blank(one) for one in characters]

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mtcl import DataError, Files, LabelText, QueryDocument, Scored, Tags
-from mtcl.task.reading import Wanted, csv_file, jsonl, read_split
+from mtcl.task.reading import Wanted, csv_file, jsonl, parquet, read_split
 from mtcl.task.roles import Role, as_role
 
 ROLES = [Role.TEXT, Role.ID, Role.NUMBER, Role.TEXTS, Role.TEXT_OR_TEXTS]
@@ -199,6 +199,19 @@ def test_one_parquet_file_without_roles_is_as_it_was_written(tmp_path: Path) -> 
     )
     pq.write_table(table, tmp_path / "t.parquet")
     assert natural(tmp_path / "t.parquet").equals(table)
+
+
+def test_with_all_other_columns_a_large_parquet_file_is_as_it_was_written_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mined data root differs in one column, whatever the size of the table."""
+    table = pa.table({"id": pa.array([1, 2, 3], pa.int32()), "no": ["a", None, "b"]})
+    pq.write_table(table, tmp_path / "t.parquet")
+    monkeypatch.setattr(parquet, "ROWS", 2)
+    wanted = Wanted({"id": Role.ID, "no": Role.TEXT_OR_TEXTS}, rest=True)
+    assert parquet.read_parquet(tmp_path / "t.parquet", wanted).rows.equals(table)
+    in_roles = parquet.read_parquet(tmp_path / "t.parquet", Wanted(wanted.roles, rest=False)).rows
+    assert in_roles["id"].type == pa.large_string()
 
 
 def test_only_the_wanted_columns_of_a_parquet_file_are_read(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mtcl import MRR, Duplicates, LabelText, QueryDocument, Rows, Task, TaskError
+from mtcl import MRR, Cluster, Duplicates, LabelText, QueryDocument, Rows, Task, TaskError
 from mtcl.task.kind import Kind
 from mtcl.task.metrics import Metric
 
@@ -65,6 +65,7 @@ def test_an_unknown_attribute_without_a_near_one_is_told_all() -> None:
     [
         (QueryDocument(query="t", document="t"), "pairs have the column 't' as query and as document"),
         (LabelText(text="t", label="t"), "pairs have the column 't' as text and as label"),
+        (Cluster(text="t", cluster="t"), "pairs have the column 't' as text and as cluster"),
         (Duplicates(anchor="t", positive="t"), "pairs have the column 't' as anchor and as positive"),
         (QueryDocument(negatives=("n", "document")), "pairs have the column 'document' as document and as negatives"),
     ],

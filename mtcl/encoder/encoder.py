@@ -12,6 +12,7 @@ import inspect
 import os
 import shutil
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -126,10 +127,8 @@ class Encoder(nn.Module):
 
     def without_projection(self) -> Encoder:
         """An encoder with the same backbone, layers and options, but no projection."""
-        bare = Encoder(self.backbone, pooling=self.poolings, dense=self.dense)
-        bare.first_position, bare.is_compiled = self.first_position, self.is_compiled
-        bare.token_types, bare.declared = self.token_types, self.declared
-        bare.is_frozen = self.is_frozen
+        bare = copy(self)
+        bare._modules = {**self._modules, "projection": None}
         return bare
 
     def train(self, mode: bool = True) -> Encoder:

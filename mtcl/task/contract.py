@@ -84,7 +84,8 @@ def kind_of(task: Task | type[Task]) -> Kind:
 
 
 SIDES = (
-    *(("query", "document"), ("text", "label"), ("anchor", "positive"), ("first", "second"), ("source", "target")),
+    *(("query", "document"), ("text", "label"), ("text", "cluster"), ("anchor", "positive"), ("first", "second")),
+    ("source", "target"),
     *(("query", "negatives"), ("document", "negatives"), ("anchor", "negatives"), ("positive", "negatives")),
     *(("text", "negatives"), ("label", "negatives"), ("source", "negatives")),
 )

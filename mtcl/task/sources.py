@@ -88,7 +88,7 @@ class Files(Source):
         return self.select(split, root, {}, rest=True)
 
     def select(self, split: str, root: Path | None, roles: Mapping[str, Role], *, rest: bool = False) -> pa.Table:
-        """The rows that `where` keeps. With `rest`, roles are used only for CSV files, which have no types."""
+        """The rows that `where` keeps. With `rest`, all columns; roles are then used only for CSV files."""
         asked = dict.fromkeys(self.where, Role.ANY) | dict(roles)
         found = read_split(self.paths(split, root), Wanted(asked, rest), optional=self.where.keys() - roles.keys())
         rows = found.rows

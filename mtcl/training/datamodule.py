@@ -76,7 +76,8 @@ class MtclDataModule(pl.LightningDataModule):
             pairs [held_out, trained] accepts the common texts of these tasks.
         num_workers: Worker processes that assemble batches.
         start_method: How workers start; the platform's default if null.
-        cache: Folder of the token stores; MTCL_CACHE or ~/.cache/mtcl if null.
+        cache: Folder of the token stores; MTCL_CACHE or ~/.cache/mtcl if null. Rows that do not fit into memory and the
+            digests of files go to the latter in any case.
         seed: Determines the order of pairs, and dropout. If None, that of Lightning's `seed_everything`, or else 1; in
             a configuration it is set from seed_everything.
         encoder: The encoder whose tokenizer reads the texts without a module, for example to look at batches; the

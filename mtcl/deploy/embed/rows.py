@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 WINDOW_CHARACTERS = 1 << 24
 """A window ends at its number of rows, or before if its texts have this many characters together (Parquet: bytes)."""
 BLANK = {"Cc", "Cf", "Cn", "Co", "Mn"}
-"""Unicode's categories of controls, formats, unassigned and private characters, and marks without a width."""
+"""Unicode's categories of controls, formats, unassigned and private characters, and marks without a width. Training
+keeps a text of unassigned ones: Arrow's patterns do not know them."""
 INT64 = range(-(1 << 63), 1 << 63)
 
 
@@ -97,8 +98,8 @@ def reason_against(text: object, column: str) -> str:
 
 
 def is_blank(text: str) -> bool:
-    """Whether a text has nothing to see: only white space, control characters, characters without a width, and marks on
-    no letter. Tokenizers leave these out, so all such texts would get the vector of the empty text.
+    """Whether a text has nothing to see, as in training (`task.pairs.columns.BLANK`). Tokenizers leave such characters
+    out, so all these texts would get the vector of the empty text.
     """
     return all(character.isspace() or category(character) in BLANK for character in text)
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 LIST_AS_TEXT = r"""^\s*\[\s*(['"].*['"])?\s*\]\s*$"""
 """A list of texts as JSON or Python writes it."""
-BLANK = r"^[\s\v\x1c-\x1f\x{85}\p{Z}\p{Cf}]*$"
-"""A text of white space and characters without a width, such as a byte order mark in the middle of a file."""
+BLANK = r"^[\p{Z}\p{C}\p{Mn}]*$"
+"""A text with nothing to see: white space, control characters, characters without a width, marks on no letter."""
 
 
 def column(rows: pa.Table, name: str, role: Role) -> pa.ChunkedArray:

@@ -29,7 +29,8 @@ def read_parquet(path: Path, wanted: Wanted) -> Part:
                 return Part(file.read(columns=None if wanted.rest else chosen).select(chosen), names)
             spill = Spill()
             for batch in file.iter_batches(ROWS, columns=chosen):
-                spill.add(_in_roles(pa.Table.from_batches([batch]).select(chosen), wanted))
+                rows = pa.Table.from_batches([batch]).select(chosen)
+                spill.add(rows if wanted.rest else _in_roles(rows, wanted))
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read {path}: {root_cause(error)}") from error
     return Part(pa.concat_tables(spill.tables()), names, spill.is_used)
