@@ -27,7 +27,7 @@ from mtcl.encoder.teacher import Teacher
 from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import ConfigError
 from mtcl.task.prompt import Prompt, Side
-from tests.families import FAMILIES, write_model, write_sentence_transformer, write_tokenizer
+from tests.families import FAMILIES, READING_PADDING, write_model, write_sentence_transformer, write_tokenizer
 
 pytest.importorskip("sentence_transformers", reason="needs the extra `compare`")
 TEXTS = ["red dog post", "a job", "blue", "the bird news for a cat a cat red green blue red", "A " * 40, ""]
@@ -115,10 +115,26 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_every_family(name: str, family: Callable[[str], Path], tmp_path: Path) -> None:
+def test_every_family(
+    name: str, family: Callable[[str], Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     pooling = "lasttoken" if "decoder" in str(FAMILIES[name]) else ("mean", "cls")
     model = write_sentence_transformer(tmp_path / "st", family(name), pooling=pooling)
     equal_everywhere(model, tmp_path / "st")
+    assert "reads the padding" not in caplog.text
+
+
+@pytest.mark.parametrize("name", READING_PADDING)
+def test_a_text_has_one_vector_also_if_padding_is_read(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """That of sentence-transformers for the text alone: in batches, its vectors depend on the other texts."""
+    model = write_sentence_transformer(tmp_path / "st", write_model(tmp_path / name, name))
+    encoder = TextEncoder.base(EncoderConfig(name=str(tmp_path / "st"), dropout=0.0))
+    assert "reads the padding after a text" in caplog.text
+    alone = torch.cat([theirs(model, [text]) for text in TEXTS])
+    torch.testing.assert_close(encoder.encode(TEXTS), alone, **TOLERANCE)
+    assert not torch.allclose(theirs(model), alone, rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["bert", "qwen3", "xlnet"])
