@@ -28,7 +28,7 @@ from mtcl.encoder.adapt import adapt
 from mtcl.encoder.backbone import digest_of, hidden_size, load_backbone, num_positions
 from mtcl.encoder.config import EncoderConfig, Pooling
 from mtcl.encoder.declared import Declared
-from mtcl.encoder.dense import Dense, load_layers, size_after
+from mtcl.encoder.dense import Dense, Truncate, load_layers, size_after
 from mtcl.encoder.finite import check_finite
 from mtcl.encoder.kernels import kernels_for
 from mtcl.encoder.layers import stack_of
@@ -189,6 +189,11 @@ class Encoder(nn.Module):
     def pooling(self) -> str:
         """The poolings in one word, as a part of names and facts."""
         return "+".join(self.poolings)
+
+    @property
+    def cut(self) -> tuple[str, ...]:
+        """What the model's own layers cut the vectors to, in words; no weight shows it."""
+        return tuple(f"{module.size} dimensions" for module in self.dense or () if isinstance(module, Truncate))
 
     @property
     def dim(self) -> int:

@@ -24,8 +24,8 @@ def configuration(text: str) -> str:
 
 
 def data_report(data: MtclDataModule) -> str:
-    """A table with a row per task: its role, pairs, batch, share of the run's steps, and how often the run will pass its
-    pairs; then what was left out of the pairs, and who owns the tasks.
+    """A table with a row per task: its role, pairs, batch, share of the run's steps, and how often the run will pass
+    its pairs; then what was left out of the pairs, and who owns the tasks.
     """
     num_steps, planned = data.num_steps or 0, {task.name: number for number, task in enumerate(data.plan.tasks)}
     pairs = planned_pairs(data.plan, num_steps=num_steps)
