@@ -36,13 +36,20 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "xlnet": ("XLNet", {"d_model": 32, "n_layer": 2, "n_head": 2, "d_inner": 64}),
 }
 
+READING_PADDING: dict[str, tuple[str, dict[str, Any]]] = {
+    "fnet": ("FNet", {**LAYERS, "use_tpu_fourier_optimizations": False}),
+    "mobilebert": ("MobileBert", {**LAYERS, "embedding_size": 16, "intra_bottleneck_size": 16}),
+    "convbert": ("ConvBert", {**LAYERS, "embedding_size": 32}),
+}
+"""Families whose vectors depend on the padding after a text."""
+
 
 def write_model(folder: Path, family: str, **options: Any) -> Path:
     """Write a random model of a family and its tokenizer to a folder."""
     import torch
     import transformers
 
-    name, sizes = FAMILIES[family]
+    name, sizes = {**FAMILIES, **READING_PADDING}[family]
     config = getattr(transformers, f"{name}Config")(vocab_size=len(PIECES), **{**sizes, **options})
     torch.manual_seed(0)
     model: Any = getattr(transformers, f"{name}Model")(config)

@@ -35,6 +35,7 @@ from mtcl.training.board.points import MOST_POINTS, Point
 from mtcl.training.board.projector import AFTER, BEFORE, Projector
 from mtcl.training.board.spread import spread_of
 from mtcl.training.board.start import BoardStart
+from mtcl.training.board.texts import data_report
 from tests.board_runs import EIGHT, write_tasks
 from tests.test_resume import plain
 
@@ -429,6 +430,24 @@ def test_exposure_of_a_plan() -> None:
     assert found["b"].epochs == pytest.approx(drawn["b"] / 300)
 
 
+def test_the_data_report_follows_the_schedule(
+    demo_root: Path, tiny_model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task that is paused after a quarter of the run passes its pairs a quarter as often."""
+    tasks = {"interest": {"weight_schedule": {10: 0.0}}, "search": {}}
+    options = {"encoder": {"name": str(tiny_model)}, "root": demo_root, "cache": cache, "batch_size": 8, "alpha": 0.0}
+    data = MtclDataModule(tasks=tasks, tasks_per_step=1, **options)
+    data.prepare_data()
+    monkeypatch.setattr(MtclDataModule, "num_steps", property(lambda _: 40))
+    rows = {row[0]: row for row in map(_cells, data_report(data).splitlines()) if len(row) > 8}
+    assert (rows["interest"][-2], float(rows["interest"][-1])) == ("12%", pytest.approx(5 * 8 / 240, rel=0.05))
+    assert (rows["search"][-2], float(rows["search"][-1])) == ("88%", pytest.approx(35 * 8 / 93, rel=0.05))
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
 def test_mean_cosines() -> None:
     found = mean_cosines({("a", "b"): (1.0, 2)}, ["a", "b", "c"])
     assert found[0, 1] == found[1, 0] == 0.5
@@ -458,7 +477,11 @@ def test_hparams_are_flat_and_few() -> None:
     config = {
         "seed_everything": 1,
         "tasks": {"jobs": {"weight": 2.0, "head": None, "watch": False}, "search": {}},
-        "model": {"encoder": {"name": "some/model", "dim": 50}, "optimizer": {"lr": 1e-4}, "eval_groups": False},
+        "model": {
+            "encoder": {"name": "some/model", "dim": 50, "dense": False, "compile": False},
+            "optimizer": {"lr": 1e-4},
+            "eval_groups": False,
+        },
         "data": {"root": "/secret", "batch_size": 64, "alpha": 0.0, "held_out": ["news"], "max_length": None},
         "trainer": {"max_steps": 10, "precision": "32-true"},
     }
@@ -471,6 +494,7 @@ def test_hparams_are_flat_and_few() -> None:
         "tasks": "jobs, search",
         "tasks.jobs.weight": 2.0,
         "model.encoder.dim": 50,
+        "model.encoder.dense": "false",
         "data.alpha": 0.0,
         "data.held_out": "['news']",
     }

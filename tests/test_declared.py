@@ -9,6 +9,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from mtcl.encoder.teacher import Teacher
 from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import ConfigError
 from mtcl.task.prompt import Prompt, Side
-from tests.families import FAMILIES, write_model, write_sentence_transformer, write_tokenizer
+from tests.families import FAMILIES, READING_PADDING, write_model, write_sentence_transformer, write_tokenizer
 
 pytest.importorskip("sentence_transformers", reason="needs the extra `compare`")
 TEXTS = ["red dog post", "a job", "blue", "the bird news for a cat a cat red green blue red", "A " * 40, ""]
@@ -114,10 +115,26 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_every_family(name: str, family: Callable[[str], Path], tmp_path: Path) -> None:
+def test_every_family(
+    name: str, family: Callable[[str], Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     pooling = "lasttoken" if "decoder" in str(FAMILIES[name]) else ("mean", "cls")
     model = write_sentence_transformer(tmp_path / "st", family(name), pooling=pooling)
     equal_everywhere(model, tmp_path / "st")
+    assert "reads the padding" not in caplog.text
+
+
+@pytest.mark.parametrize("name", READING_PADDING)
+def test_a_text_has_one_vector_also_if_padding_is_read(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """That of sentence-transformers for the text alone: in batches, its vectors depend on the other texts."""
+    model = write_sentence_transformer(tmp_path / "st", write_model(tmp_path / name, name))
+    encoder = TextEncoder.base(EncoderConfig(name=str(tmp_path / "st"), dropout=0.0))
+    assert "reads the padding after a text" in caplog.text
+    alone = torch.cat([theirs(model, [text]) for text in TEXTS])
+    torch.testing.assert_close(encoder.encode(TEXTS), alone, **TOLERANCE)
+    assert not torch.allclose(theirs(model), alone, rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["bert", "qwen3", "xlnet"])
@@ -332,6 +349,92 @@ def test_weights_that_are_missing_are_no_random_ones(family: Callable[[str], Pat
     save_file({k: v for k, v in weights.items() if "layer.1" not in k}, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(ConfigError, match=r"lacks 16 weights of a BertModel \(encoder.layer.1"):
         Encoder.load(EncoderConfig(name=str(folder)))
+
+
+def _halved(folder: Path) -> None:
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+
+
+def _without_tokenizer(folder: Path) -> None:
+    """As Trainer.save_model leaves a folder if it was given no tokenizer."""
+    for path in folder.iterdir():
+        if path.name not in ("config.json", "model.safetensors"):
+            path.unlink()
+
+
+def _fewer_vectors(folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights, name = load_file(folder / "model.safetensors"), "embeddings.word_embeddings.weight"
+    weights[name] = weights[name][:20].clone()
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    _set(folder, vocab_size=20)
+
+
+def _set(folder: Path, **options: Any) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | options))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (_halved, "cannot be loaded from"),
+        (
+            partial(_set, vocab_size=500),
+            r"config.json does not fit 1 of the weights \(embeddings.word_embeddings.weight",
+        ),
+        (partial(_set, hidden_act="nope"), "cannot be loaded from .*: KeyError: 'nope'"),
+        (partial(_set, hidden_size="x"), "cannot be loaded from .*hidden_size"),
+        (_without_tokenizer, "the tokenizer in .* has no vocabulary"),
+        (_fewer_vectors, r"its tokenizer has 15 tokens more than the model has vectors for \('##green' is the first"),
+    ],
+)
+def test_a_spoilt_folder_is_refused(spoil: Callable[[Path], None], said: str, tmp_path: Path) -> None:
+    """transformers raises a different type for each, or makes a tokenizer that reads all texts as the same."""
+    folder = write_model(tmp_path / "bert", "bert")
+    spoil(folder)
+    with pytest.raises(ConfigError, match=said):
+        TextEncoder.load(folder)
+
+
+@pytest.mark.parametrize("name", ["roberta", "xlm-roberta", "t5", "qwen3", "gemma3", "xlnet", "deberta-v2"])
+def test_every_family_needs_its_tokenizer(name: str, tmp_path: Path) -> None:
+    folder = write_model(tmp_path / name, name)
+    _without_tokenizer(folder)
+    with pytest.raises(ConfigError, match="has no vocabulary"):
+        TextEncoder.load(folder)
+
+
+def test_a_padding_token_without_a_vector_does_not_matter(tmp_path: Path) -> None:
+    """It is often added after training, and padding has no part in a vector."""
+    from transformers import AutoTokenizer
+
+    folder = write_model(tmp_path / "bert", "bert")
+    plain = TextEncoder.load(folder).encode("a red dog")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"pad_token": "<pad>"})
+    tokenizer.save_pretrained(folder)
+    assert torch.equal(TextEncoder.load(folder).encode("a red dog"), plain)
+
+
+def test_a_damaged_dense_layer_is_refused(family: Callable[[str], Path], tmp_path: Path) -> None:
+    from sentence_transformers.base.modules.dense import Dense
+
+    write_sentence_transformer(tmp_path / "st", family("bert"), Dense(32, 16))
+    next((tmp_path / "st").glob("*_Dense/model.safetensors")).write_bytes(b"damaged" * 10)
+    with pytest.raises(ConfigError, match=r"model.safetensors is damaged"):
+        TextEncoder.load(tmp_path / "st")
+
+
+@pytest.mark.parametrize("length", [-1, 0, 2, 129, 10_000])
+def test_a_length_that_the_model_does_not_read_is_refused(length: int, family: Callable[[str], Path]) -> None:
+    config = EncoderConfig(name=str(family("bert")))
+    with pytest.raises(ConfigError, match=f"^max_length is {length}"):
+        TextEncoder.base(config, max_length=length)
+    with pytest.raises(ConfigError, match=f"^max_length is {length}"):
+        TextEncoder.base(config)(["a dog"], max_length=length)
 
 
 @pytest.mark.parametrize(("name", "most"), [("roberta", 64), ("xlm-roberta", 64), ("mpnet", 64), ("bert", 128)])

@@ -120,6 +120,23 @@ def test_many_way_rows_are_the_same_pairs() -> None:
         table_of(Parallel(target=("de", "it")), [row | {"it": None} for row in rows])
 
 
+@pytest.mark.parametrize("source", ["target", "language", "text"])
+def test_a_wide_table_may_have_columns_of_any_name(source: str) -> None:
+    rows = [{source: "hello", "de": "hallo", "fr": "salut"}, {source: "thanks", "de": "danke", "fr": "merci"}]
+    table = table_of(Parallel(source=source, target=("de", "fr")), rows)
+    texts = table.texts.to_pylist()
+    pairs = [(texts[a], texts[p]) for a, p in zip(table.anchors, table.positives, strict=True)]
+    assert pairs == [("hello", "hallo"), ("thanks", "danke"), ("hello", "salut"), ("thanks", "merci")]
+    assert [table.language_names[one] for one in table.languages] == ["de", "de", "fr", "fr"]
+
+
+def test_what_a_wide_table_has_no_use_for_is_refused() -> None:
+    with pytest.raises(TaskError, match="leave language out"):
+        Parallel(target=("de", "fr"), language="lang")
+    with pytest.raises(TaskError, match="name at least one column"):
+        Parallel(target=())
+
+
 def test_metric_must_fit_the_kind() -> None:
     with pytest.raises(TaskError, match=r"metric mrr does not fit graded pairs: Spearman"):
         type(

@@ -47,6 +47,15 @@ def test_ends_are_the_ingredients() -> None:
     assert torch.equal(merge([Ingredient("a", one, 0), Ingredient("b", other, 2)])["encoder.w"], other["encoder.w"])
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_equal_weights_stay_as_they_are(dtype: torch.dtype) -> None:
+    """A frozen backbone is the same in all runs, also in half precision."""
+    state = {"encoder.w": torch.randn(1000, generator=torch.Generator().manual_seed(0)).to(dtype)}
+    merged = merge([Ingredient(name, state, 1) for name in "abc"])
+    assert merged["encoder.w"].dtype is dtype
+    assert torch.equal(merged["encoder.w"], state["encoder.w"])
+
+
 def test_what_only_one_has_is_kept() -> None:
     only, both = torch.tensor(3.0), torch.tensor(1.0)
     one, other = state_of(0, **{"losses.x.t": only, "losses.y.t": both}), state_of(1, **{"losses.y.t": both + 2})

@@ -110,6 +110,13 @@ def test_the_template_itself_is_a_right_task(mtcl_command: Run, tmp_path: Path) 
     assert (checked.returncode, "no data root" in checked.stderr) == (2, True)
 
 
+@pytest.mark.parametrize("name", ["none", "true", "class", "task", "files"])
+def test_a_word_of_python_is_a_name(name: str, mtcl_command: Run) -> None:
+    assert mtcl_command("tasks", "new", name).returncode == 0
+    shown = mtcl_command("tasks", "show", name)
+    assert shown.returncode == 0, shown.stderr
+
+
 def test_every_kind_of_pairs_has_a_template() -> None:
     classes = [getattr(mtcl, name) for name in mtcl.__all__]
     assert set(TEMPLATES) == {

@@ -44,9 +44,10 @@ def test_pack_keeps_every_token_within_the_budget(lengths: list[int], budget: in
     lengths=st.lists(st.integers(1, 12), min_size=1, max_size=9),
     budget=st.integers(1, 40),
     launch=st.integers(0, 50),
+    padding=st.sampled_from([1.0, 3.0, 1e6]),
 )
 @settings(max_examples=100, deadline=None)
-def test_chunks_cost_least_of_all_cuts(lengths: list[int], budget: int, launch: int) -> None:
+def test_chunks_cost_least_of_all_cuts(lengths: list[int], budget: int, launch: int, padding: float) -> None:
     """Against every cut within the budget, one by one."""
     falling = np.array(sorted(lengths, reverse=True))
 
@@ -54,11 +55,11 @@ def test_chunks_cost_least_of_all_cuts(lengths: list[int], budget: int, launch: 
         pieces = [falling[start:end] for start, end in zip((0, *ends), ends, strict=False)]
         if any(len(piece) > 1 and len(piece) * piece[0] > budget for piece in pieces):
             return float("inf")
-        return sum(len(piece) * int(piece[0]) + launch for piece in pieces)
+        return sum(piece.sum() + padding * (piece[0] - piece).sum() + launch for piece in pieces)
 
     inner = range(1, len(falling))
     cuts = [(*some, len(falling)) for number in range(len(falling)) for some in itertools.combinations(inner, number)]
-    found = cost(tuple(chunk_ends(falling, tokens_per_chunk=budget, launch=launch)))
+    found = cost(tuple(chunk_ends(falling, tokens_per_chunk=budget, launch=launch, padding=padding)))
     assert found == pytest.approx(min(map(cost, cuts)))
 
 

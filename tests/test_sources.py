@@ -295,6 +295,12 @@ def test_the_fingerprint_of_a_data_set_is_its_pin_or_its_content(tmp_path: Path)
     before = Hub(str(tmp_path), revision=COMMIT).fingerprint("train", None)
     write_parquet(tmp_path, "train", ROWS[:2])
     assert Hub(str(tmp_path), revision=COMMIT).fingerprint("train", None) != before
+    of_folder = [
+        Hub(str(tmp_path), revision=COMMIT, **options)
+        for options in ({}, {"config": "en"}, {"config": "fr"}, {"splits": {"validation": "test"}})
+    ]
+    assert len({source.fingerprint("validation", None) for source in of_folder}) == 4
+    assert len({source.fingerprint("train", None) for source in of_folder}) == 3
 
 
 def test_rows_are_given_by_split() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mtcl import MRR, Cluster, Duplicates, LabelText, QueryDocument, Rows, Task, TaskError
+from mtcl import MRR, BitextAccuracy, Cluster, Duplicates, LabelText, Parallel, QueryDocument, Rows, Task, TaskError
 from mtcl.task.kind import Kind
 from mtcl.task.metrics import Metric
 
@@ -68,11 +68,14 @@ def test_an_unknown_attribute_without_a_near_one_is_told_all() -> None:
         (Cluster(text="t", cluster="t"), "pairs have the column 't' as text and as cluster"),
         (Duplicates(anchor="t", positive="t"), "pairs have the column 't' as anchor and as positive"),
         (QueryDocument(negatives=("n", "document")), "pairs have the column 'document' as document and as negatives"),
+        (Parallel(source="t", target=("d", "t")), "pairs have the column 't' as source and as target"),
+        (Parallel(target=("d", "f"), negatives=("n", "f")), "pairs have the column 'f' as target and as negatives"),
     ],
 )
 def test_a_column_is_on_one_side_only(pairs: Any, told: str) -> None:
     """Every text would be its own positive, and the loss would fall to nothing."""
-    assert complaint(pairs=pairs) == f"task class Letters: {told}: name two columns"
+    metric = BitextAccuracy() if isinstance(pairs, Parallel) else MRR()
+    assert complaint(pairs=pairs, metric=metric) == f"task class Letters: {told}: name two columns"
 
 
 def test_an_annotation_without_a_value_is_an_attribute_too() -> None:

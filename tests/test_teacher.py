@@ -6,8 +6,11 @@ python -m pytest tests/test_teacher.py
 from __future__ import annotations
 
 import errno
+import json
 import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +24,9 @@ from mtcl.encoder.teacher import Teacher, vectors_file
 from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.task.registry import discover
 from tests.conftest import ROOT, Run
+
+PARTS = {"": "Transformer", "1_Pooling": "Pooling"}
+"""The modules of a sentence-transformers model, by folder."""
 
 
 def test_a_single_task_run_teaches_the_joint_one(
@@ -65,6 +71,34 @@ def test_a_full_disk_leaves_no_vectors(
             vectors()
     assert [path.suffix for path in store.folder.glob("*teacher-*")] == [".lock"]
     assert np.load(vectors()).shape == (len(store.tokens), 32)
+
+
+def write_layers(folder: Path, **settings: Any) -> None:
+    modules = [{"path": path, "type": f"sentence_transformers.models.{kind}"} for path, kind in PARTS.items()]
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    for name, content in {
+        "modules.json": modules,
+        "1_Pooling/config.json": {},
+        "config_sentence_transformers.json": settings,
+    }.items():
+        (folder / name).write_text(json.dumps(content))
+
+
+def test_a_teacher_that_is_cut_otherwise_has_other_vectors(tiny_model: Path, demo_root: Path, tmp_path: Path) -> None:
+    """`truncate_dim` is no weight, so the digest of the weights does not show it."""
+    task = discover(ROOT / "tasks" / "demo")["search"]
+    given = {"root": demo_root, "tokenizer": Tokenizer.load(tiny_model), "max_length": 16, "cache": tmp_path / "cache"}
+    store, folder, prints = prepare(task, "validation", **given), tmp_path / "model", set()
+    shutil.copytree(tiny_model, folder)
+    for dim in (None, 16, 8):
+        write_layers(folder, truncate_dim=dim)
+        teacher = TextEncoder.load(folder)
+        prints.add(teacher.fingerprint())
+        path = vectors_file(
+            store, Teacher(teacher.model), lambda e, t: e.embed(t, tokens_per_chunk=512), precision="32-true"
+        )
+        assert np.load(path).shape == (len(store.tokens), dim or 32)
+    assert len(prints) == 3
 
 
 def test_damaged_vectors_are_made_again(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any
 
@@ -151,10 +152,11 @@ def new(name: str, *, kind: str = "QueryDocument", tasks_dir: str | None = None,
 
 def text_of(name: str, template: Template) -> str:
     """The content of the file."""
+    class_name = "".join(part.capitalize() for part in name.split("_"))
     names = sorted((template.metric.partition("(")[0], template.pairs.partition("(")[0], "Files"), key=_order)
     return FILE.format(
         name=name,
-        class_name="".join(part.capitalize() for part in name.split("_")),
+        class_name=f"{class_name}Task" if iskeyword(class_name) else class_name,
         names=", ".join([*names, "Task"]),
         about=template.about,
         pairs=template.pairs,

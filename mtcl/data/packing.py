@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtcl.arrays import IntArray, Ragged
+from mtcl.arrays import IntArray, Ragged, offsets_of
 from mtcl.data.parcel import Parcel
 
 LAUNCH = {"cpu": 128, "cuda": 16_384}
@@ -65,7 +65,7 @@ class Packed:
 def pack(tokens: Ragged, *, tokens_per_chunk: int, launch: int | None = None, padding: float = 1.0) -> Packed:
     """Pack texts into chunks of at most `tokens_per_chunk` tokens with padding; a longer text gets its own chunk.
 
-    A place of padding costs `padding` tokens. With 1, `launch` is a chunk's fixed cost in tokens, by default
+    A place of padding costs `padding` tokens. With 1 or more, `launch` is a chunk's fixed cost in tokens, by default
     `launch_cost()`; with less, chunks are as few as possible.
     """
     lengths = tokens.lengths()
@@ -74,7 +74,7 @@ def pack(tokens: Ragged, *, tokens_per_chunk: int, launch: int | None = None, pa
         ends = filled_ends(lengths[order], tokens_per_chunk=tokens_per_chunk, padding=padding)
     else:
         launch = launch_cost() if launch is None else launch
-        ends = chunk_ends(lengths[order], tokens_per_chunk=tokens_per_chunk, launch=launch)
+        ends = chunk_ends(lengths[order], tokens_per_chunk=tokens_per_chunk, launch=launch, padding=padding)
     chunks = [
         _chunk(tokens.take(order[start:end]), int(lengths[order[start]]))
         for start, end in zip([0, *ends[:-1]], ends, strict=True)
@@ -90,18 +90,21 @@ def launch_cost() -> int:
     return LAUNCH["cuda" if torch.cuda.is_available() else "cpu"]
 
 
-def chunk_ends(lengths: IntArray, *, tokens_per_chunk: int, launch: int) -> list[int]:
+def chunk_ends(lengths: IntArray, *, tokens_per_chunk: int, launch: int, padding: float = 1.0) -> list[int]:
     """The ends of the chunks among texts of falling `lengths`, with the lowest total cost, by dynamic programming.
 
-    A chunk costs its tokens with padding, plus `launch` tokens.
+    A chunk costs its tokens, `padding` tokens for each place of padding, and `launch` tokens.
     """
+    widths = np.maximum(lengths, 1)
+    before = offsets_of(widths)
     cost = np.full(len(lengths) + 1, np.inf)
     cost[0] = 0
     came_from = np.zeros(len(lengths) + 1, dtype=np.int64)
-    for start, width in enumerate(np.maximum(lengths, 1).tolist()):
+    for start, width in enumerate(widths.tolist()):
         most = min(max(1, tokens_per_chunk // width), len(lengths) - start)
         reached = slice(start + 1, start + 1 + most)
-        found = cost[start] + launch + width * np.arange(1, most + 1)
+        tokens = before[reached] - before[start]
+        found = cost[start] + launch + tokens + padding * (width * np.arange(1, most + 1) - tokens)
         better = found < cost[reached]
         cost[reached][better] = found[better]
         came_from[reached][better] = start

@@ -29,6 +29,10 @@ WHOLE = 1 << 20
 """A max length in tokens at which no text is cut."""
 NO_LIMIT = 1 << 30
 """transformers writes a number above it if a tokenizer's files set no maximum length."""
+LEAST_TOKENS, SMALL = 2, 1000
+"""The least tokens besides the special ones. Of a folder without a vocabulary, transformers makes a tokenizer of these
+alone, in some families with the mark of a word's beginning. Only small vocabularies are looked through.
+"""
 PLAIN = ("The quick brown fox jumps over the lazy dog, 0123456789.", "naïve CAFÉ", "日本語 텍스트")
 """Texts whose tokens differ between vocabularies, but not between versions of a library."""
 CUTTING = threading.Lock()
@@ -60,7 +64,7 @@ class Tokenizer:
             lower_case: Turn texts to lower case first, if the tokenizer does not do so itself.
             options: Arguments of the tokenizer that differ from those in its files.
 
-        Raises `ConfigError` if it cannot be loaded.
+        Raises `ConfigError` if it cannot be loaded or has no vocabulary.
         """
         from transformers import AutoTokenizer
 
@@ -71,22 +75,28 @@ class Tokenizer:
             backend = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code, **options or {})
         except Exception as error:  # any of a dozen types, by tokenizer
             raise ConfigError(f"the tokenizer in {folder} cannot be loaded: {root_cause(error)}") from error
+        if len(backend) < SMALL and len({*backend.get_vocab().values()} - {*backend.all_special_ids}) < LEAST_TOKENS:
+            raise ConfigError(
+                f"the tokenizer in {folder} has no vocabulary, so all texts would be the same: save the tokenizer "
+                "there too, next to the model"
+            )
         if lower_case:
             parts.append(b"lower case")
             _lower_case(backend)
         _check_end(backend, folder)
         return cls(backend, hashlib.sha256(b"".join(parts)).hexdigest())
 
-    def check_length(self, task: str, max_length: int, *, positions: int | None = None) -> None:
+    def check_length(self, task: str | None, max_length: int, *, positions: int | None = None) -> None:
         """Raise `ConfigError` for a max length that is too short for any word or too long for the model, which has this
-        many `positions`.
+        many `positions`. `task` is None for texts of no particular task.
         """
+        whose = "" if task is None else f"task {task!r}: "
         least, most = self.backend.num_special_tokens_to_add() + 1, self.longest
         if max_length < least or (most is not None and max_length > most):
             limit = f"at least {least}" if most is None else f"{least} to {most}"
-            raise ConfigError(f"task {task!r}: max_length is {max_length}: the tokenizer takes {limit}")
+            raise ConfigError(f"{whose}max_length is {max_length}: the tokenizer takes {limit}")
         if positions is not None and max_length > positions:
-            raise ConfigError(f"task {task!r}: max_length is {max_length}, but the encoder reads {positions} tokens")
+            raise ConfigError(f"{whose}max_length is {max_length}, but the encoder reads {positions} tokens")
 
     def check_prompt(self, task: str, prompt: Prompt, max_length: int) -> int:
         """The tokens of a task's longer prompt, special tokens included. Raises `ConfigError` if they leave no room for
@@ -106,6 +116,14 @@ class Tokenizer:
         """The most tokens of a text; None if the tokenizer's files set no limit."""
         limit = int(self.backend.model_max_length)
         return None if limit > NO_LIMIT else limit
+
+    def tokens_from(self, number: int) -> list[str]:
+        """The tokens with this number or a higher one, except special ones: padding is often added at the end."""
+        if len(self.backend) <= number:
+            return []
+        own = set(self.backend.all_special_ids)
+        places = {place: token for token, place in self.backend.get_vocab().items()}
+        return [places[place] for place in sorted(places) if place >= number and place not in own]
 
     @cached_property
     def dtype(self) -> type[np.integer[Any]]:

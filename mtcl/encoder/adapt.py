@@ -11,17 +11,14 @@ from __future__ import annotations
 import importlib
 import logging
 import re
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mtcl.arrays import Ragged
-from mtcl.data.packing import Packed, pack
 from mtcl.encoder.config import EncoderConfig, LoraConfig
 from mtcl.encoder.layers import Layers, layers_of
+from mtcl.encoder.trial import two_texts
 from mtcl.errors import ConfigError
 
 log = logging.getLogger("mtcl")
@@ -54,21 +51,6 @@ def _check_number(freeze_layers: int, layers: Layers) -> None:
             f"model.encoder.freeze_layers is {freeze_layers}, but the encoder has {len(layers.stack)} layers: "
             f"give at most {len(layers.stack)}"
         )
-
-
-def check_runs(pooled: Callable[[Packed], Tensor], backbone: nn.Module, dtype: str) -> None:
-    """Raise `ConfigError` for a backbone whose code mixes types, for example with a table of positions in float32.
-
-    `pooled` gives the pooled states of packed texts.
-    """
-    try:
-        with torch.no_grad():
-            pooled(_two_texts(backbone))
-    except RuntimeError as error:
-        raise ConfigError(
-            f"model.encoder.frozen_dtype is {dtype}, which {type(backbone).__name__} does not support "
-            f"({str(error).splitlines()[0]:.80}): give float32"
-        ) from error
 
 
 def _inject(backbone: nn.Module, lora: LoraConfig, *, above: int) -> None:
@@ -147,7 +129,7 @@ def _used(encoder: nn.Module) -> set[int]:
     encoder.eval()
     try:
         with torch.enable_grad():
-            vectors_TD = encoder(_two_texts(_backbone_of(encoder)).to(next(encoder.parameters()).device))
+            vectors_TD = encoder(two_texts(_backbone_of(encoder)).to(next(encoder.parameters()).device))
     except (TypeError, ValueError, RuntimeError, AttributeError, LookupError) as error:
         log.debug("no forward pass to find unused parameters: %s", error)
         return set()
@@ -158,13 +140,6 @@ def _used(encoder: nn.Module) -> set[int]:
 
 def _backbone_of(encoder: nn.Module) -> nn.Module:
     return encoder.get_submodule("backbone")
-
-
-def _two_texts(backbone: nn.Module) -> Packed:
-    config: Any = backbone.config
-    vocabulary, padding = int(config.vocab_size), getattr(config, "pad_token_id", None)
-    ids = np.array([i for i in range(vocabulary // 2, vocabulary) if i != padding][:9])
-    return pack(Ragged(np.array([0, 4, len(ids)]), ids), tokens_per_chunk=1024)
 
 
 def leaves_of(value: Tensor) -> list[Tensor]:

@@ -27,7 +27,7 @@ def hidden_size(backbone: nn.Module) -> int:
 def load_backbone(declared: Declared, config: EncoderConfig) -> nn.Module:
     """Load a backbone in float32 from safetensors, without a pooler or a decoder beside an encoder.
 
-    Raises `ConfigError` if it cannot be loaded or if the file lacks weights.
+    Raises `ConfigError` if it cannot be loaded, or if the file lacks weights or has them in other sizes.
     """
     from transformers import AutoConfig
 
@@ -50,14 +50,24 @@ def load_backbone(declared: Declared, config: EncoderConfig) -> nn.Module:
                 attn_implementation=attention,
                 use_safetensors=True,
                 trust_remote_code=config.trust_remote_code,
+                ignore_mismatched_sizes=True,  # they are refused below, by name
                 output_loading_info=True,
                 **_without_pooler(settings),
             )
-    except (OSError, ValueError, ImportError) as error:
+    except ConfigError:
+        raise
+    except Exception as error:  # of a dozen types: safetensors and huggingface_hub have some of their own
+        reason = f"{type(error).__name__}: {error}".strip() if " " not in str(error) else str(error).strip()
         raise ConfigError(
-            f"model {config.name!r} cannot be loaded from {declared.folder}: {str(error).strip().splitlines()[0]}"
+            f"model {config.name!r} cannot be loaded from {declared.folder}: {reason.splitlines()[0]}"
         ) from error
     backbone: nn.Module = loaded[0]
+    if other := sorted(loaded[1]["mismatched_keys"]):
+        name, found, wanted = other[0]
+        raise ConfigError(
+            f"model {config.name!r}: config.json does not fit {len(other)} of the weights ({name} is {tuple(found)}, "
+            f"{tuple(wanted)} by config.json): give a folder whose files belong together"
+        )
     if missing := sorted(loaded[1]["missing_keys"]):
         raise ConfigError(
             f"model {config.name!r} lacks {len(missing)} weights of a {type(backbone).__name__} ({missing[0]}, ...): "

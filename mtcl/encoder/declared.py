@@ -73,6 +73,7 @@ class Declared:
         pools_prompt: Whether a prompt's tokens take part in the pooling.
         lower_case: Whether texts are turned to lower case first.
         truncate_dim: Leading dimensions of the vectors to keep; None for all.
+        vocab_size: Tokens that the model has a vector for; None if the folder does not say.
         config_options, tokenizer_options: Options that differ from those in the files of transformers.
     """
 
@@ -84,6 +85,7 @@ class Declared:
     pools_prompt: bool = True
     lower_case: bool = False
     truncate_dim: int | None = None
+    vocab_size: int | None = None
     config_options: dict[str, Any] = field(default_factory=dict)
     tokenizer_options: dict[str, Any] = field(default_factory=dict)
 
@@ -213,6 +215,7 @@ class _Reader:
         return {
             "max_length": self._size(own, "max_seq_length") or self._size(tokenizer, "model_max_length"),
             "lower_case": bool(own.get("do_lower_case", False)),
+            "vocab_size": self._size(self.load(folder / "config.json"), "vocab_size"),
             "config_options": {k: v for k, v in options["config_kwargs"].items() if k != "trust_remote_code"},
             "tokenizer_options": tokenizer,
         }

@@ -123,4 +123,7 @@ def _weights(folder: Path) -> dict[str, Tensor]:
     file = folder / "model.safetensors"
     if not file.is_file():
         raise ConfigError(f"{file} is missing: only weights in safetensors are loaded; save the model again")
-    return load_file(file)
+    try:
+        return load_file(file)
+    except Exception as error:  # safetensors has error types of its own
+        raise ConfigError(f"{file} is damaged ({root_cause(error)}): save or download the model again") from error

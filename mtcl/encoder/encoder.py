@@ -25,11 +25,11 @@ from torch.utils.checkpoint import checkpoint
 from mtcl.arrays import Ragged
 from mtcl.data.packing import Chunk, Packed, pack
 from mtcl.encoder import unpadded
-from mtcl.encoder.adapt import adapt, check_runs
+from mtcl.encoder.adapt import adapt
 from mtcl.encoder.backbone import digest_of, hidden_size, load_backbone, num_positions
 from mtcl.encoder.config import EncoderConfig, Pooling
 from mtcl.encoder.declared import Declared
-from mtcl.encoder.dense import Dense, load_layers, size_after
+from mtcl.encoder.dense import Dense, Truncate, load_layers, size_after
 from mtcl.encoder.finite import check_finite
 from mtcl.encoder.kernels import kernels_for
 from mtcl.encoder.layers import stack_of
@@ -38,6 +38,7 @@ from mtcl.encoder.pca import start_as_pca
 from mtcl.encoder.pooling import pool_states
 from mtcl.encoder.reading import declared_of, token_types_of
 from mtcl.encoder.row_attention import has_varlen
+from mtcl.encoder.trial import check_runs, is_padding_read
 from mtcl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ PADDING = 1 / 8
 """Cost of padding if only the pooling has any, as on a GPU in half precision (`row_attention.varlen`). It takes hardly
 any time, by estimate; this is chosen to limit the pooling's memory.
 """
+PADDING_READ = 1e6
+"""Cost of padding if vectors depend on it: more than that of any chunk, so only texts of equal length are together."""
 CHUNKS_PER_TRIM = 8
 """Trimming at every chunk costs more, because the next chunk requests the pages again (docs/log.md)."""
 
@@ -71,6 +74,9 @@ class Encoder(nn.Module):
 
     token_types: tuple[int, int] | None = None
     """The type of a text's tokens and of its last token, for a backbone to which leaving them out is not all zeros."""
+
+    reads_padding = False
+    """Whether a text's vector depends on the padding after it, as with FNet, MobileBERT, ConvBERT and CANINE."""
 
     declared = Declared(Path())
     """How the base model is meant to be used; pooling and layers are those in effect, not always the declared ones."""
@@ -108,6 +114,7 @@ class Encoder(nn.Module):
         check_finite(given, f"model {config.name!r}", advice="give another folder, or download it again")
         _check_sizes(encoder, config)
         encoder.choose_attention(config.attention)
+        encoder.reads_padding = encoder.first_position is None and is_padding_read(encoder)
         encoder.adapt(config)
         if config.compile:
             encoder.compile_backbone()
@@ -172,6 +179,8 @@ class Encoder(nn.Module):
     @property
     def cost_of_padding(self) -> float:
         """What a place of padding costs in a chunk, as a share of a token's cost: see `pack`."""
+        if self.reads_padding:
+            return PADDING_READ
         takes_rows = self.first_position is not None and unpadded.half_type(self.backbone) is not None
         return PADDING if takes_rows else 1.0
 
@@ -179,6 +188,11 @@ class Encoder(nn.Module):
     def pooling(self) -> str:
         """The poolings in one word, as a part of names and facts."""
         return "+".join(self.poolings)
+
+    @property
+    def cut(self) -> tuple[str, ...]:
+        """What the model's own layers cut the vectors to, in words; no weight shows it."""
+        return tuple(f"{module.size} dimensions" for module in self.dense or () if isinstance(module, Truncate))
 
     @property
     def dim(self) -> int:

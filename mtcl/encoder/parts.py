@@ -83,7 +83,7 @@ class EncoderParts:
         Encoders of equal fingerprints give equal vectors for equal tokens: a checkpoint and the folder exported from
         it, for example. Heads of tasks are not included: see `head_fingerprint`.
         """
-        return values_digest(self.model, self.model.pooling)
+        return values_digest(self.model, self.model.pooling, *self.model.cut)
 
     def head_fingerprint(self, task: str | None) -> str | None:
         """A fingerprint of a task's head; None if it has none."""

@@ -25,14 +25,21 @@ def declared_of(config: EncoderConfig) -> Declared:
 
 
 def tokenizer_of(config: EncoderConfig, declared: Declared | None = None) -> Tokenizer:
-    """The encoder's own tokenizer."""
+    """The encoder's own tokenizer. Raises `ConfigError` if it has tokens for which the model has no vector."""
     declared = declared or declared_of(config)
-    return Tokenizer.load(
+    tokenizer = Tokenizer.load(
         declared.folder,
         trust_remote_code=config.trust_remote_code,
         lower_case=declared.lower_case,
         options=declared.tokenizer_options,
     )
+    if declared.vocab_size is not None and (odd := tokenizer.tokens_from(declared.vocab_size)):
+        raise ConfigError(
+            f"model {config.name!r}: its tokenizer has {len(odd):,} tokens more than the model has vectors for "
+            f"({odd[0]!r} is the first; the model has {declared.vocab_size:,}): give a folder whose files belong "
+            "together"
+        )
+    return tokenizer
 
 
 def token_types_of(backbone: nn.Module, declared: Declared, config: EncoderConfig) -> tuple[int, int] | None:

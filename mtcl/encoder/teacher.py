@@ -74,9 +74,10 @@ def vectors_file(
 
     `precision` is the precision that `embed` computes in. Raises `OSError` if the disk has no room for the file.
     """
-    name = f"teacher-{digest_of(teacher.encoder)}-{teacher.encoder.pooling}-{teacher.reads}-{precision}.npy"
+    encoder = teacher.encoder
+    name = f"teacher-{digest_of(encoder)}-{encoder.pooling}-{encoder.dim}-{teacher.reads}-{precision}.npy"
 
     def vectors(rows: IntArray) -> Tensor:
-        return embed(teacher.encoder, teacher.tokens(store, rows))
+        return embed(encoder, teacher.tokens(store, rows))
 
-    return rows_file(store.folder / name, (len(store.tokens), teacher.encoder.dim), vectors)
+    return rows_file(store.folder / name, (len(store.tokens), encoder.dim), vectors)

@@ -138,10 +138,14 @@ class TextEncoder(EncoderParts):
             prompt: Put before each text: one for all texts, or a mapping with `query` and `document`; what the model
                 declares if None.
             device: The device to compute on; by default a GPU if there is one.
+
+        Raises `ConfigError` if the model cannot be loaded, or for a max length that it does not support.
         """
         config = EncoderConfig.of(config)
         model = Encoder.load(config).to(best_device(device)).eval()
         tokenizer = tokenizer_of(config, model.declared)
+        if max_length is not None:
+            tokenizer.check_length(None, max_length, positions=model.num_positions)
         length = max_length or default_length(model.declared, tokenizer, model.num_positions)
         given = model.declared.prompt if prompt is None else Prompt.of(prompt)
         own = check_pooled(given, model.declared)
@@ -250,6 +254,8 @@ class TextEncoder(EncoderParts):
 
     def __call__(self, texts: Sequence[str], max_length: int | None = None, *, task: str | None = None) -> Tensor:
         """(T, D) float32 unit vectors on the CPU, by the head of `task` if it has one. No prompts are added."""
+        if max_length is not None:
+            self.tokenizer.check_length(None, max_length, positions=self.model.num_positions)
         tokens = self.tokenizer([self.tokenizer.shortened(text) for text in texts], max_length or self.max_length)
         return self.embed(tokens, task=task)
 

@@ -87,7 +87,7 @@ SIDES = (
     *(("query", "document"), ("text", "label"), ("text", "cluster"), ("anchor", "positive"), ("first", "second")),
     ("source", "target"),
     *(("query", "negatives"), ("document", "negatives"), ("anchor", "negatives"), ("positive", "negatives")),
-    *(("text", "negatives"), ("label", "negatives"), ("source", "negatives")),
+    *(("text", "negatives"), ("label", "negatives"), ("source", "negatives"), ("target", "negatives")),
 )
 """Fields of pair constructions that cannot name the same column."""
 CONTRACT = {
@@ -149,12 +149,18 @@ def problems_of(cls: type[Task]) -> list[str]:
 
 def _columns_for_both_sides(pairs: Pairs) -> list[str]:
     """Problems with columns that are named twice: every text would be its own positive, or its own negative."""
-    problems = []
-    for one, other in SIDES:
-        first, second = getattr(pairs, one, None), getattr(pairs, other, None)
-        if isinstance(first, str) and first in ((second,) if isinstance(second, str) else second or ()):
-            problems.append(f"pairs have the column {first!r} as {one} and as {other}: name two columns")
-    return problems
+    return [
+        f"pairs have the column {name!r} as {one} and as {other}: name two columns"
+        for one, other in SIDES
+        for name in _columns_of(pairs, one)
+        if name in _columns_of(pairs, other)
+    ]
+
+
+def _columns_of(pairs: Pairs, field: str) -> tuple[str, ...]:
+    """The columns that a field names: none, one or several."""
+    names = getattr(pairs, field, None)
+    return (names,) if isinstance(names, str) else tuple(names) if isinstance(names, tuple | list) else ()
 
 
 def _unfit_methods(cls: type[Task]) -> list[str]:

@@ -171,7 +171,9 @@ class Hub(Source):
 
     def fingerprint(self, split: str, root: Path | None) -> str:
         if folder := local_folder(self.repository):
-            return digest_files(sorted(p for p in folder.rglob("*") if p.is_file()))
+            which = [self.config, self.splits.get(split, split)]
+            files = digest_files(sorted(p for p in folder.rglob("*") if p.is_file()))
+            return files if which == [None, split] else f"{files}:{json.dumps(which)}"
         return f"{self.repository}@{self.revision}:{self.config}:{self.splits.get(split, split)}"
 
 

@@ -46,11 +46,11 @@ def _mean(name: str, parts: Sequence[Ingredient]) -> Tensor:
     total = sum(part.weight for part in parts)
     if not first.is_floating_point() or name.startswith(ORIGIN) or total == 0:
         return first.clone()
-    mean = torch.zeros_like(first)
+    mean = torch.zeros_like(first, dtype=torch.float64)  # shares of equal weights in bfloat16 sum to another weight
     for part in parts:
         if part.weight:
-            mean += part.state[name] * (part.weight / total)
-    return mean
+            mean += part.state[name].double() * (part.weight / total)
+    return mean.to(first.dtype)
 
 
 def _check_weights(weights: list[float]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from mtcl.errors import DataError
+from mtcl.errors import DataError, TaskError
 from mtcl.task.kind import Kind
 from mtcl.task.pairs.base import Pairs, training_only
 from mtcl.task.pairs.columns import clean, column, id_column, names_of, negatives_column, text_column
@@ -34,9 +34,18 @@ class Parallel(Pairs):
     language: str | None = None
     negatives: str | tuple[str, ...] = training_only(())
 
+    def __post_init__(self) -> None:
+        if not self.target:
+            raise TaskError("Parallel(target=()): name at least one column of translations")
+        if self.language and not isinstance(self.target, str):
+            raise TaskError(
+                f"Parallel(language={self.language!r}) with several targets: their names are the languages, so leave "
+                "language out"
+            )
+
     def columns(self) -> dict[str, Role]:
         texts = dict.fromkeys((self.source, *names_of(self.target)), Role.TEXT)
-        language = {self.language: Role.ID} if self.language and isinstance(self.target, str) else {}
+        language = {self.language: Role.ID} if self.language else {}
         return texts | language | dict.fromkeys(names_of(self.negatives), Role.TEXT_OR_TEXTS)
 
     def __call__(self, rows: pa.Table, corpus: pa.Table | None = None) -> PairTable:
@@ -47,22 +56,22 @@ class Parallel(Pairs):
             ids = id_column(rows, self.language) if self.language else pa.repeat(self.target, len(rows))
             return self._table(rows, self.target, ids, skipped)
         rows, skipped = clean(rows, self.source)
-        long = []
+        long, languages = [], []
         for name in self.target:
             translated, missing = clean(rows, name)
             long.append(self._long(translated, name))
+            languages.append(pa.repeat(name, len(translated)))
             skipped |= missing
         empty = [name for name, table in zip(self.target, long, strict=True) if not len(table)]
         if empty:
             raise DataError(f"no row has a translation in {', '.join(map(repr, empty))}: leave the column out")
-        joined = pa.concat_tables(long)
-        return self._table(joined, "target", joined["language"], skipped)
+        return self._table(pa.concat_tables(long), self.target[0], pa.chunked_array(languages), skipped)
 
     def _long(self, rows: pa.Table, target: str) -> pa.Table:
+        """The columns of one language. Its translations are in the first target's column, a name that no other has."""
         import pyarrow as pa
 
-        names = pa.repeat(target, len(rows))
-        columns = {self.source: text_column(rows, self.source), "target": text_column(rows, target), "language": names}
+        columns = {self.source: text_column(rows, self.source), self.target[0]: text_column(rows, target)}
         negatives = {name: column(rows, name, Role.TEXT_OR_TEXTS) for name in names_of(self.negatives)}
         return pa.table(columns | negatives)
 

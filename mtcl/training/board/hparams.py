@@ -41,8 +41,8 @@ def hparams(config: Mapping[str, Any]) -> dict[str, Value]:
     found: dict[str, Value] = {short: flat[name] for name, short in SHORT.items() if name in flat}
     found["encoder"] = str(found["encoder"]).rstrip("/").rpartition("/")[2]
     found["tasks"] = ", ".join(config["tasks"])
-    others = {k: v for k, v in flat.items() if k not in SHORT and not k.startswith(LEFT_OUT) and v != ordinary.get(k)}
-    return found | {name: value for name, value in others.items() if value != "false"}
+    shown = {name: value for name, value in flat.items() if name not in SHORT and not name.startswith(LEFT_OUT)}
+    return found | {name: value for name, value in shown.items() if value != ordinary.get(name, "false")}
 
 
 def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Value]]:

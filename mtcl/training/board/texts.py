@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from mtcl.console import markdown_table
 from mtcl.task.pairs import Pairs
 from mtcl.task.pairs.columns import reasons
+from mtcl.training.board.exposure import planned_pairs
 from mtcl.training.datamodule import MtclDataModule
 
 
@@ -23,16 +24,16 @@ def configuration(text: str) -> str:
 
 
 def data_report(data: MtclDataModule) -> str:
-    """A table with a row per task: its role, pairs, batch, share of the steps, and how often the run will pass its
-    pairs; then what was left out of the pairs, and who owns the tasks.
+    """A table with a row per task: its role, pairs, batch, share of the run's steps, and how often the run will pass
+    its pairs; then what was left out of the pairs, and who owns the tasks.
     """
-    shares, planned = data.plan.shares(), {task.name: number for number, task in enumerate(data.plan.tasks)}
-    slots = (data.num_steps or 0) * data.plan.num_slots
+    num_steps, planned = data.num_steps or 0, {task.name: number for number, task in enumerate(data.plan.tasks)}
+    pairs = planned_pairs(data.plan, num_steps=num_steps)
     validated = data.stores.evaluated_in("validation")
     rows, notes = [], []
     for name, task in data.evaluated.items():
         trained = data.plan.tasks[planned[name]] if name in planned else None
-        share = shares[planned[name]] if name in planned else 0.0
+        drawn = pairs[planned[name]] if name in planned else 0.0
         rows.append(
             [
                 name,
@@ -43,8 +44,8 @@ def data_report(data: MtclDataModule) -> str:
                 f"{len(data.store(name, 'validation')):,}" if name in validated else "",
                 trained.batch_size if trained else "",
                 data.stores.length_of(name),
-                f"{share:.0%}" if trained else "",
-                f"{share * slots * trained.batch_size / trained.num_used:.2g}" if trained else "",
+                f"{drawn / (trained.batch_size * data.plan.num_slots * max(1, num_steps)):.0%}" if trained else "",
+                f"{drawn / trained.num_used:.2g}" if trained else "",
             ]
         )
         if trained and (skipped := data.store(name, "train").skipped):
