@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -117,6 +118,46 @@ def test_training_values_need_log_points(fit: Fit) -> None:
     refused = fit(("EarlyStopping", {"monitor": "train/loss"}), log_every_n_steps=0)
     assert refused.returncode == 2, refused.stderr
     assert "EarlyStopping monitors 'train/loss', but trainer.log_every_n_steps is 0" in refused.stderr
+
+
+@pytest.mark.parametrize("name", ["EarlyStopping", "ModelCheckpoint"])
+def test_a_callback_that_monitors_a_validation_is_refused_if_there_is_none(fit: Fit, name: str, tmp_path: Path) -> None:
+    refused = fit((name, {"monitor": "val/mean", "mode": "max"}), limit_val_batches=0)
+    assert refused.returncode == 2, refused.stderr
+    assert f"{name} monitors 'val/mean', but trainer.limit_val_batches is 0" in refused.stderr
+    assert not list(tmp_path.glob("run/checkpoints/*"))
+    assert fit(limit_val_batches=0).returncode == 0  # mtcl's own best checkpoint is no reason
+
+
+def test_callbacks_that_wait_for_the_end_of_the_run_are_reported(fit: Fit, tmp_path: Path) -> None:
+    """Lightning takes an interval of 1 batch for 1.0, the whole epoch."""
+    stop = ("EarlyStopping", {"monitor": "val/mean", "mode": "max", "min_delta": 10, "patience": 0})
+    keep = ("ModelCheckpoint", {"monitor": "val/mean", "mode": "max", "dirpath": str(tmp_path / "kept")})
+    told = (
+        "EarlyStopping looks at 'val/mean' only when the run ends",
+        "ModelCheckpoint (monitor 'val/mean') saves only",
+    )
+    done = fit(stop, keep, val_check_interval=1)
+    assert done.returncode == 0, done.stderr
+    assert all(line in done.stderr for line in told)
+    assert "step 4 of 4" in done.stderr
+    at_validation = {"check_on_train_epoch_end": False}, {"save_on_train_epoch_end": False}
+    followed = [(name, given | more) for (name, given), more in zip((stop, keep), at_validation, strict=True)]
+    shutil.rmtree(tmp_path / "run")
+    done = fit(*followed, val_check_interval=1)
+    assert done.returncode == 0, done.stderr
+    assert not any(line in done.stderr for line in told)
+    assert "stopped at step 2 of 4" in done.stderr
+    shutil.rmtree(tmp_path / "run")
+    done = fit(stop, keep, val_check_interval=2)
+    assert not any(line in done.stderr for line in told)
+
+
+def test_a_time_between_validations_is_refused(fit: Fit) -> None:
+    refused = fit(val_check_interval="00:00:10:00")
+    assert refused.returncode == 2, refused.stderr
+    assert "trainer.val_check_interval is a time: " in refused.stderr
+    assert "Traceback" not in refused.stderr
 
 
 class Own(Callback):

@@ -50,6 +50,7 @@ def test_a_batch_that_ranks_do_not_divide(tiny_model: Path, demo_root: Path, mtc
     done = mtcl_process("fit", *options(tiny_model, demo_root, "odd", **RANKS, **{"data.batch_size": 7}))
     assert done.returncode == 2
     assert "batch_size of task 'search' is 7, not a multiple of 2 ranks: give 6 or 8" in done.stderr
+    assert " pairs, " not in done.stderr, "found before the stores are built"
 
 
 FIFTY = {

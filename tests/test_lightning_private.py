@@ -6,15 +6,17 @@ python -m pytest tests/test_lightning_private.py
 from __future__ import annotations
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import LightningCLI
 
 from mtcl.training.callbacks import Averaging, AveragingConfig
 from mtcl.training.lightning_private import (
     allow_unused_parameters,
     follow_weights,
+    is_saved_at_epoch_end_by_default,
     set_batches_done,
     silence_sigterm_broadcast,
+    stops_at_epoch_end,
 )
 
 
@@ -72,3 +74,12 @@ def test_batches_done_in_a_checkpoint() -> None:
     loop.load_state_dict(checkpoint["loops"]["fit_loop"])
     assert loop.epoch_loop.batch_progress.current.processed == loop.epoch_loop.batch_progress.total.ready == 7
     assert loop.epoch_loop.batch_progress.current.completed == 4, "the three that were open stay open"
+
+
+def test_callbacks_at_the_end_of_an_epoch() -> None:
+    """`tests/test_callbacks.py` shows what comes of it."""
+    for given in (False, True):
+        assert stops_at_epoch_end(EarlyStopping("val/mean", check_on_train_epoch_end=given)) is given
+    assert is_saved_at_epoch_end_by_default(ModelCheckpoint())
+    assert not is_saved_at_epoch_end_by_default(ModelCheckpoint(save_on_train_epoch_end=True))
+    assert not is_saved_at_epoch_end_by_default(ModelCheckpoint(every_n_train_steps=2))

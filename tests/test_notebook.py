@@ -18,18 +18,22 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import EarlyStopping, LearningRateFinder, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateFinder, ModelCheckpoint
 
 import mtcl
 from mtcl import (
+    MRR,
     AveragingConfig,
     ConfigError,
     EncoderConfig,
     InfoNCE,
+    LabelText,
     Matryoshka,
     MtclDataModule,
     MtclModule,
     OptimizerConfig,
+    Rows,
+    Task,
     TaskConfig,
     TextEncoder,
     inspect_batch,
@@ -57,6 +61,40 @@ def data_of(root: Path, **options: Any) -> MtclDataModule:
 
 def module_of(model: Path, **options: Any) -> MtclModule:
     return MtclModule(encoder={"name": str(model), "dim": 16}, **options)
+
+
+def test_a_task_class_in_place_of_options(demo_root: Path) -> None:
+    class Own(Task):
+        """A task of a notebook's cell."""
+
+        name = "own"
+        data = Rows(train=[{"text": "a", "label": "b"}])
+        pairs = LabelText()
+        metric = MRR()
+        sample = [{"text": "a", "label": "b"}, {"text": "c", "label": "d"}]
+
+    for given in (Own, Own()):
+        with pytest.raises(ConfigError, match=r"^tasks\.own is a Task: write its class to tasks/own\.py "):
+            MtclDataModule(root=str(demo_root), tasks={"own": given})  # type: ignore[dict-item]
+
+
+def test_the_bar_of_a_run_that_was_over_and_got_more_steps(
+    data: MtclDataModule, tiny_model: Path, demo_root: Path, tmp_path: Path
+) -> None:
+    shown: list[float] = []
+
+    class Shown(Callback):
+        def on_train_batch_end(self, trainer: Trainer, *arguments: Any, **options: Any) -> None:
+            bar: Any = trainer.progress_bar_callback
+            shown.append(bar.progress.tasks[bar.train_progress_bar_id].completed)
+            assert bar.progress.tasks[bar.train_progress_bar_id].total == trainer.max_steps * 2
+
+    for max_steps, resumed in ((2, None), (4, "last")):
+        options = trainer_options(tmp_path / "run", board=None)
+        options["callbacks"].append(Shown())
+        trainer = Trainer(max_steps=max_steps, accumulate_grad_batches=2, accelerator="cpu", **options)
+        trainer.fit(module_of(tiny_model, evaluate_base=False), data_of(demo_root), ckpt_path=resumed)
+    assert shown == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ million pairs need no shuffled list.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -189,3 +190,14 @@ def few_pairs(task: PlanTask) -> list[str]:
         f"batch, which has at most {task.num_used - 1} negatives per anchor (give a batch_size of at most "
         f"{task.num_used})"
     ]
+
+
+def check_divides(tasks: Iterable[PlanTask], world: int) -> None:
+    """Raise `ConfigError` for a task whose batch cannot be divided among all ranks."""
+    for task in tasks:
+        if task.batch_size % world:
+            fits = [b for b in (task.batch_size // world * world, -(-task.batch_size // world) * world) if b]
+            raise ConfigError(
+                f"batch_size of task {task.name!r} is {task.batch_size}, not a multiple of {world} ranks: "
+                f"give {' or '.join(map(str, fits))}"
+            )

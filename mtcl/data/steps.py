@@ -18,11 +18,10 @@ from torch.utils.data import Dataset
 from mtcl.arrays import IntArray, Ragged
 from mtcl.data.batch import Column, Kept, StepBatch, SubBatch
 from mtcl.data.packing import Packed, launch_cost, pack
-from mtcl.data.plan import Draw, Plan
+from mtcl.data.plan import Draw, Plan, check_divides
 from mtcl.data.pseudorandom import mix, stream_key
 from mtcl.data.rows import DrawnRows, TaskData
 from mtcl.data.store import TokenStore
-from mtcl.errors import ConfigError
 
 
 class StepDataset(Dataset[StepBatch]):
@@ -43,13 +42,7 @@ class StepDataset(Dataset[StepBatch]):
         keep_share: float = 0.0,
         padding: float = 1.0,
     ) -> None:
-        for task in plan.tasks:
-            if task.batch_size % world:
-                fits = [b for b in (task.batch_size // world * world, -(-task.batch_size // world) * world) if b]
-                raise ConfigError(
-                    f"batch_size of task {task.name!r} is {task.batch_size}, not a multiple of {world} ranks: "
-                    f"give {' or '.join(map(str, fits))}"
-                )
+        check_divides(plan.tasks, world)
         self.plan, self.tasks = plan, tasks
         self.rank, self.world, self.tokens_per_chunk, self.keep_share = rank, world, tokens_per_chunk, keep_share
         self.launch, self.padding = launch_cost(), padding

@@ -5,6 +5,7 @@ monitor a metric that does not exist. Lightning would report both late, or not a
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -13,7 +14,8 @@ from lightning.pytorch import callbacks
 
 from mtcl.errors import ConfigError, nearest
 from mtcl.task.contract import Task
-from mtcl.training import metrics
+from mtcl.training import lightning_private, metrics
+from mtcl.training.trainer_checks import num_batches
 
 INSTEAD: dict[type[callbacks.Callback], str] = {
     callbacks.BackboneFinetuning: "it adds groups to the optimizer that have no learning rate schedule; leave it out",
@@ -23,6 +25,7 @@ INSTEAD: dict[type[callbacks.Callback], str] = {
 }
 """Lightning's callbacks that cannot work in a run, with what to do instead."""
 OURS = ("mtcl.", "lightning.")
+log = logging.getLogger("mtcl")
 
 
 def check_callbacks(trainer: pl.Trainer) -> None:
@@ -52,16 +55,53 @@ def check_before_training(
     if _logs(trainer):
         known |= metrics.training_tags(trained) | ({metrics.DISTANCE} if getattr(module, "keep", None) else set())
     possible = () if evaluated else (*(f"/{task}" for task in tasks), "_mean")
-    for callback, monitor in _monitors(trainer):
+    for callback, monitor, is_ours in _monitors(trainer):
+        if monitor.startswith("val") and trainer.limit_val_batches == 0 and not is_ours:
+            raise ConfigError(
+                f"{callback} monitors {monitor!r}, but trainer.limit_val_batches is 0, so nothing is validated: give "
+                "1.0, or leave the callback out"
+            )
         is_possible = monitor.startswith("val") and monitor.endswith(possible)
         if monitor not in known and not is_possible and not monitor.startswith("lr-"):  # of LearningRateMonitor
             raise _unknown(trainer, callback, monitor, known)
 
 
+def warn_of_late_callbacks(trainer: pl.Trainer) -> None:
+    """Log a warning for callbacks that look at their metric only when the run's single epoch ends.
+
+    `EarlyStopping` then never stops the run. Lightning decides so by itself for `val_check_interval: 1`, which it takes
+    for 1.0, the whole epoch; its `ModelCheckpoint` then keeps the last weights instead of the best ones.
+    """
+    interval = trainer.val_check_interval  # type: ignore[attr-defined]
+    num, is_each_batch = num_batches(trainer), isinstance(interval, int) and interval == 1
+    if not trainer.is_global_zero or num < 2 or num < trainer.max_steps * trainer.accumulate_grad_batches:
+        return
+    because = " (Lightning takes trainer.val_check_interval 1 for 1.0)" if is_each_batch else ""
+    for callback in _callbacks(trainer):
+        if isinstance(callback, callbacks.EarlyStopping) and lightning_private.stops_at_epoch_end(callback):
+            log.warning(
+                "EarlyStopping looks at %r only when the run ends%s, so it never stops it: give the callback "
+                "check_on_train_epoch_end: false",
+                callback.monitor,
+                because,
+            )
+        if (
+            is_each_batch
+            and isinstance(callback, callbacks.ModelCheckpoint)
+            and lightning_private.is_saved_at_epoch_end_by_default(callback)
+        ):
+            log.warning(
+                "ModelCheckpoint (monitor %r) saves only when the run ends%s: give the callback "
+                "save_on_train_epoch_end: false",
+                callback.monitor,
+                because,
+            )
+
+
 def check_at_validation(trainer: pl.Trainer, shown: Iterable[str]) -> None:
     """Raise `ConfigError` for a monitored metric that is missing when callbacks are about to read it."""
     known = {*trainer.callback_metrics, *shown}
-    for callback, monitor in _monitors(trainer):
+    for callback, monitor, _ in _monitors(trainer):
         if monitor not in known:
             raise _unknown(trainer, callback, monitor, known)
 
@@ -101,12 +141,12 @@ def _logs(trainer: Any) -> bool:
     return bool(trainer.log_every_n_steps)
 
 
-def _monitors(trainer: pl.Trainer) -> Iterator[tuple[str, str]]:
-    """The name of each callback that needs a metric, and the metric."""
+def _monitors(trainer: pl.Trainer) -> Iterator[tuple[str, str, bool]]:
+    """The name of each callback that needs a metric, the metric, and whether the callback is mtcl's own."""
     for callback in _callbacks(trainer):
         monitor = getattr(callback, "monitor", None)
         if isinstance(monitor, str) and getattr(callback, "strict", True):
-            yield type(callback).__name__, monitor
+            yield type(callback).__name__, monitor, type(callback).__module__.startswith("mtcl.")
 
 
 def _unknown(trainer: pl.Trainer, callback: str, monitor: str, known: Collection[str]) -> ConfigError:

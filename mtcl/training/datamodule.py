@@ -19,7 +19,7 @@ from mtcl.data.batch import StepBatch
 from mtcl.data.handover import CrashError
 from mtcl.data.leaks import AllowLeaks, check_allow_leaks
 from mtcl.data.loader import Looking, StepLoader, pool_numbers
-from mtcl.data.plan import Plan, few_pairs
+from mtcl.data.plan import Plan, check_divides, few_pairs
 from mtcl.data.rows import TaskData
 from mtcl.data.steps import StepDataset
 from mtcl.data.store import TokenStore
@@ -203,6 +203,8 @@ class MtclDataModule(pl.LightningDataModule):
         module.choose_tasks(self.roles.trained_configs, self.roles.kinds)
         if stage == "fit":
             _ = self.num_steps
+            planned = self.mixture.plan(self.roles.trained_configs, dict.fromkeys(self.tasks, 1), seed=self.seed)
+            check_divides(planned.tasks, module.trainer.world_size)
             module.check_schedule()
 
     def check_leaks(self) -> None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from mtcl.encoder.encoder import Encoder
 from mtcl.evaluation import Result, primary_of
-from mtcl.training.callback_checks import check_before_training
+from mtcl.training.callback_checks import check_before_training, warn_of_late_callbacks
 from mtcl.training.metric_log import MetricLog
 from mtcl.training.run import Run
 from mtcl.training.vectors import Vectors
@@ -75,3 +75,4 @@ class Evaluation:
             self.metric_log.show_at_start(results)
         logged = self.metric_log.names_of(results) if len(results) == len(pools) else set()
         check_before_training(run.module, run.data.evaluated, run.data.tasks, logged)
+        warn_of_late_callbacks(run.module.trainer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, WeightAveraging
 from lightning.pytorch.strategies import DDPStrategy
 
 
@@ -61,3 +61,13 @@ def keep_samplers(trainer: pl.Trainer) -> None:
     The plan already gives each rank its share of a step, and every rank takes part in evaluating each pool.
     """
     trainer._accelerator_connector.use_distributed_sampler = False
+
+
+def stops_at_epoch_end(callback: EarlyStopping) -> bool:
+    """Whether the callback looks at its metric when a training epoch ends; known after its `setup`."""
+    return bool(callback._check_on_train_epoch_end)
+
+
+def is_saved_at_epoch_end_by_default(callback: ModelCheckpoint) -> bool:
+    """Whether Lightning chooses when the callback saves, of the two ends: of an epoch and of a validation."""
+    return callback._save_on_train_epoch_end is None and bool(callback._every_n_epochs)

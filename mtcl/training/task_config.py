@@ -80,6 +80,11 @@ class TaskConfig:
         """
         if given is None:
             raise ConfigError(f"tasks.{name} is None: give {{}} for a task with defaults, or leave it out")
+        if isinstance(given, Task) or (isinstance(given, type) and issubclass(given, Task)):
+            raise ConfigError(
+                f"tasks.{name} is a Task: write its class to tasks/{name}.py (or a folder that tasks_dir names), where "
+                f"every process finds it, and give its options here: {{{name!r}: {{}}}}"
+            )
         if isinstance(given, Mapping) and isinstance(given.get("loss"), str):
             with at(f"tasks.{name}.loss: "):
                 given = {**given, "loss": loss_named(given["loss"])}

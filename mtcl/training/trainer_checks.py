@@ -55,6 +55,11 @@ def check_trainer(trainer: pl.Trainer) -> None:
         raise ConfigError(
             f"trainer.gradient_clip_val is {trainer.gradient_clip_val}: give a limit above 0, or 0 for no limit"
         )
+    if not hasattr(trainer, "val_check_interval"):  # Lightning keeps a time under another name
+        raise ConfigError(
+            "trainer.val_check_interval is a time: a run validates at the same steps each time it is run or resumed, "
+            "so give a number of batches, or a share of the run such as 0.25"
+        )
     batches_after_validation(trainer)
 
 

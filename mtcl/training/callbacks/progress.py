@@ -23,6 +23,14 @@ class Progress(RichProgressBar):
         """Batches of the whole run: a resumed run's loader has only the rest, but the count continues."""
         return int(self.trainer.max_steps * self.trainer.accumulate_grad_batches)
 
+    def on_train_batch_end(  # type: ignore[override]
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Lightning's number of the batch begins at 0 again if a run that had ended is resumed with more steps."""
+        every = trainer.accumulate_grad_batches
+        done = trainer.global_step * every + (batch_idx + 1) % every
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, done - 1)
+
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         shown_by = cast(MetricLog, pl_module.metric_log)
         latest = shown_by.means.latest
