@@ -32,6 +32,12 @@ def test_two_runs_that_start_together_have_two_folders() -> None:
     assert all(folder.is_dir() for folder in found)
 
 
+def test_a_file_is_no_run_folder(working_folder: Path) -> None:
+    (working_folder / "run.yaml").touch()
+    with pytest.raises(ConfigError, match=r"^--run_dir run\.yaml is a file: name the folder of a run"):
+        run_folder(given(run_dir="run.yaml"), "fit", None)
+
+
 def test_what_fails_leaves_no_folder(working_folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.yaml"):
         main("fit", ["--config", "nowhere.yaml"])

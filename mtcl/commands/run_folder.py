@@ -29,6 +29,8 @@ def run_folder(options: argparse.Namespace, command: str, checkpoint: Path | Non
 def _run_folder(options: argparse.Namespace, command: str, checkpoint: Path | None, *, is_follower: bool) -> Path:
     if options.run_dir:
         chosen = Path(options.run_dir).expanduser()
+        if chosen.is_file():
+            raise ConfigError(f"--run_dir {chosen} is a file: name the folder of a run")
         if not is_follower and command == "fit" and not options.resume and (chosen / "checkpoints" / LAST).exists():
             raise ConfigError(f"{chosen} already has a run: continue with --resume {chosen}, or give another --run_dir")
         return chosen

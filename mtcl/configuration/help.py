@@ -91,7 +91,7 @@ GROUPS = {
         Key("seed_everything", "1", "Seed of pairs, their order and initial weights"),
     ],
     "evaluation and averaging": [
-        Key("trainer.val_check_interval", "null", "Steps between evaluations; only at the end if null"),
+        Key("trainer.val_check_interval", "null", "Batches between evaluations; only at the end if null"),
         Key("model.eval_dims", "null", "Also evaluate vectors cut to, e.g., [128, 64]", in_evaluation=True),
         Key("board", "full", "How much TensorBoard shows: lean or full; null for scalars only"),
         Key("averaging", "null", "Keep an average of the weights, e.g. {decay: 0.999}"),

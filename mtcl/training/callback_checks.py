@@ -72,7 +72,7 @@ def warn_of_late_callbacks(trainer: pl.Trainer) -> None:
     `EarlyStopping` then never stops the run. Lightning decides so by itself for `val_check_interval: 1`, which it takes
     for 1.0, the whole epoch; its `ModelCheckpoint` then keeps the last weights instead of the best ones.
     """
-    interval = trainer.val_check_interval  # type: ignore[attr-defined]
+    interval = trainer.val_check_interval
     num, is_each_batch = num_batches(trainer), isinstance(interval, int) and interval == 1
     if not trainer.is_global_zero or num < 2 or num < trainer.max_steps * trainer.accumulate_grad_batches:
         return

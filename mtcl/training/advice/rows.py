@@ -79,7 +79,7 @@ def copies(split: Split) -> list[str]:
         return []
     return [
         f"in {share:.0%} of the pairs of {split.name} one text contains the other: equal words give the answer, so "
-        "little else is learned; remove the query from the document"
+        "little else is learned; remove the shorter text from the longer one"
     ]
 
 

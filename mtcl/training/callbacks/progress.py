@@ -23,7 +23,7 @@ class Progress(RichProgressBar):
         """Batches of the whole run: a resumed run's loader has only the rest, but the count continues."""
         return int(self.trainer.max_steps * self.trainer.accumulate_grad_batches)
 
-    def on_train_batch_end(  # type: ignore[override]
+    def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Lightning's number of the batch begins at 0 again if a run that had ended is resumed with more steps."""
