@@ -245,6 +245,13 @@ def test_a_data_root_is_read_if_the_user_has_read_it_before(
     assert main(["validate", "--ckpt", "got", "--no_base"]) == 0
 
 
+def test_a_run_that_goes_on_compares_with_what_it_did_before(make: Make) -> None:
+    """`--no_base` holds on --resume too; `mtcl test` compares with the base anyway."""
+    saved = SavedRun.read(make(put("model", "evaluate_base", value=False)))
+    assert plain_config(saved, resumes=True)["model"]["evaluate_base"] is False
+    assert "evaluate_base" not in plain_config(saved)["model"]
+
+
 def put(*names: str, value: Any) -> Change:
     def change(found: dict[str, Any]) -> None:
         for name in names[:-1]:

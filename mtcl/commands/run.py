@@ -63,7 +63,7 @@ def main(command: str, arguments: list[str]) -> int:
         if saved and options.init_from and options.config:
             merged = load_with_replay(options.config, rest, saved)
         else:
-            merged = load(options.config, below=plain_config(saved) if saved else None)
+            merged = load(options.config, below=plain_config(saved, resumes=bool(options.resume)) if saved else None)
         if saved and options.init_from and not options.config:
             log.warning("%s", _taken(options.init_from, merged))
         with only_writer(run_dir, command, advice="wait for it, or give another --run_dir"):

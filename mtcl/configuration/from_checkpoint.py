@@ -28,6 +28,8 @@ ENCODER = (
 )
 OPTIMIZER = ("lr", "head_lr", "weight_decay", "warmup_steps", "decay", "layer_decay")
 MODEL = ("gradient_cosines_every_n_steps", "eval_dims", "eval_groups", "activation_checkpointing", "unseen_weight")
+COMPARED = ("evaluate_base", "evaluate_start")
+"""Also of the model, but only for a run that goes on: `mtcl test` compares with the base, whatever the run did."""
 MIXTURE = ("batch_size", "tasks_per_step", "alpha", "cap", "pairs_per_task", "replay", "pairs_per_label")
 DATA = (*MIXTURE, "max_length", "prompt", "held_out", "allow_leaks")
 TASK = (
@@ -46,12 +48,14 @@ ORDINARY_HERE = {
 }
 
 
-def plain_config(saved: SavedRun, *, cache: str | None = None) -> dict[str, Any]:
+def plain_config(saved: SavedRun, *, resumes: bool = False, cache: str | None = None) -> dict[str, Any]:
     """The configuration to run with; the whole one if the user trusts the file. Logs the settings it leaves out."""
     if saved.is_trusted:
         return saved.config
     left_out: list[str] = []
     kept = _plain(saved, left_out)
+    if resumes:
+        kept["model"] |= _Taker(saved, []).take(saved.section("model"), COMPARED, "model.")
     if root := saved.section("data").get("root"):
         if isinstance(root, str) and is_known_root(Path(root).expanduser(), cache=cache_folder(cache)):
             kept["data"]["root"] = root
