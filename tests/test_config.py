@@ -19,7 +19,7 @@ from torch import nn
 
 from mtcl import ConfigError, Kind
 from mtcl.configuration import yaml_files as config
-from mtcl.configuration.cli import check_config
+from mtcl.configuration.cli import _Parsed, check_config
 from mtcl.configuration.overrides import applied, from_arguments, from_environment
 from mtcl.configuration.run_keys import run_keys
 from mtcl.configuration.values import plain
@@ -340,6 +340,45 @@ def test_a_short_name_keeps_the_arguments_of_the_long_one() -> None:
         ("mtcl.losses.InfoNCE", "NCE"),
     ):
         assert merged(below, above) == {"margin": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--tasks.b", "{}"], {"b": {"weight": 1}}),
+        (["--tasks.b={weight: 2, prompt: 'q: '}"], {"b": {"weight": 2, "prompt": "q: "}}),
+        (["--tasks", "{a: {weight: 3}}", "--tasks.b", "{}"], {"a": {"weight": 3, "prompt": None}, "b": {}}),
+        (["--tasks.b", "{weight: 1e-1}", "--tasks.b.weight=1e-2"], {"b": {"weight": 0.01}}),
+        (["--tasks.b.prompt", "query: "], {"b": {"prompt": "query: "}}),
+        (["--tasks.b.prompt", "{query: x, document: ''}"], {"b": {"prompt": {"query": "x", "document": ""}}}),
+        (["--tasks.b.weight_schedule", "{3: 0.5}"], {"b": {"weight_schedule": {3: 0.5}}}),
+        (["--tasks.b.loss", "MarginMSE"], {"b": {"loss": {"class_path": "mtcl.MarginMSE"}}}),
+        (
+            ["--tasks.b.loss", "{class_path: InfoNCE, init_args: {temperature: 1e-1}}", "--tasks.b.loss.keys", "false"],
+            {"b": {"loss": {"class_path": "mtcl.InfoNCE", "init_args": {"temperature": 0.1, "keys": False}}}},
+        ),
+        (["--tasks.a.loss.temperature", "0.3"], {"a": {"loss": {"init_args": {"temperature": 0.3, "keys": False}}}}),
+        (["--tasks.a.loss", "InfoNCE"], {"a": {"loss": {"init_args": {"temperature": 0.2, "keys": False}}}}),
+        (
+            ["--tasks.b.loss", "Matryoshka", "--tasks.b.loss.dims", "[8]", "--tasks.b.loss.dims+", "16"],
+            {"b": {"loss": {"class_path": "mtcl.Matryoshka", "init_args": {"dims": [8, 16]}}}},
+        ),
+    ],
+)
+def test_options_below_tasks_in_all_their_forms(arguments: list[str], expected: dict[str, Any]) -> None:
+    """What the parser makes of them, not only what is checked."""
+    loss = {"class_path": "InfoNCE", "init_args": {"temperature": 0.2, "keys": False}}
+    config = {"tasks": {"a": {"loss": loss, "prompt": "x "}}}
+    parsed = _Parsed([*arguments, "--seed_everything", "false"], config=config, run_dir=Path())
+    found = yaml.safe_load(parsed.config_text())["tasks"]
+
+    def has(found: Any, expected: Any) -> bool:
+        if not isinstance(expected, dict):
+            return bool(found == expected)
+        found = {str(name): value for name, value in found.items()}
+        return all(has(found[str(name)], value) for name, value in expected.items())
+
+    assert has(found, expected), found
 
 
 def test_null_removes_the_keys_of_a_task_that_come_before_it() -> None:

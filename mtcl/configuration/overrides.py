@@ -161,17 +161,24 @@ def _value(now: Any, override: Override, hint: Any) -> Any:
     """The override's value for a key of type `hint`; None where the type is not known yet."""
     text = Text(override.text)
     if override.appends:
-        items = loaded(text)
+        items, now = loaded(text), loaded(now)
         before = now if isinstance(now, list) else [] if now is None else [now]
         return [*before, *(items if isinstance(items, list) else [untyped(text) if hint is Any else text])]
     if hint is Any:
         return untyped(text)
     content = loaded(text)
     if not isinstance(hint, Section):
-        return _merged(now, content) or text
+        return _merged(now, content) or (content if hint is not None and _is_container(text, hint) else text)
     if isinstance(content, str):
         content = read([content])
     return merge(now, content) if isinstance(now, dict) and isinstance(content, dict) else content
+
+
+def _is_container(text: Text, hint: Any) -> bool:
+    """Whether a text is a mapping or a list for a type that has one. Below a mapping, the parser does not read text."""
+    kinds = Members.of(hint)
+    is_one = isinstance(loaded(text), dict | list)
+    return kinds.is_nested and is_one and (str not in kinds.leaves or text.lstrip().startswith(("{", "[")))
 
 
 def _is_known(key: str, keys: Section) -> bool:
