@@ -360,7 +360,11 @@ def test_a_short_name_keeps_the_arguments_of_the_long_one() -> None:
         (["--tasks.a.loss.temperature", "0.3"], {"a": {"loss": {"init_args": {"temperature": 0.3, "keys": False}}}}),
         (["--tasks.a.loss", "InfoNCE"], {"a": {"loss": {"init_args": {"temperature": 0.2, "keys": False}}}}),
         (
-            ["--tasks.b.loss={class_path: Matryoshka, init_args: {loss: CoSENT, dims: [8]}}", "--tasks.b.loss.dims+=16"],
+            [
+                "--tasks.b.loss",
+                "{class_path: Matryoshka, init_args: {loss: CoSENT, dims: [8]}}",
+                "--tasks.b.loss.dims+=16",
+            ],
             {"b": {"loss": {"class_path": "mtcl.Matryoshka", "init_args": {"dims": [8, 16]}}}},
         ),
     ],
