@@ -10,7 +10,7 @@ python -m pytest tests/test_judgements.py
 from __future__ import annotations
 
 import logging
-from itertools import product
+from itertools import count, product
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,8 @@ from tests.test_evaluation import embed_as, store_of
 
 pytrec_eval = pytest.importorskip("pytrec_eval", reason="the extra `mteb` is not installed")
 
+NUMBERS = count()
+"""Of stores in memory, as a store's problems are told once."""
 Row = dict[str, Any]
 Qrels = dict[str, dict[str, int]]
 MEASURES = {
@@ -76,7 +78,7 @@ def store_in_memory(table: PairTable) -> TokenStore:
     table, size = table.judged(), len(table.texts)
     assert table.relevance is not None
     return TokenStore(
-        folder=Path(f"memory-{id(table)}"),
+        folder=Path(f"memory-{next(NUMBERS)}"),
         pairs=table,
         tokens=Ragged(np.arange(size + 1), np.arange(size)),
         identity=np.arange(size),

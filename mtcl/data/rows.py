@@ -67,24 +67,22 @@ class TaskData:
 
     def rows(self, draw: Draw, plan: Plan) -> DrawnRows:
         """The rows of one of the plan's draws, of all ranks."""
-        store, pairs = self.store, draw.pairs
-        anchors, positives = store.pairs.anchors[pairs], store.pairs.positives[pairs]
+        table, pairs = self.store.pairs, draw.pairs
+        anchors, positives = table.anchors[pairs], table.positives[pairs]
         seed = np.uint64(stream_key(plan.seed, plan.tasks[draw.task].name, "positives"))
         bits = mix(mix(pairs.astype(np.uint64) ^ seed) + draw.epochs.astype(np.uint64))
-        if store.pairs.groups is not None:
-            anchors = np.where(anchors == DRAWN, draw_members(store.pairs.groups, positives, bits=mix(bits)), anchors)
-            positives = draw_positives(store.pairs.groups, anchors, positives, bits=bits)
+        if table.groups is not None:
+            anchors = np.where(anchors == DRAWN, draw_members(table.groups, positives, bits=mix(bits)), anchors)
+            positives = draw_positives(table.groups, anchors, positives, bits=bits)
         texts: tuple[IntArray, ...] = (anchors, positives)
         is_empty = None
-        if store.pairs.negatives is not None and self.num_negatives:
-            hard, is_empty = draw_negatives(
-                store.pairs.negatives, pairs, positives, count=self.num_negatives, bits=bits
-            )
+        if table.negatives is not None and self.num_negatives:
+            hard, is_empty = draw_negatives(table.negatives, pairs, positives, count=self.num_negatives, bits=bits)
             texts += (hard,)
-        keys = keys_of_draw(store, texts)
+        keys = keys_of_draw(self.store, texts)
         if is_empty is not None:
             keys[2][is_empty] = EMPTY_PLACE
-        return DrawnRows(draw.task, texts, keys, None if store.pairs.scores is None else store.pairs.scores[pairs])
+        return DrawnRows(draw.task, texts, keys, None if table.scores is None else table.scores[pairs])
 
 
 def keys_of_draw(store: TokenStore, texts: tuple[IntArray, ...]) -> tuple[npt.NDArray[np.int64], ...]:

@@ -25,6 +25,7 @@ from mtcl.evaluation.pool import Items, Pool, Result, Vectors, judge
 from mtcl.evaluation.ranks import ranks_of
 from mtcl.evaluation.relevant import Judged, Relevant
 from mtcl.task.metrics import MRR, NDCG, Accuracy, RankingMetric, Recall
+from mtcl.task.pairs.relevance import Relevance
 from mtcl.task.pairs.shared_keys import components
 
 BLOCK, SCORES = 512, 1 << 24
@@ -41,32 +42,33 @@ def evaluate(pool: Pool, vectors: Vectors) -> Result:
     table, primary = pool.store.pairs, pool.metric
     assert isinstance(primary, RankingMetric)
     judged = Judged(table)
+    relevance = judged.relevance
     if not judged.can_be_found:
-        raise DataError(f"task {pool.name!r}: no query of the pool has a relevant candidate" + _because(judged))
+        raise DataError(f"task {pool.name!r}: no query of the pool has a relevant candidate" + _because(relevance))
     metrics = {metric.name: metric for metric in (*COMMON, primary)}
     rank, ranks = world()
     if rank == 0:
-        _warn(pool, judged)
-    local = np.arange(len(judged.relevance.queries))[rank::ranks]
+        _warn(pool, relevance)
+    local = np.arange(len(relevance.queries))[rank::ranks]
     with together(), at(f"task {pool.name!r}, ", MtclError):
         scores = _scores(vectors, local, judged, list(metrics.values()), title=f"rank {pool.name}")
     order = np.argsort(gather_varying(torch.from_numpy(local)).numpy())
     scores = gather_varying(torch.from_numpy(scores)).numpy()[order]
-    items = np.asarray(judged.relevance.queries).astype(np.int64)
+    items = np.asarray(relevance.queries).astype(np.int64)
     means = dict(zip(metrics, scores.mean(axis=0).tolist(), strict=True))
     clusters = components(table.keys.take(items)) if table.tied else items
     return Result(pool.name, len(items), means[primary.name], means, Items(items, clusters, tuple(metrics), scores))
 
 
-def _because(judged: Judged) -> str:
-    return f": {'; '.join(judged.relevance.problems)}" if judged.relevance.problems else ""
+def _because(relevance: Relevance) -> str:
+    return f": {'; '.join(relevance.problems)}" if relevance.problems else ""
 
 
-def _warn(pool: Pool, judged: Judged) -> None:
+def _warn(pool: Pool, relevance: Relevance) -> None:
     """Report the problems of a store's judgements, once per process."""
     if pool.store.folder not in _warned:
         _warned.add(pool.store.folder)
-        for problem in judged.relevance.problems:
+        for problem in relevance.problems:
             log.warning("%s: %s", pool.name, problem)
 
 
@@ -91,21 +93,18 @@ def _scores(
         relevant = judged.of(block)
         ranks_R = ranks_of(cosine_NC, relevant.candidates)
         for number, metric in enumerate(metrics):
-            scores[start : start + size, number] = _judge(
-                metric, relevant, ranks_R, len(candidates), graded=relevance.grades is not None
-            )
+            scores[start : start + size, number] = _judge(metric, relevant, ranks_R, relevance)
     return scores
 
 
-def _judge(
-    metric: RankingMetric, relevant: Relevant, ranks_R: IntArray, num_candidates: int, *, graded: bool
-) -> FloatArray:
+def _judge(metric: RankingMetric, relevant: Relevant, ranks_R: IntArray, relevance: Relevance) -> FloatArray:
     """(N,) scores; 0 for a query without relevant documents."""
+    num_candidates = len(relevance.candidates)
     depth = num_candidates if metric.depth is None else min(metric.depth, num_candidates)
     num_N, rows_R = relevant.num_relevant, relevant.rows
     kept = ranks_R <= depth
     cells = rows_R[kept], ranks_R[kept] - 1
-    if not graded:
+    if relevance.grades is None:
         hits_NK: BoolArray = np.zeros((len(num_N), depth), dtype=np.bool_)
         hits_NK[cells] = True
         scores_N: FloatArray = judge(metric, hits_NK, num_N.clip(min=1))

@@ -1,8 +1,12 @@
-"""A table of pairs as named arrays and plain values, as a token store keeps them, and the table made of these again."""
+"""A table of pairs as named arrays and plain values, as a token store keeps them, and the table made of these again.
+
+The names are those of the fields of `PairTable` and `Relevance`, so a new column is stored, too.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,81 +20,49 @@ from mtcl.task.pairs.table import PairTable
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Arrays = Mapping[str, npt.NDArray[Any]]
+INDICES = ("anchors", "positives", "queries", "candidates", "languages", "groups", "negatives")
+"""Columns of text, language and group indices, which have 32 bits if they fit."""
+FACTS = ("kind", "language_names", "exclude_self", "tied", "skipped")
+"""What is not an array. `symmetric` is not among them, as a store has the side of each text."""
+OFFSETS, VALUES = "_offsets", "_values"
+"""Ends of the names of the two arrays of a ragged column."""
 
 
 def arrays_of(table: PairTable) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-    """The table's arrays with their names, one after the other, as most are copies; a ragged column is two arrays.
-
-    Text and group indices have 32 bits if they fit.
+    """The table's arrays with their names, one after the other, as many are copies. Queries and candidates are those
+    of its judgements if it has any.
     """
     index = np.int32 if max(len(table.texts), len(table.anchors)) < 1 << 31 else np.int64
-    columns: list[tuple[str, Ragged | npt.NDArray[Any] | None, type[np.generic] | None]] = [
-        ("keys", table.keys, None),
-        ("anchors", table.anchors, index),
-        ("positives", table.positives, index),
-        ("queries", table.search.queries, index),
-        ("candidates", table.search.candidates, index),
-        ("languages", table.languages, index),
-        ("groups", table.groups, index),
-        ("negatives", table.negatives, index),
-        ("scores", table.scores, None),
-    ]
-    if (judged := table.relevance) is not None:
-        columns += [
-            ("wanted", judged.wanted, np.int64),
-            ("carried", judged.carried, np.int64),
-            ("grades", judged.grades, None),
-        ]
-    for name, column, dtype in columns:
-        if isinstance(column, Ragged):
-            yield f"{name}_offsets", column.offsets
-            name, column = f"{name}_values", column.values
-        if column is not None:
-            yield name, column if dtype is None else column.astype(dtype)
+    columns = vars(table) | (vars(table.relevance) if table.relevance else {})
+    for name, column in columns.items():
+        is_ragged = isinstance(column, Ragged)
+        if is_ragged:
+            yield name + OFFSETS, column.offsets
+        array = column.values if is_ragged else column
+        if isinstance(array, np.ndarray):
+            yield name + VALUES * is_ragged, array.astype(index) if name in INDICES else array
 
 
 def facts_of(table: PairTable) -> dict[str, Any]:
-    """The table's other values, which JSON can hold."""
-    return {
-        "kind": table.kind,
-        "language_names": table.language_names,
-        "problems": table.relevance.problems if table.relevance else (),
-        "exclude_self": table.exclude_self,
-        "tied": table.tied,
-        "skipped": table.skipped,
-    }
+    """The table's other values, for JSON."""
+    problems = table.relevance.problems if table.relevance else ()
+    return {name: getattr(table, name) for name in FACTS} | {"problems": problems}
 
 
-def table_of(texts: pa.LargeStringArray, arrays: Arrays, facts: Mapping[str, Any], *, symmetric: bool) -> PairTable:
-    """The table of these `arrays` and `facts`. If it has judgements, its `queries` and `candidates` are theirs."""
-    queries, candidates = arrays["queries"], arrays["candidates"]
-    wanted, carried = ragged_in(arrays, "wanted"), ragged_in(arrays, "carried")
-    relevance = None
-    if wanted is not None and carried is not None:
-        relevance = Relevance(queries, candidates, wanted, carried, arrays.get("grades"), tuple(facts["problems"]))
-    return PairTable(
-        texts=texts,
-        anchors=arrays["anchors"],
-        positives=arrays["positives"],
-        keys=Ragged(arrays["keys_offsets"], arrays["keys_values"]),
-        queries=queries,
-        candidates=candidates,
-        kind=Kind(facts["kind"]),
-        groups=ragged_in(arrays, "groups"),
-        negatives=ragged_in(arrays, "negatives"),
-        scores=arrays.get("scores"),
-        languages=arrays.get("languages"),
-        language_names=tuple(facts["language_names"]),
-        exclude_self=facts["exclude_self"],
-        tied=facts["tied"],
-        symmetric=symmetric,
-        skipped=facts["skipped"],
-        relevance=relevance,
-    )
+def table_of(
+    texts: pa.LargeStringArray, arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any], *, symmetric: bool
+) -> PairTable:
+    """The table of `arrays_of` and `facts_of`; there may be other arrays and facts."""
+    columns: dict[str, Any] = dict(arrays)
+    for name in [name.removesuffix(OFFSETS) for name in arrays if name.endswith(OFFSETS)]:
+        columns[name] = Ragged(arrays[name + OFFSETS], arrays[name + VALUES])
+    columns |= {name: facts[name] for name in FACTS}
+    columns |= {"kind": Kind(facts["kind"]), "language_names": tuple(facts["language_names"])}
+    if "wanted" in columns:
+        columns["relevance"] = Relevance(**_of(Relevance, columns), problems=tuple(facts["problems"]))
+    return PairTable(**_of(PairTable, columns), texts=texts, symmetric=symmetric)
 
 
-def ragged_in(arrays: Arrays, name: str) -> Ragged | None:
-    """The ragged column of that name, if it is there."""
-    offsets = arrays.get(f"{name}_offsets")
-    return None if offsets is None else Ragged(offsets, arrays[f"{name}_values"])
+def _of(made: type[PairTable | Relevance], columns: dict[str, Any]) -> dict[str, Any]:
+    """The columns that are fields of `made`."""
+    return {one.name: columns[one.name] for one in fields(made) if one.name in columns}
