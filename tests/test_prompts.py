@@ -83,7 +83,7 @@ def test_a_store_holds_the_prompt_in_its_tokens_only(tiny_model: Path, tmp_path:
     plain, asked = store(tokenizer, tmp_path, ""), store(tokenizer, tmp_path, "what colour? ")
     assert plain.folder != asked.folder
     assert plain.pairs.texts.to_pylist() == asked.pairs.texts.to_pylist()
-    assert np.array_equal(plain.keys.values, asked.keys.values)
+    assert np.array_equal(plain.pairs.keys.values, asked.pairs.keys.values)
     texts = [f"what colour? {text}" for text in plain.pairs.texts.to_pylist()]
     expected = tokenizer.backend(texts, truncation=True, max_length=16)["input_ids"]
     assert [asked.tokens.take(np.array([n])).values.tolist() for n in range(4)] == expected
@@ -180,10 +180,10 @@ def test_a_text_in_both_roles_is_two_encodings(tiny_model: Path, tmp_path: Path)
     assert prompted == ["red red", "red blue", "blue the first", "blue blue"]
     expected = tokenizer.backend(prompted)["input_ids"]
     assert [both.tokens[row].tolist() for row in range(4)] == expected
-    assert [texts[row] for row in both.anchors] == ["red", "blue"]
-    assert [(texts[row], int(row)) for row in both.positives] == [("blue", 3), ("the first", 2)]
-    assert sorted(both.candidates.tolist()) == [2, 3]
-    assert set(both.keys[1].tolist()) == set(both.keys[3].tolist()), "so that they are never negatives"
+    assert [texts[row] for row in both.pairs.anchors] == ["red", "blue"]
+    assert [(texts[row], int(row)) for row in both.pairs.positives] == [("blue", 3), ("the first", 2)]
+    assert sorted(both.pairs.candidates.tolist()) == [2, 3]
+    assert set(both.pairs.keys[1].tolist()) == set(both.pairs.keys[3].tolist()), "so that they are never negatives"
 
 
 def test_symmetric_pairs_have_one_prompt(tiny_model: Path, tmp_path: Path) -> None:
