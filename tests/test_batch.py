@@ -128,7 +128,7 @@ def test_keys_relate_what_the_store_relates(stores: list[TokenStore]) -> None:
         for part, draw in zip(dataset[step].parts, plan.draws(step), strict=True):
             store, (anchors, positives) = stores[part.task], part.columns
             texts = dataset.rows(draw).texts
-            keys = [[set(store.keys[i].tolist()) for i in role] for role in texts]
+            keys = [[set(store.pairs.keys[i].tolist()) for i in role] for role in texts]
             identity = [store.identity[role].tolist() for role in texts]
             pair = [{a, p} for a, p in zip(*identity, strict=True)]
             related = shares_key(anchors.keys_NK, positives.keys_NK)
@@ -145,7 +145,7 @@ def test_a_text_of_many_positives_costs_no_more_than_another(tiny_model: Path, t
         for n in range(100)
     ]
     store = store_of(QueryDocument(), rows, tiny_model, tmp_path)
-    assert store.keys.lengths().max() > 90
+    assert store.pairs.keys.lengths().max() > 90
     (part,) = StepDataset(Plan((PlanTask("toy", 100, 16),)), data_of([store]))[0].parts
     anchors, positives = part.columns
     assert anchors.keys_NK.shape[1] <= 2 + 16

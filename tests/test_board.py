@@ -183,10 +183,10 @@ def test_positives_and_hardest_negatives(pools: dict[str, tuple[Pool, Vectors]],
     judging, store = Judging(pool), pool.store
     found = spread_of(judging, vectors, scored(pool, vectors)).cosines
     positives, negatives = [], []
-    keys = [set(store.keys[row].tolist()) for row in range(len(store.tokens))]
+    keys = [set(store.pairs.keys[row].tolist()) for row in range(len(store.tokens))]
     candidates = judging.candidates.tolist()
     for query in judging.queries.tolist():
-        related = [c for c in candidates if keys[query] & keys[c] and not (store.exclude_self and c == query)]
+        related = [c for c in candidates if keys[query] & keys[c] and not (store.pairs.exclude_self and c == query)]
         others = [c for c in candidates if not keys[query] & keys[c]]
         for kept, some in ((positives, related), (negatives, others)):
             if some:
@@ -239,7 +239,7 @@ def test_the_table_of_judged_pairs(pools: dict[str, tuple[Pool, Vectors]]) -> No
     judging = Judging(pool)
     found = neighbours_of(judging, vectors, scored(pool, vectors))
     pair, (one,) = next(iter(found.items()))
-    cosine = vectors.of(pool.store.anchors[[pair]]) @ vectors.of(pool.store.positives[[pair]]).T
+    cosine = vectors.of(pool.store.pairs.anchors[[pair]]) @ vectors.of(pool.store.pairs.positives[[pair]]).T
     assert one.cosine == pytest.approx(float(cosine), abs=1e-6)
     assert f"{one.cosine:.2f}" in markdown(judging, found, found)
 
@@ -322,22 +322,22 @@ def test_points_are_stratified(pools: dict[str, tuple[Pool, Vectors]]) -> None:
     assert all(0 < len(texts) <= 10 for texts in chosen.values())
     assert sum(map(len, points.sample(only).values())) <= MOST_POINTS
     translation = pools["translation"][0]
-    languages = points.languages_of(translation.store, chosen["translation"])
-    assert set(languages) == {-1, *range(len(translation.store.language_names))}, "each language, and the sources"
+    languages = points.languages_of(translation.store.pairs, chosen["translation"])
+    assert set(languages) == {-1, *range(len(translation.store.pairs.language_names))}, "each language, and the sources"
     again = points.sample(only, most=80)
     assert all(np.array_equal(chosen[name], again[name]) for name in chosen)
 
 
 def test_points_have_labels(pools: dict[str, tuple[Pool, Vectors]]) -> None:
     interest, storyline, translation = (pools[name][0] for name in ("interest", "storyline", "translation"))
-    texts = interest.store.texts()
-    query = int(interest.store.queries[0])
+    texts = interest.store.pairs.texts
+    query = int(interest.store.pairs.queries[0])
     (point,) = points.described(interest, np.array([query]))
-    pair = int(np.flatnonzero(np.asarray(interest.store.anchors) == query)[0])
-    assert point.label == texts[int(interest.store.positives[pair])].as_py()
+    pair = int(np.flatnonzero(np.asarray(interest.store.pairs.anchors) == query)[0])
+    assert point.label == texts[int(interest.store.pairs.positives[pair])].as_py()
     assert all(one.label.startswith("cluster ") for one in points.described(storyline, storyline.texts[:5]))
     found = {one.language for one in points.described(translation, translation.texts)}
-    assert found == {"none", *translation.store.language_names}
+    assert found == {"none", *translation.store.pairs.language_names}
 
 
 def test_similarity_of_tasks() -> None:

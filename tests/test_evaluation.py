@@ -71,7 +71,7 @@ def store_of(
 
 def embed_as(store: TokenStore, vectors: dict[str, list[float]]) -> Any:
     """An encoder that knows each text's vector."""
-    texts = store.texts().to_pylist()
+    texts = store.pairs.texts.to_pylist()
 
     def embed(indices: IntArray) -> Tensor:
         return F.normalize(torch.tensor([vectors[texts[i]] for i in indices]), dim=1)
@@ -128,7 +128,7 @@ def clusters_of(pairing: Pairs, metric: Metric, rows: list[dict[str, Any]], mode
     """Each item's cluster, numbered in the order of the items."""
     store = store_of(pairing, rows, model, cache, metric=metric)
     generator = np.random.default_rng(0)
-    vectors = {text: generator.normal(size=4).tolist() for text in store.texts().to_pylist()}
+    vectors = {text: generator.normal(size=4).tolist() for text in store.pairs.texts.to_pylist()}
     found = evaluate(Pool("toy", store, metric), embed_as(store, vectors)).items.clusters.tolist()
     return [list(dict.fromkeys(found)).index(cluster) for cluster in found]
 
@@ -144,7 +144,7 @@ def test_a_query_that_is_a_document_is_a_candidate_like_any_other(
     vectors = {"a": [1.0, 0.0], "b": [0.0, 1.0], "c": [0.9, 0.4], "d": [0.8, 0.6]}
     result = evaluate(Pool("toy", store, MRR()), embed_as(store, vectors))
     scores = dict(zip(result.items.items.tolist(), result.items.scores[:, 0].tolist(), strict=True))
-    found = {text: scores.get(number) for number, text in enumerate(store.texts().to_pylist()[:4])}
+    found = {text: scores.get(number) for number, text in enumerate(store.pairs.texts.to_pylist()[:4])}
     # candidates b, c, d; a: c d b; b: itself d c; d: itself first
     assert found == {"a": pytest.approx(1 / 3), "b": pytest.approx(1 / 3), "d": 1.0, "c": None}
 
@@ -221,7 +221,9 @@ def test_geometry_is_as_its_authors_compute_it(
     cosines = [float(x @ y) for n, x in enumerate(used_TD) for y in used_TD[:n]]
     assert figures["mean_cosine"] == pytest.approx(np.mean(cosines), abs=1e-6)
     if kind in ("ranked", "bitext"):
-        first, second = (vectors_TD[torch.from_numpy(np.array(side))] for side in (store.anchors, store.positives))
+        first, second = (
+            vectors_TD[torch.from_numpy(np.array(side))] for side in (store.pairs.anchors, store.pairs.positives)
+        )
         assert figures["alignment"] == pytest.approx(float((first - second).norm(dim=1).pow(2).mean()), abs=1e-6)
     else:
         assert "alignment" not in figures
@@ -236,7 +238,7 @@ def test_items_of_translations_weigh_languages_alike(tiny_model: Path, tmp_path:
     rows = [{"source": x, "target": f"{x} job", "lang": "a" if n < 6 else "b"} for n, x in enumerate(LETTERS[:8])]
     store = store_of(Parallel(language="lang"), rows, tiny_model, tmp_path, metric=BitextAccuracy(pool_size=2))
     vectors_TD = torch.zeros(len(store.tokens), 8)
-    for n, (source, target) in enumerate(zip(store.anchors, store.positives, strict=True)):
+    for n, (source, target) in enumerate(zip(store.pairs.anchors, store.pairs.positives, strict=True)):
         vectors_TD[source, n] = 1
         vectors_TD[target, n if n < 6 else 13 - n] = 1  # the last two are each other's
     result = evaluate(

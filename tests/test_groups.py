@@ -67,7 +67,7 @@ def test_small_groups_are_not_probed() -> None:
 
 def embedded(store: TokenStore, indices: IntArray) -> Tensor:
     """Posts near their label: a text `2 ...` lies around axis 2."""
-    texts = store.texts().to_pylist()
+    texts = store.pairs.texts.to_pylist()
     noise = torch.randn(len(texts), 6, generator=torch.Generator().manual_seed(0))
     axis = torch.tensor([int(text.split()[0]) for text in texts])
     return F.normalize(torch.eye(6)[axis] + 0.05 * noise, dim=1)[torch.from_numpy(indices)]

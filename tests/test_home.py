@@ -77,5 +77,5 @@ def test_rows_of_a_folder_that_is_a_pattern_are_those_of_the_store(name: str, ti
     given: dict[str, Any] = {"tokenizer": Tokenizer.load(tiny_model), "max_length": 16, "cache": tmp_path / "cache"}
     prepare(Toy(), "train", root=tmp_path / name, **given)
     shutil.copytree(tmp_path / name, tmp_path / "plain")
-    texts = prepare(Toy(), "train", root=tmp_path / "plain", **given).texts().to_pylist()
+    texts = prepare(Toy(), "train", root=tmp_path / "plain", **given).pairs.texts.to_pylist()
     assert sorted(texts) == ["mine document 0", "mine document 1", "mine query 0", "mine query 1"]

@@ -74,7 +74,7 @@ def test_a_step_is_what_training_sees(data: MtclDataModule) -> None:
     draws = data.plan.draws(2)
     assert [task.name for task in step.tasks] == [list(data.tasks)[draw.task] for draw in draws]
     for task, draw in zip(step.tasks, draws, strict=True):
-        rows, texts = dataset.rows(draw), data.store(task.name, "train").texts()
+        rows, texts = dataset.rows(draw), data.store(task.name, "train").pairs.texts
         assert [pair.anchor for pair in task.pairs] == [texts[int(i)].as_py() for i in rows.texts[0]]
         assert [pair.positive for pair in task.pairs] == [texts[int(i)].as_py() for i in rows.texts[1]]
         shared_NC = shares_key(*(torch.from_numpy(keys_NK) for keys_NK in rows.keys[:2]))

@@ -10,7 +10,7 @@ python -m pytest tests/test_judgements.py
 from __future__ import annotations
 
 import logging
-from itertools import product
+from itertools import count, product
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +45,14 @@ from mtcl.data.store import TokenStore
 from mtcl.evaluation import Pool, evaluate, evaluated_on
 from mtcl.evaluation.ranks import _counted, _sorted, ranks_of
 from mtcl.task.metrics import RankingMetric
+from mtcl.task.pairs.log_q import LogShares
 from mtcl.task.pairs.relevance import Judgements
 from tests.test_evaluation import embed_as, store_of
 
 pytrec_eval = pytest.importorskip("pytrec_eval", reason="the extra `mteb` is not installed")
 
+NUMBERS = count()
+"""Of stores in memory, as a store's problems are told once."""
 Row = dict[str, Any]
 Qrels = dict[str, dict[str, int]]
 MEASURES = {
@@ -74,19 +77,15 @@ def store_in_memory(table: PairTable) -> TokenStore:
     """A store as `prepare` writes it for a validation split, without tokens and files."""
     table, size = table.judged(), len(table.texts)
     assert table.relevance is not None
-    names = ("keys", "anchors", "positives", "groups", "negatives", "scores", "languages", "language_names")
-    rest = ("kind", "exclude_self", "tied", "skipped")
     return TokenStore(
-        folder=Path(f"memory-{id(table)}"),
+        folder=Path(f"memory-{next(NUMBERS)}"),
+        pairs=table,
         tokens=Ragged(np.arange(size + 1), np.arange(size)),
         identity=np.arange(size),
         sides=np.zeros(size, dtype=np.uint8),
-        log_q_anchor=np.zeros(size),
-        log_q_positive=np.zeros(size),
+        log_q=LogShares(np.zeros(size), np.zeros(size)),
         num_cut=0,
         num_distinct=size,
-        **{name: getattr(table, name) for name in (*names, *rest)},
-        **vars(table.relevance),
     )
 
 

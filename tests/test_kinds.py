@@ -66,7 +66,7 @@ def store_of(pairing: Pairs, rows: list[dict[str, Any]], model: Path, cache: Pat
 
 
 def texts_in(table: PairTable | TokenStore, indices: Any) -> list[str]:
-    texts = table.texts() if isinstance(table, TokenStore) else table.texts
+    texts = table.pairs.texts if isinstance(table, TokenStore) else table.texts
     return [texts[int(i)].as_py() for i in indices]
 
 
@@ -171,16 +171,16 @@ def test_hard_negatives_stay_with_their_pair(
         assert len(part.columns[2].texts_N) == 6
         for row, pair in enumerate(draw.pairs):
             hard = part.columns[2].keys_NK[2 * row : 2 * row + 2, -1].tolist()
-            texts = texts_in(store, store.negatives[pair] if store.negatives else [])
+            texts = texts_in(store, store.pairs.negatives[pair] if store.pairs.negatives else [])
             assert set(texts) == {f"x {pair}", *([f"y {pair}"] if pair % 2 else [])}
-            own = list(store.negatives[pair] if store.negatives else [])
+            own = list(store.pairs.negatives[pair] if store.pairs.negatives else [])
             expected = (store.identity[own] + AS_KEY).tolist() + [EMPTY_PLACE] * (2 - len(own))
             assert sorted(hard) == sorted(expected)
 
 
 def test_evaluation_needs_no_negatives(tiny_model: Path, tmp_path: Path) -> None:
     rows = [{"query": "q", "document": "d"}, {"query": "r", "document": "e"}]
-    assert store_of(QueryDocument(negatives="mined"), rows, tiny_model, tmp_path, "validation").negatives is None
+    assert store_of(QueryDocument(negatives="mined"), rows, tiny_model, tmp_path, "validation").pairs.negatives is None
     with pytest.raises(DataError, match="no column 'mined'"):
         store_of(QueryDocument(negatives="mined"), rows, tiny_model, tmp_path)
 
@@ -192,7 +192,7 @@ def test_a_text_with_itself_is_encoded_twice(tiny_model: Path, tmp_path: Path) -
     anchors, positives = batch.parts[0].columns
     assert not set(anchors.texts_N.tolist()) & set(positives.texts_N.tolist())
     assert len(batch.texts.place_T) == 8
-    assert texts_in(store, store.queries) == ["red dog"]
+    assert texts_in(store, store.pairs.queries) == ["red dog"]
 
 
 @pytest.mark.parametrize("pairs", [LabelText(label="x"), Tags(tags="x")])
@@ -227,7 +227,7 @@ def test_a_large_cluster_gives_only_so_many_pairs(tiny_model: Path, tmp_path: Pa
         assert all(set(a.tolist()) & set(p.tolist()) - {0} for a, p in zip(*own, strict=True))
         met |= set(own[0][:, -2].tolist())
     assert len(met) == 23
-    assert len(store_of(Cluster(max_pairs=4), rows, tiny_model, tmp_path, "validation").queries) == 23
+    assert len(store_of(Cluster(max_pairs=4), rows, tiny_model, tmp_path, "validation").pairs.queries) == 23
 
 
 @pytest.mark.parametrize(
@@ -253,11 +253,11 @@ def test_shares_are_those_of_the_draws(
         drawn = data.rows(data.plan.draws(step)[0])
         for role, texts in enumerate(drawn.texts):
             np.add.at(counts[role], texts, 1)
-    for role, log_q in enumerate((store.log_q_anchor, store.log_q_positive)):
+    for role, log_q in enumerate((store.log_q.anchor, store.log_q.positive)):
         happened = counts[role] > 0
         np.testing.assert_allclose(counts[role][happened] / epochs / len(store), np.exp(log_q[happened]), atol=0.03)
     table = table_of(pairs, rows)
-    assert np.array_equal(log_shares(table)[1], store.log_q_positive)
+    assert np.array_equal(log_shares(table).positive, store.log_q.positive)
 
 
 def test_rows_of_one_pair_bring_all_their_negatives() -> None:
@@ -272,7 +272,7 @@ def test_rows_of_one_pair_bring_all_their_negatives() -> None:
 
 def test_one_post_a_label_can_be_evaluated(tiny_model: Path, tmp_path: Path) -> None:
     rows = [{"text": "a", "label": "red"}, {"text": "b", "label": "blue"}]
-    assert len(store_of(LabelText(by="example"), rows, tiny_model, tmp_path, "validation").queries) == 2
+    assert len(store_of(LabelText(by="example"), rows, tiny_model, tmp_path, "validation").pairs.queries) == 2
 
 
 def test_a_couple_with_two_scores_is_told() -> None:

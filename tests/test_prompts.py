@@ -82,9 +82,9 @@ def test_a_store_holds_the_prompt_in_its_tokens_only(tiny_model: Path, tmp_path:
     tokenizer = Tokenizer.load(tiny_model)
     plain, asked = store(tokenizer, tmp_path, ""), store(tokenizer, tmp_path, "what colour? ")
     assert plain.folder != asked.folder
-    assert plain.texts().to_pylist() == asked.texts().to_pylist()
-    assert np.array_equal(plain.keys.values, asked.keys.values)
-    texts = [f"what colour? {text}" for text in plain.texts().to_pylist()]
+    assert plain.pairs.texts.to_pylist() == asked.pairs.texts.to_pylist()
+    assert np.array_equal(plain.pairs.keys.values, asked.pairs.keys.values)
+    texts = [f"what colour? {text}" for text in plain.pairs.texts.to_pylist()]
     expected = tokenizer.backend(texts, truncation=True, max_length=16)["input_ids"]
     assert [asked.tokens.take(np.array([n])).values.tolist() for n in range(4)] == expected
 
@@ -173,17 +173,17 @@ def searched(tokenizer: Tokenizer, cache: Path, prompt: Prompt, **options: Any) 
 def test_a_text_in_both_roles_is_two_encodings(tiny_model: Path, tmp_path: Path) -> None:
     tokenizer = Tokenizer.load(tiny_model)
     both, one = searched(tokenizer, tmp_path, ASYMMETRIC), searched(tokenizer, tmp_path, Prompt("red ", "red "))
-    assert one.texts().to_pylist() == ["red", "blue", "the first"]
-    texts = both.texts().to_pylist()
+    assert one.pairs.texts.to_pylist() == ["red", "blue", "the first"]
+    texts = both.pairs.texts.to_pylist()
     assert texts == ["red", "blue", "the first", "blue"]
     prompted = [ASYMMETRIC[Side(side)] + text for side, text in zip(both.sides.tolist(), texts, strict=True)]
     assert prompted == ["red red", "red blue", "blue the first", "blue blue"]
     expected = tokenizer.backend(prompted)["input_ids"]
     assert [both.tokens[row].tolist() for row in range(4)] == expected
-    assert [texts[row] for row in both.anchors] == ["red", "blue"]
-    assert [(texts[row], int(row)) for row in both.positives] == [("blue", 3), ("the first", 2)]
-    assert sorted(both.candidates.tolist()) == [2, 3]
-    assert set(both.keys[1].tolist()) == set(both.keys[3].tolist()), "so that they are never negatives"
+    assert [texts[row] for row in both.pairs.anchors] == ["red", "blue"]
+    assert [(texts[row], int(row)) for row in both.pairs.positives] == [("blue", 3), ("the first", 2)]
+    assert sorted(both.pairs.candidates.tolist()) == [2, 3]
+    assert set(both.pairs.keys[1].tolist()) == set(both.pairs.keys[3].tolist()), "so that they are never negatives"
 
 
 def test_symmetric_pairs_have_one_prompt(tiny_model: Path, tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def test_symmetric_pairs_have_one_prompt(tiny_model: Path, tmp_path: Path) -> No
             Stories(), "train", root=None, tokenizer=tokenizer, max_length=16, cache=tmp_path, prompt=prompt
         )
         assert set(store.sides.tolist()) == {Side.EITHER}
-        expected = tokenizer.backend([words + text for text in store.texts().to_pylist()])["input_ids"]
+        expected = tokenizer.backend([words + text for text in store.pairs.texts.to_pylist()])["input_ids"]
         assert [store.tokens[row].tolist() for row in range(2)] == expected
 
 
@@ -212,7 +212,7 @@ def test_evaluation_and_training_use_both_prompts(tiny_model: Path, tmp_path: Pa
     encoder = TextEncoder.base(config, prompt={"query": "red ", "document": "blue "}, max_length=16)
     store = searched(encoder.tokenizer, tmp_path, encoder.prompt)
     vectors_TD = encoder.model.embed(store.tokens, tokens_per_chunk=64)
-    for row, (text, side) in enumerate(zip(store.texts().to_pylist(), store.sides.tolist(), strict=True)):
+    for row, (text, side) in enumerate(zip(store.pairs.texts.to_pylist(), store.sides.tolist(), strict=True)):
         role = "query" if side == Side.QUERY else "document"
         torch.testing.assert_close(vectors_TD[row], encoder.encode(text, role=role), rtol=0, atol=1e-6)  # type: ignore[arg-type]
     batch = StepDataset(Plan((PlanTask("search", 2, 2),), 0), [TaskData(store)])[0]

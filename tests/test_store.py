@@ -55,10 +55,10 @@ def build(task: Task, tokenizer: Tokenizer, cache: Path, *, max_length: int = 16
 
 def test_holds_texts_tokens_and_pairs(tokenizer: Tokenizer, tmp_path: Path) -> None:
     store = build(task_of(), tokenizer, tmp_path)
-    texts = store.texts().to_pylist()
+    texts = store.pairs.texts.to_pylist()
     expected = tokenizer.backend(texts, truncation=True, max_length=16)["input_ids"]
     assert [store.tokens[i].tolist() for i in range(len(texts))] == expected
-    assert {(texts[a], texts[p]) for a, p in zip(store.anchors, store.positives, strict=True)} == {
+    assert {(texts[a], texts[p]) for a, p in zip(store.pairs.anchors, store.pairs.positives, strict=True)} == {
         (r["text"], r["label"]) for r in ROWS
     }
     assert len(set(store.identity.tolist())) == len(texts)
@@ -92,7 +92,7 @@ def test_an_array_grows_on_disk(tmp_path: Path) -> None:
 def test_texts_of_equal_tokens_have_one_identity(tokenizer: Tokenizer, tmp_path: Path) -> None:
     rows = [{"text": "red dog", "label": "post"}, {"text": "Red Dog", "label": "news"}]
     store = build(task_of(rows), tokenizer, tmp_path)
-    assert len(store.texts()) == 4
+    assert len(store.pairs.texts) == 4
     assert len(set(store.identity.tolist())) == 3
 
 
@@ -100,7 +100,7 @@ def test_pickles_as_its_folder(tokenizer: Tokenizer, tmp_path: Path) -> None:
     store = build(task_of(), tokenizer, tmp_path)
     pickled = pickle.dumps(store)
     assert len(pickled) < 300
-    assert np.array_equal(pickle.loads(pickled).anchors, store.anchors)
+    assert np.array_equal(pickle.loads(pickled).pairs.anchors, store.pairs.anchors)
 
 
 def test_address_follows_what_the_store_depends_on(tokenizer: Tokenizer, tiny_model: Path, tmp_path: Path) -> None:

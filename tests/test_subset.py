@@ -20,7 +20,7 @@ from mtcl.data.plan import Plan, PlanTask
 from mtcl.data.rows import TaskData
 from mtcl.data.steps import StepDataset
 from mtcl.data.store import TokenStore, prepare
-from mtcl.data.subset import Subset, few_per_label, labels_of, without_texts
+from mtcl.data.subset import digest_of, few_per_label, labels_of, without_texts
 from mtcl.data.tokenizer import Tokenizer
 from mtcl.task.contract import Task
 from mtcl.task.metrics import MRR
@@ -55,8 +55,10 @@ def make(tiny_model: Path, cache: Path) -> Make:
 
 def examples(store: TokenStore) -> dict[int, set[int]]:
     """The anchors of each label."""
-    labels = labels_of(store)
-    return {label: set(np.asarray(store.anchors)[labels == label].tolist()) for label in np.unique(labels).tolist()}
+    labels = labels_of(store.pairs)
+    return {
+        label: set(np.asarray(store.pairs.anchors)[labels == label].tolist()) for label in np.unique(labels).tolist()
+    }
 
 
 @pytest.mark.parametrize(
@@ -93,7 +95,7 @@ def test_positives_are_drawn_among_the_examples(make: Make, pairs: Any) -> None:
     """Over many epochs, no text is seen but those of the chosen examples and the labels' own."""
     store = few_per_label(make(pairs), 3, seed=1, name="made")
     chosen = set().union(*examples(store).values())
-    posts = {row for row, text in enumerate(store.texts().to_pylist()) if "post" in text}
+    posts = {row for row, text in enumerate(store.pairs.texts.to_pylist()) if "post" in text}
     dataset = StepDataset(Plan((PlanTask("made", len(store), 4),), seed=3), [TaskData(store)])
     seen = {int(text) for step in range(60) for part in _rows(dataset, step) for text in np.concatenate(part.texts)}
     assert seen & posts == chosen
@@ -106,9 +108,9 @@ def _rows(dataset: StepDataset, step: int) -> list[Any]:
 def test_capped_clusters(make: Make) -> None:
     """A cluster of `max_pairs` drawn pairs has no more pairs than examples, of these examples."""
     store = few_per_label(make(Cluster(cluster="label", max_pairs=4)), 3, seed=1, name="made")
-    assert Counter(labels_of(store).tolist()).most_common() == [(0, 3), (1, 3), (2, 2)]
-    assert store.groups is not None
-    assert sorted(store.groups.lengths().tolist()) == [2, 3, 3]
+    assert Counter(labels_of(store.pairs).tolist()).most_common() == [(0, 3), (1, 3), (2, 2)]
+    assert store.pairs.groups is not None
+    assert sorted(store.pairs.groups.lengths().tolist()) == [2, 3, 3]
 
 
 def test_tags(make: Make) -> None:
@@ -126,11 +128,13 @@ def test_one_example_has_no_other_to_meet(make: Make) -> None:
 def test_the_share_of_each_text_is_that_of_the_fewer_pairs(make: Make) -> None:
     """As a table of just these rows has."""
     store = few_per_label(make(LabelText()), 2, seed=1, name="made")
-    texts = store.texts().to_pylist()
-    rows = [{"text": texts[a], "label": texts[p]} for a, p in zip(store.anchors, store.positives, strict=True)]
+    texts = store.pairs.texts.to_pylist()
+    rows = [
+        {"text": texts[a], "label": texts[p]} for a, p in zip(store.pairs.anchors, store.pairs.positives, strict=True)
+    ]
     table = LabelText()(pa.Table.from_pylist(rows))
-    expected = dict(zip(table.texts.to_pylist(), log_shares(table)[1].tolist(), strict=True))
-    found = dict(zip(texts, store.log_q_positive.tolist(), strict=True))
+    expected = dict(zip(table.texts.to_pylist(), log_shares(table).positive.tolist(), strict=True))
+    found = dict(zip(texts, store.log_q.positive.tolist(), strict=True))
     assert {label: found[label] for label in NUM_OF_LABEL} == pytest.approx(
         {label: expected[label] for label in NUM_OF_LABEL}
     )
@@ -139,24 +143,26 @@ def test_the_share_of_each_text_is_that_of_the_fewer_pairs(make: Make) -> None:
 def test_it_survives_pickling(make: Make) -> None:
     store = few_per_label(make(LabelText(by="both")), 3, seed=1, name="made")
     other = pickle.loads(pickle.dumps(store))
-    assert isinstance(other, Subset)
-    assert (other.digest, other.num_whole) == (store.digest, store.num_whole)
-    assert other.digest != few_per_label(make(LabelText(by="both")), 3, seed=2, name="made").digest
+    assert other.limit is not None
+    assert (digest_of(other.pairs), other.num_whole) == (digest_of(store.pairs), store.num_whole)
+    assert np.array_equal(other.log_q.positive, store.log_q.positive)
+    assert isinstance(other.pairs.keys.values, np.memmap), "what has a row for each text is mapped, not pickled"
+    assert digest_of(other.pairs) != digest_of(few_per_label(make(LabelText(by="both")), 3, seed=2, name="made").pairs)
 
 
 def rows_of(store: TokenStore, *texts: str) -> Any:
-    return np.flatnonzero(np.isin(np.array(store.texts().to_pylist()), texts))
+    return np.flatnonzero(np.isin(np.array(store.pairs.texts.to_pylist()), texts))
 
 
 def test_pairs_of_texts_are_left_out(make: Make) -> None:
     whole = make(LabelText())
     store = without_texts(whole, rows_of(whole, "red post 1", "blue"))
-    texts = np.array(store.texts().to_pylist())
+    texts = np.array(store.pairs.texts.to_pylist())
     assert len(store) == sum(NUM_OF_LABEL.values()) - 1 - NUM_OF_LABEL["blue"]
-    assert not {"red post 1", "blue"} & {*texts[store.anchors], *texts[store.positives]}
+    assert not {"red post 1", "blue"} & {*texts[store.pairs.anchors], *texts[store.pairs.positives]}
     again = few_per_label(store, 2, seed=1, name="made")
     assert again.num_whole == len(whole)
-    assert again.left_out.tolist() == store.left_out.tolist()
+    assert again.limit.left_out.tolist() == store.limit.left_out.tolist()
     with pytest.raises(DataError, match="no pair is left"):
         without_texts(whole, rows_of(whole, *NUM_OF_LABEL))
 
@@ -164,14 +170,14 @@ def test_pairs_of_texts_are_left_out(make: Make) -> None:
 def test_members_and_hard_negatives_are_left_out(make: Make) -> None:
     whole = make(Cluster(cluster="label"))
     store = without_texts(whole, rows_of(whole, "blue post 0", "red post 3"))
-    assert store.groups is not None
-    assert sorted(store.groups.lengths().tolist()) == [1, 6, 8]
+    assert store.pairs.groups is not None
+    assert sorted(store.pairs.groups.lengths().tolist()) == [1, 6, 8]
     assert len(store) == 6 + 8
     rows = [{"query": f"q {n}", "document": f"d {n}", "bad": [f"d {n + 1}", "bird"]} for n in range(4)]
     asked = make(QueryDocument(negatives="bad"), rows)
-    assert without_texts(asked, rows_of(asked, "bird")).negatives.lengths().tolist() == [1, 1, 1, 1]
+    assert without_texts(asked, rows_of(asked, "bird")).pairs.negatives.lengths().tolist() == [1, 1, 1, 1]
     fewer = without_texts(asked, rows_of(asked, "bird", "d 1", "d 2", "d 3", "d 4"))
-    assert fewer.negatives is None
+    assert fewer.pairs.negatives is None
     assert len(fewer) == 1
 
 

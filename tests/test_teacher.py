@@ -45,7 +45,7 @@ def test_a_single_task_run_teaches_the_joint_one(
         done = mtcl_command("fit", "--run_dir", name, *common, *more)
         assert done.returncode == 0, done.stderr
     (made,) = set(cache.glob("search-train-*/teacher-*.npy")) - before
-    texts = TokenStore.open(made.parent).texts().to_pylist()
+    texts = TokenStore.open(made.parent).pairs.texts.to_pylist()
     expected = TextEncoder.load(tmp_path / "alone")(texts)
     torch.testing.assert_close(torch.from_numpy(np.load(made)), expected, atol=1e-5, rtol=0)
 

@@ -223,7 +223,7 @@ def predict(cli: MtclCLI) -> int:
         return 0
     for pool, vectors_TD in zip(cli.datamodule.pools("test"), embeddings, strict=True):
         path = cli.run_dir / "embeddings" / f"{pool.name}.parquet"
-        write_vectors(path, pool.store.texts(), vectors_TD)
+        write_vectors(path, pool.store.pairs.texts, vectors_TD)
         print(f"written {path}: {vectors_TD.shape[0]:,} texts of {vectors_TD.shape[1]} dimensions")
     return 0
 

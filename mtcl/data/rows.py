@@ -67,22 +67,22 @@ class TaskData:
 
     def rows(self, draw: Draw, plan: Plan) -> DrawnRows:
         """The rows of one of the plan's draws, of all ranks."""
-        store, pairs = self.store, draw.pairs
-        anchors, positives = store.anchors[pairs], store.positives[pairs]
+        table, pairs = self.store.pairs, draw.pairs
+        anchors, positives = table.anchors[pairs], table.positives[pairs]
         seed = np.uint64(stream_key(plan.seed, plan.tasks[draw.task].name, "positives"))
         bits = mix(mix(pairs.astype(np.uint64) ^ seed) + draw.epochs.astype(np.uint64))
-        if store.groups is not None:
-            anchors = np.where(anchors == DRAWN, draw_members(store.groups, positives, bits=mix(bits)), anchors)
-            positives = draw_positives(store.groups, anchors, positives, bits=bits)
+        if table.groups is not None:
+            anchors = np.where(anchors == DRAWN, draw_members(table.groups, positives, bits=mix(bits)), anchors)
+            positives = draw_positives(table.groups, anchors, positives, bits=bits)
         texts: tuple[IntArray, ...] = (anchors, positives)
         is_empty = None
-        if store.negatives is not None and self.num_negatives:
-            hard, is_empty = draw_negatives(store.negatives, pairs, positives, count=self.num_negatives, bits=bits)
+        if table.negatives is not None and self.num_negatives:
+            hard, is_empty = draw_negatives(table.negatives, pairs, positives, count=self.num_negatives, bits=bits)
             texts += (hard,)
-        keys = keys_of_draw(store, texts)
+        keys = keys_of_draw(self.store, texts)
         if is_empty is not None:
             keys[2][is_empty] = EMPTY_PLACE
-        return DrawnRows(draw.task, texts, keys, None if store.scores is None else store.scores[pairs])
+        return DrawnRows(draw.task, texts, keys, None if table.scores is None else table.scores[pairs])
 
 
 def keys_of_draw(store: TokenStore, texts: tuple[IntArray, ...]) -> tuple[npt.NDArray[np.int64], ...]:
@@ -94,7 +94,7 @@ def keys_of_draw(store: TokenStore, texts: tuple[IntArray, ...]) -> tuple[npt.ND
     key, and anchors and positives have both identities of their pair.
     """
     distinct, place = np.unique(np.concatenate(texts), return_inverse=True)
-    keys = store.keys.take(distinct)
+    keys = store.pairs.keys.take(distinct)
     _, of_key, count = np.unique(keys.values, return_inverse=True, return_counts=True)
     is_shared = count[of_key] > 1
     owner = keys.owners()[is_shared]

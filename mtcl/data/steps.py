@@ -147,7 +147,7 @@ def _sub_batch(rows: DrawnRows, task: TaskData, places: IntArray) -> SubBatch:
     ends = np.cumsum([len(texts) for texts in rows.texts])
     columns = []
     for role, (texts, places_N) in enumerate(zip(rows.texts, np.split(places, ends[:-1]), strict=True)):
-        log_q = store.log_q_positive if role else store.log_q_anchor
+        log_q = store.log_q.positive if role else store.log_q.anchor
         columns.append(
             Column(
                 texts_N=torch.from_numpy(places_N),

@@ -14,26 +14,24 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from mtcl.arrays import FloatArray, IntArray, Ragged
+from mtcl.arrays import IntArray, Ragged
 from mtcl.data.intact import damage_of, record_of, remove_damaged, seal
 from mtcl.data.tokenise import tokenise
 from mtcl.data.tokenizer import MAX_CHARACTERS, Tokenizer
 from mtcl.files import written_whole
 from mtcl.task.contract import Task, errors_of
-from mtcl.task.kind import Kind
 from mtcl.task.pairs import PairTable
 from mtcl.task.pairs.columns import reasons
-from mtcl.task.pairs.log_q import log_shares
-from mtcl.task.pairs.relevance import Relevance
+from mtcl.task.pairs.log_q import LogShares, log_shares
 from mtcl.task.pairs.sides import sides_of, split_sides
+from mtcl.task.pairs.stored import arrays_of, facts_of, table_of
+from mtcl.task.pairs.table import OF_PAIRS
 from mtcl.task.prompt import Prompt, Side
 from mtcl.task.rows import pairs_fingerprint, pairs_of
 
@@ -41,92 +39,82 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FORMAT = 11
-RAGGED = ("tokens", "keys", "groups", "negatives", "wanted", "carried")
-COLUMNS = ("anchors", "positives", "queries", "candidates", "languages")
-ARRAYS = (*COLUMNS, "identity", "sides", "scores", "grades", "log_q_anchor", "log_q_positive")
 log = logging.getLogger("mtcl")
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What a run leaves out of a store: it has `num_whole` pairs on disk, and no pair has one of the texts `left_out`,
+    which must not be trained.
+    """
+
+    num_whole: int
+    left_out: IntArray
 
 
 @dataclass(frozen=True)
 class TokenStore:
     """One split of one task. Only its folder is pickled, so worker processes map the same pages.
 
-    `tokens`, `keys`, `identity` and `sides` have a row for each distinct text. A text that is both a query and a
-    document has a second row if its prompts differ; these copies come last. Texts with equal `identity` have equal
-    tokens.
-    `num_distinct` is the number of texts that differ as tokens.
-    `log_q_anchor` and `log_q_positive` are the log of the share of an epoch's pairs in which a text has that role.
-    `queries`, `candidates`, `wanted`, `carried`, `grades` and `problems` are as in `Relevance`, which all splits but
-    train have if their pairs are positives; otherwise the first two are distinct texts. The other attributes are as in
-    `PairTable`.
+    `tokens`, `identity`, `sides`, `log_q` and the keys of `pairs` have a row for each distinct text. A text that is
+    both a query and a document has a second row if its prompts differ; these copies come last. Texts with equal
+    `identity` have equal tokens; `num_distinct` texts differ as tokens. `sides` has the `Side` of each text. With a
+    `limit`, `pairs` has fewer pairs than are on disk, which are in memory and pickled.
     """
 
     folder: Path
+    pairs: PairTable
     tokens: Ragged
     identity: IntArray
     sides: IntArray
-    keys: Ragged
-    anchors: IntArray
-    positives: IntArray
-    queries: IntArray
-    candidates: IntArray
-    wanted: Ragged | None
-    carried: Ragged | None
-    grades: FloatArray | None
-    problems: tuple[str, ...]
-    log_q_anchor: FloatArray
-    log_q_positive: FloatArray
-    groups: Ragged | None
-    negatives: Ragged | None
-    scores: FloatArray | None
-    languages: IntArray | None
-    language_names: tuple[str, ...]
-    kind: Kind
-    exclude_self: bool
-    tied: bool
-    skipped: dict[str, int]
+    log_q: LogShares
     num_cut: int
     num_distinct: int
+    limit: Limit | None = None
 
     @classmethod
     def open(cls, folder: Path) -> TokenStore:
         """Map the arrays of a finished folder into memory. Nothing is checked: see `damage_of`."""
         meta = record_of(folder)
-        held = {Path(name).stem for name in meta["files"]}
-
-        def array(name: str) -> Any:
-            return np.load(folder / f"{name}.npy", mmap_mode="r") if name in held else None
-
-        def ragged(name: str) -> Any:
-            return Ragged(array(f"{name}_offsets"), array(f"{name}_values")) if f"{name}_offsets" in held else None
-
+        names = [name for name in meta["files"] if name.endswith(".npy")]
+        arrays = {name.removesuffix(".npy"): np.load(folder / name, mmap_mode="r") for name in names}
+        is_symmetric = int(arrays["sides"][0]) == Side.EITHER
         return cls(
             folder=folder,
-            **{name: ragged(name) for name in RAGGED},
-            **{name: array(name) for name in ARRAYS},
-            kind=Kind(meta["kind"]),
-            language_names=tuple(meta["language_names"]),
-            problems=tuple(meta["problems"]),
-            **{name: meta[name] for name in ("exclude_self", "tied", "skipped", "num_cut", "num_distinct")},
+            pairs=table_of(_read_texts(folder / "texts.arrow"), arrays, meta, symmetric=is_symmetric),
+            tokens=Ragged(arrays["tokens_offsets"], arrays["tokens_values"]),
+            identity=arrays["identity"],
+            sides=arrays["sides"],
+            log_q=LogShares(arrays["log_q_anchor"], arrays["log_q_positive"]),
+            num_cut=meta["num_cut"],
+            num_distinct=meta["num_distinct"],
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return TokenStore.open, (self.folder,)
+        if self.limit is None:
+            return TokenStore.open, (self.folder,)
+        columns = {name: getattr(self.pairs, name) for name in OF_PAIRS}
+        return _open_limited, (self.folder, columns, self.log_q, self.limit)
 
     def __len__(self) -> int:
-        return len(self.anchors)
+        return len(self.pairs.anchors)
 
-    def texts(self) -> pa.LargeStringArray:
-        """The distinct texts, memory-mapped, for teachers, searches and output; training steps read only tokens."""
-        import pyarrow as pa
-
-        return pa.ipc.open_file(pa.memory_map(str(self.folder / "texts.arrow"))).read_all()["text"].combine_chunks()
+    @property
+    def num_whole(self) -> int:
+        """The number of pairs on disk, those that the limit leaves out included."""
+        return len(self) if self.limit is None else self.limit.num_whole
 
     def summary(self) -> str:
         """One line: the number of pairs and texts, of rows left out by reason, and of texts that were cut."""
         words = f"{len(self):,} pairs, {len(self.tokens):,} texts"
-        words += f"; left out: {reasons(self.skipped)}" if self.skipped else ""
+        words += f"; left out: {reasons(self.pairs.skipped)}" if self.pairs.skipped else ""
         return words + (f"; cut: {self.num_cut:,} texts of over {MAX_CHARACTERS:,} characters" if self.num_cut else "")
+
+
+def _open_limited(folder: Path, columns: dict[str, Any], log_q: LogShares, limit: Limit) -> TokenStore:
+    """A limited store that was pickled: its texts, keys and tokens are mapped again."""
+    store = TokenStore.open(folder)
+    return replace(store, pairs=replace(store.pairs, **columns), log_q=log_q, limit=limit)
 
 
 def prepare(
@@ -207,52 +195,20 @@ def _build(folder: Path, table: PairTable, reader: Reader, *, title: str) -> Non
     kept = folder.with_name(f"{folder.name}.tokens")
     with written_whole(folder, alone=True) as aside:
         aside.mkdir()
-        facts = {
-            "kind": table.kind,
-            "language_names": table.language_names,
-            "problems": table.relevance.problems if table.relevance else (),
-            "exclude_self": table.exclude_self,
-            "tied": table.tied,
-            "skipped": table.skipped,
-        }
+        facts = facts_of(table)
         np.save(aside / "sides.npy", sides)
-        for name, array in _columns(table):
+        for name, array in arrays_of(table):
             np.save(aside / f"{name}.npy", array)
+        log_q = log_shares(table)
+        np.save(aside / "log_q_anchor.npy", log_q.anchor)
+        np.save(aside / "log_q_positive.npy", log_q.positive)
         texts = table.texts
-        del table  # a hundred million pairs take gigabytes
+        del table, log_q  # a hundred million pairs take gigabytes
         _write_texts(aside / "texts.arrow", texts)
         dtype = reader.tokenizer.dtype
         num_cut, num_distinct = tokenise(aside, texts, sides, reader.read, dtype=dtype, kept=kept, title=title)
         seal(aside, facts | {"num_cut": num_cut, "num_distinct": num_distinct})
     shutil.rmtree(kept, ignore_errors=True)
-
-
-def _columns(table: PairTable) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-    """The table's arrays with their names, one after the other; text and group indices have 32 bits if they fit."""
-    index = np.int32 if max(len(table.texts), len(table.anchors)) < 1 << 31 else np.int64
-    yield from (("keys_offsets", table.keys.offsets), ("keys_values", table.keys.values))
-    for name in COLUMNS:
-        if (column := getattr(table, name)) is not None:
-            yield name, column.astype(index)
-    for name in ("groups", "negatives"):
-        if (ragged := getattr(table, name)) is not None:
-            yield from ((f"{name}_offsets", ragged.offsets), (f"{name}_values", ragged.values.astype(index)))
-    if table.scores is not None:
-        yield "scores", table.scores
-    if table.relevance is not None:
-        yield from _relevance(table.relevance, index).items()
-    yield from zip(("log_q_anchor", "log_q_positive"), log_shares(table), strict=True)
-
-
-def _relevance(relevance: Relevance, index: type[np.generic]) -> dict[str, npt.NDArray[Any]]:
-    arrays: dict[str, npt.NDArray[Any]] = {
-        "queries": relevance.queries.astype(index),
-        "candidates": relevance.candidates.astype(index),
-    }
-    for name in ("wanted", "carried"):
-        ragged: Ragged = getattr(relevance, name)
-        arrays |= {f"{name}_offsets": ragged.offsets, f"{name}_values": ragged.values.astype(np.int64)}
-    return arrays if relevance.grades is None else arrays | {"grades": relevance.grades}
 
 
 def _write_texts(path: Path, texts: pa.Array) -> None:
@@ -261,3 +217,11 @@ def _write_texts(path: Path, texts: pa.Array) -> None:
     table = pa.table({"text": texts})
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table)
+
+
+def _read_texts(path: Path) -> pa.LargeStringArray:
+    """The texts, memory-mapped."""
+    import pyarrow as pa
+
+    (texts,) = pa.ipc.open_file(pa.memory_map(str(path))).read_all()["text"].chunks
+    return texts

@@ -38,7 +38,7 @@ class Question:
 
     def texts(self) -> list[str]:
         """The texts without prompts."""
-        return list(self.pool.store.texts().take(self.pool.texts).to_pylist())
+        return list(self.pool.store.pairs.texts.take(self.pool.texts).to_pylist())
 
 
 Form = Callable[[Question], Tensor]

@@ -53,7 +53,7 @@ class Teacher:
         """The teacher's tokens for the texts `rows` of a store."""
         if self.own is None:
             return store.tokens.take(rows)
-        texts, sides = store.texts().take(rows).to_pylist(), np.array(store.sides[rows]).tolist()
+        texts, sides = store.pairs.texts.take(rows).to_pylist(), np.array(store.sides[rows]).tolist()
         shortened = map(self.own.tokenizer.shortened, texts)
         prompted = [self.own.prompt[side] + text for text, side in zip(shortened, sides, strict=True)]
         return self.own.tokenizer(prompted, self.own.max_length)

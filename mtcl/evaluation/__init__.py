@@ -52,14 +52,14 @@ def score(pool: Pool, vectors: Vectors, *, dims: Sequence[int] = (), groups: boo
 
 def evaluated_on(pool: Pool) -> str:
     """What the pool's metrics are means over: `1,200 queries` or `1,200 pairs`. A query may have several pairs."""
-    if pool.store.kind is Kind.POSITIVE:
-        return f"{len(pool.store.queries):,} queries"
+    if pool.store.pairs.kind is Kind.POSITIVE:
+        return f"{len(pool.store.pairs.search.queries):,} queries"
     if isinstance(pool.metric, BitextAccuracy):
-        return f"{bitext.num_scored(pool.store, pool.metric.pool_size):,} pairs"
+        return f"{bitext.num_scored(pool.store.pairs, pool.metric.pool_size):,} pairs"
     return f"{len(pool.store):,} pairs"
 
 
 def _score(pool: Pool, vectors: Vectors) -> Result:
     with torch.autocast("cpu", enabled=False):  # bfloat16 has 8 bits: most near neighbours would have equal cosines
-        result = PROTOCOLS[pool.store.kind](pool, vectors)
+        result = PROTOCOLS[pool.store.pairs.kind](pool, vectors)
         return replace(result, metrics=result.metrics | geometry_of(pool, vectors))

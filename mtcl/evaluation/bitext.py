@@ -15,10 +15,10 @@ import numpy as np
 import torch
 
 from mtcl.arrays import FloatArray, IntArray
-from mtcl.data.store import TokenStore
 from mtcl.errors import DataError
 from mtcl.evaluation.pool import Items, Pool, Result, Vectors
 from mtcl.task.metrics import BitextAccuracy
+from mtcl.task.pairs import PairTable
 
 log = logging.getLogger("mtcl")
 MEANS = re.compile(r"seen|unseen|dim\d+")
@@ -34,9 +34,9 @@ def evaluate(pool: Pool, vectors: Vectors) -> Result:
 
     The items have their hits, and values that studies compare (`item_values`).
     """
-    store, metric = pool.store, pool.metric
+    table, metric = pool.store.pairs, pool.metric
     assert isinstance(metric, BitextAccuracy)
-    languages = _pairs_by_language(store)
+    languages = _pairs_by_language(table)
     if taken := [name for name in languages if MEANS.fullmatch(name)]:
         raise DataError(
             f"task {pool.name!r}: a language is named {taken[0]!r}, as {metric.name}_{taken[0]} is another figure: "
@@ -44,13 +44,13 @@ def evaluate(pool: Pool, vectors: Vectors) -> Result:
         )
     if alone := tuple(name for name, pairs in languages.items() if len(pairs) < 2):
         _warn_of_single(pool.name, alone)
-    pairs_P = np.unique(_codes(store, np.asarray(store.anchors), np.asarray(store.positives)))
+    pairs_P = np.unique(_codes(table, np.asarray(table.anchors), np.asarray(table.positives)))
     by_language: dict[str, FloatArray] = {}
     kept: list[IntArray] = []
     for name, pairs in languages.items():
         pools = _pools(pairs, metric.pool_size)
         if pools:
-            by_language[name] = np.concatenate([_hits(p, vectors, store, pairs_P) for p in pools])
+            by_language[name] = np.concatenate([_hits(p, vectors, table, pairs_P) for p in pools])
             kept += pools
     if not kept:
         raise DataError(f"task {pool.name!r}: no language of the pool has 2 pairs")
@@ -62,9 +62,9 @@ def evaluate(pool: Pool, vectors: Vectors) -> Result:
         figures[f"{metric.name}_{name}"] = float(np.mean([means[language] for language in some]))
     hits = list(by_language.values())
     columns = {metric.name: item_values(hits), HIT: np.concatenate(hits)}
-    if store.languages is not None:
-        columns["language"] = np.asarray(store.languages)[items].astype(np.float64)
-    single = Items(items, np.asarray(store.anchors)[items], tuple(columns), np.stack(list(columns.values()), axis=1))
+    if table.languages is not None:
+        columns["language"] = np.asarray(table.languages)[items].astype(np.float64)
+    single = Items(items, np.asarray(table.anchors)[items], tuple(columns), np.stack(list(columns.values()), axis=1))
     return Result(pool.name, len(items), figures[metric.name], figures, single)
 
 
@@ -92,15 +92,15 @@ def _warn_of_single(task: str, languages: tuple[str, ...]) -> None:
     )
 
 
-def num_scored(store: TokenStore, pool_size: int) -> int:
+def num_scored(table: PairTable, pool_size: int) -> int:
     """The number of pairs that are in some pool."""
-    return sum(len(pool) for pairs in _pairs_by_language(store).values() for pool in _pools(pairs, pool_size))
+    return sum(len(pool) for pairs in _pairs_by_language(table).values() for pool in _pools(pairs, pool_size))
 
 
-def _pairs_by_language(store: TokenStore) -> dict[str, IntArray]:
-    if store.languages is None:
-        return {"all": np.arange(len(store.anchors))}
-    return {name: np.flatnonzero(store.languages == number) for number, name in enumerate(store.language_names)}
+def _pairs_by_language(table: PairTable) -> dict[str, IntArray]:
+    if table.languages is None:
+        return {"all": np.arange(len(table.anchors))}
+    return {name: np.flatnonzero(table.languages == number) for number, name in enumerate(table.language_names)}
 
 
 def _pools(pairs: IntArray, size: int) -> list[IntArray]:
@@ -111,18 +111,18 @@ def _pools(pairs: IntArray, size: int) -> list[IntArray]:
     return list(shuffled[: len(shuffled) // size * size].reshape(-1, size))
 
 
-def _codes(store: TokenStore, anchors: IntArray, positives: IntArray) -> IntArray:
+def _codes(table: PairTable, anchors: IntArray, positives: IntArray) -> IntArray:
     """A number for each pair of texts."""
-    codes: IntArray = anchors.astype(np.int64) * len(store.tokens) + positives
+    codes: IntArray = anchors.astype(np.int64) * len(table.texts) + positives
     return codes
 
 
-def _hits(pairs: IntArray, vectors: Vectors, store: TokenStore, pairs_P: IntArray) -> FloatArray:
+def _hits(pairs: IntArray, vectors: Vectors, table: PairTable, pairs_P: IntArray) -> FloatArray:
     """The mean of both directions for each pair: 1 if the nearest text is a translation. `pairs_P` are all pairs."""
-    sides = [np.asarray(side)[pairs] for side in (store.anchors, store.positives)]
+    sides = [np.asarray(side)[pairs] for side in (table.anchors, table.positives)]
     first_ND, second_ND = (vectors.of(side) for side in sides)
     cosine_NN = first_ND @ second_ND.T
-    right_NN = torch.from_numpy(np.isin(_codes(store, sides[0][:, None], sides[1]), pairs_P))
+    right_NN = torch.from_numpy(np.isin(_codes(table, sides[0][:, None], sides[1]), pairs_P))
     forth = right_NN.gather(1, cosine_NN.argmax(dim=1, keepdim=True))[:, 0]
     back = right_NN.T.gather(1, cosine_NN.T.argmax(dim=1, keepdim=True))[:, 0]
     hits: FloatArray = ((forth.double() + back.double()) / 2).numpy()

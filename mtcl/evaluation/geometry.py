@@ -21,16 +21,16 @@ def geometry_of(pool: Pool, vectors: Vectors) -> dict[str, float]:
 
     There is no alignment for judged pairs, nor if positives are drawn from a group.
     """
-    store, texts = pool.store, vectors.texts
+    table, texts = pool.store.pairs, vectors.texts
     sample_TD = vectors.of(texts[:: -(-len(texts) // MOST_TEXTS)]).double()
     cosine_P = (sample_TD @ sample_TD.T)[~torch.eye(len(sample_TD), dtype=torch.bool)]
     figures = {}
     if len(cosine_P):
         figures["uniformity"] = float((4 * cosine_P - 4).exp().mean().log())
         figures["mean_cosine"] = float(cosine_P.mean())
-    if store.kind in (Kind.POSITIVE, Kind.PARALLEL) and store.groups is None:
-        embedded = np.isin(store.anchors, texts) & np.isin(store.positives, texts)
-        sides = (vectors.of(np.asarray(side)[embedded]).double() for side in (store.anchors, store.positives))
+    if table.kind in (Kind.POSITIVE, Kind.PARALLEL) and table.groups is None:
+        embedded = np.isin(table.anchors, texts) & np.isin(table.positives, texts)
+        sides = (vectors.of(np.asarray(side)[embedded]).double() for side in (table.anchors, table.positives))
         first_ND, second_ND = sides
         if len(first_ND):
             figures["alignment"] = float((first_ND - second_ND).square().sum(dim=1).mean())

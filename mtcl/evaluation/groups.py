@@ -41,11 +41,10 @@ def group_figures(pool: Pool, vectors: Vectors) -> dict[str, float]:
     v_measure   of k-means with as many clusters as there are groups
     pair_ap     average precision of the cosine as a detector of two items in the same group
     """
-    store = pool.store
-    if store.wanted is None:
+    if (relevance := pool.store.pairs.relevance) is None:
         return {}
-    numbers = np.arange(0, len(store.queries), -(-len(store.queries) // MOST_ITEMS))
-    items, wanted = np.asarray(store.queries)[numbers], store.wanted.take(numbers)
+    numbers = np.arange(0, len(relevance.queries), -(-len(relevance.queries) // MOST_ITEMS))
+    items, wanted = np.asarray(relevance.queries)[numbers], relevance.wanted.take(numbers)
     groups = components(wanted)
     sizes = np.bincount(groups)
     in_group = sizes[groups] > 1

@@ -20,16 +20,16 @@ COMMON: dict[Kind, tuple[PairMetric, ...]] = {Kind.GRADED: (Spearman(),), Kind.B
 
 def evaluate(pool: Pool, vectors: Vectors) -> Result:
     """Metrics of the pool's pairs; with several languages, the mean over them and each language's own value."""
-    store, primary = pool.store, pool.metric
+    table, primary = pool.store.pairs, pool.metric
     assert isinstance(primary, PairMetric)
-    assert store.scores is not None
-    scores_P = np.asarray(store.scores, dtype=np.float64)
-    first_PD, second_PD = vectors.of(store.anchors), vectors.of(store.positives)
+    assert table.scores is not None
+    scores_P = np.asarray(table.scores, dtype=np.float64)
+    first_PD, second_PD = vectors.of(table.anchors), vectors.of(table.positives)
     cosine_P: FloatArray = (first_PD * second_PD).sum(dim=1).double().numpy()
-    metrics = {metric.name: metric for metric in (*COMMON[store.kind], primary)}
+    metrics = {metric.name: metric for metric in (*COMMON[table.kind], primary)}
     groups = {"": np.arange(len(scores_P))}
-    if store.languages is not None:
-        groups = {name: np.flatnonzero(store.languages == n) for n, name in enumerate(store.language_names)}
+    if table.languages is not None:
+        groups = {name: np.flatnonzero(table.languages == n) for n, name in enumerate(table.language_names)}
     figures: dict[str, float] = {}
     for name, metric in metrics.items():
         with together(), at(f"task {pool.name!r}, ", MtclError):
@@ -40,9 +40,9 @@ def evaluate(pool: Pool, vectors: Vectors) -> Result:
         figures[name] = sum(known.values()) / len(known)
         figures |= {f"{name}_{g}": value for g, value in known.items() if g}
     columns = {"cosine": cosine_P, "score": scores_P}
-    if store.languages is not None:
-        columns["language"] = np.asarray(store.languages, dtype=np.float64)
+    if table.languages is not None:
+        columns["language"] = np.asarray(table.languages, dtype=np.float64)
     items = np.arange(len(scores_P))
-    clusters = components(store.keys.take(store.anchors)) if store.tied else items
+    clusters = components(table.keys.take(table.anchors)) if table.tied else items
     single = Items(items, clusters, tuple(columns), np.stack(list(columns.values()), axis=1))
     return Result(pool.name, len(items), figures[primary.name], figures, single)

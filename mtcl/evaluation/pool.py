@@ -41,8 +41,9 @@ class Pool:
     @property
     def texts(self) -> IntArray:
         """The texts to embed, sorted."""
-        store, is_ranked = self.store, self.store.kind == Kind.POSITIVE
-        sides = (store.queries, store.candidates) if is_ranked else (store.anchors, store.positives)
+        table, search = self.store.pairs, self.store.pairs.search
+        is_ranked = table.kind == Kind.POSITIVE
+        sides = (search.queries, search.candidates) if is_ranked else (table.anchors, table.positives)
         return np.union1d(*sides)
 
 

@@ -19,13 +19,13 @@ import torch
 
 from mtcl.arrays import BoolArray, FloatArray, IntArray
 from mtcl.console import track
-from mtcl.data.store import TokenStore
 from mtcl.distributed import gather_varying, together, world
 from mtcl.errors import DataError, MtclError, TaskError, at
 from mtcl.evaluation.pool import Items, Pool, Result, Vectors, judge
 from mtcl.evaluation.ranks import ranks_of
 from mtcl.evaluation.relevant import Judged, Relevant
 from mtcl.task.metrics import MRR, NDCG, Accuracy, RankingMetric, Recall
+from mtcl.task.pairs.relevance import Relevance
 from mtcl.task.pairs.shared_keys import components
 
 BLOCK, SCORES = 512, 1 << 24
@@ -39,35 +39,36 @@ _warned: set[Path] = set()
 
 def evaluate(pool: Pool, vectors: Vectors) -> Result:
     """Rank the pool for each query and score the rankings."""
-    store, primary = pool.store, pool.metric
+    table, primary = pool.store.pairs, pool.metric
     assert isinstance(primary, RankingMetric)
-    judged = Judged(store)
+    judged = Judged(table)
+    relevance = judged.relevance
     if not judged.can_be_found:
-        raise DataError(f"task {pool.name!r}: no query of the pool has a relevant candidate" + _because(store))
+        raise DataError(f"task {pool.name!r}: no query of the pool has a relevant candidate" + _because(relevance))
     metrics = {metric.name: metric for metric in (*COMMON, primary)}
     rank, ranks = world()
     if rank == 0:
-        _warn(pool)
-    local = np.arange(len(store.queries))[rank::ranks]
+        _warn(pool, relevance)
+    local = np.arange(len(relevance.queries))[rank::ranks]
     with together(), at(f"task {pool.name!r}, ", MtclError):
         scores = _scores(vectors, local, judged, list(metrics.values()), title=f"rank {pool.name}")
     order = np.argsort(gather_varying(torch.from_numpy(local)).numpy())
     scores = gather_varying(torch.from_numpy(scores)).numpy()[order]
-    items = np.asarray(store.queries).astype(np.int64)
+    items = np.asarray(relevance.queries).astype(np.int64)
     means = dict(zip(metrics, scores.mean(axis=0).tolist(), strict=True))
-    clusters = components(store.keys.take(items)) if store.tied else items
+    clusters = components(table.keys.take(items)) if table.tied else items
     return Result(pool.name, len(items), means[primary.name], means, Items(items, clusters, tuple(metrics), scores))
 
 
-def _because(store: TokenStore) -> str:
-    return f": {'; '.join(store.problems)}" if store.problems else ""
+def _because(relevance: Relevance) -> str:
+    return f": {'; '.join(relevance.problems)}" if relevance.problems else ""
 
 
-def _warn(pool: Pool) -> None:
+def _warn(pool: Pool, relevance: Relevance) -> None:
     """Report the problems of a store's judgements, once per process."""
     if pool.store.folder not in _warned:
         _warned.add(pool.store.folder)
-        for problem in pool.store.problems:
+        for problem in relevance.problems:
             log.warning("%s: %s", pool.name, problem)
 
 
@@ -75,8 +76,8 @@ def _scores(
     vectors: Vectors, queries: IntArray, judged: Judged, metrics: Sequence[RankingMetric], *, title: str
 ) -> npt.NDArray[np.float64]:
     """(queries, metrics)."""
-    store = judged.store
-    candidates = np.asarray(store.candidates)
+    relevance = judged.relevance
+    candidates = np.asarray(relevance.candidates)
     texts_T, text_C = np.unique(candidates, return_inverse=True)  # candidates with one text have equal cosines
     is_distinct = bool(len(texts_T) == len(candidates))
     texts_TD = vectors.of(candidates if is_distinct else texts_T)
@@ -84,27 +85,26 @@ def _scores(
     size = max(1, min(BLOCK, SCORES // len(candidates)))
     for start in track(range(0, len(queries), size), title):
         block = queries[start : start + size]
-        asked = np.asarray(store.queries)[block]
+        asked = np.asarray(relevance.queries)[block]
         cosine_NT: FloatArray = (vectors.of(asked) @ texts_TD.T).numpy()
         cosine_NC = cosine_NT if is_distinct else cosine_NT[:, text_C]
-        if store.exclude_self:
+        if judged.exclude_self:
             cosine_NC[asked[:, None] == candidates] = -np.inf
         relevant = judged.of(block)
         ranks_R = ranks_of(cosine_NC, relevant.candidates)
         for number, metric in enumerate(metrics):
-            scores[start : start + size, number] = _judge(metric, relevant, ranks_R, len(candidates), store)
+            scores[start : start + size, number] = _judge(metric, relevant, ranks_R, relevance)
     return scores
 
 
-def _judge(
-    metric: RankingMetric, relevant: Relevant, ranks_R: IntArray, num_candidates: int, store: TokenStore
-) -> FloatArray:
+def _judge(metric: RankingMetric, relevant: Relevant, ranks_R: IntArray, relevance: Relevance) -> FloatArray:
     """(N,) scores; 0 for a query without relevant documents."""
+    num_candidates = len(relevance.candidates)
     depth = num_candidates if metric.depth is None else min(metric.depth, num_candidates)
     num_N, rows_R = relevant.num_relevant, relevant.rows
     kept = ranks_R <= depth
     cells = rows_R[kept], ranks_R[kept] - 1
-    if store.grades is None:
+    if relevance.grades is None:
         hits_NK: BoolArray = np.zeros((len(num_N), depth), dtype=np.bool_)
         hits_NK[cells] = True
         scores_N: FloatArray = judge(metric, hits_NK, num_N.clip(min=1))

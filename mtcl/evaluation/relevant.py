@@ -1,5 +1,5 @@
-"""The relevant candidates of queries, from the judgements in a token store. Letters: N queries, R relevant candidates
-of all of them, B best grades.
+"""The relevant candidates of queries, from the judgements of a table of pairs. Letters: N queries, R relevant
+candidates of all of them, B best grades.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mtcl.arrays import FloatArray, IntArray, Ragged, group, offsets_of
-from mtcl.data.store import TokenStore
+from mtcl.task.pairs import PairTable
 
 
 @dataclass(frozen=True)
@@ -50,31 +50,31 @@ class Relevant:
 
 
 class Judged:
-    """The judgements of a store, with its candidates by subject."""
+    """The judgements of a table, with its candidates by subject."""
 
-    def __init__(self, store: TokenStore) -> None:
-        assert store.wanted is not None
-        assert store.carried is not None
-        self.store = store
-        offsets, self.subjects = np.asarray(store.wanted.offsets), np.asarray(store.wanted.values)
+    def __init__(self, table: PairTable) -> None:
+        assert table.relevance is not None
+        self.relevance, self.exclude_self = table.relevance, table.exclude_self
+        wanted, carried_by = self.relevance.wanted, self.relevance.carried
+        offsets, self.subjects = np.asarray(wanted.offsets), np.asarray(wanted.values)
         self.wanted = Ragged(offsets, np.arange(len(self.subjects)))
-        carried = np.asarray(store.carried.values)
+        carried = np.asarray(carried_by.values)
         size = 1 + max(int(self.subjects.max(initial=-1)), int(carried.max(initial=-1)))
-        self.of_subject = group(carried, store.carried.owners(), num_rows=size)
+        self.of_subject = group(carried, carried_by.owners(), num_rows=size)
 
     @property
     def can_be_found(self) -> bool:
         """Whether any query has a relevant candidate."""
-        least = 2 if self.store.exclude_self else 1
+        least = 2 if self.exclude_self else 1
         return bool((self.of_subject.lengths()[self.subjects] >= least).any())
 
     def of(self, queries: IntArray) -> Relevant:
         """The candidates that the given queries should find. A candidate with several of a query's subjects has the
-        highest of their grades. A query is never relevant to itself if the store excludes that.
+        highest of their grades. A query is never relevant to itself if the table excludes that.
         """
-        store, places = self.store, self.wanted.take(queries)
+        relevance, places = self.relevance, self.wanted.take(queries)
         rows, subjects = places.owners(), self.subjects[places.values]
-        grades = np.ones(len(rows)) if store.grades is None else np.asarray(store.grades)[places.values]
+        grades = np.ones(len(rows)) if relevance.grades is None else np.asarray(relevance.grades)[places.values]
         found = self.of_subject.take(subjects)
         is_lost = found.lengths() == 0
         row_of, grade_of = np.repeat(rows, found.lengths()), np.repeat(grades, found.lengths())
@@ -82,7 +82,7 @@ class Judged:
         row_of, grade_of, candidate_of = row_of[order], grade_of[order], found.values[order]
         kept = np.ones(len(order), dtype=bool)
         kept[1:] = (row_of[1:] != row_of[:-1]) | (candidate_of[1:] != candidate_of[:-1])
-        if store.exclude_self:
-            kept &= np.asarray(store.candidates)[candidate_of] != np.asarray(store.queries)[queries][row_of]
+        if self.exclude_self:
+            kept &= np.asarray(relevance.candidates)[candidate_of] != np.asarray(relevance.queries)[queries][row_of]
         offsets = offsets_of(np.bincount(row_of[kept], minlength=len(queries)))
         return Relevant(Ragged(offsets, candidate_of[kept]), grade_of[kept], (rows[is_lost], grades[is_lost]))

@@ -112,7 +112,7 @@ class Miner:
 
         self._encoder, self._cache, self._task = encoder, cache / "embeddings", task.name
         self.store = store("train")
-        self.texts = self.store.texts()
+        self.texts = self.store.pairs.texts
         self.embeddings = self._embed(self.store, None, "training texts")
         self._searched = self._of_corpus(store("validation")) if search.source == "corpus" else self._of_training()
         searched = self._searched
@@ -143,7 +143,7 @@ class Miner:
             here = block[anchors[block] >= 0]
             anchors_ND = self.embeddings.take(anchors[here])
             positive_N = self._positive_scores(anchors_ND, positives.take(here))
-            mined = self.index.mine(anchors_ND, self.store.keys.take(anchors[here]), positive_N, limits)
+            mined = self.index.mine(anchors_ND, self.store.pairs.keys.take(anchors[here]), positive_N, limits)
             numbers = np.full((len(block), limits.num), -1, dtype=np.int64)
             numbers[here - start] = mined.negatives_NM
             texts = self._texts_of(numbers)
@@ -165,13 +165,13 @@ class Miner:
         return [[next(texts) for _ in range(count)] for count in (numbers >= 0).sum(axis=1)]
 
     def _of_training(self) -> Searched:
-        numbers = np.unique(self.store.candidates)
-        return Searched(self.texts, numbers, self.embeddings, numbers, self.store.keys.take(numbers))
+        numbers = np.unique(self.store.pairs.candidates)
+        return Searched(self.texts, numbers, self.embeddings, numbers, self.store.pairs.keys.take(numbers))
 
     def _of_corpus(self, store: TokenStore) -> Searched:
-        numbers = np.unique(store.candidates)  # a text may be several documents
+        numbers = np.unique(store.pairs.candidates)  # a text may be several documents
         embeddings = self._embed(store, numbers, "texts of the corpus")
-        return Searched(store.texts(), numbers, embeddings, np.arange(len(numbers)), store.keys.take(numbers))
+        return Searched(store.pairs.texts, numbers, embeddings, np.arange(len(numbers)), store.pairs.keys.take(numbers))
 
     def _embed(self, store: TokenStore, texts: IntArray | None, what: str) -> Embeddings:
         """Embeddings of the given texts of a store, or of all, from the cache if possible."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from mtcl.data.subset import Subset
+from mtcl.data.subset import digest_of
 from mtcl.distributed import of_all_ranks
 from mtcl.errors import ConfigError
 from mtcl.training.run import Run
@@ -40,8 +40,8 @@ def facts_of(run: Run) -> Facts:
         task["version"] = data.tasks[name].version
         task |= {"prompt": prompt} if (prompt := data.stores.prompt_of(name).plain()) else {}
         task |= {"head": head} if (head := data.task_configs[name].head) else {}
-        if isinstance(store, Subset):
-            task["pairs_used"] = store.digest
+        if store.limit is not None:
+            task["pairs_used"] = digest_of(store.pairs)
         task["data"] = store.folder.name.rpartition("-")[2]
     return {
         "model.encoder": {

@@ -132,7 +132,7 @@ def inspect_batch(data: MtclDataModule, step: int = 0) -> InspectedStep:
 def _inspected(
     name: str, rows: DrawnRows, store: TokenStore, tokenizer: Tokenizer, data: MtclDataModule, ids: Mapping[int, str]
 ) -> InspectedTask:
-    texts = store.texts()
+    texts = store.pairs.texts
 
     def words(indices: IntArray) -> list[str]:
         return [texts[int(index)].as_py() for index in indices]

@@ -119,9 +119,9 @@ def check_trial(trial: Trial) -> list[str]:
                 f"task {trial.name!r}: only {100 * share:.1f} % of the texts in a batch are negatives of each other, "
                 f"because the others share a key (look at a step with: mtcl tasks batch {trial.name})"
             )
-    elif trial.store.scores is not None and len(scores := np.unique(np.asarray(trial.store.scores))) == 1:
+    elif (scores_P := trial.store.pairs.scores) is not None and len(scores := np.unique(np.asarray(scores_P))) == 1:
         raise ConfigError(
-            f"task {trial.name!r} would learn nothing: all its {len(trial.store.anchors):,} pairs have the score "
+            f"task {trial.name!r} would learn nothing: all its {len(trial.store):,} pairs have the score "
             f"{scores[0]:g}: add pairs with other scores, or use a construction of positives"
         )
     return warnings
@@ -175,11 +175,12 @@ def _few_distinct(trial: Trial) -> list[str]:
 def _why_none(trial: Trial) -> str:
     """Why no text is a negative of another."""
     store = trial.store
-    for side, texts in (("anchors", store.anchors), ("positives", store.positives if store.groups is None else None)):
+    table = store.pairs
+    for side, texts in (("anchors", table.anchors), ("positives", table.positives if table.groups is None else None)):
         used = np.unique(np.asarray(texts)) if texts is not None else np.arange(2)
         used = used[used >= 0]
-        if len(used) == 1 < len(store.anchors):
-            return f"all its {len(store.anchors):,} {side} are the same text: check the columns of {trial.pairs}"
+        if len(used) == 1 < len(store):
+            return f"all its {len(store):,} {side} are the same text: check the columns of {trial.pairs}"
         if texts is not None and len(used) > 1 and len(np.unique(np.asarray(store.identity)[used])) == 1:
             return f"its {len(used):,} {side} have equal tokens, {trial.max_length} of them (max_length): {_ADVICE}"
     cut = "" if trial.max_length is None else f" ({trial.max_length})"

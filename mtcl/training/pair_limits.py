@@ -9,7 +9,7 @@ import numpy as np
 
 from mtcl.data.plan import Plan
 from mtcl.data.store import TokenStore
-from mtcl.data.subset import Subset, labels_of
+from mtcl.data.subset import labels_of
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,8 @@ def pair_limits(plan: Plan, stores: Mapping[str, TokenStore], per_label: Mapping
     found = {}
     for task in plan.tasks:
         store, num_labels = stores[task.name], 0
-        num_whole = store.num_whole if isinstance(store, Subset) else len(store)
         if task.name in per_label:
-            num_labels = len(np.unique(labels_of(store)))
-        if task.num_used < num_whole:
-            found[task.name] = PairLimit(task.num_used, num_whole, per_label.get(task.name), num_labels)
+            num_labels = len(np.unique(labels_of(store.pairs)))
+        if task.num_used < store.num_whole:
+            found[task.name] = PairLimit(task.num_used, store.num_whole, per_label.get(task.name), num_labels)
     return found

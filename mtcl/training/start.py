@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from mtcl.arrays import Ragged
 from mtcl.data.store import TokenStore
-from mtcl.data.subset import Subset
 from mtcl.distributed import world
 from mtcl.encoder.checkpoint import PREFIX, SavedRun
 from mtcl.encoder.encoder import Encoder
@@ -168,8 +167,8 @@ def sample_of(data: MtclDataModule, num_texts: int, names: Collection[str] | Non
 
     def some(store: TokenStore) -> Ragged:
         texts = np.arange(len(store.tokens))
-        if isinstance(store, Subset):
-            texts = np.delete(texts, store.left_out)
+        if store.limit is not None:
+            texts = np.delete(texts, store.limit.left_out)
         chosen = generator.choice(len(texts), min(share, len(texts)), replace=False)
         return store.tokens.take(texts[np.sort(chosen)])
 

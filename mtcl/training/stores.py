@@ -88,9 +88,9 @@ class Stores:
         with together():
             if world()[0] == 0:
                 splits = {n: [s for s in ("validation", "test") if self.has(n, s)] for n in self.tasks.held_out}
-                held_out = {n: [self.store(n, split).texts() for split in of_task] for n, of_task in splits.items()}
+                held_out = {n: [self.store(n, split).pairs.texts for split in of_task] for n, of_task in splits.items()}
                 stores = {n: self.store(n, "train") for n in self.tasks.trained}
-                trained = {n: TrainedTexts(store.texts(), store.keys) for n, store in stores.items()}
+                trained = {n: TrainedTexts(store.pairs.texts, store.pairs.keys) for n, store in stores.items()}
                 found = check_leaks(held_out, trained, allow_leaks=allow_leaks)
         with together():
             for name, texts in of_all_ranks(found)[0].items():
@@ -110,7 +110,7 @@ class Stores:
                 store = without_texts(store, left_out)
         if (per_label := self.mixture.per_label({name: task}).get(name)) is None:
             return store
-        if store.groups is None and not getattr(self.tasks.evaluated[name].pairs, "has_labels", False):
+        if store.pairs.groups is None and not getattr(self.tasks.evaluated[name].pairs, "has_labels", False):
             raise self.mixture.no_labels(name, task, "a method of its own")
         with at(f"task {name!r}, pairs_per_label {per_label}: ", DataError):
             return few_per_label(store, per_label, seed=self.seed, name=name)
@@ -152,7 +152,7 @@ class Stores:
 
     def languages_seen(self, name: str) -> frozenset[str] | None:
         """The languages of a task's training split, if it is open; None if there are none."""
-        languages = self.store(name, "train").language_names if self.is_open(name, "train") else ()
+        languages = self.store(name, "train").pairs.language_names if self.is_open(name, "train") else ()
         return frozenset(languages) or None
 
     def has(self, name: str, split: str) -> bool:

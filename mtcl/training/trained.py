@@ -56,8 +56,8 @@ def check(model: Model, data: MtclDataModule, *, shows_cosines: bool) -> None:
             log.warning("model.%s, but it compares the tasks of a step, and %s", option, why)
     for name in model.tasks if model.encoder.is_frozen else ():
         store = data.store(name, "train")
-        is_itself = np.asarray(store.anchors) == np.asarray(store.positives)
-        if store.groups is None and is_itself.any():  # partners in groups are drawn
+        is_itself = np.asarray(store.pairs.anchors) == np.asarray(store.pairs.positives)
+        if store.pairs.groups is None and is_itself.any():  # partners in groups are drawn
             raise ConfigError(
                 f"task {name!r} pairs a text with itself under two dropout masks, but model.encoder.train is {train}, "
                 "without dropout: give train: all or lora, or leave the task out"

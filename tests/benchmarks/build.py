@@ -111,7 +111,7 @@ def build(folder: Path) -> None:
         f"own memory before {before:,.0f} MiB, at most {most['RssAnon']:,.0f}, {most['VmRSS']:,.0f} with mapped files"
     )
     some = np.random.default_rng(0).choice(len(store.tokens), min(SAMPLE, len(store.tokens)), replace=False)
-    texts = store.texts().take(np.sort(some)).to_pylist()
+    texts = store.pairs.texts.take(np.sort(some)).to_pylist()
     start = time.perf_counter()
     for first in range(0, len(texts), BATCH):
         tokenizer.backend(texts[first : first + BATCH], truncation=True, max_length=64)

@@ -304,7 +304,7 @@ def pairs_of_steps(setting: Setting, count: int) -> dict[str, dict[str, list[str
     data = data_of(setting)
     steps = steps_of(data)
     found: dict[str, dict[str, list[str]]] = {name: {"anchor": [], "positive": []} for name in setting.tasks}
-    texts = {name: data.store(name, "train").texts() for name in setting.tasks}
+    texts = {name: data.store(name, "train").pairs.texts for name in setting.tasks}
     for draw in (draw for step in range(count) for draw in data.plan.draws(step)):
         name = setting.tasks[draw.task]
         anchors, positives = steps.rows(draw).texts[:2]

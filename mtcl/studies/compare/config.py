@@ -83,7 +83,7 @@ class EncoderSpec:
         """The texts of a store as they are sent to the encoder, after `prompt` or the configured one."""
         prompt = prompt if self.prompt is None else Prompt.of(self.prompt)
         sides = np.asarray(store.sides).tolist()
-        texts = zip(store.texts().to_pylist(), sides, strict=True)
+        texts = zip(store.pairs.texts.to_pylist(), sides, strict=True)
         return [(prompt[side] + text)[: self.max_characters] for text, side in texts]
 
 

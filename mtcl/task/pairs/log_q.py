@@ -5,25 +5,31 @@ modeling").
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from mtcl.arrays import FloatArray
 from mtcl.task.pairs.table import DRAWN, PairTable
 
-Shares = npt.NDArray[np.floating[Any]]
 
-
-def log_shares(table: PairTable) -> tuple[Shares, Shares]:
+@dataclass(frozen=True)
+class LogShares:
     """(T,), (T,) float32: log of the share of an epoch's pairs in which a text is the anchor, and the positive.
 
     A text that never has a role counts as if it had that role once.
     """
+
+    anchor: FloatArray
+    positive: FloatArray
+
+
+def log_shares(table: PairTable) -> LogShares:
+    """The shares of each of the table's texts."""
     size, num_pairs = len(table.texts), len(table.anchors)
     is_fixed = table.anchors != DRAWN
     as_anchor = np.bincount(table.anchors[is_fixed], minlength=size).astype(np.float64)
-    as_positive: Shares
+    as_positive: FloatArray
     if table.groups is None:
         as_positive = np.bincount(table.positives, minlength=size).astype(np.float64)
     else:
@@ -38,7 +44,8 @@ def log_shares(table: PairTable) -> tuple[Shares, Shares]:
             table.anchors[is_fixed], 1 / others_g[table.positives[is_fixed]], minlength=size
         )  # an anchor is not its own positive
         as_anchor += np.bincount(members, np.repeat(drawn_g / size_g, lengths), minlength=size)
-    shares = [
-        np.log(np.where(drawn > 1e-9, drawn, 1.0) / num_pairs).astype(np.float32) for drawn in (as_anchor, as_positive)
-    ]
-    return shares[0], shares[1]
+
+    def log_of(drawn: FloatArray) -> FloatArray:
+        return np.log(np.where(drawn > 1e-9, drawn, 1.0) / num_pairs).astype(np.float32)
+
+    return LogShares(log_of(as_anchor), log_of(as_positive))

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 By = Literal["label", "example", "both"]
 DRAWN = -1
 """Used as an anchor: a member of the pair's group, drawn again in each epoch."""
+OF_PAIRS = ("anchors", "positives", "scores", "languages", "groups", "negatives")
+"""The columns of a table that differ if it has fewer pairs."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class PairTable:
     judgements. With `exclude_self` a query never finds itself, so both sides have the same kind of text. With `tied`,
     items that share a key are not independent observations: queries of one document, posts of one story (but not posts
     of one label). With `symmetric`, both sides of the pairs have the same kind of text. `skipped` counts the rows left
-    out, by reason.
+    out, by reason. The columns and texts of a token store's table are memory-mapped.
     """
 
     texts: pa.LargeStringArray
@@ -68,6 +70,26 @@ class PairTable:
         else:
             relevance = relevance_of_groups(self.queries, self.candidates, self.groups, num_texts=len(self.texts))
         return replace(self, relevance=relevance)
+
+    def take(self, pairs: IntArray) -> PairTable:
+        """The table with the pairs of these numbers alone; its texts, keys, groups and judgements stay.
+
+        It has no `negatives` if none of these pairs has any.
+        """
+        negatives = None if self.negatives is None else self.negatives.take(pairs)
+        return replace(
+            self,
+            anchors=self.anchors[pairs],
+            positives=self.positives[pairs],
+            scores=None if self.scores is None else self.scores[pairs],
+            languages=None if self.languages is None else self.languages[pairs],
+            negatives=negatives if negatives is not None and len(negatives.values) else None,
+        )
+
+    @property
+    def search(self) -> Relevance | PairTable:
+        """The `queries` and `candidates` of the evaluation: those of the judgements, or the table's if it has none."""
+        return self.relevance or self
 
     @property
     def is_symmetric(self) -> bool:

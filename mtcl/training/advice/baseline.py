@@ -88,7 +88,8 @@ class Baseline:
 
 def random_result(name: str, store: TokenStore, metric: Metric) -> Result | None:
     """The result of random unit vectors; None if the split is too large to be evaluated quickly."""
-    if store.kind is Kind.POSITIVE and len(store.queries) * len(store.candidates) > MOST_SCORES:
+    search = store.pairs.search
+    if store.pairs.kind is Kind.POSITIVE and len(search.queries) * len(search.candidates) > MOST_SCORES:
         return None
     generator = torch.Generator().manual_seed(SEED)
 

@@ -1,4 +1,4 @@
-"""A split as the findings see it: the same columns from a table of pairs and from a token store.
+"""A split as the findings see it: columns of its table of pairs.
 
 Letters: P pairs, T distinct texts.
 """
@@ -11,11 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mtcl.arrays import FloatArray, IntArray, Ragged, spread
-from mtcl.data.store import TokenStore
-from mtcl.data.subset import Subset
 from mtcl.task.kind import Kind
 from mtcl.task.pairs.table import DRAWN, PairTable
-from mtcl.task.prompt import Side
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -50,28 +47,25 @@ class Split:
     is_symmetric: bool
 
     @classmethod
-    def of(cls, name: str, table: PairTable | TokenStore, *, most: int | None = None) -> Split:
-        """The split `name` of a task; its first `most` pairs, all if None."""
-        if isinstance(table, TokenStore):
-            texts, relevance = table.texts(), None
-            is_symmetric = int(table.sides[0]) == Side.EITHER
-        else:
-            texts, relevance, is_symmetric = table.texts, table.relevance, table.is_symmetric
-        num_pairs = table.num_whole if isinstance(table, Subset) else len(table.anchors)
+    def of(cls, name: str, table: PairTable, *, num_whole: int | None = None, most: int | None = None) -> Split:
+        """The split `name` of a task; its first `most` pairs, all if None. A table with fewer pairs than the split
+        comes with the number of all of them, `num_whole`.
+        """
+        num_pairs = len(table.anchors) if num_whole is None else num_whole
         return cls(
             name=name,
             kind=table.kind,
-            texts=texts,
+            texts=table.texts,
             anchors=np.asarray(table.anchors[:most]),
             positives=np.asarray(table.positives[:most]),
             keys=table.keys,
-            queries=np.asarray(table.queries if relevance is None else relevance.queries),
-            candidates=np.asarray(table.candidates if relevance is None else relevance.candidates),
+            queries=np.asarray(table.search.queries),
+            candidates=np.asarray(table.search.candidates),
             groups=table.groups,
             scores=None if table.scores is None else np.asarray(table.scores[:most]),
             skipped=table.skipped,
             num_rows=num_pairs + sum(table.skipped.values()),
-            is_symmetric=is_symmetric,
+            is_symmetric=table.is_symmetric,
         )
 
     def __len__(self) -> int:

@@ -38,12 +38,13 @@ def of_run(data: MtclDataModule, loss_of: Callable[[str], Loss]) -> list[str]:
     """
     found = []
     for name in data.tasks:
-        train = Split.of("train", data.store(name, "train"), most=MOST_PAIRS)
+        store = data.store(name, "train")
+        train = Split.of("train", store.pairs, num_whole=store.num_whole, most=MOST_PAIRS)
         lines = of_training(train) + prompt_of(data, name) + reading_of(data, name).lines("train")
         lines += hard_negatives_of(data, name, loss_of(name))
         if data.stores.is_open(name, "validation"):
             has_labels = bool(getattr(data.tasks[name].pairs, "has_labels", False))
-            validation = Split.of("validation", data.store(name, "validation"))
+            validation = Split.of("validation", data.store(name, "validation").pairs)
             seen = seen_in(train, validation, with_near=False)
             lines += of_evaluation(train, validation, seen, has_labels=has_labels)
             # a corpus has too many texts to compare their spellings at every start
@@ -69,7 +70,7 @@ def hard_negatives_of(data: MtclDataModule, name: str, loss: Loss) -> list[str]:
     """A warning if a task's rows have fewer hard negatives per pair than a step asks for, or more, or if its loss uses
     none. Of a large task only the first `MOST_PAIRS` pairs are counted.
     """
-    wanted, negatives = data.task_configs[name].hard_negatives, data.store(name, "train").negatives
+    wanted, negatives = data.task_configs[name].hard_negatives, data.store(name, "train").pairs.negatives
     if negatives is None:
         is_asked = wanted > TaskConfig.hard_negatives
         return [f"hard_negatives is {wanted}, but its training rows have none: leave it out"] if is_asked else []
@@ -99,14 +100,14 @@ def prompt_of(data: MtclDataModule, name: str) -> list[str]:
 def twins_of(data: MtclDataModule, name: str, split: str) -> list[str]:
     """A warning about texts to find that differ and have the same tokens, so that equal cosines decide between them."""
     store = data.store(name, split)
-    if store.kind is not Kind.POSITIVE or store.exclude_self:  # posts of a cluster may be copies
+    if store.pairs.kind is not Kind.POSITIVE or store.pairs.exclude_self:  # posts of a cluster may be copies
         return []
-    candidates = np.unique(store.candidates)
+    candidates = np.unique(store.pairs.candidates)
     found = rows.twins(np.asarray(store.identity)[candidates])
     if found is None:
         return []
     number, pair = found
-    words = Split.of(split, store).words(candidates[list(pair)])
+    words = Split.of(split, store.pairs).words(candidates[list(pair)])
     looks_equal = len({normalize("NFKC", text) for text in words}) == 1
     one, another = (ascii(text) if looks_equal else repr(text) for text in words)
     return [
@@ -119,7 +120,7 @@ def twins_of(data: MtclDataModule, name: str, split: str) -> list[str]:
 def reading_of(data: MtclDataModule, name: str, split: str = "train", count: int = 2000) -> Reading:
     """How the run's encoder reads about `count` texts of a split."""
     store = data.store(name, split)
-    table = Split.of(split, store)
+    table = Split.of(split, store.pairs)
     chosen = table.sample(count)
     sides = np.asarray(store.sides)[chosen]
     return read(

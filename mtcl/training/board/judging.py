@@ -42,16 +42,16 @@ class Judging:
     """A pool's queries and candidates. In pools of judged pairs there is nothing to search: `is_searched` is False."""
 
     def __init__(self, pool: Pool) -> None:
-        self.pool, store = pool, pool.store
-        self.is_searched = store.kind in (Kind.POSITIVE, Kind.PARALLEL)
-        self.queries: IntArray = np.asarray(store.queries)
-        self.candidates: IntArray = np.asarray(store.candidates)
-        if store.kind is Kind.PARALLEL:
-            pairs = evenly(np.arange(len(store.anchors)), MOST_CANDIDATES)
-            self.queries = np.unique(np.asarray(store.anchors)[pairs])
-            self.candidates = np.unique(np.asarray(store.positives)[pairs])
-        self._carriers = carriers_of(store.keys.take(self.candidates)) if self.is_searched else None
-        self._judged = Judged(store) if store.kind is Kind.POSITIVE else None
+        self.pool, table = pool, pool.store.pairs
+        self.is_searched = table.kind in (Kind.POSITIVE, Kind.PARALLEL)
+        self.queries: IntArray = np.asarray(table.search.queries)
+        self.candidates: IntArray = np.asarray(table.search.candidates)
+        if table.kind is Kind.PARALLEL:
+            pairs = evenly(np.arange(len(table.anchors)), MOST_CANDIDATES)
+            self.queries = np.unique(np.asarray(table.anchors)[pairs])
+            self.candidates = np.unique(np.asarray(table.positives)[pairs])
+        self._carriers = carriers_of(table.keys.take(self.candidates)) if self.is_searched else None
+        self._judged = Judged(table) if table.kind is Kind.POSITIVE else None
 
     def blocks(self, vectors: Vectors, *, most: int | None = None) -> Iterator[Block]:
         """At most `most` queries, evenly spread, or all, in blocks of bounded memory."""
@@ -63,16 +63,16 @@ class Judging:
             yield self._block(vectors, places[start : start + size], candidates_CD)
 
     def _block(self, vectors: Vectors, places: IntArray, candidates_CD: Tensor) -> Block:
-        store, queries = self.pool.store, self.queries[places]
+        table, queries = self.pool.store.pairs, self.queries[places]
         assert self._carriers is not None
-        shared_NC = shares_key(store.keys.take(queries), self._carriers)
+        shared_NC = shares_key(table.keys.take(queries), self._carriers)
         relevant_NC = shared_NC
         if self._judged is not None:
             relevant = self._judged.of(places)
             relevant_NC = np.zeros_like(shared_NC)
             relevant_NC[relevant.rows, relevant.candidates.values] = True
         cosine_NC = vectors.of(queries) @ candidates_CD.T
-        if store.exclude_self:
+        if table.exclude_self:
             itself_NC = queries[:, None] == self.candidates
             cosine_NC[torch.from_numpy(itself_NC)] = -torch.inf
             relevant_NC = relevant_NC & ~itself_NC

@@ -35,11 +35,10 @@ Neighbours = dict[int, list[Found]]
 
 def neighbours_of(judging: Judging, vectors: Vectors, result: Result) -> Neighbours:
     """The anchors are the same whenever the pool is the same."""
-    store = judging.pool.store
     if not judging.is_searched:
-        cosines_P = column(result, "cosine")
+        table, cosines_P = judging.pool.store.pairs, column(result, "cosine")
         chosen = evenly(np.arange(len(cosines_P)), NUM_ANCHORS)
-        return {int(p): [Found(int(store.positives[p]), float(cosines_P[p]), None)] for p in chosen}
+        return {int(p): [Found(int(table.positives[p]), float(cosines_P[p]), None)] for p in chosen}
     found: Neighbours = {}
     for block in judging.blocks(vectors, most=NUM_ANCHORS):
         top = block.cosines_NC.topk(min(NUM_NEIGHBOURS, len(judging.candidates)), dim=1)
@@ -56,11 +55,10 @@ def neighbours_of(judging: Judging, vectors: Vectors, result: Result) -> Neighbo
 
 def markdown(judging: Judging, start: Neighbours | None, now: Neighbours) -> str:
     """A table with a row per anchor, and its neighbours at the start and now; ✔ is right, ✘ wrong."""
-    store = judging.pool.store
-    texts = store.texts()
+    table = judging.pool.store.pairs
 
     def text(index: int) -> str:
-        return shortened(texts[index].as_py())
+        return shortened(table.texts[index].as_py())
 
     def cell(found: Sequence[Found] | None) -> str:
         if found is None:
@@ -72,13 +70,13 @@ def markdown(judging: Judging, start: Neighbours | None, now: Neighbours) -> str
         head = ["validation text", "nearest at the start", f"nearest now ({_share_right(now):.0%} right)"]
         rows = [[text(anchor), cell((start or {}).get(anchor)), cell(found)] for anchor, found in now.items()]
         return markdown_table(head, rows)
-    assert store.scores is not None
+    assert table.scores is not None
     head = ["one text", "the other", "score", "cosine at the start", "cosine now"]
     pairs = [
         [
-            text(int(store.anchors[pair])),
+            text(int(table.anchors[pair])),
             text(found[0].text),
-            f"{store.scores[pair]:g}",
+            f"{table.scores[pair]:g}",
             f"{start[pair][0].cosine:.2f}" if start and pair in start else "not known",
             f"{found[0].cosine:.2f}",
         ]

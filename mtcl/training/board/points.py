@@ -16,9 +16,9 @@ from torch import Tensor
 
 from mtcl.arrays import FloatArray, IntArray
 from mtcl.console import one_line
-from mtcl.data.store import TokenStore
 from mtcl.evaluation.pool import Pool
 from mtcl.task.kind import Kind
+from mtcl.task.pairs import PairTable
 from mtcl.training.board.judging import evenly
 
 MOST_POINTS = 5000
@@ -45,7 +45,7 @@ def sample(pools: Iterable[Pool], most: int = MOST_POINTS) -> dict[str, IntArray
 
 
 def _of_pool(pool: Pool, share: int) -> IntArray:
-    languages = languages_of(pool.store, pool.texts)
+    languages = languages_of(pool.store.pairs, pool.texts)
     strata = [pool.texts[languages == one] for one in np.unique(languages)]
     if len(strata) > share:
         strata = strata[:share]
@@ -53,34 +53,35 @@ def _of_pool(pool: Pool, share: int) -> IntArray:
     return np.sort(np.concatenate([evenly(stratum, each) for stratum in strata]))
 
 
-def languages_of(store: TokenStore, texts: IntArray) -> IntArray:
+def languages_of(table: PairTable, texts: IntArray) -> IntArray:
     """(T,) the number of each text's language, -1 if it is not known: a translation has that of its pair, a judged
     text that of its first pair. The source of a translation has none.
     """
-    of_text = np.full(len(store.tokens), -1, dtype=np.int64)
-    if store.languages is not None:
-        sides = [store.positives] if store.kind is Kind.PARALLEL else [store.positives, store.anchors]
+    of_text = np.full(len(table.texts), -1, dtype=np.int64)
+    if table.languages is not None:
+        sides = [table.positives] if table.kind is Kind.PARALLEL else [table.positives, table.anchors]
         for side in sides:
-            of_text[np.asarray(side)] = np.asarray(store.languages)
+            of_text[np.asarray(side)] = np.asarray(table.languages)
     return of_text[texts]
 
 
 def described(pool: Pool, texts: IntArray) -> list[Point]:
     """A point for each text. Its label is the text that belongs to it (its topic, tag or document), or its cluster."""
-    store, strings = pool.store, pool.store.texts()
-    languages = languages_of(store, texts)
-    anchors, positives = np.asarray(store.anchors), np.asarray(store.positives)
-    first = np.full(len(store.tokens), -1, dtype=np.int64)
+    table = pool.store.pairs
+    strings = table.texts
+    languages = languages_of(table, texts)
+    anchors, positives = np.asarray(table.anchors), np.asarray(table.positives)
+    first = np.full(len(table.texts), -1, dtype=np.int64)
     pairs = np.flatnonzero(anchors >= 0)[::-1]  # the first pair of an anchor is assigned last
     first[anchors[pairs]] = pairs
     found = []
     for text, language in zip(texts.tolist(), languages.tolist(), strict=True):
         pair = int(first[text])
         label = ""
-        if pair >= 0 and store.kind is Kind.POSITIVE:
-            of_group = store.groups is not None
+        if pair >= 0 and table.kind is Kind.POSITIVE:
+            of_group = table.groups is not None
             label = f"cluster {positives[pair]}" if of_group else strings[int(positives[pair])].as_py()
-        name = store.language_names[language] if language >= 0 else ""
+        name = table.language_names[language] if language >= 0 else ""
         found.append(Point(pool.name, _plain(label or "none"), _plain(name or "none"), _plain(strings[text].as_py())))
     return found
 

@@ -33,7 +33,7 @@ def spread_of(judging: Judging, vectors: Vectors, result: Result) -> Spread:
 
     A graded score of at least half the highest one counts as a 1 in the PR curve, but not in the histograms.
     """
-    kind = judging.pool.store.kind
+    kind = judging.pool.store.pairs.kind
     if not judging.is_searched:
         cosines_P, scores_P = (column(result, name) for name in ("cosine", "score"))
         ones_P = (scores_P >= scores_P.max() / 2).astype(np.float64) if kind is Kind.GRADED else scores_P

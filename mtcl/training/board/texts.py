@@ -48,7 +48,7 @@ def data_report(data: MtclDataModule) -> str:
                 f"{drawn / trained.num_used:.2g}" if trained else "",
             ]
         )
-        if trained and (skipped := data.store(name, "train").skipped):
+        if trained and (skipped := data.store(name, "train").pairs.skipped):
             notes.append(f"{name}: left out {reasons(skipped)}")
     owners = dict.fromkeys(task.owner for task in data.evaluated.values() if task.owner)
     notes += [
