@@ -114,7 +114,7 @@ def test_a_merge_with_another_base_is_refused(run: Path, tiny_model: Path, tmp_p
     shutil.copytree(tiny_model, tmp_path / "base")
     done = mtcl_command("merge", str(run), "base", "--out", "merged.ckpt")
     assert done.returncode == 0, done.stderr
-    assert SavedRun.read(tmp_path / "merged.ckpt").tokenizer == SavedRun.read(run).tokenizer
+    assert SavedRun.read(tmp_path / "merged.ckpt").record.tokenizer == SavedRun.read(run).record.tokenizer
     other_weights(tmp_path / "base")
     done = mtcl_command("merge", str(run), "base", "--out", "other.ckpt")
     assert done.returncode == 2

@@ -19,6 +19,7 @@ from transformers import BertConfig, BertModel
 from mtcl import ConfigError, MtclDataModule, MtclModule, trainer_options
 from mtcl.data.plan import Plan, PlanTask
 from mtcl.encoder.backbone import digest_of
+from mtcl.encoder.run_record import RunRecord
 from mtcl.training.metrics import VAL_MEAN, eval_tag
 from mtcl.training.recipe import changed
 from mtcl.training.resume import NEW_RUN, check, check_trained
@@ -257,8 +258,10 @@ def test_another_recipe_is_named(half: Path, tmp_path: Path, mtcl_command: Run) 
     assert "resuming with a change" not in more.stderr, "a run's folder keeps what it was resumed with"
 
 
-def test_an_unreadable_recipe_is_of_no_use() -> None:
-    assert changed(None, {"a": 1}) == changed([1], {"a": 1}) == []
+def test_recipes_are_compared_as_far_as_both_are_known() -> None:
+    assert changed(RunRecord.of({}).recipe, {"a": 1}) == []
+    with pytest.raises(ConfigError, match=r"mtcl\.recipe is \[1\]: give a dict"):
+        RunRecord.of({"recipe": [1]})
     assert changed({"a": "\n" * 999, "b": 2}, {"a": 1, "c": 2}) == ["a: " + "\n" * 200 + " in the checkpoint, 1 now"]
 
 

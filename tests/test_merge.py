@@ -18,8 +18,9 @@ from mtcl.commands.merge import check_one_base, checkpoint_of, warn_of_other_tex
 from mtcl.encoder.checkpoint import SavedRun
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
+from mtcl.encoder.module_state import State
 from mtcl.errors import ConfigError
-from mtcl.training.merge import Ingredient, State, merge
+from mtcl.training.merge import Ingredient, merge
 from tests.conftest import Run
 from tests.test_resume import options
 

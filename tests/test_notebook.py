@@ -156,7 +156,7 @@ def test_a_clipping_algorithm_is_recorded(data: MtclDataModule, tiny_model: Path
     trainer.save_checkpoint("own.ckpt")
     saved = SavedRun.read("own.ckpt")
     assert saved.section("trainer")["gradient_clip_algorithm"] == "value"
-    assert saved.about["recipe"]["trainer.gradient_clip_algorithm"] == "value"
+    assert saved.record.recipe["trainer.gradient_clip_algorithm"] == "value"
 
 
 def test_a_learning_rate_is_found(data: MtclDataModule, tiny_model: Path) -> None:

@@ -208,7 +208,7 @@ def test_a_foreign_class_is_not_taken(
     config["tasks"]["search"]["loss"] = {"class_path": "evil.Evil"}
     config["tasks"]["interest"]["loss"] = {"class_path": "mtcl.losses.InfoNCE", "init_args": {"margn": 1}}
     saved.content["mtcl"]["config"] = yaml.safe_dump(config)
-    found = tasks_of(saved)
+    found = tasks_of(SavedRun.of(saved.content, "x"))
     assert "loss" not in found["search"]
     assert "loss" not in found["interest"]
     assert "not taken from the checkpoint: tasks.interest.loss, tasks.search.loss" in caplog.text
@@ -329,7 +329,7 @@ def test_tasks_that_the_start_s_own_start_trained_are_named(
     saved = SavedRun.read(joint)
     saved.content["mtcl"]["trained_before"] = ["translation"]
     monkeypatch.setattr(logging.getLogger("mtcl"), "propagate", True)
-    load_with_replay([str(team(tmp_path))], [], saved)
+    load_with_replay([str(team(tmp_path))], [], SavedRun.of(saved.content, "x"))
     assert "not replayed, because the checkpoint has no options for them: translation" in caplog.text
 
 

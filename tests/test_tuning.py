@@ -350,7 +350,7 @@ def test_a_lora_checkpoint_is_read_back_exactly(tiny_model: Path, demo_root: Pat
     torch.testing.assert_close(vectors(plain.model), vectors(module.encoder), atol=1e-6, rtol=0)
     base = module.model.base.encoder(torch.device("cpu"))
     assert float((vectors(base) - vectors(module.encoder)).abs().max()) > 1e-3
-    assert digest_of(base.backbone) == module.model.base.weights == SavedRun.read(path).base_weights
+    assert digest_of(base.backbone) == module.model.base.weights == SavedRun.read(path).record.base_weights
 
 
 def test_adapters_and_head_move_and_the_base_does_not(tiny_model: Path, demo_root: Path) -> None:
@@ -570,7 +570,7 @@ def test_merging_two_lora_runs_is_the_mean_of_their_weights(
     one, other, soup = (SavedRun.read(tmp_path / name) for name in ("runs/a", "runs/b", "soup"))
     for name, value in soup.state.items():
         torch.testing.assert_close(value, (one.plain_state[name] + other.plain_state[name]) / 2, msg=name)
-    assert soup.base_weights == one.base_weights
+    assert soup.record.base_weights == one.record.base_weights
 
 
 @pytest.mark.parametrize("kind", ["lora", "head", "freeze"])

@@ -19,7 +19,8 @@ from mtcl.records.version import __version__
 
 if TYPE_CHECKING:
     from mtcl.encoder.checkpoint import SavedRun
-    from mtcl.training.merge import State
+    from mtcl.encoder.module_state import State
+    from mtcl.encoder.run_record import TaskRecord
 
 BASE = "base"
 log = logging.getLogger("mtcl")
@@ -60,7 +61,7 @@ def _write_merged(options: argparse.Namespace, weights: list[float], path: Path)
 
 def check_one_base(saved: dict[str, SavedRun]) -> None:
     """Raise `ConfigError` for checkpoints of different base encoders, whose weights cannot be averaged."""
-    known = [(name, base) for name, run in saved.items() if (base := run.base_weights)]
+    known = [(name, base) for name, run in saved.items() if (base := run.record.base_weights)]
     for (one, base), (other, another) in pairwise(known):
         if base != another:
             raise ConfigError(
@@ -135,19 +136,19 @@ def target_of(out: Path) -> Path:
 
 def base_state(saved: SavedRun) -> State:
     """The weights that a checkpoint's run started from, under the same names as the checkpoint's own weights."""
-    from mtcl.encoder.checkpoint import PREFIX
     from mtcl.encoder.encoder import Encoder
+    from mtcl.encoder.module_state import BASE_HEADS, BASE_PROJECTION, ENCODER, HEADS, PROJECTION, part
 
     encoder = Encoder.load(saved.encoder_config.plain())
-    if saved.base_weights not in (None, encoder.fingerprint()):
+    if saved.record.base_weights not in (None, encoder.fingerprint()):
         raise ConfigError(
             f"the model {saved.encoder_config.name!r} has other weights than those that {str(saved.path)!r} was "
             "trained from: run the command where this name means the run's own base encoder, or restore its files"
         )
-    state = {f"{PREFIX}{name}": value for name, value in encoder.state_dict().items()}
-    for began, now in (("base_projection.", "encoder.projection."), ("base_heads.", "heads.")):
-        initial = {k: v for k, v in saved.state.items() if k.startswith(began)}
-        state |= initial | {k.replace(began, now): v for k, v in initial.items()}
+    state = {f"{ENCODER}{name}": value for name, value in encoder.state_dict().items()}
+    for began, now in ((BASE_PROJECTION, PROJECTION), (BASE_HEADS, HEADS)):
+        initial = part(saved.state, began).items()
+        state |= {f"{prefix}{name}": value for prefix in (began, now) for name, value in initial}
     return state
 
 
@@ -159,10 +160,11 @@ def checkpoint_of(state: State, sources: list[SavedRun], merged: dict[str, float
     import yaml
 
     from mtcl.configuration.from_checkpoint import plain_config, without_role
+    from mtcl.encoder.run_record import RunRecord
 
     if len(poolings := {source.pooling for source in sources}) > 1:
         raise ConfigError(f"the checkpoints use different poolings ({', '.join(sorted(poolings))}): merge those of one")
-    if len({source.tokenizer for source in sources} - {None}) > 1:
+    if len({source.record.tokenizer for source in sources} - {None}) > 1:
         raise ConfigError("the checkpoints use different tokenizers: merge those of one")
     configs = [plain_config(source) for source in sources]
     check_same_heads(configs)
@@ -171,32 +173,32 @@ def checkpoint_of(state: State, sources: list[SavedRun], merged: dict[str, float
         plain = {"train": "all", "lora": None, "freeze_layers": 0, "frozen_dtype": "float32"}
         config["model"] = {**config["model"], "encoder": {**config["model"]["encoder"], **plain}}
     base: dict[str, float] = {}
-    tasks: dict[str, Any] = {}
+    tasks: dict[str, TaskRecord] = {}
     for other, source in zip(reversed(configs), reversed(sources), strict=True):
         config["tasks"] = yaml_files.merge(config["tasks"], other["tasks"])
-        base |= source.base_figures
-        tasks |= source.tasks_in_effect
+        base |= source.record.base
+        tasks |= source.record.tasks
     trained = sorted(set[str]().union(*(source.trained for source in sources)))
     config["tasks"] = {name: without_role(task, is_trained=name in trained) for name, task in config["tasks"].items()}
     held_out = [name for name in config["data"].get("held_out") or () if name not in trained]
     config["data"] = {**config["data"], "held_out": held_out or None, "replay": 0.0}
+    record = RunRecord(
+        config=yaml.safe_dump(config, sort_keys=False),
+        base=base,
+        tasks=tasks,
+        prompt=sources[0].prompt.plain(),
+        max_length=sources[0].max_length,
+        tokenizer=sources[0].record.tokenizer,
+        trained_before=trained,
+        base_weights=sources[0].record.base_weights,
+        merged=merged,
+        version=__version__,
+    )
     return {
         "state_dict": state,
         "global_step": 0,
         "pytorch-lightning_version": sources[0].content.get("pytorch-lightning_version"),
-        "mtcl": {
-            "base": base,
-            "history": {},
-            "config": yaml.safe_dump(config, sort_keys=False),
-            "tasks": tasks,
-            "prompt": sources[0].prompt.plain(),
-            "max_length": sources[0].max_length,
-            "merged": merged,
-            "trained_before": trained,
-            "base_weights": sources[0].base_weights,
-            "tokenizer": sources[0].tokenizer,
-            "version": __version__,
-        },
+        "mtcl": record.plain(),
     }
 
 

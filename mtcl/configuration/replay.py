@@ -90,7 +90,7 @@ def tasks_of(saved: SavedRun) -> dict[str, dict[str, Any]]:
         options = {key: value for key, value in (plain[name] or {}).items() if key in wanted and value is not None}
         options.setdefault("batch_size", data.get("batch_size"))
         options["max_length"] = saved.lengths.get(name, saved.max_length)
-        if name in saved.tasks_in_effect and name in saved.prompts:
+        if name in saved.record.tasks and name in saved.prompts:
             options["prompt"] = saved.prompts[name].plain()
         found[name] = {key: value for key, value in options.items() if value is not None} | {"replay": True}
     if left_out:

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from mtcl.encoder.checkpoint import SavedRun
+from mtcl.encoder.run_record import TaskRecord, check_texts
 from mtcl.errors import ConfigError
 from mtcl.records.mapping import from_mapping
-from mtcl.task.prompt import NO_PROMPT, Prompt
+from mtcl.task.prompt import Prompt
 
 FILE = "mtcl.json"
 """The file of an exported folder."""
@@ -23,31 +24,19 @@ MATRYOSHKA = "Matryoshka"
 
 
 @dataclass(frozen=True)
-class TaskFacts:
-    """A task of the run.
+class TaskFacts(TaskRecord):
+    """A task of the run, and what came of it.
 
     Attributes:
-        prompt: Put before its texts; as in a configuration.
-        max_length: Tokens that its texts are cut to.
         is_trained: Whether the run trained it; otherwise it was only evaluated.
         head: Dimensions of its own projection of the shared vector; None if it has none.
-        about: What it teaches.
-        owner, license: The people responsible for it, and the licence of its data.
         num_pairs: Training pairs.
-        loss, metric: Their names.
         base, now: The primary metric on validation, of the base encoder and of these weights.
     """
 
-    prompt: str | dict[str, str] = ""
-    max_length: int | None = None
     is_trained: bool = True
     head: int | None = None
-    about: str = ""
-    owner: str = ""
-    license: str = ""
     num_pairs: int | None = None
-    loss: str = ""
-    metric: str = ""
     base: float | None = None
     now: float | None = None
 
@@ -76,31 +65,27 @@ class Facts:
     @classmethod
     def of_run(cls, saved: SavedRun) -> Facts:
         """The facts in a checkpoint. Raises `ConfigError` if they are malformed."""
-        config, heads = saved.section("tasks"), saved.heads
-        pairs: dict[str, Any] = (saved.facts or {}).get("tasks", {})
-        history: list[dict[str, float]] = [{}, *saved.history.values()]
-        now = saved.history.get(saved.step, history[-1])
+        config, heads, record = saved.section("tasks"), saved.heads, saved.record
+        in_facts: dict[str, Any] = (record.facts or {}).get("tasks") or {}
+        history: list[dict[str, float]] = [{}, *record.history.values()]
+        now = record.history.get(saved.step, history[-1])
         trained = saved.trained
-        tasks: dict[str, dict[str, Any]] = {}
-        for name, task in saved.tasks.items():
-            recorded: dict[str, Any] = {
-                key: task[key] for key in ("about", "owner", "license", "loss", "metric") if key in task
-            }
-            tasks[name] = {
-                "prompt": saved.prompts.get(name, NO_PROMPT).plain(),
-                "max_length": saved.lengths.get(name),
+        tasks = {
+            name: {
+                **asdict(task),
                 "is_trained": name in trained,
                 "head": heads[name].out_features if name in heads else None,
-                "num_pairs": pairs.get(name, {}).get("num_pairs"),
-                "base": saved.base_figures.get(name),
+                "num_pairs": (in_facts.get(name) or {}).get("num_pairs"),
+                "base": record.base.get(name),
                 "now": now.get(name),
-                **recorded,
             }
+            for name, task in saved.tasks.items()
+        }
         shared = [name for name in saved.trained_in_run if name not in heads]
         dims = {dim for name in shared for dim in _matryoshka_dims((config.get(name) or {}).get("loss"))}
         given = {
             "base": saved.encoder_config.name,
-            "version": saved.about.get("version", ""),
+            "version": record.version,
             "step": saved.step,
             "seed": seed if isinstance(seed := saved.config.get("seed_everything"), int) else None,
             "trained_dims": sorted((dim for dim in dims if 0 < dim < _dim(saved)), reverse=True),
@@ -127,9 +112,7 @@ class Facts:
             raise ConfigError(f"{where} has no facts about a run: it holds {given!r:.60}")
         facts = from_mapping(cls, given, where=where)
         for name, task in facts.tasks.items():
-            Prompt.of(task.prompt)
-            if task.max_length is not None and task.max_length < 1:
-                raise ConfigError(f"{where}: {name}.max_length is {task.max_length}: give 1 or more")
+            check_texts(task, where=f"{where}: tasks.{name}")
         return facts
 
     def plain(self) -> dict[str, Any]:
@@ -139,7 +122,7 @@ class Facts:
     @property
     def prompts(self) -> dict[str, Prompt]:
         """The prompt of each task's texts."""
-        return {name: Prompt.of(task.prompt) for name, task in self.tasks.items()}
+        return {name: Prompt.of(task.prompt) for name, task in self.tasks.items() if task.prompt is not None}
 
     @property
     def lengths(self) -> dict[str, int]:

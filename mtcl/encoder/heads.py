@@ -13,12 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtcl.encoder.finite import check_finite
+from mtcl.encoder.module_state import HEADS, part
 from mtcl.errors import ConfigError, root_cause
 
-PREFIX = "heads."
-"""The prefix of the heads' weights in a module's state."""
 FILE = "heads.safetensors"
-"""The heads of an exported folder, under the same names."""
+"""The heads of an exported folder, under their names in a module's state."""
 
 
 def through(head: nn.Module | None, vectors_TD: Tensor) -> Tensor:
@@ -32,9 +31,9 @@ def through(head: nn.Module | None, vectors_TD: Tensor) -> Tensor:
 def heads_in(state: Mapping[str, Tensor]) -> dict[str, nn.Linear]:
     """The heads by task in a module's state. Raises `ValueError` for shapes that no head has."""
     found = {}
-    names = dict.fromkeys(name.removeprefix(PREFIX).rpartition(".")[0] for name in state if name.startswith(PREFIX))
-    for task in names:
-        weight_ED, bias_E = (state.get(f"{PREFIX}{task}.{name}") for name in ("weight", "bias"))
+    weights = part(state, HEADS)
+    for task in dict.fromkeys(name.rpartition(".")[0] for name in weights):
+        weight_ED, bias_E = (weights.get(f"{task}.{name}") for name in ("weight", "bias"))
         if weight_ED is None or bias_E is None or weight_ED.dim() != 2 or bias_E.shape != weight_ED.shape[:1]:
             raise ValueError(f"the head of task {task!r} is not whole")
         head = nn.Linear(weight_ED.shape[1], len(weight_ED))
@@ -62,6 +61,6 @@ def write_heads(folder: Path, heads: Mapping[str, nn.Module]) -> None:
     """Write a folder's heads, if there are any."""
     from safetensors.torch import save_file
 
-    state = {f"{PREFIX}{task}.{name}": v for task, head in heads.items() for name, v in head.state_dict().items()}
+    state = {f"{HEADS}{task}.{name}": v for task, head in heads.items() for name, v in head.state_dict().items()}
     if state:
         save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, folder / FILE)

@@ -11,9 +11,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from mtcl.encoder.module_state import State
 from mtcl.errors import ConfigError
 
-State = dict[str, Tensor]
 BASE, A, B = ".base_layer.", ".lora_A.default.weight", ".lora_B.default.weight"
 
 

@@ -95,17 +95,9 @@ class TextEncoder(EncoderParts):
             raise saved.malformed(f"the head of task {odd[0]!r} does not fit the encoder's {model.dim} dimensions")
         tokenizer = tokenizer_of(config, model.declared)
         saved.check_base(config.name, tokenizer=tokenizer.probe, pooling=model.pooling)
-        return cls(
-            model,
-            tokenizer,
-            saved.max_length,
-            config.chunk_size(),
-            saved.prompt,
-            saved.prompts,
-            saved.lengths,
-            saved.heads,
-            Facts.of_run(saved),
-        )
+        facts, chunk_size = Facts.of_run(saved), config.chunk_size()
+        texts = (saved.prompt, facts.prompts, facts.lengths)
+        return cls(model, tokenizer, saved.max_length, chunk_size, *texts, saved.heads, facts)
 
     @classmethod
     def _of_folder(cls, folder: Path, *, name: str, device: str | None) -> TextEncoder:

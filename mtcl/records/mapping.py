@@ -95,5 +95,12 @@ def _words(hint: Any) -> str:
         return " or ".join(map(str, inner))
     if origin in (list, dict):
         return f"a {origin.__name__} of {' to '.join(_words(one) for one in inner)}"
-    names = {str: "text", int: "a whole number", float: "a number", bool: "true or false", type(None): "null"}
+    names = {
+        Any: "any value",
+        str: "text",
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        type(None): "null",
+    }
     return names.get(hint, getattr(hint, "__name__", str(hint)))

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from mtcl.data.batch import StepBatch
-from mtcl.encoder.checkpoint import PREFIX, State
 from mtcl.encoder.encoder import Encoder
 from mtcl.encoder.lora_state import merged
+from mtcl.encoder.module_state import ENCODER, State, part
 from mtcl.errors import ConfigError
 from mtcl.training.run import Run
 
@@ -68,9 +68,8 @@ class Keep:
         if run.trainer.ckpt_path is None:
             self._is_base = is_base
             adapter = model.config.adapter
-            self._start.load_state_dict(
-                _plain(run.module.state_dict(), alpha=0.0 if adapter is None else adapter.alpha)
-            )
+            plain = merged(run.module.state_dict(), alpha=0.0 if adapter is None else adapter.alpha)
+            self._start.load_state_dict(part(plain, ENCODER))
         else:
             self._is_base = self._saved is None
             if self._saved is not None:
@@ -99,9 +98,3 @@ class Keep:
 
     def on_resume(self, checkpoint: dict[str, Any]) -> None:
         self._saved = checkpoint.get(SAVED)
-
-
-def _plain(state: State, *, alpha: float) -> State:
-    """A module's state -> that of its encoder without adapters, each of which is added to its weight."""
-    plain = merged(state, alpha=alpha)
-    return {name.removeprefix(PREFIX): value for name, value in plain.items() if name.startswith(PREFIX)}

@@ -13,10 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mtcl.encoder.module_state import BASE_HEADS, ENCODER, ORIGINS, WEIGHTING, State, part
 from mtcl.errors import ConfigError
-
-State = dict[str, Tensor]
-SHARED, ORIGIN = "encoder.", ("base_projection.", "base_heads.")
 
 
 @dataclass(frozen=True)
@@ -34,22 +32,22 @@ def merge(ingredients: Sequence[Ingredient]) -> State:
     All must have the same encoder; loss parameters may be in some ingredients only. Raises `ConfigError` if they do not
     fit.
     """
-    _check_weights([part.weight for part in ingredients])
+    _check_weights([one.weight for one in ingredients])
     for other in ingredients[1:]:
         _check_fit(ingredients[0], other)
-    names = dict.fromkeys(n for part in ingredients for n in part.state if not n.startswith("weighting."))
-    return {name: _mean(name, [part for part in ingredients if name in part.state]) for name in names}
+    names = dict.fromkeys(n for one in ingredients for n in one.state if not n.startswith(WEIGHTING))
+    return {name: _mean(name, [one for one in ingredients if name in one.state]) for name in names}
 
 
 def _mean(name: str, parts: Sequence[Ingredient]) -> Tensor:
     first = parts[0].state[name]
-    total = sum(part.weight for part in parts)
-    if not first.is_floating_point() or name.startswith(ORIGIN) or total == 0:
+    total = sum(one.weight for one in parts)
+    if not first.is_floating_point() or name.startswith(ORIGINS) or total == 0:
         return first.clone()
     mean = torch.zeros_like(first, dtype=torch.float64)  # shares of equal weights in bfloat16 sum to another weight
-    for part in parts:
-        if part.weight:
-            mean += part.state[name].double() * (part.weight / total)
+    for one in parts:
+        if one.weight:
+            mean += one.state[name].double() * (one.weight / total)
     return mean.to(first.dtype)
 
 
@@ -60,18 +58,18 @@ def _check_weights(weights: list[float]) -> None:
 
 def _check_fit(one: Ingredient, other: Ingredient) -> None:
     """Raise `ConfigError` unless names and shapes of the encoder's tensors and the initial projections are the same."""
-    shapes = [{k: tuple(v.shape) for k, v in part.state.items() if k.startswith(SHARED)} for part in (one, other)]
+    shapes = [{k: tuple(v.shape) for k, v in part(each.state, ENCODER).items()} for each in (one, other)]
     differing = [name for name in shapes[0] | shapes[1] if shapes[0].get(name) != shapes[1].get(name)]
     if differing:
         name = differing[0]
         found = [shape.get(name, "absent") for shape in shapes]
         raise ConfigError(
-            f"{one.name!r} and {other.name!r} are different encoders ({name.removeprefix(SHARED)}: {found[0]} and "
+            f"{one.name!r} and {other.name!r} are different encoders ({name}: {found[0]} and "
             f"{found[1]}): merge runs of one base encoder and one model.encoder.dim"
         )
     for name in one.state:
-        if name.startswith(ORIGIN) and not torch.equal(one.state[name], other.state.get(name, one.state[name])):
-            parts = "heads" if name.startswith(ORIGIN[1]) else "projections"
+        if name.startswith(ORIGINS) and not torch.equal(one.state[name], other.state.get(name, one.state[name])):
+            parts = "heads" if name.startswith(BASE_HEADS) else "projections"
             raise ConfigError(
                 f"the {parts} of {one.name!r} and {other.name!r} started differently (a PCA of other texts), so "
                 "their dimensions mean different things: start one run from the other's weights with --init_from"

@@ -319,11 +319,10 @@ class MtclModule(TaskReader):
     # Checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        about = checkpoint.setdefault("mtcl", {})
-        about |= record_of(self.run) | {"recipe": self._recipe()}
+        config = checkpoint.get("mtcl", {}).get("config") or self.config_text()
+        checkpoint["mtcl"] = record_of(self.run, config=config, recipe=self._recipe()).plain()
         if self.keep is not None:
             self.keep.on_save(checkpoint)
-        about.setdefault("config", self.config_text())
 
     def _recipe(self) -> dict[str, Any]:
         return recipe_of(self.run, self.optimizer_config, None if self.keep is None else self.keep.config)
@@ -377,4 +376,4 @@ class MtclModule(TaskReader):
                 self.keep.on_resume(checkpoint)
         else:
             saved.check_base(self.encoder_config.name, tokenizer=self.data.stores.tokenizer.probe)
-            self.run.base_figures = saved.base_figures
+            self.run.base_figures = saved.record.base

@@ -38,9 +38,8 @@ def recipe_of(run: Run, optimizer: OptimizerConfig, keep: KeepConfig | None) -> 
     }
 
 
-def changed(saved: object, now: dict[str, Any]) -> list[str]:
+def changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """The settings that differ from those in a checkpoint, one phrase each; earlier versions recorded none."""
-    before = saved if isinstance(saved, dict) else {}
     both = [name for name in now if name in before]
     return [f"{n}: {before[n]!s:.200} in the checkpoint, {now[n]} now" for n in both if before[n] != now[n]]
 

@@ -1,4 +1,4 @@
-"""What a checkpoint says about the run that wrote it, as plain values.
+"""What a checkpoint says about the run that wrote it.
 
 With it, a checkpoint of any Trainer can be loaded, resumed and exported like one of `mtcl fit`.
 """
@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from mtcl.encoder.run_record import RunRecord, TaskRecord
 from mtcl.records.version import __version__
 from mtcl.training.datamodule import MtclDataModule
 from mtcl.training.facts import facts_of
@@ -32,37 +33,38 @@ PLAIN_OF_TRAINER = (
 """Options of the Trainer that determine a run's results and are plain numbers or names."""
 
 
-def record_of(run: Run) -> dict[str, Any]:
-    """The run's record for a checkpoint, as plain values."""
+def record_of(run: Run, *, config: str, recipe: dict[str, Any]) -> RunRecord:
+    """The run's record for a checkpoint, with this configuration and recipe."""
     data = run.data
-    return {
-        "base": run.base_figures,
-        "start": run.start_figures,
-        "history": run.history,
-        "cosines_at": run.cosines_at,
-        "facts": facts_of(run),
-        "tasks": {name: _about(run, name) for name in data.evaluated},
-        "prompt": data.stores.default_prompt.plain(),
-        "max_length": data.stores.default_length,
-        "tokenizer": data.stores.tokenizer.probe,
-        "trained_before": sorted(run.trained_before),
-        "version": __version__,
-    }
+    return RunRecord(
+        config=config,
+        base=run.base_figures,
+        start=run.start_figures,
+        history=run.history,
+        cosines_at=run.cosines_at,
+        facts=facts_of(run),
+        recipe=recipe,
+        tasks={name: _task_record(run, name) for name in data.evaluated},
+        prompt=data.stores.default_prompt.plain(),
+        max_length=data.stores.default_length,
+        tokenizer=data.stores.tokenizer.probe,
+        trained_before=sorted(run.trained_before),
+        version=__version__,
+    )
 
 
-def _about(run: Run, name: str) -> dict[str, Any]:
-    """How a task's texts are read, and what a model card says about the task."""
+def _task_record(run: Run, name: str) -> TaskRecord:
     data, model = run.data, run.model
     task, loss = data.evaluated[name], model.loss_of(name) if name in model.losses else None
-    return {
-        "prompt": data.stores.prompt_of(name).plain(),
-        "max_length": data.stores.length_of(name),
-        "about": " ".join((inspect.getdoc(type(task)) or "").split()),
-        "owner": task.owner,
-        "license": task.license,
-        "loss": loss.words if loss is not None else "",
-        "metric": task.metric.name,
-    }
+    return TaskRecord(
+        prompt=data.stores.prompt_of(name).plain(),
+        max_length=data.stores.length_of(name),
+        about=" ".join((inspect.getdoc(type(task)) or "").split()),
+        owner=task.owner,
+        license=task.license,
+        loss=loss.words if loss is not None else "",
+        metric=task.metric.name,
+    )
 
 
 def config_text(options: Mapping[str, Any], run: Run) -> str:

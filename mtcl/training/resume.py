@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from lightning.pytorch.callbacks import WeightAveraging
-from torch import Tensor
 
 from mtcl.distributed import together, world
 from mtcl.encoder.checkpoint import SavedRun
 from mtcl.encoder.config import EncoderConfig
+from mtcl.encoder.module_state import State
 from mtcl.errors import ConfigError
 from mtcl.training.facts import Facts, differences, facts_of, shown
 from mtcl.training.lightning_private import set_batches_done
@@ -46,7 +46,7 @@ def check_never_trained(trained: Iterable[str], held_out: Iterable[str]) -> None
         raise ConfigError(f"data.held_out has {min(seen)!r}, which the checkpoint was trained on: leave it out")
 
 
-def check_trained(saved: dict[str, Tensor], now: dict[str, Tensor]) -> None:
+def check_trained(saved: State, now: State) -> None:
     """Raise `ConfigError` if the trained tensors differ, because the optimizer's state would not fit them."""
     shapes = [{name: tuple(value.shape) for name, value in state.items()} for state in (saved, now)]
     for name in dict.fromkeys([*now, *saved]):
@@ -73,7 +73,7 @@ def check_resumable(saved: SavedRun, optimizer: OptimizerConfig, *, is_averaging
             f"{str(saved.path)!r} has weights only, not the state of a run: give --resume with the run's folder, whose "
             "last.ckpt has it, or --init_from to start a new run from the weights"
         )
-    if saved.facts is None:
+    if saved.record.facts is None:
         raise ConfigError(f"cannot resume, the checkpoint is of an earlier version of mtcl: {NEW_RUN}")
     if saved.is_averaged and not is_averaging:
         raise ConfigError(
@@ -109,17 +109,16 @@ def on_resume(
     with together():
         is_averaging = any(isinstance(one, WeightAveraging) for one in run.trainer.callbacks)  # type: ignore[attr-defined]
         check_resumable(saved, optimizer, is_averaging=is_averaging)
-        assert saved.facts is not None
-        facts = facts_of(run)
-        check_same_parts(saved.facts, facts)
-        changes = check(saved.facts, facts, allow_changes=allow_changes)
+        record, facts = saved.record, facts_of(run)
+        assert record.facts is not None
+        check_same_parts(record.facts, facts)
+        changes = check(record.facts, facts, allow_changes=allow_changes)
         check_trained(saved.state, run.module.state_dict())
         check_never_trained(saved.trained, data.held_out)
-        base, start, history = saved.base_figures, saved.start_figures, saved.history
         learned = {
             f"tasks.{name}.loss" for name, loss in run.model.losses.items() if any(True for _ in loss.parameters())
         }
-        for change in changed(checkpoint["mtcl"].get("recipe"), recipe):
+        for change in changed(record.recipe, recipe):
             keeps = change.partition(":")[0] in learned
             changes.append(change + "; its learned values are kept" * keeps)
     for change in changes if world()[0] == 0 else ():
@@ -128,10 +127,10 @@ def on_resume(
     def still_evaluated(primary: dict[str, float]) -> dict[str, float]:
         return {name: value for name, value in primary.items() if name in data.evaluated}
 
-    run.trained_before, run.cosines_at = saved.trained, saved.cosines_at
-    run.base_figures, run.start_figures = still_evaluated(base), still_evaluated(start)
-    run.history = {step: still_evaluated(primary) for step, primary in history.items()}
-    if set(saved.facts["tasks"]) != set(data.tasks) or _chooses_otherwise(run, saved, checkpoint):
+    run.trained_before, run.cosines_at = saved.trained, record.cosines_at
+    run.base_figures, run.start_figures = still_evaluated(record.base), still_evaluated(record.start)
+    run.history = {step: still_evaluated(primary) for step, primary in record.history.items()}
+    if record.facts.get("tasks", {}).keys() != data.tasks.keys() or _chooses_otherwise(run, saved):
         run.history = {}
         _forget_means(run, checkpoint)
     checkpoint["callbacks"].pop("Timer", None)  # trainer.max_time is per process, like a scheduler's limit
@@ -148,9 +147,9 @@ def _forget_means(run: Run, checkpoint: dict[str, Any]) -> None:
             checkpoint["callbacks"].pop(callback.state_key, None)
 
 
-def _chooses_otherwise(run: Run, saved: SavedRun, checkpoint: dict[str, Any]) -> bool:
+def _chooses_otherwise(run: Run, saved: SavedRun) -> bool:
     """Whether the metric that chooses the best checkpoint is another one, or its mean has other unseen tasks."""
     weight = run.selection.unseen_weight
     if weight != saved.section("model").get("unseen_weight", 0.0):
         return True
-    return bool(weight) and set(checkpoint["mtcl"]["tasks"]) != set(run.data.evaluated)
+    return bool(weight) and set(saved.record.tasks) != set(run.data.evaluated)

@@ -11,15 +11,15 @@ import logging
 from collections.abc import Collection
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from mtcl.arrays import Ragged
 from mtcl.data.store import TokenStore
 from mtcl.distributed import world
-from mtcl.encoder.checkpoint import PREFIX, SavedRun
+from mtcl.encoder.checkpoint import SavedRun
 from mtcl.encoder.encoder import Encoder
-from mtcl.encoder.heads import PREFIX as HEADS
 from mtcl.encoder.lora_state import as_named, has_adapters, is_adapter
+from mtcl.encoder.module_state import ENCODER, HEADS, LOSSES, PROJECTION, SIZED, WEIGHTING, State
 from mtcl.encoder.pca import start_as_pca
 from mtcl.encoder.reading import tokenizer_of
 from mtcl.errors import ConfigError
@@ -29,10 +29,6 @@ from mtcl.training.vectors import Vectors
 
 log = logging.getLogger("mtcl")
 PCA_TEXTS = 8192
-PROJECTIONS = ("encoder.projection.", "base_projection.")
-LOSSES = "losses."
-OF_HEADS = (HEADS, "base_heads.")
-State = dict[str, Tensor]
 
 
 class Start:
@@ -53,7 +49,7 @@ class Start:
         encoder if the run `is_compared` with it.
         """
         model = self.run.model
-        if is_compared and saved.base_weights not in (None, model.base.weights):
+        if is_compared and saved.record.base_weights not in (None, model.base.weights):
             raise ConfigError(
                 f"model.encoder.name is {model.config.name!r}, but the checkpoint was trained from other "
                 f"weights: give the encoder it was trained from, {saved.encoder_config.name!r}, or --no_base"
@@ -74,9 +70,8 @@ class Start:
             return
         own, adapter = module.state_dict(), model.config.adapter
         given = weights_for(saved, own, alpha=None if adapter is None else adapter.alpha)
-        wanted = {
-            k: v for k, v in given.items() if k in own and not k.startswith(("weighting.", *self._changed_losses()))
-        }
+        new = (WEIGHTING, *self._changed_losses())
+        wanted = {name: value for name, value in given.items() if name in own and not name.startswith(new)}
         if odd := [name for name, value in wanted.items() if value.shape != own[name].shape]:
             raise saved.malformed(f"{odd[0]} is {tuple(wanted[odd[0]].shape)}, not {tuple(own[odd[0]].shape)}")
         module.load_state_dict(wanted, strict=False)
@@ -89,10 +84,10 @@ class Start:
         says.
         """
         model, saved = self.run.model, self.saved
-        recipe = saved.about.get("recipe") if saved else None
+        recipe = saved.record.recipe if saved else {}
         found = []
         for name, loss in model.losses.items():
-            before = recipe.get(f"tasks.{name}.loss") if isinstance(recipe, dict) else None
+            before = recipe.get(f"tasks.{name}.loss")
             if before not in (None, model.loss_of(name).words) and any(True for _ in loss.parameters()):
                 log.info(
                     "task %r: its loss was %s, so the learned values of its loss are not taken",
@@ -201,7 +196,7 @@ def _without_other_sizes(state: State, own: State) -> State:
     again = {
         name.rpartition(".")[0]
         for name, value in state.items()
-        if name.startswith((*PROJECTIONS, *OF_HEADS)) and (name not in own or value.shape != own[name].shape)
+        if name.startswith(SIZED) and (name not in own or value.shape != own[name].shape)
     }
     kept = {name: value for name, value in state.items() if name.rpartition(".")[0] not in again}
     _check_encoder(kept, own)
@@ -210,7 +205,7 @@ def _without_other_sizes(state: State, own: State) -> State:
 
 def _check_encoder(state: State, own: State) -> None:
     shapes = [
-        {n: v.shape for n, v in s.items() if n.startswith(PREFIX) and not n.startswith(PROJECTIONS)}
+        {n: v.shape for n, v in s.items() if n.startswith(ENCODER) and not n.startswith(PROJECTION)}
         for s in (state, own)
     ]
     missing = [n for n in shapes[1] if n not in shapes[0] and not is_adapter(n)]
@@ -223,7 +218,7 @@ def starts_new_projection(saved: SavedRun, encoder: Encoder) -> bool:
 
     Raises `ConfigError` if the encoder has none, but the checkpoint has.
     """
-    weight, now = saved.state.get("encoder.projection.weight"), encoder.projection
+    weight, now = saved.state.get(f"{PROJECTION}weight"), encoder.projection
     if now is None and weight is not None:
         raise ConfigError(
             f"the checkpoint has model.encoder.dim {len(weight)}, the configuration None: give {len(weight)}, or "
