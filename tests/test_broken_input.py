@@ -596,6 +596,12 @@ def test_a_folder_that_is_no_model(fails: Fails, good: str, files: dict[str, str
     assert fails(*with_keys(good, "model: {encoder: {name: some}}")).startswith(f"ConfigError: {told}")
 
 
+def test_a_run_given_as_a_model_is_told_how_to_use_it(fails: Fails, good: str) -> None:
+    Path("runs", "a", "checkpoints").mkdir(parents=True)
+    told = fails(*with_keys(good, "model: {encoder: {name: runs/a}}"))
+    assert told.startswith("ConfigError: model 'runs/a' is the folder of a run: train from its weights with --init_")
+
+
 @pytest.mark.parametrize(
     "arguments", [["fit", "--resume", "nope"], ["fit", "--init_from", "nope"], ["test", "--ckpt", "nope"]]
 )

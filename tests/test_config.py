@@ -367,6 +367,20 @@ def test_a_short_name_keeps_the_arguments_of_the_long_one() -> None:
             ],
             {"b": {"loss": {"class_path": "mtcl.Matryoshka", "init_args": {"dims": [8, 16]}}}},
         ),
+        (
+            [
+                *("--tasks.b.loss", "Matryoshka", "--tasks.b.loss.dims", "[8]", "--tasks.b.loss.loss", "InfoNCE"),
+                *("--tasks.b.loss.loss.margin", "0.3"),
+            ],
+            {"b": {"loss": {"init_args": {"loss": {"class_path": "mtcl.InfoNCE", "init_args": {"margin": 0.3}}}}}},
+        ),
+        (
+            [
+                *("--tasks.b.loss", "WeightedSum", "--tasks.b.loss.weights", "[1]"),
+                *("--tasks.b.loss.losses+", "InfoNCE", "--tasks.b.loss.losses.margin", "0.3"),
+            ],
+            {"b": {"loss": {"init_args": {"weights": [1.0], "losses": [{"init_args": {"margin": 0.3}}]}}}},
+        ),
     ],
 )
 def test_options_below_tasks_in_all_their_forms(arguments: list[str], expected: dict[str, Any]) -> None:
@@ -377,12 +391,41 @@ def test_options_below_tasks_in_all_their_forms(arguments: list[str], expected: 
     found = yaml.safe_load(parsed.config_text())["tasks"]
 
     def has(found: Any, expected: Any) -> bool:
+        if isinstance(expected, list) and len(expected) == len(found):
+            return all(has(*both) for both in zip(found, expected, strict=True))
         if not isinstance(expected, dict):
             return bool(found == expected)
         found = {str(name): value for name, value in found.items()}
         return all(has(found[str(name)], value) for name, value in expected.items())
 
     assert has(found, expected), found
+
+
+def test_a_prompt_with_a_colon_is_one_text(tmp_path: Path) -> None:
+    """YAML would read `Task: jobs` as a mapping. In braces it is one."""
+
+    def prompts(config: dict[str, Any], *arguments: str) -> Any:
+        parsed = _Parsed([*arguments, "--seed_everything", "false"], config=config, run_dir=tmp_path)
+        found = yaml.safe_load(parsed.config_text())
+        again = yaml.safe_load(_Parsed(["--seed_everything", "false"], config=found, run_dir=tmp_path).config_text())
+        assert again == found, "also when a run resumes"
+        return found["data"]["prompt"], found["tasks"]["a"]["prompt"]
+
+    text = "Task: find jobs"
+    assert prompts({"data": {"prompt": text}, "tasks": {"a": {"prompt": "query: x"}}}) == (text, "query: x")
+    assert prompts({"tasks": {"a": {}}}, "--data.prompt", text, "--tasks.a.prompt=query: x") == (text, "query: x")
+    assert prompts({}, "--tasks", f'{{a: {{prompt: "{text}"}}}}') == (None, text)
+    sides = {"query": "q: x", "document": "d: x"}
+    typed = "{query: 'q: x', document: 'd: x'}"
+    assert prompts({"data": {"prompt": sides}, "tasks": {"a": {}}}, "--tasks.a.prompt", typed) == (sides, sides)
+
+
+@pytest.mark.parametrize("option", ["--model.encoder", "--model"])
+def test_a_model_given_for_a_section_is_told_its_key(option: str) -> None:
+    """Its name is not that of a file with keys, whether a folder has it or not."""
+    for name in ("sentence-transformers/all-MiniLM-L6-v2", "tests"):
+        with pytest.raises(ConfigError, match=rf"{option} is '{name}': give .*; did you mean '--model.encoder.name'"):
+            _Parsed([option, name], config={}, run_dir=Path())
 
 
 def test_null_removes_the_keys_of_a_task_that_come_before_it() -> None:

@@ -510,3 +510,17 @@ def test_rows_of_a_csv_file_are_mined_as_they_are_trained_on(tmp_path: Path) -> 
     ]
     rows.write(tmp_path / "mined.parquet", iter([[["a"], []]]))
     assert pq.read_table(tmp_path / "mined.parquet").drop_columns(["negatives"]).equals(rows.table)
+
+
+def test_a_task_without_any_negative_is_told(
+    tiny_model: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mtcl.commands.mine import main
+
+    monkeypatch.chdir(tmp_path)
+    Path("tasks").mkdir()
+    Path("tasks", "jobs.py").write_text(JOBS)
+    common = ["--model", str(tiny_model), "--cache", str(cache), "--max_length", "24", "--ranks", "0", "9"]
+    assert main("mine", ["jobs", *common, "--out", "out", "--below", "0.01"]) == 0
+    assert "no row has a negative" in capsys.readouterr().err
+    assert "| mean score of negatives | none |" in Path("out", "jobs", "negatives.md").read_text()

@@ -67,6 +67,8 @@ def main(command: str, arguments: list[str]) -> int:
         report.write(folder)
     print(report.text())
     print(f"\nwritten {folder / 'train.parquet'}, with this report next to it; {_what_to_do(task, options)}")
+    if not report.num_negatives:
+        log.warning("no row has a negative, so training on it is as without: the lines `neighbours left out` say why")
     return 0
 
 

@@ -154,7 +154,16 @@ def _nested(content: dict[str, Any], path: list[str], override: Override) -> dic
     below = content.get(first)
     if not rest:
         return content | {first: _value(below, override, None)}
-    return content | {first: _nested(below if isinstance(below, dict) else {}, rest, override)}
+    return content | {first: _put_in_argument(loaded(below), rest, override)}
+
+
+def _put_in_argument(now: Any, path: list[str], override: Override) -> Any:
+    """Put in below an object's argument: an object too, or a list of objects, of which the override sets the last."""
+    if isinstance(now, list) and now:
+        return [*now[:-1], _put_in_argument(loaded(now[-1]), path, override)]
+    if isinstance(now, str) or (isinstance(now, dict) and "class_path" in now):
+        return _put_in_object(now, path, override)
+    return _nested(now if isinstance(now, dict) else {}, path, override)
 
 
 def _value(now: Any, override: Override, hint: Any) -> Any:
@@ -169,7 +178,7 @@ def _value(now: Any, override: Override, hint: Any) -> Any:
     content = loaded(text)
     if not isinstance(hint, Section):
         return _merged(now, content) or (content if hint is not None and _is_container(text, hint) else text)
-    if isinstance(content, str):
+    if isinstance(content, str) and content.endswith((".yaml", ".yml", ".json")):
         content = read([content])
     return merge(now, content) if isinstance(now, dict) and isinstance(content, dict) else content
 

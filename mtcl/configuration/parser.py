@@ -7,6 +7,9 @@ from __future__ import annotations
 import argparse
 import os
 import re
+from collections.abc import Iterator
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,9 +17,10 @@ import yaml
 from lightning.pytorch.cli import LightningArgumentParser
 
 from mtcl.configuration.checks import check
-from mtcl.configuration.keys import Section
+from mtcl.configuration.keys import Section, section_of
 from mtcl.configuration.overrides import applied, from_arguments, from_environment, is_question
-from mtcl.configuration.values import loaded, plain
+from mtcl.configuration.types import Members
+from mtcl.configuration.values import Text, loaded, plain
 from mtcl.configuration.yaml_files import check_seed
 from mtcl.errors import ConfigError
 
@@ -74,7 +78,10 @@ class MtclParser(LightningArgumentParser):
         check(config, self.keys, names={override.key: override.given_as for override in overrides}, imports=True)
         check_seed(loaded(config.get("seed_everything")))
         text = yaml.safe_dump(plain(config), sort_keys=False)
-        return super().parse_args([f"--config={text}", *asked], env=False, **options)
+        found = super().parse_args([f"--config={text}", *asked], env=False, **options)
+        for (*path, name), given in _texts(config, self.keys):
+            reduce(getitem, path, found)[name] = given
+        return found
 
     def instantiate_classes(self, *args: Any, **options: Any) -> Any:
         try:
@@ -88,6 +95,25 @@ class MtclParser(LightningArgumentParser):
         if not self.exit_on_error:
             super().error(message, ex)
         raise ConfigError(_in_one_line(message)) from ex
+
+
+def _texts(value: Any, hint: Any) -> Iterator[tuple[tuple[Any, ...], str]]:
+    """Paths and values of texts that may be a text or a mapping, such as the prompt `Task: jobs`. jsonargparse reads
+    each as a mapping.
+    """
+    if not isinstance(hint, Section):
+        kinds = Members.of(hint)
+        if isinstance(value, str) and kinds.entry and str in kinds.leaves and isinstance(loaded(Text(value)), dict):
+            if not (isinstance(value, Text) and value.lstrip().startswith("{")):
+                yield (), str(value)
+            return
+        hint = section_of(kinds.record) if kinds.record else kinds.entry
+    if hint is None or not isinstance(value := loaded(value), dict) or "class_path" in value:
+        return
+    for name, inner in value.items():
+        of_inner = hint.keys.get(name) if isinstance(hint, Section) else hint[1]
+        if of_inner is not None:
+            yield from (((name, *path), text) for path, text in _texts(inner, of_inner))
 
 
 def _in_one_line(message: str) -> str:

