@@ -65,7 +65,7 @@ def main(command: str, arguments: list[str]) -> int:
         else:
             merged = load(options.config, below=plain_config(saved, resumes=bool(options.resume)) if saved else None)
         if saved and options.init_from and not options.config:
-            log.warning("%s", _taken(options.init_from, merged))
+            log.warning("%s", _taken(options.init_from, merged, rest))
         with only_writer(run_dir, command, advice="wait for it, or give another --run_dir"):
             return carry_out(command, options, rest, config=merged, saved=saved, run_dir=run_dir)
     finally:
@@ -164,10 +164,14 @@ def _how_to_continue(run_dir: Path) -> str:
     return "start it again: it has no checkpoint yet"
 
 
-def _taken(run: str, config: dict[str, Any]) -> str:
+def _taken(run: str, config: dict[str, Any], arguments: list[str]) -> str:
     """The settings that a new run without a configuration takes from the run that it starts from."""
+    from mtcl.configuration.overrides import applied, from_arguments
+    from mtcl.configuration.run_keys import run_keys
+
     steps = (config.get("trainer") or {}).get("max_steps")
-    tasks = ", ".join(config.get("tasks") or ()) or "none"
+    left = applied(config, from_arguments(arguments, run_keys()), run_keys()).get("tasks") or {}
+    tasks = ", ".join(name for name in config.get("tasks") or () if name in left) or "none"
     return (
         f"no --config is given, so this run takes that of {run}: tasks {tasks}; and every value that you do not give "
         f"(trainer.max_steps {steps}); give --config FILE to train other tasks"
