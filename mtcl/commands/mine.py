@@ -68,7 +68,7 @@ def main(command: str, arguments: list[str]) -> int:
     print(report.text())
     print(f"\nwritten {folder / 'train.parquet'}, with this report next to it; {_what_to_do(task, options)}")
     if not report.num_negatives:
-        log.warning("no row has a negative, so training on it is as without: the lines `neighbours left out` say why")
+        log.warning("no row has a negative, so mining changes nothing: the lines `neighbours left out` say why")
     return 0
 
 

@@ -55,14 +55,15 @@ def load_with_replay(paths: list[str], arguments: list[str], saved: SavedRun) ->
     wanted = of_start - {*own, *held_out}
     config["tasks"] |= {name: known[name] for name in known if name in wanted}  # the command line may remove some again
     config["data"] = plain_mixture(saved, ("alpha", "cap")) | (config.get("data") or {})
-    if unknown := sorted(wanted & given["tasks"].keys() - known.keys()):
+    left = wanted & given["tasks"].keys()
+    if unknown := sorted(left - known.keys()):
         log.warning(
             "not replayed, because the checkpoint has no options for them: %s; to replay one, give it "
             "`tasks: {%s: {replay: true}}`",
             ", ".join(unknown),
             unknown[0],
         )
-    added = [name for name in known if name in wanted & given["tasks"].keys()]
+    added = [name for name in known if name in left]
     log.info("replayed from %s: %s", saved.path, ", ".join(added) or "nothing but what `tasks` names")
     return config
 

@@ -29,8 +29,8 @@ OFFSETS, VALUES = "_offsets", "_values"
 
 
 def arrays_of(table: PairTable) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-    """The table's arrays with their names, one after the other, as many are copies. Queries and candidates are those
-    of its judgements if it has any.
+    """The table's arrays with their names, one at a time, because many are copies. Queries and candidates are those of
+    its judgements if it has any.
     """
     index = np.int32 if max(len(table.texts), len(table.anchors)) < 1 << 31 else np.int64
     columns = vars(table) | (vars(table.relevance) if table.relevance else {})
