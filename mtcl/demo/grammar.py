@@ -1,7 +1,8 @@
 """The small grammar of the demo corpus: templates with `{slots}`, filled at random from lists.
 
 Templates rather than a language model, because the corpus must be the same on each machine, made in seconds and free of
-copied text. A slot that is not in the mapping is a mistake in the template and raises a `KeyError`.
+copied text. All phrases lie in `phrases/` and were written for this project. A slot that is not in the mapping is a
+mistake in the template and raises a `KeyError`.
 """
 
 from __future__ import annotations
@@ -9,12 +10,21 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
 
 _SLOT = re.compile(r"\{(\w+)\}")
 _ARTICLE = re.compile(r"\b([Aa]) (?=(?!uni|one|use|U[A-Z])[aeiouAEIOU])")
 _SENTENCE_START = re.compile(r"(^|[.!?] )([a-z])")
 _MAX_PLACES = 4  # No template names one slot more often than this.
 _MAX_TRIES = 400
+
+
+def phrases(name: str) -> Any:
+    """The content of `phrases/NAME.yaml`."""
+    return yaml.safe_load((Path(__file__).parent / "phrases" / f"{name}.yaml").read_text(encoding="utf-8"))
 
 
 def fill(template: str, slots: Mapping[str, Sequence[str]], rng: random.Random) -> str:

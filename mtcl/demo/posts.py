@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from mtcl.demo.grammar import fill, pick, polish
+from mtcl.demo.grammar import fill, phrases, pick, polish
 from mtcl.demo.lexicon import (
     FILLERS,
     INDUSTRIES,
@@ -34,105 +34,15 @@ class Voice:
     """A manner of posting: its sentences about the topic, and its hashtag."""
 
     tag: str
-    openers: tuple[str, ...]
+    openers: list[str]
 
 
-VOICES: tuple[Voice, ...] = (
-    Voice(
-        "#BigNews",
-        (
-            "Big news: {company} puts {subject} at the centre of its {year} plan.",
-            "Today it is official. We {act}. Next on the list: {plain}.",
-            "We at {company} {act}, and I am {feeling}.",
-            "It is out: our {n} pages on {subject}.",
-        ),
-    ),
-    Voice(
-        "#HotTake",
-        (
-            "Unpopular opinion: {view}",
-            "{view} There, I said it.",
-            "I keep saying it at {event}. {view}",
-            "Do not underrate {subject}. {view}",
-        ),
-    ),
-    Voice(
-        "#AskMyNetwork",
-        (
-            "Honest question for every {role}: how do you handle {subject}?",
-            "Has anyone in {industry} tried {subject}?",
-            "What would you do first: {lesson}, or {lesson}?",
-            "Who in {place} can tell me more about {subject}?",
-        ),
-    ),
-    Voice(
-        "#StoryTime",
-        (
-            "{when} I {act}.",
-            "A {role} in {place} told me how they {act}.",
-            "{when} {who} asked me about {subject}. I {act}.",
-            "True story about {plain} from {industry}: we {act}.",
-        ),
-    ),
-    Voice(
-        "#HowTo",
-        (
-            "My short list for {subject}: {lesson}, {lesson}, and {lesson}.",
-            "If you only do one thing about {plain}: {lesson}.",
-            "Step one, {lesson}. Step two, {lesson}.",
-            "Notes on {subject} after {n} attempts: {lesson}; {lesson}.",
-        ),
-    ),
-    Voice(
-        "#TeamWin",
-        (
-            "So proud of the {place} crew. They {act}.",
-            "Cake for everyone: we {act}!",
-            "{n} months ago {who} said it could not be done. Then we {act}.",
-            "An award for {company}, for our work on {subject}!",
-        ),
-    ),
-    Voice(
-        "#HiringNow",
-        (
-            "We are hiring a {role} in {place} who cares about {subject}.",
-            "Open seat at {company}: {role}. You will spend your days on {subject}.",
-            "Looking for a {role}. Do you live by the line '{lesson}'? Write to me.",
-            "Join us in {place} and work on {plain}. Why? {view}",
-        ),
-    ),
-)
-
-CORE: tuple[str, ...] = (
-    "{view}",
-    "For me it comes down to {subject}.",
-    "This year I will put more time into {subject}.",
-    "If you ask me, everything begins with {subject}.",
-    "Here is what I know about {plain} by now.",
-    "It is my third post on {plain} this year.",
-    "We do not talk enough about {plain}.",
-    "I used to be cynical about {plain}.",
-    "It changed how I think about {plain} and {plain}.",
-    "Call it {subject} or call it {plain}.",
-    "More of my notes on {plain} and on {subject} in the comments.",
-    "We {act}.",
-    "My advice: {lesson}.",
-    "And please, {lesson}.",
-    "That is {subject} for you.",
-    "That is what I learned from {subject}.",
-)
-
-MUSING = Voice(
-    "#ThoughtOfTheDay",
-    (
-        "{view}",
-        "{subject}, again. Thoughts?",
-        "{when} we {act}.",
-        "Note to self: {lesson}.",
-        "Today: {subject}. I am {feeling}.",
-        "{role} wisdom: {lesson}.",
-    ),
-)
+_ALL = phrases("posts")
+VOICES = [Voice(**voice) for voice in _ALL["voices"]]
+MUSING = Voice(**_ALL["musing"])
+"""The voice of many posts of one sentence."""
+CORE: list[str] = _ALL["core"]
+"""More sentences that carry the topic."""
 
 _ODDS_OF_ANOTHER = (0.75, 0.5, 0.25)
 _CIRCLE_TAGS = ("#DawnDesk", "#PlainSpeak", "#TuesdayTable", "#LanternNotes")
