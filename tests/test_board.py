@@ -34,8 +34,9 @@ from mtcl.training.board.pictures import mean_cosines
 from mtcl.training.board.points import MOST_POINTS, Point
 from mtcl.training.board.projector import AFTER, BEFORE, Projector
 from mtcl.training.board.spread import spread_of
-from mtcl.training.board.start import BoardStart
+from mtcl.training.board.start import read_start, write_start
 from mtcl.training.board.texts import data_report
+from mtcl.training.board.watched import Before
 from tests.board_runs import EIGHT, write_tasks
 from tests.test_resume import plain
 
@@ -389,26 +390,26 @@ def test_vectors_of_other_points_are_not_read(tmp_path: Path) -> None:
 def test_the_start_is_kept_for_a_resumed_run(pools: dict[str, tuple[Pool, Vectors]], tmp_path: Path) -> None:
     pool, vectors = pools["interest"]
     result = scored(pool, vectors)
-    start = BoardStart({"interest": result.items}, {"interest": neighbours_of(Judging(pool), vectors, result)})
-    start.write(tmp_path, [pool])
-    found = BoardStart.read(tmp_path, [pool])
-    assert found.neighbours == start.neighbours
-    assert np.array_equal(found.items["interest"].scores, result.items.scores)
-    assert found.items["interest"].names == result.items.names
+    before = Before(result.items, neighbours_of(Judging(pool), vectors, result))
+    write_start(tmp_path, [pool], {"interest": before})
+    found = read_start(tmp_path, [pool])["interest"]
+    assert found.neighbours == before.neighbours
+    assert np.array_equal(found.items.scores, result.items.scores)
+    assert found.items.names == result.items.names
     moved = replace(pool, store=replace(pool.store, folder=Path("another")))
-    assert BoardStart.read(tmp_path, [moved]).items == {}, "the pool has changed"
+    assert read_start(tmp_path, [moved]) == {}, "the pool has changed"
 
 
 def test_a_malformed_start_is_left_out(
     pools: dict[str, tuple[Pool, Vectors]], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     pool = pools["interest"][0]
-    assert BoardStart.read(tmp_path, [pool]).items == {}
+    assert read_start(tmp_path, [pool]) == {}
     assert not caplog.records
     (tmp_path / "board").mkdir()
     (tmp_path / "board" / "start.json").write_text('{"interest": 3}')
     with caplog.at_level(logging.WARNING, "mtcl"):
-        assert BoardStart.read(tmp_path, [pool]).items == {}
+        assert read_start(tmp_path, [pool]) == {}
     assert "cannot be read" in caplog.text
 
 

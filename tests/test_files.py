@@ -39,7 +39,8 @@ from mtcl.studies.statistics import Interval
 from mtcl.task.pairs import Cluster
 from mtcl.training.board.points import Point
 from mtcl.training.board.projector import Projector
-from mtcl.training.board.start import BoardStart
+from mtcl.training.board.start import write_start
+from mtcl.training.board.watched import Before
 from mtcl.training.callbacks.save_config import SaveConfig
 from mtcl.training.checkpoint_file import write_whole
 from tests.conftest import ROOT
@@ -227,7 +228,7 @@ def write_checkpoint(folder: Path, value: int) -> None:
 def write_start_of_the_board(folder: Path, value: int) -> None:
     items = Items(np.arange(2), np.arange(2), ("mrr",), np.full((2, 1), float(value)))
     pool: Any = SimpleNamespace(name="search", store=SimpleNamespace(folder=folder / "store"))
-    BoardStart({"search": items}).write(folder, [pool])
+    write_start(folder, [pool], {"search": Before(items, {})})
 
 
 def write_projector(folder: Path, value: int) -> None:

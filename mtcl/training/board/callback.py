@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,15 +20,11 @@ import torch
 import yaml
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import Tensor
 
-from mtcl.arrays import IntArray
 from mtcl.errors import ConfigError
-from mtcl.evaluation.pool import Pool, Result
 from mtcl.training.board import exposure, hparams, pictures, points, texts
 from mtcl.training.board.drawing import Image
 from mtcl.training.board.gains import Gain, gain_of
-from mtcl.training.board.judging import Judging
 from mtcl.training.board.names import (
     EXPOSURE,
     GAIN_BY_TASK,
@@ -37,10 +35,11 @@ from mtcl.training.board.names import (
     in_summary,
     of_task,
 )
-from mtcl.training.board.neighbours import Neighbours, markdown, neighbours_of
+from mtcl.training.board.neighbours import markdown, neighbours_of
 from mtcl.training.board.projector import AFTER, BEFORE, Projector
-from mtcl.training.board.spread import BINS, DRIFT_BINS, Spread, spread_of
-from mtcl.training.board.start import BoardStart
+from mtcl.training.board.spread import BINS, DRIFT_BINS, spread_of
+from mtcl.training.board.start import read_start, write_start
+from mtcl.training.board.watched import Before, Now, Watched
 from mtcl.training.metrics import VAL_GAIN, VAL_MEAN
 from mtcl.training.module import MtclModule
 from mtcl.training.vectors import Evaluated
@@ -63,15 +62,10 @@ class Board(Callback):
         self.folder, self.level, self.text = folder, level, config_text
         self._drawn: dict[str, int] = {}
         self._has_hparams = self._is_begun = False
-        self._start, self._projector = BoardStart(), Projector(folder)
-        self._clear()
-
-    def _clear(self) -> None:
-        """Forget the values of the last validation."""
-        self._results: dict[str, Result] = {}
-        self._neighbours: dict[str, Neighbours] = {}
-        self._spreads: dict[str, Spread] = {}
-        self._vectors: dict[str, Tensor] = {}
+        self._projector = Projector(folder)
+        self._watched: dict[str, Watched] = {}
+        self._start: dict[str, Before] = {}
+        self._now: dict[str, Now] = {}
 
     # State
 
@@ -89,16 +83,16 @@ class Board(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: MtclModule) -> None:  # type: ignore[override]
         """Before the module's own hook, which evaluates the weights that the run starts from."""
         if trainer.global_step == 0:
-            self._drawn, self._has_hparams, self._start = {}, False, BoardStart()
+            self._drawn, self._has_hparams, self._start = {}, False, {}
         pl_module.metric_log.set_level(self.level)
         pl_module.metric_log.pairs_drawn = self._drawn
         self._is_begun = False
         self._trainer, self._module = trainer, pl_module
-        self._points: dict[str, IntArray] = {}
-        self._judging: dict[str, Judging] = {}
-        self._described: dict[str, list[points.Point]] = {}
+        self._watched = {}
         if self.level == "full" and _writer(trainer) is not None and trainer.is_global_zero:
-            self._points = points.sample(pl_module.data.pools("validation"))
+            pools = pl_module.data.pools("validation")
+            sampled = points.sample(pools)
+            self._watched = {pool.name: Watched(pool, sampled[pool.name]) for pool in pools}
             pl_module.vectors.watchers.append(self._see)
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: MtclModule, batch: object, batch_idx: int) -> None:  # type: ignore[override]
@@ -112,8 +106,8 @@ class Board(Callback):
         self._show_texts(writer, pl_module)
         if not self._has_hparams:
             self._show_hparams(writer, pl_module)
-        if self._points:
-            self._keep_start(pl_module.data.pools("validation"))
+        if self._watched:
+            self._keep_start()
         if trainer.max_steps > trainer.global_step:
             log.info(
                 "charts, with `tensorboard --logdir %s` running: %s",
@@ -130,7 +124,7 @@ class Board(Callback):
     def _leave(self, module: MtclModule) -> None:
         if self._see in module.vectors.watchers:
             module.vectors.watchers.remove(self._see)
-        self._clear()
+        self._now = {}
 
     def _show_texts(self, writer: Any, module: MtclModule) -> None:
         step = module.global_step
@@ -147,73 +141,70 @@ class Board(Callback):
             writer.file_writer.add_summary(message)
         self._has_hparams = True
 
-    def _keep_start(self, pools: list[Pool]) -> None:
+    def _keep_start(self) -> None:
         """Write the values of the start's evaluation; in a resumed run, read them."""
-        self._described = {pool.name: points.described(pool, self._points[pool.name]) for pool in pools}
+        pools = [watched.pool for watched in self._watched.values()]
         if self._module.global_step == 0:
-            self._start.write(self.folder, pools)
-            if self._start.vectors:
-                self._write_points(BEFORE, self._start.vectors)
+            write_start(self.folder, pools, self._start)
+            if self._start:
+                self._write_points(BEFORE, self._start)
             else:
                 log.info("the board has no start to compare with: the weights were not evaluated before the first step")
             return
-        self._start = BoardStart.read(self.folder, pools)
-        known = [name for name in self._points if self._points[name].size]
-        before = self._projector.read(BEFORE, [point for name in known for point in self._described[name]])
-        if before is not None:
-            parts = torch.split(before, [len(self._points[name]) for name in known])
-            self._start.vectors = dict(zip(known, parts, strict=True))
+        self._start = read_start(self.folder, pools)
+        sampled = [watched for watched in self._watched.values() if watched.points.size]
+        before_ND = self._projector.read(BEFORE, [point for watched in sampled for point in watched.described])
+        if before_ND is not None:
+            parts = torch.split(before_ND, [len(watched.points) for watched in sampled])
+            for watched, vectors_TD in zip(sampled, parts, strict=True):
+                name = watched.pool.name
+                if name in self._start:
+                    self._start[name] = replace(self._start[name], vectors_TD=vectors_TD)
 
     # Validation
 
     def _see(self, evaluated: Evaluated) -> None:
         """Compute what the board shows from a pool's vectors, so that they need not be kept."""
-        trainer, pool = self._trainer, evaluated.pool
-        if not evaluated.is_own or trainer.sanity_checking or pool.name not in self._points:
+        trainer, watched = self._trainer, self._watched.get(evaluated.pool.name)
+        if watched is None or not evaluated.is_own or trainer.sanity_checking:
             return
         if not trainer.validating and trainer.global_step:
             return
-        if pool.name not in self._judging:
-            self._judging[pool.name] = Judging(pool)
-        judging = self._judging[pool.name]
-        neighbours = neighbours_of(judging, evaluated.vectors, evaluated.result)
-        chosen = self._points[pool.name]
+        name, result = evaluated.pool.name, evaluated.result
+        neighbours = neighbours_of(watched.judging, evaluated.vectors, result)
         if evaluated.head is None:
-            vectors = evaluated.vectors.of(chosen)
+            vectors_TD = evaluated.vectors.of(watched.points)
         else:
-            vectors = self._module.vectors.embed(pool.store.tokens.take(chosen))
-        if not trainer.validating:
-            self._start.items[pool.name] = evaluated.result.items
-            self._start.neighbours[pool.name] = neighbours
-            self._start.vectors[pool.name] = vectors
-            return
-        self._results[pool.name], self._neighbours[pool.name] = evaluated.result, neighbours
-        self._spreads[pool.name] = spread_of(judging, evaluated.vectors, evaluated.result)
-        self._vectors[pool.name] = vectors
+            vectors_TD = self._module.vectors.embed(watched.pool.store.tokens.take(watched.points))
+        if trainer.validating:
+            spread = spread_of(watched.judging, evaluated.vectors, result)
+            self._now[name] = Now(result, neighbours, spread, vectors_TD)
+        else:
+            self._start[name] = Before(result.items, neighbours, vectors_TD)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: MtclModule) -> None:  # type: ignore[override]
         writer = _writer(trainer)
-        if trainer.state.fn != "fit" or trainer.sanity_checking or not self._results or writer is None:
+        if trainer.state.fn != "fit" or trainer.sanity_checking or not self._now or writer is None:
             return
         step = trainer.global_step
         self._show_pictures(writer, pl_module, step)
-        for name, spread in self._spreads.items():
-            self._show_task(writer, name, spread, step)
-        self._write_points(AFTER, self._vectors)
-        self._clear()
+        for name, now in self._now.items():
+            self._show_task(writer, name, now, step)
+        self._write_points(AFTER, self._now)
+        self._now = {}
 
     def _show_pictures(self, writer: Any, module: MtclModule, step: int) -> None:
         def show(tag: str, image: Image) -> None:
             writer.add_image(tag, image, step, dataformats="HWC")
 
-        names = list(self._results)
         if gains := self._gains(module):
             over = "start" if module.run.start_figures else "base encoder"
             show(GAIN_BY_TASK, pictures.gain_by_task(gains, over=over, step=step))
         done = step * int(module.trainer.accumulate_grad_batches)
         show(EXPOSURE, pictures.exposure(exposure.exposures(module.data.plan, self._drawn, num_steps=done), step=step))
-        if len(names) > 1:
-            show(SIMILARITY, pictures.similarity(names, points.similarity(self._vectors), step=step))
+        if len(self._now) > 1:
+            vectors = {name: now.vectors_TD for name, now in self._now.items()}
+            show(SIMILARITY, pictures.similarity(list(vectors), points.similarity(vectors), step=step))
         if sums := module.metric_log.take_cosines():
             trained = [name for name in module.data.tasks if any(name in pair for pair in sums)]
             values_KK = pictures.mean_cosines(sums, trained)
@@ -223,34 +214,39 @@ class Board(Callback):
         """Each task's gain over the start: with an interval if the items of the start are known."""
         figures = module.run.start_figures or module.run.base_figures
         found: dict[str, Gain] = {}
-        for name, result in self._results.items():
-            pool, start = self._judging[name].pool, self._start.items.get(name)
-            gain = gain_of(pool, start, result.items) if start is not None else None
+        for name, now in self._now.items():
+            start = self._start.get(name)
+            gain = gain_of(self._watched[name].pool, start.items, now.result.items) if start is not None else None
             if gain is None and name in figures:
-                gain = Gain(result.primary - figures[name])
+                gain = Gain(now.result.primary - figures[name])
             if gain is not None:
                 found[name] = gain
         return found
 
-    def _show_task(self, writer: Any, name: str, spread: Spread, step: int) -> None:
+    def _show_task(self, writer: Any, name: str, now: Now, step: int) -> None:
+        start, spread = self._start.get(name), now.spread
         for what, cosines in spread.cosines.items():
             if len(cosines):
                 tag = of_task(name, f"val_cosine_{what}")
                 writer.add_histogram(tag, cosines.clip(BINS[0], BINS[-1]), step, bins=BINS)
-        if (start := self._start.vectors.get(name)) is not None and start.shape == self._vectors[name].shape:
-            moved = points.drift(start, self._vectors[name])
+        if start and start.vectors_TD is not None and start.vectors_TD.shape == now.vectors_TD.shape:
+            moved = points.drift(start.vectors_TD, now.vectors_TD)
             writer.add_histogram(of_task(name, "val_drift_from_start"), moved, step, bins=DRIFT_BINS)
         if spread.labels_P is not None and spread.cosines_P is not None:
             shares = (1 + spread.cosines_P.clip(-1, 1)) / 2
             writer.add_pr_curve(of_task(name, "val_pr_curve"), spread.labels_P, shares, step)
-        table = markdown(self._judging[name], self._start.neighbours.get(name), self._neighbours[name])
+        table = markdown(self._watched[name].judging, start.neighbours if start else None, now.neighbours)
         writer.add_text(of_task(name, "val_neighbours"), table, step)
 
-    def _write_points(self, name: str, vectors: dict[str, Tensor]) -> None:
-        known = [task for task in self._points if task in vectors and self._points[task].size]
-        if known:
-            rows = [point for task in known for point in self._described[task]]
-            self._projector.write(name, torch.cat([vectors[task].float() for task in known]), rows)
+    def _write_points(self, name: str, seen: Mapping[str, Before | Now]) -> None:
+        rows, parts = [], []
+        for task, watched in self._watched.items():
+            vectors_TD = seen[task].vectors_TD if task in seen else None
+            if vectors_TD is not None and watched.points.size:
+                rows += watched.described
+                parts.append(vectors_TD.float())
+        if parts:
+            self._projector.write(name, torch.cat(parts), rows)
 
 
 def _writer(trainer: pl.Trainer) -> Any:
