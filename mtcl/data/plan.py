@@ -124,10 +124,18 @@ class Plan:
     @cached_property
     def lines(self) -> tuple[Line, Line]:
         """The slots of the run's own tasks, in phases of constant weights, and those of the replayed tasks."""
-        steps = sorted({0, *(step for number in self.own for step, _ in self.tasks[number].schedule)})
-        own = [(self._own_before(step * self.num_slots), Cycle(self._within(self.own, step))) for step in steps]
+        own = [
+            (self._own_before(step * self.num_slots), Cycle(self._within(self.own, step))) for step in self._changes()
+        ]
         replayed = [(0, Cycle(self._within(self.replayed, 0)))] if self.replayed else []
         return Line(self.own, tuple(phases_of(own))), Line(self.replayed, tuple(phases_of(replayed)))
+
+    def check(self) -> None:
+        """Raise `ConfigError` if no task has a weight from some step on, or no replayed task has one."""
+        for step in self._changes():
+            self._within(self.own, step)
+        if self.replayed:
+            self._within(self.replayed, 0)
 
     def shares(self, step: int = 0) -> tuple[float, ...]:
         """Each task's share of the slots at a step; sums to 1."""
@@ -136,6 +144,10 @@ class Plan:
         if self.replayed:
             of_task |= dict(zip(self.replayed, replay * np.array(self._within(self.replayed, step)), strict=True))
         return tuple(float(of_task[number]) for number in range(len(self.tasks)))
+
+    def _changes(self) -> list[int]:
+        """The steps from which weights of the run's own tasks hold, in order."""
+        return sorted({0, *(step for number in self.own for step, _ in self.tasks[number].schedule)})
 
     def _within(self, numbers: tuple[int, ...], step: int) -> tuple[float, ...]:
         """The shares of a group of tasks among themselves; they sum to 1."""

@@ -140,7 +140,7 @@ class MtclDataModule(pl.LightningDataModule):
         """The tasks that are trained, with those that are replayed last."""
         self.evaluated: dict[str, Task] = self.roles.evaluated
         if self.roles.with_role(TaskRole.TRAIN):  # the plan's own checks, before the stores, which may take minutes
-            _ = self.mixture.plan(self.roles.trained_configs, dict.fromkeys(self.tasks, 1), seed=seed).lines
+            self.mixture.plan(self.roles.trained_configs, dict.fromkeys(self.tasks, 1), seed=seed).check()
         self.mixture.check_labels(self.roles.trained_configs, self.tasks)
         with at("data."):
             check_allow_leaks(self.allow_leaks, self.held_out, self.tasks)
@@ -202,7 +202,7 @@ class MtclDataModule(pl.LightningDataModule):
             check_callbacks(module.trainer)
         module.choose_tasks(self.roles.trained_configs, self.roles.kinds)
         if stage == "fit":
-            _ = self.num_steps
+            check_trainer(module.trainer)
             planned = self.mixture.plan(self.roles.trained_configs, dict.fromkeys(self.tasks, 1), seed=self.seed)
             check_divides(planned.tasks, module.trainer.world_size)
             module.check_schedule()
