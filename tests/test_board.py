@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from mtcl import AveragePrecision, ConfigError, MtclDataModule
 from mtcl.data.plan import Plan, PlanTask
 from mtcl.evaluation import Pool, evaluate
-from mtcl.evaluation.pool import Items, Vectors, embed_shared
+from mtcl.evaluation.pool import Items, PoolVectors, embed_shared
 from mtcl.training import metrics
 from mtcl.training.board import exposure, hparams, points
 from mtcl.training.board.callback import Board
@@ -149,7 +149,7 @@ def test_an_unknown_level_is_refused(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def pools(
     demo_root: Path, cache: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, tuple[Pool, Vectors]]:
+) -> dict[str, tuple[Pool, PoolVectors]]:
     """Pools of eight tasks, one per kind of pairs and more, with random vectors."""
     from mtcl import EncoderConfig
 
@@ -165,7 +165,7 @@ def pools(
     )
     generator = torch.Generator().manual_seed(0)
 
-    def vectors(pool: Pool) -> Vectors:
+    def vectors(pool: Pool) -> PoolVectors:
         return embed_shared(
             pool.texts, lambda texts: F.normalize(torch.randn(len(texts), 6, generator=generator), dim=1)
         )
@@ -173,12 +173,12 @@ def pools(
     return {pool.name: (pool, vectors(pool)) for pool in data.pools("validation")}
 
 
-def scored(pool: Pool, vectors: Vectors) -> Any:
+def scored(pool: Pool, vectors: PoolVectors) -> Any:
     return evaluate(pool, vectors.of)
 
 
 @pytest.mark.parametrize("name", ["interest", "hashtag", "storyline", "search", "translation", "rewording"])
-def test_positives_and_hardest_negatives(pools: dict[str, tuple[Pool, Vectors]], name: str) -> None:
+def test_positives_and_hardest_negatives(pools: dict[str, tuple[Pool, PoolVectors]], name: str) -> None:
     """Against a loop over queries and candidates."""
     pool, vectors = pools[name]
     judging, store = Judging(pool), pool.store
@@ -197,7 +197,7 @@ def test_positives_and_hardest_negatives(pools: dict[str, tuple[Pool, Vectors]],
     assert sorted(found["hardest_negatives"]) == pytest.approx(sorted(negatives), abs=1e-6)
 
 
-def test_judged_pairs_have_a_curve(pools: dict[str, tuple[Pool, Vectors]]) -> None:
+def test_judged_pairs_have_a_curve(pools: dict[str, tuple[Pool, PoolVectors]]) -> None:
     pool, vectors = pools["same_topic"]
     spread = spread_of(Judging(pool), vectors, scored(pool, vectors))
     assert spread.labels_P is not None
@@ -210,7 +210,7 @@ def test_judged_pairs_have_a_curve(pools: dict[str, tuple[Pool, Vectors]]) -> No
     assert set(graded.labels_P.tolist()) == {0.0, 1.0}, "a score of at least half the highest is a 1"
 
 
-def test_neighbours_are_marked_as_the_evaluation_judges(pools: dict[str, tuple[Pool, Vectors]]) -> None:
+def test_neighbours_are_marked_as_the_evaluation_judges(pools: dict[str, tuple[Pool, PoolVectors]]) -> None:
     """The share of right first neighbours of all queries is accuracy@1."""
     for name in ("interest", "storyline", "search"):
         pool, vectors = pools[name]
@@ -221,7 +221,7 @@ def test_neighbours_are_marked_as_the_evaluation_judges(pools: dict[str, tuple[P
         assert right.mean() == pytest.approx(scored(pool, vectors).metrics["accuracy@1"])
 
 
-def test_the_table_of_neighbours(pools: dict[str, tuple[Pool, Vectors]]) -> None:
+def test_the_table_of_neighbours(pools: dict[str, tuple[Pool, PoolVectors]]) -> None:
     pool, vectors = pools["storyline"]
     judging, result = Judging(pool), scored(pool, vectors)
     found = neighbours_of(judging, vectors, result)
@@ -235,7 +235,7 @@ def test_the_table_of_neighbours(pools: dict[str, tuple[Pool, Vectors]]) -> None
     assert "not known" not in markdown(judging, found, found)
 
 
-def test_the_table_of_judged_pairs(pools: dict[str, tuple[Pool, Vectors]]) -> None:
+def test_the_table_of_judged_pairs(pools: dict[str, tuple[Pool, PoolVectors]]) -> None:
     pool, vectors = pools["closeness"]
     judging = Judging(pool)
     found = neighbours_of(judging, vectors, scored(pool, vectors))
@@ -266,7 +266,7 @@ def items(scores: Any, clusters: Any = None, names: tuple[str, ...] = ("mrr",)) 
     return Items(number, number if clusters is None else np.asarray(clusters), names, scores)
 
 
-def test_the_interval_of_a_mean(pools: dict[str, tuple[Pool, Vectors]]) -> None:
+def test_the_interval_of_a_mean(pools: dict[str, tuple[Pool, PoolVectors]]) -> None:
     """That of independent items is the textbook's; clusters of equal items are as wide as one item of each."""
     pool, generator = pools["interest"][0], np.random.default_rng(0)
     before, after = generator.random(200), generator.random(200)
@@ -280,7 +280,7 @@ def test_the_interval_of_a_mean(pools: dict[str, tuple[Pool, Vectors]]) -> None:
     assert clustered.half_width == pytest.approx(gain.half_width)
 
 
-def test_a_gain_is_over_the_items_that_both_have(pools: dict[str, tuple[Pool, Vectors]]) -> None:
+def test_a_gain_is_over_the_items_that_both_have(pools: dict[str, tuple[Pool, PoolVectors]]) -> None:
     pool = pools["interest"][0]
     after = items([0.5, 0.7, 0.9])
     gain = gain_of(pool, items([0.1, 0.2]), after)
@@ -297,7 +297,7 @@ def test_a_gain_is_over_the_items_that_both_have(pools: dict[str, tuple[Pool, Ve
     assert single.half_width is None, "one cluster has no spread"
 
 
-def test_the_gain_of_a_metric_of_pairs(pools: dict[str, tuple[Pool, Vectors]]) -> None:
+def test_the_gain_of_a_metric_of_pairs(pools: dict[str, tuple[Pool, PoolVectors]]) -> None:
     pool, generator = pools["same_topic"][0], np.random.default_rng(0)
     label = (generator.random(150) < 0.4).astype(float)
     before, after = (np.stack([label * up + generator.random(150), label], axis=1) for up in (0.2, 0.6))
@@ -316,7 +316,7 @@ def test_the_gain_of_a_metric_of_pairs(pools: dict[str, tuple[Pool, Vectors]]) -
 # Points
 
 
-def test_points_are_stratified(pools: dict[str, tuple[Pool, Vectors]]) -> None:
+def test_points_are_stratified(pools: dict[str, tuple[Pool, PoolVectors]]) -> None:
     only = [pool for pool, _ in pools.values()]
     chosen = points.sample(only, most=80)
     assert set(chosen) == set(EIGHT)
@@ -329,7 +329,7 @@ def test_points_are_stratified(pools: dict[str, tuple[Pool, Vectors]]) -> None:
     assert all(np.array_equal(chosen[name], again[name]) for name in chosen)
 
 
-def test_points_have_labels(pools: dict[str, tuple[Pool, Vectors]]) -> None:
+def test_points_have_labels(pools: dict[str, tuple[Pool, PoolVectors]]) -> None:
     interest, storyline, translation = (pools[name][0] for name in ("interest", "storyline", "translation"))
     texts = interest.store.pairs.texts
     query = int(interest.store.pairs.queries[0])
@@ -387,7 +387,7 @@ def test_vectors_of_other_points_are_not_read(tmp_path: Path) -> None:
     assert projector.read(BEFORE, [POINTS[1], POINTS[0]]) is None
 
 
-def test_the_start_is_kept_for_a_resumed_run(pools: dict[str, tuple[Pool, Vectors]], tmp_path: Path) -> None:
+def test_the_start_is_kept_for_a_resumed_run(pools: dict[str, tuple[Pool, PoolVectors]], tmp_path: Path) -> None:
     pool, vectors = pools["interest"]
     result = scored(pool, vectors)
     before = Before(result.items, neighbours_of(Judging(pool), vectors, result))
@@ -401,7 +401,7 @@ def test_the_start_is_kept_for_a_resumed_run(pools: dict[str, tuple[Pool, Vector
 
 
 def test_a_malformed_start_is_left_out(
-    pools: dict[str, tuple[Pool, Vectors]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    pools: dict[str, tuple[Pool, PoolVectors]], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     pool = pools["interest"][0]
     assert read_start(tmp_path, [pool]) == {}

@@ -16,7 +16,7 @@ import torch
 from mtcl.evaluation import bitext, judged, ranking
 from mtcl.evaluation.geometry import geometry_of
 from mtcl.evaluation.groups import group_figures
-from mtcl.evaluation.pool import Embed, Items, Pool, Result, Vectors, embed_shared, primary_of
+from mtcl.evaluation.pool import Embed, Items, Pool, PoolVectors, Result, embed_shared, primary_of
 from mtcl.task.kind import Kind
 from mtcl.task.metrics import BitextAccuracy
 
@@ -35,7 +35,7 @@ def evaluate(pool: Pool, embed: Embed, *, dims: Sequence[int] = (), groups: bool
     return score(pool, embed_shared(pool.texts, embed), dims=dims, groups=groups)
 
 
-def score(pool: Pool, vectors: Vectors, *, dims: Sequence[int] = (), groups: bool = False) -> Result:
+def score(pool: Pool, vectors: PoolVectors, *, dims: Sequence[int] = (), groups: bool = False) -> Result:
     """The metrics of a pool by the vectors of its texts. Raises `DataError` if the pool has nothing to find.
 
     The vectors are also scored when cut to each of `dims`, with names such as `mrr_dim50`. `groups` adds the metrics
@@ -59,7 +59,7 @@ def evaluated_on(pool: Pool) -> str:
     return f"{len(pool.store):,} pairs"
 
 
-def _score(pool: Pool, vectors: Vectors) -> Result:
+def _score(pool: Pool, vectors: PoolVectors) -> Result:
     with torch.autocast("cpu", enabled=False):  # bfloat16 has 8 bits: most near neighbours would have equal cosines
         result = PROTOCOLS[pool.store.pairs.kind](pool, vectors)
         return replace(result, metrics=result.metrics | geometry_of(pool, vectors))

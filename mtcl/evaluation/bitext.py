@@ -16,7 +16,7 @@ import torch
 
 from mtcl.arrays import FloatArray, IntArray
 from mtcl.errors import DataError
-from mtcl.evaluation.pool import Items, Pool, Result, Vectors
+from mtcl.evaluation.pool import Items, Pool, PoolVectors, Result
 from mtcl.task.metrics import BitextAccuracy
 from mtcl.task.pairs import PairTable
 
@@ -29,7 +29,7 @@ SEED = 0
 """Seed of the shuffle that assigns pairs to pools, so that every run has the same pools."""
 
 
-def evaluate(pool: Pool, vectors: Vectors) -> Result:
+def evaluate(pool: Pool, vectors: PoolVectors) -> Result:
     """Top-1 accuracy: the macro mean over languages, each language's own, and the means of seen and unseen languages.
 
     The items have their hits, and values that studies compare (`item_values`).
@@ -117,7 +117,7 @@ def _codes(table: PairTable, anchors: IntArray, positives: IntArray) -> IntArray
     return codes
 
 
-def _hits(pairs: IntArray, vectors: Vectors, table: PairTable, pairs_P: IntArray) -> FloatArray:
+def _hits(pairs: IntArray, vectors: PoolVectors, table: PairTable, pairs_P: IntArray) -> FloatArray:
     """The mean of both directions for each pair: 1 if the nearest text is a translation. `pairs_P` are all pairs."""
     sides = [np.asarray(side)[pairs] for side in (table.anchors, table.positives)]
     first_ND, second_ND = (vectors.of(side) for side in sides)

@@ -9,14 +9,14 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from mtcl.evaluation.pool import Pool, Vectors
+from mtcl.evaluation.pool import Pool, PoolVectors
 from mtcl.task.kind import Kind
 
 MOST_TEXTS = 2048
 """Number of texts, evenly spread over the pool, that are compared pairwise; cost grows with its square."""
 
 
-def geometry_of(pool: Pool, vectors: Vectors) -> dict[str, float]:
+def geometry_of(pool: Pool, vectors: PoolVectors) -> dict[str, float]:
     """`uniformity` log E exp(-2 |x - y|^2) and `mean_cosine` of any two texts, `alignment` E |x - y|^2 of positives.
 
     There is no alignment for judged pairs, nor if positives are drawn from a group.

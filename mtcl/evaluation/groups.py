@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from mtcl.arrays import FloatArray, IntArray
 from mtcl.errors import ConfigError
-from mtcl.evaluation.pool import Pool, Vectors
+from mtcl.evaluation.pool import Pool, PoolVectors
 from mtcl.task.pairs.shared_keys import components
 
 log = logging.getLogger("mtcl")
@@ -32,7 +32,7 @@ def check_installed() -> None:
         raise ConfigError("groups needs scikit-learn: pip install 'mtcl[study]'")
 
 
-def group_figures(pool: Pool, vectors: Vectors) -> dict[str, float]:
+def group_figures(pool: Pool, vectors: PoolVectors) -> dict[str, float]:
     """Metrics by name; empty for a pool without groups, with a warning if its posts are all in one.
 
     probe@8     accuracy of a logistic regression on 8 items per group, tested on all other items; mean of 10 draws.

@@ -9,7 +9,7 @@ import numpy as np
 from mtcl.arrays import FloatArray
 from mtcl.distributed import together
 from mtcl.errors import DataError, MtclError, at
-from mtcl.evaluation.pool import Items, Pool, Result, Vectors, judge
+from mtcl.evaluation.pool import Items, Pool, PoolVectors, Result, judge
 from mtcl.task.kind import Kind
 from mtcl.task.metrics import AveragePrecision, PairMetric, RocAuc, Spearman
 from mtcl.task.pairs.shared_keys import components
@@ -18,7 +18,7 @@ COMMON: dict[Kind, tuple[PairMetric, ...]] = {Kind.GRADED: (Spearman(),), Kind.B
 """Reported in addition to the primary metric."""
 
 
-def evaluate(pool: Pool, vectors: Vectors) -> Result:
+def evaluate(pool: Pool, vectors: PoolVectors) -> Result:
     """Metrics of the pool's pairs; with several languages, the mean over them and each language's own value."""
     table, primary = pool.store.pairs, pool.metric
     assert isinstance(primary, PairMetric)

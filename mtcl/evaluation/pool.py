@@ -96,7 +96,7 @@ def primary_of(results: Mapping[str, Result]) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class Vectors:
+class PoolVectors:
     """Unit vectors (T, D) of a pool's `texts`, which are sorted indices into its store."""
 
     texts: IntArray
@@ -106,12 +106,12 @@ class Vectors:
         """(n, D) vectors of the given texts of the store."""
         return self.vectors_TD[torch.from_numpy(np.searchsorted(self.texts, texts))]
 
-    def cut(self, dim: int) -> Vectors:
+    def cut(self, dim: int) -> PoolVectors:
         """The first `dim` dimensions, normalised again."""
-        return Vectors(self.texts, F.normalize(self.vectors_TD[:, :dim], dim=1))
+        return PoolVectors(self.texts, F.normalize(self.vectors_TD[:, :dim], dim=1))
 
 
-def embed_shared(texts: IntArray, embed: Embed) -> Vectors:
+def embed_shared(texts: IntArray, embed: Embed) -> PoolVectors:
     """Vectors of sorted distinct texts. Each text is embedded by one rank; all ranks get all vectors."""
     rank, ranks = world()
     with together():
@@ -119,6 +119,6 @@ def embed_shared(texts: IntArray, embed: Embed) -> Vectors:
         if not torch.isfinite(local_nD).all():
             raise DivergedError(f"embeddings are not finite: {DivergedError.advice}")
     if ranks == 1:
-        return Vectors(texts, local_nD)
+        return PoolVectors(texts, local_nD)
     places = np.concatenate([np.arange(rank, len(texts), ranks) for rank in range(ranks)])
-    return Vectors(texts, gather_varying(local_nD)[torch.from_numpy(np.argsort(places))])
+    return PoolVectors(texts, gather_varying(local_nD)[torch.from_numpy(np.argsort(places))])

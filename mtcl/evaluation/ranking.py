@@ -21,7 +21,7 @@ from mtcl.arrays import BoolArray, FloatArray, IntArray
 from mtcl.console import track
 from mtcl.distributed import gather_varying, together, world
 from mtcl.errors import DataError, MtclError, TaskError, at
-from mtcl.evaluation.pool import Items, Pool, Result, Vectors, judge
+from mtcl.evaluation.pool import Items, Pool, PoolVectors, Result, judge
 from mtcl.evaluation.ranks import ranks_of
 from mtcl.evaluation.relevant import Judged, Relevant
 from mtcl.task.metrics import MRR, NDCG, Accuracy, RankingMetric, Recall
@@ -37,7 +37,7 @@ _warned: set[Path] = set()
 """Stores whose problems this process has reported."""
 
 
-def evaluate(pool: Pool, vectors: Vectors) -> Result:
+def evaluate(pool: Pool, vectors: PoolVectors) -> Result:
     """Rank the pool for each query and score the rankings."""
     table, primary = pool.store.pairs, pool.metric
     assert isinstance(primary, RankingMetric)
@@ -73,7 +73,7 @@ def _warn(pool: Pool, relevance: Relevance) -> None:
 
 
 def _scores(
-    vectors: Vectors, queries: IntArray, judged: Judged, metrics: Sequence[RankingMetric], *, title: str
+    vectors: PoolVectors, queries: IntArray, judged: Judged, metrics: Sequence[RankingMetric], *, title: str
 ) -> npt.NDArray[np.float64]:
     """(queries, metrics)."""
     relevance = judged.relevance

@@ -40,11 +40,11 @@ from mtcl.training.optimizer import OptimizerConfig, build_optimizer, build_sche
 from mtcl.training.recipe import recipe_of
 from mtcl.training.record import config_text, record_of
 from mtcl.training.run import Run
+from mtcl.training.run_encoder import RunEncoder
 from mtcl.training.selection import Selection
 from mtcl.training.start import Start
 from mtcl.training.task_config import TaskConfig
 from mtcl.training.task_reader import TaskReader
-from mtcl.training.vectors import Vectors
 from mtcl.weighting import Mean, Weighting
 
 log = logging.getLogger("mtcl")
@@ -104,9 +104,11 @@ class MtclModule(TaskReader):
         self.run = Run(self, self.model, Selection(unseen_weight))
         self.keep = None if keep is None else Keep(self.run, from_mapping(KeepConfig, keep, where="keep"))
         self.metric_log = MetricLog(self.run)
-        self.vectors = Vectors(self.run, dims=eval_dims or (), groups=eval_groups)
-        self.start = Start(self.run, self.vectors)
-        self.evaluation = Evaluation(self.run, self.vectors, self.metric_log)
+        self.run_encoder = RunEncoder(self.run)
+        self.start = Start(self.run, self.run_encoder)
+        self.evaluation = Evaluation(
+            self.run, self.run_encoder, self.metric_log, dims=eval_dims or (), groups=eval_groups
+        )
 
     def _register(self) -> None:
         """Make the model's parameters those of this module. A checkpoint has them under these names."""
@@ -146,13 +148,13 @@ class MtclModule(TaskReader):
             return self.encoder.cost_of_padding
 
     def teacher_file(self, task: str) -> Path | None:
-        return self.vectors.teacher_file(task)
+        return self.run_encoder.teacher_file(task)
 
     def check_schedule(self) -> None:
         check_warm_up(self.optimizer_config, self.trainer.max_steps)
 
     def pooled_file(self, store: TokenStore) -> Path | None:
-        return self.vectors.pooled_file(store)
+        return self.run_encoder.pooled_file(store)
 
     # Start of a run
 
@@ -314,7 +316,7 @@ class MtclModule(TaskReader):
     def predict_step(self, batch: int, batch_idx: int) -> Tensor:
         """The embeddings (T, D) of all texts of a task's test split, in the order of its store."""
         pool = self.data.pools("test")[batch]
-        return self.vectors.embed(pool.store.tokens, head=self.model.head_of(pool.name))
+        return self.run_encoder.embed(pool.store.tokens, head=self.model.head_of(pool.name))
 
     # Checkpoints
 
@@ -338,8 +340,8 @@ class MtclModule(TaskReader):
             "optimizer": asdict(self.optimizer_config),
             "weighting": None if type(self.weighting) is Mean else self.model.weighting.described(),
             "gradient_cosines_every_n_steps": self.gradient_cosines_every_n_steps,
-            "eval_dims": list(self.vectors.dims) or None,
-            "eval_groups": self.vectors.groups,
+            "eval_dims": list(self.evaluation.dims) or None,
+            "eval_groups": self.evaluation.groups,
             "activation_checkpointing": self.encoder.activation_checkpointing,
             "evaluate_base": self.evaluate_base,
             "evaluate_start": self.evaluate_start,

@@ -25,7 +25,7 @@ from mtcl.encoder.reading import tokenizer_of
 from mtcl.errors import ConfigError
 from mtcl.training.datamodule import MtclDataModule
 from mtcl.training.run import Run
-from mtcl.training.vectors import Vectors
+from mtcl.training.run_encoder import RunEncoder
 
 log = logging.getLogger("mtcl")
 PCA_TEXTS = 8192
@@ -34,8 +34,8 @@ PCA_TEXTS = 8192
 class Start:
     """The start of a run. `saved` is the checkpoint that it starts from, None for the base encoder."""
 
-    def __init__(self, run: Run, vectors: Vectors) -> None:
-        self.run, self.vectors = run, vectors
+    def __init__(self, run: Run, run_encoder: RunEncoder) -> None:
+        self.run, self.run_encoder = run, run_encoder
         self.saved: SavedRun | None = None
         self.has_new_projection = False
         """Whether the checkpoint's projection has another size than the model's."""
@@ -132,7 +132,7 @@ class Start:
         """After the start from a checkpoint, the base encoder's projection starts as the PCA of its own vectors."""
         run, base_of, encoder = self.run, self.run.model.base, self.run.model.encoder
         texts = sample_of(run.data, PCA_TEXTS)
-        encoder.init_projection_pca(self.vectors.embed(texts, encoder.without_projection()))
+        encoder.init_projection_pca(self.run_encoder.embed(texts, encoder.without_projection()))
         base = encoder
         if self.has_new_projection:
             log.info(
@@ -141,13 +141,13 @@ class Start:
                 encoder.dim,
             )
             base = base_of.encoder(run.trainer.strategy.root_device)
-            base.init_projection_pca(self.vectors.embed(texts, base.without_projection()))
+            base.init_projection_pca(self.run_encoder.embed(texts, base.without_projection()))
         base_of.begin_with(base)
 
     def _start_head(self, name: str) -> None:
         head, origin = self.run.model.heads[name], self.run.model.base_heads[name]
         assert isinstance(head, nn.Linear)
-        start_as_pca(head, self.vectors.embed(sample_of(self.run.data, PCA_TEXTS, [name])))
+        start_as_pca(head, self.run_encoder.embed(sample_of(self.run.data, PCA_TEXTS, [name])))
         log.info("the head of %s starts as the PCA of its training texts, to %d dimensions", name, head.out_features)
         origin.load_state_dict(head.state_dict())
 

@@ -40,9 +40,9 @@ from mtcl.training.board.projector import AFTER, BEFORE, Projector
 from mtcl.training.board.spread import BINS, DRIFT_BINS, spread_of
 from mtcl.training.board.start import read_start, write_start
 from mtcl.training.board.watched import Before, Now, Watched
+from mtcl.training.evaluation import Evaluated
 from mtcl.training.metrics import VAL_GAIN, VAL_MEAN
 from mtcl.training.module import MtclModule
-from mtcl.training.vectors import Evaluated
 
 log = logging.getLogger("mtcl")
 
@@ -93,7 +93,7 @@ class Board(Callback):
             pools = pl_module.data.pools("validation")
             sampled = points.sample(pools)
             self._watched = {pool.name: Watched(pool, sampled[pool.name]) for pool in pools}
-            pl_module.vectors.watchers.append(self._see)
+            pl_module.evaluation.watchers.append(self._see)
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: MtclModule, batch: object, batch_idx: int) -> None:  # type: ignore[override]
         """Not earlier, so that a run that is refused before its first step leaves no files."""
@@ -122,8 +122,8 @@ class Board(Callback):
         self._leave(pl_module)
 
     def _leave(self, module: MtclModule) -> None:
-        if self._see in module.vectors.watchers:
-            module.vectors.watchers.remove(self._see)
+        if self._see in module.evaluation.watchers:
+            module.evaluation.watchers.remove(self._see)
         self._now = {}
 
     def _show_texts(self, writer: Any, module: MtclModule) -> None:
@@ -175,7 +175,7 @@ class Board(Callback):
         if evaluated.head is None:
             vectors_TD = evaluated.vectors.of(watched.points)
         else:
-            vectors_TD = self._module.vectors.embed(watched.pool.store.tokens.take(watched.points))
+            vectors_TD = self._module.run_encoder.embed(watched.pool.store.tokens.take(watched.points))
         if trainer.validating:
             spread = spread_of(watched.judging, evaluated.vectors, result)
             self._now[name] = Now(result, neighbours, spread, vectors_TD)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mtcl.arrays import BoolArray, IntArray
-from mtcl.evaluation.pool import Pool, Vectors
+from mtcl.evaluation.pool import Pool, PoolVectors
 from mtcl.evaluation.relevant import Judged
 from mtcl.task.kind import Kind
 from mtcl.task.pairs.shared_keys import carriers_of, shares_key
@@ -53,7 +53,7 @@ class Judging:
         self._carriers = carriers_of(table.keys.take(self.candidates)) if self.is_searched else None
         self._judged = Judged(table) if table.kind is Kind.POSITIVE else None
 
-    def blocks(self, vectors: Vectors, *, most: int | None = None) -> Iterator[Block]:
+    def blocks(self, vectors: PoolVectors, *, most: int | None = None) -> Iterator[Block]:
         """At most `most` queries, evenly spread, or all, in blocks of bounded memory."""
         places: IntArray = np.arange(len(self.queries))
         places = places if most is None else evenly(places, most)
@@ -62,7 +62,7 @@ class Judging:
         for start in range(0, len(places), size):
             yield self._block(vectors, places[start : start + size], candidates_CD)
 
-    def _block(self, vectors: Vectors, places: IntArray, candidates_CD: Tensor) -> Block:
+    def _block(self, vectors: PoolVectors, places: IntArray, candidates_CD: Tensor) -> Block:
         table, queries = self.pool.store.pairs, self.queries[places]
         assert self._carriers is not None
         shared_NC = shares_key(table.keys.take(queries), self._carriers)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mtcl.console import markdown_table, one_line
-from mtcl.evaluation.pool import Result, Vectors
+from mtcl.evaluation.pool import PoolVectors, Result
 from mtcl.training.board.judging import Judging, evenly
 from mtcl.training.board.spread import column
 
@@ -33,7 +33,7 @@ Neighbours = dict[int, list[Found]]
 """What each anchor (an index into the pool's store, or a pair's number) finds, nearest first."""
 
 
-def neighbours_of(judging: Judging, vectors: Vectors, result: Result) -> Neighbours:
+def neighbours_of(judging: Judging, vectors: PoolVectors, result: Result) -> Neighbours:
     """The anchors are the same whenever the pool is the same."""
     if not judging.is_searched:
         table, cosines_P = judging.pool.store.pairs, column(result, "cosine")

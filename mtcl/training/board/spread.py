@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from mtcl.arrays import FloatArray
-from mtcl.evaluation.pool import Result, Vectors
+from mtcl.evaluation.pool import PoolVectors, Result
 from mtcl.task.kind import Kind
 from mtcl.training.board.judging import Judging
 
@@ -27,7 +27,7 @@ class Spread:
     cosines_P: FloatArray | None = None
 
 
-def spread_of(judging: Judging, vectors: Vectors, result: Result) -> Spread:
+def spread_of(judging: Judging, vectors: PoolVectors, result: Result) -> Spread:
     """The cosine of each sampled query with its nearest relevant candidate (`positives`) and with its nearest
     negative (`hardest_negatives`). For judged pairs, the cosines of the pairs, apart for the labels 0 and 1.
 
