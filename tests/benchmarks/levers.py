@@ -61,6 +61,10 @@ LABELLED = TRAINED[:5]
 """Tasks of labels and stories; the others compare texts by their whole meaning."""
 
 
+NARROW = ("interest_topics", "storyline_social")
+"""The two tasks that ask for what two of the unseen tasks must not have."""
+
+
 def keep(strength: float, share: float = 0.125) -> list[str]:
     return [f"--model.keep.strength={strength:g}", f"--model.keep.share={share:g}"]
 
@@ -87,9 +91,10 @@ WORDS = ("topic", "tags", "subject", "event", "story", "search", "question")
 """A word of one token for each of `TRAINED`."""
 
 
-def words() -> list[str]:
+def words(tasks: Sequence[str] = TRAINED) -> list[str]:
     """One token before each task's texts."""
-    return [f'--tasks.{task}.prompt="{word} "' for task, word in zip(TRAINED, WORDS, strict=True)]
+    words = dict(zip(TRAINED, WORDS, strict=True))
+    return [f'--tasks.{task}.prompt="{words[task]} "' for task in tasks]
 
 
 def without(task: str) -> list[str]:
@@ -145,9 +150,10 @@ RECIPES = {
         [
             *keep(0.7, 1 / 32),
             *words(),
-            *(f"--tasks.{task}.head=384" for task in ("interest_topics", "storyline_social")),
+            *(f"--tasks.{task}.head=384" for task in NARROW),
         ]
     ),
+    "two words, keep 0.7, share 1/64": Recipe([*keep(0.7, 1 / 64), *words(NARROW)]),
     "plain, without interest_topics": Recipe(without("interest_topics")),
     "one word, keep 0.7, share 1/32, without interest_topics": Recipe(
         [*keep(0.7, 1 / 32), *words(), *without("interest_topics")]
@@ -452,6 +458,9 @@ def tokens(options: argparse.Namespace) -> None:
         "without prompts": {task: {} for task in TRAINED},
         "with the tasks' names": {task: {"prompt": name_of(task)} for task in TRAINED},
         "with one word": {task: {"prompt": f"{word} "} for task, word in zip(TRAINED, WORDS, strict=True)},
+        "with a word before two tasks": {
+            task: {"prompt": f"{word} "} if task in NARROW else {} for task, word in zip(TRAINED, WORDS, strict=True)
+        },
     }
     for choice, tasks in choices.items():
         data = MtclDataModule(tasks=tasks, num_workers=0, seed=1, **config["data"])
