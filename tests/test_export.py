@@ -25,7 +25,7 @@ from mtcl.deploy import onnx_graph
 from mtcl.deploy.export import export
 from mtcl.deploy.export_check import Check, Costs
 from mtcl.deploy.static import Static, frequencies, half_whitened, table
-from mtcl.encoder.cut import Cut
+from mtcl.encoder.exported import Exported
 from tests.conftest import Run
 from tests.families import FAMILIES, write_model
 
@@ -249,7 +249,7 @@ def test_the_table_of_costs() -> None:
 
 
 def test_a_cut_to_one_task_keeps_only_it(run: TextEncoder) -> None:
-    assert list(Cut("interest").tasks(run)) == ["interest"]
-    assert Cut("interest").tasks(run)["interest"].head is None
-    assert Cut("interest").dims_of(run) == [4]
-    assert Cut(dim=12).dims_of(run) == [12, 8]
+    assert list(Exported(run, "interest").tasks) == ["interest"]
+    assert Exported(run, "interest").tasks["interest"].head is None
+    assert Exported(run, "interest").dims == [4]
+    assert Exported(run, dim=12).dims == [12, 8]

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from mtcl import ConfigError, TextEncoder
 from mtcl.arrays import Ragged
 from mtcl.data.tokenizer import Tokenizer
-from mtcl.encoder.cut import Cut
+from mtcl.encoder.exported import Exported
 from mtcl.task.prompt import Prompt
 from tests.export_readers import TextEmbeddingsInference, Vllm
 from tests.families import FAMILIES, write_model, write_sentence_transformer, write_tokenizer
@@ -332,5 +332,5 @@ def test_what_is_unknown_is_left_out_of_the_card(tiny_model: Path, tmp_path: Pat
 
 
 def test_a_cut_that_was_trained_gives_no_warning(run: TextEncoder, caplog: pytest.LogCaptureFixture) -> None:
-    Cut("search", 8).check(run)
+    Exported(run, "search", 8)
     assert caplog.text == ""

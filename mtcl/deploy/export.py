@@ -17,7 +17,7 @@ from mtcl.deploy import onnx_graph
 from mtcl.deploy import static as static_table
 from mtcl.deploy.export_check import Check, Form, costs
 from mtcl.encoder.card import Forms, card
-from mtcl.encoder.cut import Cut
+from mtcl.encoder.exported import Exported
 from mtcl.encoder.layout import new_folder, write_layout
 from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import ConfigError
@@ -51,8 +51,7 @@ def export(
 
     Raises `ConfigError` if the folder exists, if a package is missing, or if the encoder has no such form.
     """
-    cut, path = Cut(task, dim), Path(folder).expanduser()
-    cut.check(encoder)
+    exported, path = Exported(encoder, task, dim), Path(folder).expanduser()
     if odd := [target for target in quantize if target not in (onnx_graph.THIS_CPU, *onnx_graph.TARGETS)]:
         known = ", ".join((onnx_graph.THIS_CPU, *onnx_graph.TARGETS))
         raise ConfigError(f"--quantize has {odd[0]!r}: give some of {known}")
@@ -61,22 +60,22 @@ def export(
     if static:
         static_table.check(encoder)
     if check is not None:
-        check.chosen(encoder, cut)
+        check.chosen(exported)
     with new_folder(path) as aside:
-        write_layout(encoder, aside, cut)
-        forms, embeds = _write_forms(encoder, aside, cut, onnx=onnx, quantize=quantize, static=static)
-        found = "" if check is None else costs(encoder, cut, embeds, check).table()
+        write_layout(exported, aside)
+        forms, embeds = _write_forms(exported, aside, onnx=onnx, quantize=quantize, static=static)
+        found = "" if check is None else costs(encoder, exported, embeds, check).table()
         forms = forms if check is None else _with_costs(forms, found)
-        (aside / "README.md").write_text(card(encoder, cut, path.name, forms), encoding="utf-8")
+        (aside / "README.md").write_text(card(exported, path.name, forms), encoding="utf-8")
     return found
 
 
 def _write_forms(
-    encoder: TextEncoder, folder: Path, cut: Cut, *, onnx: bool, quantize: Sequence[str], static: bool
+    exported: Exported, folder: Path, *, onnx: bool, quantize: Sequence[str], static: bool
 ) -> tuple[Forms, dict[str, Form]]:
     """Write the forms besides the layout; returns their paths and how each embeds."""
     embeds: dict[str, Form] = {}
-    heads = encoder.heads if cut.is_shared(encoder) else {}
+    heads = exported.encoder.heads if exported.is_shared else {}
 
     def by_graph(path: Path, model: TextEncoder) -> Form:
         session = onnx_graph.Session(folder / path, model)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from mtcl.arrays import IntArray, Ragged
 from mtcl.console import markdown_table
 from mtcl.data.store import prepare
-from mtcl.encoder.cut import Cut
+from mtcl.encoder.exported import Exported
 from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import ConfigError, nearest
 from mtcl.evaluation import Pool, evaluate
@@ -61,12 +61,12 @@ class Check:
     cache: str | None = None
     tasks: Sequence[str] = ()
 
-    def chosen(self, encoder: TextEncoder, cut: Cut) -> list[Task]:
+    def chosen(self, exported: Exported) -> list[Task]:
         """The tasks to evaluate. Raises `ConfigError` for a task that is unknown or not exported."""
-        exported, registry = cut.tasks(encoder), discover(self.tasks_dir)
-        names = list(self.tasks) or list(exported)
-        if odd := [name for name in names if name not in exported]:
-            raise ConfigError(f"--check_tasks has {odd[0]!r}, which is not exported{nearest(odd[0], exported)}")
+        known, registry = exported.tasks, discover(self.tasks_dir)
+        names = list(self.tasks) or list(known)
+        if odd := [name for name in names if name not in known]:
+            raise ConfigError(f"--check_tasks has {odd[0]!r}, which is not exported{nearest(odd[0], known)}")
         if not names:
             raise ConfigError("the encoder has no tasks to evaluate: leave --check out")
         return [registry[name] for name in names]
@@ -109,29 +109,29 @@ def _cells(values: Sequence[float]) -> list[str]:
     return [f"{first:.4f}", *(f"{value:.4f} ({value - first:+.4f})" for value in rest)]
 
 
-def costs(encoder: TextEncoder, cut: Cut, forms: Mapping[str, Form], check: Check) -> Costs:
+def costs(encoder: TextEncoder, exported: Exported, forms: Mapping[str, Form], check: Check) -> Costs:
     """Evaluate the encoder, its vectors cut to the dimensions that it was trained at, and the exported `forms`.
 
     Raises `ConfigError` for tasks that cannot be evaluated here.
     """
     metrics, figures = {}, {}
-    for task in check.chosen(encoder, cut):
+    for task in check.chosen(exported):
         pool = check.pool(task, encoder)
         question = Question(pool, task.name)
         metrics[task.name] = task.metric.name
-        found = {name: _primary(pool, vectors) for name, vectors in _whole(encoder, cut, question)}
+        found = {name: _primary(pool, vectors) for name, vectors in _whole(encoder, exported, question)}
         found |= {name: _primary(pool, form(question)) for name, form in forms.items()}
         figures[task.name] = found
     return Costs(metrics, figures)
 
 
-def _whole(encoder: TextEncoder, cut: Cut, question: Question) -> Iterator[tuple[str, Tensor]]:
+def _whole(encoder: TextEncoder, exported: Exported, question: Question) -> Iterator[tuple[str, Tensor]]:
     """The encoder's vectors, and those cut to each number of dimensions."""
     vectors_TD = encoder.embed(question.tokens(), task=question.task)
     yield WHOLE, vectors_TD
-    dims = sorted({*cut.dims_of(encoder), *encoder.dims_of(cut.task)}, reverse=True)
+    dims = sorted({*exported.dims, *encoder.dims_of(exported.task)}, reverse=True)
     for dim in dims:
-        if dim < encoder.dim_of(cut.task):
+        if dim < encoder.dim_of(exported.task):
             yield f"{dim} dimensions", F.normalize(vectors_TD[:, :dim], dim=1)
 
 

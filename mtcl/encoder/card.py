@@ -12,10 +12,10 @@ from pathlib import Path
 
 from mtcl.console import markdown_table
 from mtcl.encoder.config import Pooling
-from mtcl.encoder.cut import Cut
+from mtcl.encoder.exported import Exported
 from mtcl.encoder.facts import TaskFacts
 from mtcl.encoder.parts import EncoderParts
-from mtcl.encoder.stages import IDENTITY, ORDER, LayerNorm, Linear, Step, UnitLength, stages_of
+from mtcl.encoder.stages import IDENTITY, ORDER, LayerNorm, Linear, Step, UnitLength
 from mtcl.task.prompt import Prompt
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
@@ -66,17 +66,16 @@ class Example:
         return "" if self.max_length is None else f"max_length={self.max_length}, "
 
 
-def card(encoder: EncoderParts, cut: Cut, name: str, forms: Forms | None = None) -> str:
+def card(exported: Exported, name: str, forms: Forms | None = None) -> str:
     """The card of the folder called `name`."""
     forms = forms or Forms()
-    facts, tasks = cut.facts(encoder), cut.tasks(encoder)
     parts = [
-        _head(facts.base),
+        _head(exported.facts.base),
         f"# {name}",
-        _summary(encoder, cut),
-        _tasks(tasks, cut),
-        _prompts(encoder, cut),
-        "## How to use it\n\n" + "\n\n".join(_uses(encoder, cut, name, forms)),
+        _summary(exported),
+        _tasks(exported),
+        _prompts(exported),
+        "## How to use it\n\n" + "\n\n".join(_uses(exported, name, forms)),
         forms.costs and f"## What each form costs\n\n{forms.costs.strip()}",
         _files(forms),
     ]
@@ -93,25 +92,25 @@ def _head(base: str) -> str:
     return "\n".join(["---", *lines, "---"])
 
 
-def _summary(encoder: EncoderParts, cut: Cut) -> str:
-    facts = cut.facts(encoder)
-    own, *trained = cut.dims_of(encoder)
-    what = "texts" if cut.task is None else f"texts of the task `{cut.task}`"
+def _summary(exported: Exported) -> str:
+    encoder, facts = exported.encoder, exported.facts
+    own, *trained = exported.dims
+    what = "texts" if exported.task is None else f"texts of the task `{exported.task}`"
     by = f" It was trained with mtcl {facts.version}." if facts.version else ""
     text = f"Turns {what} into vectors of {own} dimensions and unit length, which are compared by their cosine.{by}"
     rows: list[tuple[str, object]] = [("dimensions", own)]
     rows += [("also trained at", f"{', '.join(map(str, trained))} leading dimensions")] if trained else []
-    rows += [("max length", f"{cut.max_length(encoder)} tokens"), ("pooling", encoder.model.pooling)]
+    rows += [("max length", f"{exported.max_length} tokens"), ("pooling", encoder.model.pooling)]
     known = {"base model": facts.base, "optimizer steps": facts.step, "seed": facts.seed}
     rows += [(key, value) for key, value in known.items() if value not in (None, "")]
-    if cut.task not in encoder.heads and cut.dim_of(encoder) == encoder.dim:
+    if exported.task not in encoder.heads and own == encoder.dim:
         rows.append(("fingerprint of the weights", f"`{encoder.fingerprint()}`"))
     return f"{text}\n\n{markdown_table(['', ''], rows)}"
 
 
-def _tasks(tasks: dict[str, TaskFacts], cut: Cut) -> str:
+def _tasks(exported: Exported) -> str:
     """The tasks; a column of which nothing is known is left out."""
-    if not tasks:
+    if not (tasks := exported.tasks):
         return ""
     columns = {
         "task": [f"`{name}`" + ("" if task.is_trained else " (only evaluated)") for name, task in tasks.items()],
@@ -129,7 +128,7 @@ def _tasks(tasks: dict[str, TaskFacts], cut: Cut) -> str:
     text = f"## Tasks\n\n{markdown_table(list(shown), zip(*shown.values(), strict=True))}"
     if "now" in shown:
         text += "\n`base` and `now` are the metric on the task's validation split, of the base model and of this one"
-        text += "." if cut.dim is None else f", before its vectors were cut to {cut.dim} dimensions."
+        text += "." if exported.dim is None else f", before its vectors were cut to {exported.dim} dimensions."
     return text
 
 
@@ -145,11 +144,11 @@ def _difference(task: TaskFacts) -> str:
     return "" if task.base is None or task.now is None else f"{task.now - task.base:+.4f}"
 
 
-def _prompts(encoder: EncoderParts, cut: Cut) -> str:
+def _prompts(exported: Exported) -> str:
     """What to put before a text, if anything."""
-    found: dict[str, Prompt] = {"any other text" if cut.task is None else cut.task: cut.prompt(encoder)}
-    found |= {name: encoder.prompts[name] for name in cut.tasks(encoder)}
-    lengths = {name: encoder.lengths.get(name, cut.max_length(encoder)) for name in cut.tasks(encoder)}
+    encoder, length = exported.encoder, exported.max_length
+    found: dict[str, Prompt] = {"any other text" if exported.task is None else exported.task: exported.prompt}
+    found |= {name: encoder.prompts[name] for name in exported.tasks}
     if not any(prompt.query or prompt.document for prompt in found.values()):
         return "## Prompts\n\nNone: texts are encoded as they are."
     rows = [
@@ -157,7 +156,7 @@ def _prompts(encoder: EncoderParts, cut: Cut) -> str:
             name if name == "any other text" else f"`{name}`",
             _code(prompt.query),
             _code(prompt.document),
-            lengths.get(name, cut.max_length(encoder)),
+            encoder.lengths.get(name, length),
         )
         for name, prompt in found.items()
     ]
@@ -169,20 +168,20 @@ def _code(text: str) -> str:
     return f"`{text}`" if text else "none"
 
 
-def _uses(encoder: EncoderParts, cut: Cut, name: str, forms: Forms) -> Iterable[str]:
-    task = cut.task or next((n for n, p in encoder.prompts.items() if n in cut.tasks(encoder) and p.differs), None)
-    prompt = cut.prompt(encoder) if task is None else encoder.prompts[task]
+def _uses(exported: Exported, name: str, forms: Forms) -> Iterable[str]:
+    encoder, known = exported.encoder, exported.tasks
+    task = exported.task or next((n for n, p in encoder.prompts.items() if n in known and p.differs), None)
+    prompt = exported.prompt if task is None else encoder.prompts[task]
     length = None if task is None else encoder.lengths.get(task)
     shown = Example(
         name,
-        None if cut.task is not None else task,
+        None if exported.task is not None else task,
         prompt,
-        None if length == cut.max_length(encoder) else length,
+        None if length == exported.max_length else length,
     )
     yield _block("mtcl", _by_mtcl(shown))
     yield _block("sentence-transformers", _by_sentence_transformers(shown))
-    stages = stages_of(encoder.model, head=encoder.heads.get(cut.task or ""), dim=cut.dim)  # type: ignore[arg-type]
-    yield _block("transformers", _by_hand(encoder, stages, shown))
+    yield _block("transformers", _by_hand(encoder, exported.stages, shown))
     if forms.onnx is not None:
         yield _block("onnxruntime", _by_onnxruntime(shown, forms))
     if forms.static is not None:

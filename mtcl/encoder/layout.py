@@ -24,16 +24,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from mtcl.arrays import Ragged
 from mtcl.encoder import facts as mtcl_json
-from mtcl.encoder.cut import Cut
 from mtcl.encoder.declared import AS_BOOLEANS, POOLINGS
+from mtcl.encoder.exported import Exported
 from mtcl.encoder.facts import Facts
 from mtcl.encoder.heads import write_heads
 from mtcl.encoder.parts import EncoderParts
-from mtcl.encoder.stages import LayerNorm, Linear, Step, UnitLength, stages_of
+from mtcl.encoder.stages import LayerNorm, Linear, Step, UnitLength
 from mtcl.errors import ConfigError
 from mtcl.files import written_whole
 from mtcl.task.prompt import Prompt
@@ -56,26 +56,27 @@ def new_folder(path: Path) -> Iterator[Path]:
         yield aside
 
 
-def write_layout(encoder: EncoderParts, folder: Path, cut: Cut) -> None:
-    """Write all files of an encoder into the empty `folder`; `cut` is checked already.
+def write_layout(exported: Exported, folder: Path) -> None:
+    """Write all files of an exported encoder into the empty `folder`.
 
     Raises `ConfigError` for an encoder that the layout cannot express.
     """
+    encoder = exported.encoder
     check_own_code(encoder)
-    stages = stages_of(encoder.model, head=cast("nn.Linear | None", encoder.heads.get(cut.task or "")), dim=cut.dim)
+    stages = exported.stages
     _warn_of_servers(encoder, stages)
-    length = cut.max_length(encoder)
-    _write_transformer(encoder, folder, cut)
+    length = exported.max_length
+    _write_transformer(exported, folder)
     write_tokenizer(encoder, folder, length)
     lower_case = encoder.model.declared.lower_case
     write_json(folder / "sentence_bert_config.json", {"max_seq_length": length, "do_lower_case": lower_case})
     list_modules(folder, [("", "Transformer"), *_write_modules(encoder, stages, folder)])
-    facts = cut.facts(encoder)
-    write_json(folder / "config_sentence_transformers.json", _prompts(cut.prompt(encoder), facts))
+    facts = exported.facts
+    write_json(folder / "config_sentence_transformers.json", _prompts(exported.prompt, facts))
     write_json(folder / mtcl_json.FILE, facts.plain())
-    if cut.is_shared(encoder):
+    if exported.is_shared:
         write_heads(folder, encoder.heads)
-    elif left := [name for name in encoder.heads if cut.task is None]:
+    elif left := [name for name in encoder.heads if exported.task is None]:
         log.warning(
             "tasks with a head of their own (%s) are left out, because a head needs all %d dimensions: "
             "export each with --task",
@@ -113,8 +114,8 @@ def _warn_of_servers(encoder: EncoderParts, stages: Sequence[Step]) -> None:
         )
 
 
-def _write_transformer(encoder: EncoderParts, folder: Path, cut: Cut) -> None:
-    backbone: Any = encoder.model.backbone
+def _write_transformer(exported: Exported, folder: Path) -> None:
+    backbone: Any = exported.encoder.model.backbone
     state = {
         name: value.detach().float().cpu() if value.is_floating_point() else value.cpu()
         for name, value in backbone.state_dict().items()
@@ -122,7 +123,7 @@ def _write_transformer(encoder: EncoderParts, folder: Path, cut: Cut) -> None:
     backbone.save_pretrained(folder, state_dict=state)
     file = folder / "config.json"
     config = json.loads(file.read_text(encoding="utf-8"))
-    own, *trained = cut.dims_of(encoder)
+    own, *trained = exported.dims
     for key in ("matryoshka_dimensions", "is_matryoshka", "auto_map"):
         config.pop(key, None)  # of the base model
     if trained:

@@ -20,8 +20,8 @@ from mtcl.console import track
 from mtcl.encoder.card import card
 from mtcl.encoder.checkpoint import SavedRun
 from mtcl.encoder.config import EncoderConfig
-from mtcl.encoder.cut import Cut
 from mtcl.encoder.encoder import Encoder
+from mtcl.encoder.exported import Exported
 from mtcl.encoder.facts import Facts
 from mtcl.encoder.heads import read_heads, through
 from mtcl.encoder.hub import resolve_model
@@ -156,11 +156,10 @@ class TextEncoder(EncoderParts):
 
         Raises `ConfigError` if the folder exists, or if the encoder cannot be expressed in the layout.
         """
-        cut, path = Cut(task, dim), Path(folder).expanduser()
-        cut.check(self)
+        exported, path = Exported(self, task, dim), Path(folder).expanduser()
         with new_folder(path) as aside:
-            write_layout(self, aside, cut)
-            (aside / "README.md").write_text(card(self, cut, path.name), encoding="utf-8")
+            write_layout(exported, aside)
+            (aside / "README.md").write_text(card(exported, path.name), encoding="utf-8")
 
     @property
     def device(self) -> torch.device:
