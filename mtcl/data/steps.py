@@ -154,7 +154,7 @@ def _sub_batch(rows: DrawnRows, task: TaskData, places: IntArray) -> SubBatch:
                 keys_NK=torch.from_numpy(rows.keys[role]),
                 log_q_N=torch.from_numpy(log_q[texts]),
                 teacher_NE=None if teacher is None else torch.from_numpy(teacher[texts]),
+                scores_N=None if role or rows.scores is None else torch.from_numpy(np.array(rows.scores)),
             )
         )
-    scores = None if rows.scores is None else torch.from_numpy(np.array(rows.scores))
-    return SubBatch(rows.task, tuple(columns), scores)
+    return SubBatch(rows.task, tuple(columns))
