@@ -87,7 +87,7 @@ INDUSTRIES: tuple[Industry, ...] = (
 
 
 @dataclass(frozen=True)
-class Role:
+class Occupation:
     """A job title, how people shorten it in a search box, and a hashtag of the profession."""
 
     name: str
@@ -95,31 +95,31 @@ class Role:
     tag: str
 
 
-ROLES: tuple[Role, ...] = (
-    Role("software engineer", ("swe", "dev", "coder"), "#DevLife"),
-    Role("data scientist", ("ds", "ml person", "stats whiz"), "#DataFolk"),
-    Role("data engineer", ("pipeline builder", "etl dev", "de"), "#DataFolk"),
-    Role("product manager", ("pm", "product owner", "roadmap person"), "#ProductPeople"),
-    Role("project manager", ("pmo", "delivery lead", "gantt person"), "#ProductPeople"),
-    Role("UX designer", ("ux", "interface design", "figma person"), "#DesignDesk"),
-    Role("graphic designer", ("visuals", "creative", "art desk"), "#DesignDesk"),
-    Role("nurse", ("rn", "ward staff", "bedside care"), "#NightShiftNurses"),
-    Role("teacher", ("classroom staff", "educator", "tutor"), "#TeachersLounge"),
-    Role("accountant", ("bookkeeper", "cpa", "ledger person"), "#NumbersPeople"),
-    Role("financial analyst", ("fp&a", "finance modelling", "excel finance"), "#NumbersPeople"),
-    Role("recruiter", ("ta", "sourcer", "talent scout"), "#PeoplePeople"),
-    Role("HR manager", ("hr", "people ops", "personnel"), "#PeoplePeople"),
-    Role("sales representative", ("ae", "sdr", "quota carrier"), "#QuotaClub"),
-    Role("customer success manager", ("csm", "client care", "renewals"), "#QuotaClub"),
-    Role("marketing specialist", ("mktg", "growth", "campaigns"), "#BrandBench"),
-    Role("copywriter", ("content writer", "wordsmith", "copy"), "#BrandBench"),
-    Role("warehouse supervisor", ("dc lead", "depot boss", "shift lead"), "#OpsFloor"),
-    Role("supply planner", ("s&op", "demand planning", "stock planning"), "#OpsFloor"),
-    Role("electrician", ("sparky", "wiring", "electrical trade"), "#ToolsOut"),
-    Role("site manager", ("foreman", "building boss", "gaffer"), "#ToolsOut"),
-    Role("security analyst", ("infosec", "soc", "blue team"), "#DevLife"),
-    Role("legal counsel", ("lawyer", "in-house law", "attorney"), "#LegalEase"),
-    Role("office manager", ("admin", "workplace", "front desk"), "#PeoplePeople"),
+OCCUPATIONS: tuple[Occupation, ...] = (
+    Occupation("software engineer", ("swe", "dev", "coder"), "#DevLife"),
+    Occupation("data scientist", ("ds", "ml person", "stats whiz"), "#DataFolk"),
+    Occupation("data engineer", ("pipeline builder", "etl dev", "de"), "#DataFolk"),
+    Occupation("product manager", ("pm", "product owner", "roadmap person"), "#ProductPeople"),
+    Occupation("project manager", ("pmo", "delivery lead", "gantt person"), "#ProductPeople"),
+    Occupation("UX designer", ("ux", "interface design", "figma person"), "#DesignDesk"),
+    Occupation("graphic designer", ("visuals", "creative", "art desk"), "#DesignDesk"),
+    Occupation("nurse", ("rn", "ward staff", "bedside care"), "#NightShiftNurses"),
+    Occupation("teacher", ("classroom staff", "educator", "tutor"), "#TeachersLounge"),
+    Occupation("accountant", ("bookkeeper", "cpa", "ledger person"), "#NumbersPeople"),
+    Occupation("financial analyst", ("fp&a", "finance modelling", "excel finance"), "#NumbersPeople"),
+    Occupation("recruiter", ("ta", "sourcer", "talent scout"), "#PeoplePeople"),
+    Occupation("HR manager", ("hr", "people ops", "personnel"), "#PeoplePeople"),
+    Occupation("sales representative", ("ae", "sdr", "quota carrier"), "#QuotaClub"),
+    Occupation("customer success manager", ("csm", "client care", "renewals"), "#QuotaClub"),
+    Occupation("marketing specialist", ("mktg", "growth", "campaigns"), "#BrandBench"),
+    Occupation("copywriter", ("content writer", "wordsmith", "copy"), "#BrandBench"),
+    Occupation("warehouse supervisor", ("dc lead", "depot boss", "shift lead"), "#OpsFloor"),
+    Occupation("supply planner", ("s&op", "demand planning", "stock planning"), "#OpsFloor"),
+    Occupation("electrician", ("sparky", "wiring", "electrical trade"), "#ToolsOut"),
+    Occupation("site manager", ("foreman", "building boss", "gaffer"), "#ToolsOut"),
+    Occupation("security analyst", ("infosec", "soc", "blue team"), "#DevLife"),
+    Occupation("legal counsel", ("lawyer", "in-house law", "attorney"), "#LegalEase"),
+    Occupation("office manager", ("admin", "workplace", "front desk"), "#PeoplePeople"),
 )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mtcl.demo.grammar import fill, pick, polish
-from mtcl.demo.lexicon import INDUSTRIES, PLACES, ROLES, SHARED, company_name
+from mtcl.demo.lexicon import INDUSTRIES, OCCUPATIONS, PLACES, SHARED, company_name
 
 _OWN_WORDS_SHARE = 0.45
 _THIRD_FACT_SHARE = 0.3
@@ -53,7 +53,7 @@ SKILLS: tuple[Concept, ...] = (
     Concept("user research", ("interviews with users", "usability")),
 )
 
-TITLES = tuple(Concept(role.name, role.short) for role in ROLES)
+TITLES = tuple(Concept(role.name, role.short) for role in OCCUPATIONS)
 CITIES = tuple(Concept(place.name, place.short) for place in PLACES)
 TRADES = tuple(Concept(industry.name, industry.product) for industry in INDUSTRIES)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mtcl.data.batch import Column, SubBatch
+from mtcl.data.batch import RoleTexts, SubBatch
 from mtcl.distributed import gather, world
 from mtcl.losses.view import Embedded, Side, View
 
@@ -42,7 +42,7 @@ def gather_views(parts: tuple[SubBatch, ...], embeddings_TD: Tensor) -> list[Vie
     return views
 
 
-def _of_all_ranks(columns: list[Column], rows_RD: Tensor, sizes: list[int], ranks: int) -> list[Rows]:
+def _of_all_ranks(columns: list[RoleTexts], rows_RD: Tensor, sizes: list[int], ranks: int) -> list[Rows]:
     words = [_to_words(column) for column in columns]
     widest = max(word_nW.shape[1] for word_nW in words)
     words_RW = torch.cat([F.pad(word_nW, (0, widest - word_nW.shape[1])) for word_nW in words])
@@ -53,7 +53,7 @@ def _of_all_ranks(columns: list[Column], rows_RD: Tensor, sizes: list[int], rank
     return list(map(_from_words, vectors_CD, words_CW, columns))
 
 
-def _to_words(column: Column) -> Tensor:
+def _to_words(column: RoleTexts) -> Tensor:
     """(n, W) int64: the keys, one word for log frequency and score, and the teacher's vectors, two values per word."""
     score_N = torch.zeros_like(column.log_q_N) if column.scores_N is None else column.scores_N
     words = [column.keys_NK, torch.stack([column.log_q_N, score_N], dim=1).view(torch.int64)]
@@ -62,7 +62,7 @@ def _to_words(column: Column) -> Tensor:
     return torch.cat(words, dim=1)
 
 
-def _from_words(vectors_CD: Tensor, words_CW: Tensor, like: Column) -> Rows:
+def _from_words(vectors_CD: Tensor, words_CW: Tensor, like: RoleTexts) -> Rows:
     num_keys = like.keys_NK.shape[1]
     log_q_C, score_C = words_CW[:, num_keys : num_keys + 1].contiguous().view(torch.float32).unbind(dim=1)
     teacher_CE = None
