@@ -88,6 +88,11 @@ def group(rows: IntArray, values: IntArray, *, num_rows: int) -> Ragged:
     return Ragged(offsets_of(np.bincount(rows[keep], minlength=num_rows)), values[keep])
 
 
-def spread(total: int, count: int) -> IntArray:
-    """At most `count` numbers below `total`, evenly spread from the first to the last."""
+def every_nth(items: IntArray, most: int) -> IntArray:
+    """Every n-th item from the first on, with the smallest n that gives at most `most`."""
+    return items[:: -(-len(items) // most)] if len(items) else items
+
+
+def evenly(total: int, count: int) -> IntArray:
+    """`count` numbers below `total` (all if there are fewer), evenly spread from the first to the last."""
     return np.unique(np.linspace(0, total - 1, min(total, count)).astype(np.int64))

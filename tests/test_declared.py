@@ -26,7 +26,7 @@ from mtcl.encoder.encoder import Encoder
 from mtcl.encoder.teacher import Teacher
 from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import ConfigError
-from mtcl.task.prompt import Prompt, Side
+from mtcl.task.prompt import Prompt, PromptSide
 from tests.families import FAMILIES, READING_PADDING, write_model, write_sentence_transformer, write_tokenizer
 
 pytest.importorskip("sentence_transformers", reason="needs the extra `compare`")
@@ -48,7 +48,7 @@ def theirs(model: Any, texts: Sequence[str] = TEXTS, encode: str = "encode") -> 
 
 def trained_way(encoder: TextEncoder, texts: Sequence[str] = TEXTS) -> Tensor:
     """The vectors by a forward pass with gradients, as a training step makes them, but without dropout."""
-    tokens = encoder.tokenizer([encoder.prompt[Side.DOCUMENT] + text for text in texts], encoder.max_length)
+    tokens = encoder.tokenizer([encoder.prompt[PromptSide.DOCUMENT] + text for text in texts], encoder.max_length)
     found = encoder.model(pack(tokens, tokens_per_chunk=64))
     assert found.requires_grad
     return found.detach()

@@ -6,21 +6,22 @@ python -m pytest tests/test_parcel.py
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from mtcl.arrays import Ragged, offsets_of
-from mtcl.data.batch import Column, Kept, StepBatch, SubBatch
+from mtcl.data.batch import Kept, RoleTexts, StepBatch, SubBatch
 from mtcl.data.packing import pack
 from mtcl.data.parcel import Parcel
 
 
 def batch() -> StepBatch:
     texts = pack(Ragged(offsets_of(np.array([3, 1, 2])), np.arange(6)), tokens_per_chunk=4)
-    column = Column(torch.tensor([1, 0]), torch.tensor([[5], [7]]), torch.tensor([0.5, -1.5]))
-    part = SubBatch(0, (column, column), torch.tensor([0.25, 1.0]))
+    column = RoleTexts(torch.tensor([1, 0]), torch.tensor([[5], [7]]), torch.tensor([0.5, -1.5]))
+    part = SubBatch(0, (replace(column, scores_N=torch.tensor([0.25, 1.0])), column))
     kept = Kept(texts, torch.tensor([2]), torch.tensor([0.5], dtype=torch.float64))
     return StepBatch(3, texts, (part,), num_texts=4, pooled_TH=torch.empty(0, 8), kept=kept)
 

@@ -41,7 +41,7 @@ from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.studies.compare.config import EncoderSpec
 from mtcl.studies.compare.encoders import Plain
 from mtcl.task.pairs.sides import split_sides
-from mtcl.task.prompt import NO_PROMPT, Prompt, Side
+from mtcl.task.prompt import NO_PROMPT, Prompt, PromptSide
 from mtcl.task.registry import discover
 from mtcl.training.datamodule import MtclDataModule
 from mtcl.training.task_config import TaskConfig
@@ -176,7 +176,7 @@ def test_a_text_in_both_roles_is_two_encodings(tiny_model: Path, tmp_path: Path)
     assert one.pairs.texts.to_pylist() == ["red", "blue", "the first"]
     texts = both.pairs.texts.to_pylist()
     assert texts == ["red", "blue", "the first", "blue"]
-    prompted = [ASYMMETRIC[Side(side)] + text for side, text in zip(both.sides.tolist(), texts, strict=True)]
+    prompted = [ASYMMETRIC[PromptSide(side)] + text for side, text in zip(both.sides.tolist(), texts, strict=True)]
     assert prompted == ["red red", "red blue", "blue the first", "blue blue"]
     expected = tokenizer.backend(prompted)["input_ids"]
     assert [both.tokens[row].tolist() for row in range(4)] == expected
@@ -201,7 +201,7 @@ def test_symmetric_pairs_have_one_prompt(tiny_model: Path, tmp_path: Path) -> No
         store = prepare(
             Stories(), "train", root=None, tokenizer=tokenizer, max_length=16, cache=tmp_path, prompt=prompt
         )
-        assert set(store.sides.tolist()) == {Side.EITHER}
+        assert set(store.sides.tolist()) == {PromptSide.EITHER}
         expected = tokenizer.backend([words + text for text in store.pairs.texts.to_pylist()])["input_ids"]
         assert [store.tokens[row].tolist() for row in range(2)] == expected
 
@@ -213,7 +213,7 @@ def test_evaluation_and_training_use_both_prompts(tiny_model: Path, tmp_path: Pa
     store = searched(encoder.tokenizer, tmp_path, encoder.prompt)
     vectors_TD = encoder.model.embed(store.tokens, tokens_per_chunk=64)
     for row, (text, side) in enumerate(zip(store.pairs.texts.to_pylist(), store.sides.tolist(), strict=True)):
-        role = "query" if side == Side.QUERY else "document"
+        role = "query" if side == PromptSide.QUERY else "document"
         torch.testing.assert_close(vectors_TD[row], encoder.encode(text, role=role), rtol=0, atol=1e-6)  # type: ignore[arg-type]
     batch = StepDataset(Plan((PlanTask("search", 2, 2),), 0), [TaskData(store)])[0]
     assert len(batch.texts.place_T) == 4, "blue is encoded as a query and as a document"
@@ -293,7 +293,7 @@ def test_pairs_of_one_kind_of_text_are_not_split(name: str) -> None:
     table = pairs(pa.table(columns))
     split, sides = split_sides(table)
     assert split is table
-    assert set(sides.tolist()) == {Side.EITHER}
+    assert set(sides.tolist()) == {PromptSide.EITHER}
 
 
 @pytest.mark.parametrize("name", OF_TWO_KINDS)
@@ -304,10 +304,10 @@ def test_no_text_of_a_split_table_is_on_both_sides(name: str) -> None:
     copies = split.texts.slice(len(table.texts))
     both = {*table.texts.take(pa.array(table.queries)).to_pylist()} & {*copies.to_pylist()}
     assert sorted(copies.to_pylist()) == sorted(both)
-    assert set(sides[split.queries].tolist()) == {Side.QUERY}
-    assert set(sides[split.candidates].tolist()) == {Side.DOCUMENT}
+    assert set(sides[split.queries].tolist()) == {PromptSide.QUERY}
+    assert set(sides[split.candidates].tolist()) == {PromptSide.DOCUMENT}
     if split.groups is None:
-        assert set(sides[split.positives].tolist()) == {Side.DOCUMENT}
+        assert set(sides[split.positives].tolist()) == {PromptSide.DOCUMENT}
     texts = split.texts.to_pylist()
     for column in ("queries", "candidates"):
         now, before = (t.texts.take(pa.array(getattr(t, column))).to_pylist() for t in (split, table))

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch.loggers.logger import DummyLogger
@@ -69,6 +70,32 @@ def test_means_between_log_points() -> None:
     shown.observe(1, torch.ones(len(metrics.TASK_TRAIN)))
     assert "train_loss/a" not in shown.flush()
     assert shown.latest["train_loss/a"] == 2.0
+
+
+def test_means_of_steps_and_tasks_take_one_collective(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each value is divided by how often it came. A task's NaN means that it has no such value; a loss is shown."""
+    sent: list[torch.Tensor] = []
+
+    def over_ranks(values: torch.Tensor) -> torch.Tensor:
+        sent.append(values)
+        return values + 1
+
+    monkeypatch.setattr(metrics, "mean_over_ranks", over_ranks)
+    shown, of_task = RunningMeans(["a", "b"]), torch.arange(float(len(metrics.TASK_TRAIN)))
+    of_task[1] = torch.nan
+    for loss in (2.0, 4.0, 9.0):
+        shown.observe(1, of_task)
+        shown.observe_step(metrics.TRAIN_LOSS, torch.tensor(loss, dtype=torch.float64, requires_grad=True))
+    shown.observe_step(metrics.DISTANCE, torch.tensor(0.5))
+    of_b = {metrics.train_tag(value, "b"): n + 1.0 for n, value in enumerate(metrics.TASK_TRAIN) if n != 1}
+    assert shown.flush() == of_b | {metrics.TRAIN_LOSS: 6.0, metrics.DISTANCE: 1.5}
+    assert [one.requires_grad for one in sent] == [False]
+    shown.observe_step(metrics.TRAIN_LOSS, torch.tensor(torch.nan))
+    found = shown.flush()
+    assert list(found) == [metrics.TRAIN_LOSS]
+    assert np.isnan(found[metrics.TRAIN_LOSS])
+    assert shown.flush() == {}
+    assert len(sent) == 2
 
 
 def test_no_tag_is_written_elsewhere() -> None:

@@ -140,7 +140,7 @@ def base_state(saved: SavedRun) -> State:
     from mtcl.encoder.module_state import BASE_HEADS, BASE_PROJECTION, ENCODER, HEADS, PROJECTION, part
 
     encoder = Encoder.load(saved.encoder_config.plain())
-    if saved.record.base_weights not in (None, encoder.fingerprint()):
+    if saved.record.base_weights not in (None, encoder.base_weights()):
         raise ConfigError(
             f"the model {saved.encoder_config.name!r} has other weights than those that {str(saved.path)!r} was "
             "trained from: run the command where this name means the run's own base encoder, or restore its files"

@@ -179,12 +179,12 @@ class Check:
 
 def examples(split: Split, count: int = EXAMPLES) -> list[str]:
     """Some pairs, spread over the split, as readable lines."""
-    from mtcl.arrays import spread
+    from mtcl.arrays import evenly
 
     arrow = "->" if not split.is_symmetric else "~"
     scores = [""] * count
     if split.scores is not None:
-        scores = [f"  ({score:g})" for score in split.scores[spread(len(split), count)]]
+        scores = [f"  ({score:g})" for score in split.scores[evenly(len(split), count)]]
     pairs = split.read_pairs(count)
     return [f"{shown(one)}\n{arrow} {shown(other)}{score}" for (one, other), score in zip(pairs, scores, strict=False)]
 

@@ -20,35 +20,35 @@ EMPTY_PLACE = 2**63 - 1
 
 
 @dataclass(frozen=True)
-class Column:
+class RoleTexts:
     """This rank's texts in one role: indices (n,) into the step's distinct texts, keys (n, K) padded with 0 (K is the
-    same on all ranks), the log of how often each text is drawn (n,), and a teacher's vectors (n, E).
+    same on all ranks), the log of how often each text is drawn (n,), and a teacher's vectors (n, E). The anchors of
+    judged pairs have the pairs' scores (n,).
     """
 
     texts_N: Tensor
     keys_NK: Tensor
     log_q_N: Tensor
     teacher_NE: Tensor | None = None
+    scores_N: Tensor | None = None
 
-    def map(self, apply: Any) -> Column:
-        teacher = None if self.teacher_NE is None else apply(self.teacher_NE)
-        return Column(apply(self.texts_N), apply(self.keys_NK), apply(self.log_q_N), teacher)
+    def map(self, apply: Any) -> RoleTexts:
+        teacher, scores = (None if given is None else apply(given) for given in (self.teacher_NE, self.scores_N))
+        return RoleTexts(apply(self.texts_N), apply(self.keys_NK), apply(self.log_q_N), teacher, scores)
 
 
 @dataclass(frozen=True)
 class SubBatch:
-    """This rank's rows of one task: anchors, positives and H hard negatives per row; judged pairs have scores (n,)."""
+    """This rank's rows of one task: anchors, positives and, if there are any, H hard negatives per row."""
 
     task: int
-    columns: tuple[Column, ...]
-    scores_N: Tensor | None = None
+    columns: tuple[RoleTexts, ...]
 
     def __len__(self) -> int:
         return len(self.columns[0].texts_N)
 
     def map(self, apply: Any) -> SubBatch:
-        scores = None if self.scores_N is None else apply(self.scores_N)
-        return SubBatch(self.task, tuple(column.map(apply) for column in self.columns), scores)
+        return SubBatch(self.task, tuple(column.map(apply) for column in self.columns))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mtcl.arrays import IntArray, Ragged
-from mtcl.data.batch import Column, Kept, StepBatch, SubBatch
+from mtcl.data.batch import Kept, RoleTexts, StepBatch, SubBatch
 from mtcl.data.packing import Packed, launch_cost, pack
 from mtcl.data.plan import Draw, Plan, check_divides
 from mtcl.data.pseudorandom import mix, stream_key
@@ -149,12 +149,12 @@ def _sub_batch(rows: DrawnRows, task: TaskData, places: IntArray) -> SubBatch:
     for role, (texts, places_N) in enumerate(zip(rows.texts, np.split(places, ends[:-1]), strict=True)):
         log_q = store.log_q.positive if role else store.log_q.anchor
         columns.append(
-            Column(
+            RoleTexts(
                 texts_N=torch.from_numpy(places_N),
                 keys_NK=torch.from_numpy(rows.keys[role]),
                 log_q_N=torch.from_numpy(log_q[texts]),
                 teacher_NE=None if teacher is None else torch.from_numpy(teacher[texts]),
+                scores_N=None if role or rows.scores is None else torch.from_numpy(np.array(rows.scores)),
             )
         )
-    scores = None if rows.scores is None else torch.from_numpy(np.array(rows.scores))
-    return SubBatch(rows.task, tuple(columns), scores)
+    return SubBatch(rows.task, tuple(columns))

@@ -32,7 +32,7 @@ from mtcl.task.pairs.log_q import LogShares, log_shares
 from mtcl.task.pairs.sides import sides_of, split_sides
 from mtcl.task.pairs.stored import arrays_of, facts_of, table_of
 from mtcl.task.pairs.table import OF_PAIRS
-from mtcl.task.prompt import Prompt, Side
+from mtcl.task.prompt import Prompt, PromptSide
 from mtcl.task.rows import pairs_fingerprint, pairs_of
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ class TokenStore:
 
     `tokens`, `identity`, `sides`, `log_q` and the keys of `pairs` have a row for each distinct text. A text that is
     both a query and a document has a second row if its prompts differ; these copies come last. Texts with equal
-    `identity` have equal tokens; `num_distinct` texts differ as tokens. `sides` has the `Side` of each text. With a
-    `limit`, `pairs` has fewer pairs than are on disk, which are in memory and pickled.
+    `identity` have equal tokens; `num_distinct` texts differ as tokens. `sides` has the `PromptSide` of each text. With
+    a `limit`, `pairs` has fewer pairs than are on disk, which are in memory and pickled.
     """
 
     folder: Path
@@ -78,7 +78,7 @@ class TokenStore:
         meta = record_of(folder)
         names = [name for name in meta["files"] if name.endswith(".npy")]
         arrays = {name.removesuffix(".npy"): np.load(folder / name, mmap_mode="r") for name in names}
-        is_symmetric = int(arrays["sides"][0]) == Side.EITHER
+        is_symmetric = int(arrays["sides"][0]) == PromptSide.EITHER
         return cls(
             folder=folder,
             pairs=table_of(_read_texts(folder / "texts.arrow"), arrays, meta, symmetric=is_symmetric),
@@ -178,7 +178,7 @@ class Reader:
 
     def read(self, texts: list[str], sides: IntArray) -> tuple[Ragged, int]:
         """The tokens of texts, and the number of texts that were cut before tokenisation."""
-        words = [self.prompt[side] for side in Side]
+        words = [self.prompt[side] for side in PromptSide]
         cut = sum(len(text) > MAX_CHARACTERS for text in texts)
         shortened = map(self.tokenizer.shortened, texts)
         prompted = [words[side] + text for text, side in zip(shortened, sides.tolist(), strict=True)]

@@ -26,7 +26,7 @@ class Industry:
 
 
 @dataclass(frozen=True)
-class Role:
+class Occupation:
     """A job title, how people shorten it in a search box, and a hashtag of the profession."""
 
     name: str
@@ -44,7 +44,7 @@ class Place:
 
 _ALL = phrases("lexicon")
 INDUSTRIES = [Industry(**industry) for industry in _ALL["industries"]]
-ROLES = [Role(**role) for role in _ALL["roles"]]
+OCCUPATIONS = [Occupation(**role) for role in _ALL["occupations"]]
 PLACES = [Place(**place) for place in _ALL["places"]]
 FIRST_NAMES: list[str] = _ALL["first_names"]
 SURNAMES: list[str] = _ALL["surnames"]

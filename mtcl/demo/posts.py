@@ -13,12 +13,12 @@ from mtcl.demo.grammar import fill, phrases, pick, polish
 from mtcl.demo.lexicon import (
     FILLERS,
     INDUSTRIES,
+    OCCUPATIONS,
     PASSING,
     PLACES,
-    ROLES,
     SHARED,
     Industry,
-    Role,
+    Occupation,
     company_name,
 )
 from mtcl.demo.topics import TOPICS, Topic
@@ -56,7 +56,7 @@ class Post:
     topic: Topic
     voice: Voice
     industry: Industry
-    role: Role
+    role: Occupation
     company: str
 
 
@@ -72,7 +72,7 @@ def _compose(rng: random.Random) -> Post:
     length = min(7, max(1, round(rng.lognormvariate(0.76, 0.5))))
     voice = MUSING if length == 1 and rng.random() < 0.6 else rng.choice(VOICES)
     topic = rng.choice(TOPICS)
-    industry, role = rng.choice(INDUSTRIES), rng.choice(ROLES)
+    industry, role = rng.choice(INDUSTRIES), rng.choice(OCCUPATIONS)
     company = company_name(rng, industry)
     slots = dict(
         SHARED,

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mtcl.demo.grammar import fill, phrases, pick, polish
-from mtcl.demo.lexicon import INDUSTRIES, PLACES, ROLES, SHARED, company_name
+from mtcl.demo.lexicon import INDUSTRIES, OCCUPATIONS, PLACES, SHARED, company_name
 
 _OWN_WORDS_SHARE = 0.45
 _THIRD_FACT_SHARE = 0.3
@@ -40,7 +40,7 @@ class Kind:
 
 _ALL = phrases("search")
 FACTS = {
-    "role": [Concept(role.name, role.short) for role in ROLES],
+    "role": [Concept(role.name, role.short) for role in OCCUPATIONS],
     "place": [Concept(place.name, place.short) for place in PLACES],
     "industry": [Concept(industry.name, industry.product) for industry in INDUSTRIES],
     **{name: [Concept(**fact) for fact in facts] for name, facts in _ALL["facts"].items()},

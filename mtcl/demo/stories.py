@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mtcl.demo.grammar import Ledger, fill, phrases, pick, polish
-from mtcl.demo.lexicon import FIRST_NAMES, INDUSTRIES, PLACES, ROLES, SHARED, SURNAMES, Industry, company_name
+from mtcl.demo.lexicon import FIRST_NAMES, INDUSTRIES, OCCUPATIONS, PLACES, SHARED, SURNAMES, Industry, company_name
 
 _MIN_POSTS, _MAX_POSTS = 4, 15
 
@@ -81,7 +81,7 @@ def _facts(industry: Industry, company: str, rng: random.Random) -> Facts:
         price=(f"{rng.randint(2, 90)}9 euros",),
         weeks=(str(rng.randint(4, 30)),),
         pct=(f"{rng.randint(2, 9)}.{rng.randint(1, 9)}",),
-        role=tuple(role.name for role in ROLES),
+        role=tuple(role.name for role in OCCUPATIONS),
         year_ahead=("2027", "2028", "2030"),
     )
 

@@ -20,15 +20,13 @@ from mtcl.arrays import Float32Array
 from mtcl.encoder.backbone import digest_of
 from mtcl.encoder.text_encoder import AT_ONCE, TextEncoder
 from mtcl.errors import ConfigError
-from mtcl.task.prompt import Side
+from mtcl.task.prompt import SIDES_BY_NAME, PromptSide
 
 try:
     from mteb.models.abs_encoder import AbsEncoder
     from mteb.models.model_meta import ModelMeta, ScoringFunction
 except ImportError as error:
     raise ConfigError("the MTEB adapter needs mteb: pip install 'mtcl[mteb]'") from error
-
-SIDES = {"query": Side.QUERY, "document": Side.DOCUMENT, None: Side.EITHER}
 
 
 class MtebEncoder(AbsEncoder):
@@ -44,7 +42,7 @@ class MtebEncoder(AbsEncoder):
                 "max_tokens": encoder.max_length,
                 "similarity_fn_name": ScoringFunction.COSINE,
                 "framework": ["PyTorch"],
-                "use_instructions": any(encoder.prompt[side] for side in Side),
+                "use_instructions": any(encoder.prompt[side] for side in PromptSide),
             }
         )
 
@@ -65,7 +63,8 @@ class MtebEncoder(AbsEncoder):
         `inputs` is mteb's loader of batches with a column `text`; `prompt_type` is query, document or None, for tasks
         in which all texts are of one kind.
         """
-        side = SIDES[getattr(prompt_type, "value", prompt_type)]
+        role = getattr(prompt_type, "value", prompt_type)
+        side = PromptSide.EITHER if role is None else SIDES_BY_NAME[role]
         texts = [self.model.prompt[side] + text for batch in inputs for text in batch["text"]]
         parts = [self.model(texts[start : start + AT_ONCE]) for start in range(0, max(1, len(texts)), AT_ONCE)]
         vectors: Float32Array = torch.cat(parts).numpy()

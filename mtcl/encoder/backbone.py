@@ -126,7 +126,7 @@ def _without_pooler(settings: Any) -> dict[str, bool]:
 
 @torch.no_grad()
 def digest_of(module: nn.Module) -> str:
-    """A fingerprint of the values of all parameters and buffers, 16 hexadecimal digits."""
+    """A digest of the names and values of all parameters and buffers, 16 hexadecimal digits."""
     digest = xxhash.xxh3_64()
     for name, value in module.state_dict().items():
         digest.update(name.encode())

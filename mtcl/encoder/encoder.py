@@ -67,7 +67,7 @@ class Encoder(nn.Module):
     """Whether nothing of the backbone trains. It is then always in evaluation mode, so a text has one vector."""
 
     base_digest: str | None = None
-    """The backbone's fingerprint before adapters were injected or its type was changed, if they were."""
+    """The backbone's digest before adapters were injected or its type was changed, if they were."""
 
     first_position: int | None = None
     """Position id of a text's first token if the backbone takes chunks without padding, otherwise None."""
@@ -148,8 +148,8 @@ class Encoder(nn.Module):
         """What determines a text's pooled hidden state besides its tokens and the backbone's weights."""
         return type(self.backbone).__name__, self.pooling
 
-    def fingerprint(self) -> str:
-        """The fingerprint of the backbone's weights; right after loading, that of the base without adapters."""
+    def base_weights(self) -> str:
+        """The digest of the backbone's weights; right after loading, that of the base without adapters."""
         return self.base_digest or digest_of(self.backbone)
 
     def compile_backbone(self) -> None:

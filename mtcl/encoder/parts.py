@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, cast
+from typing import cast
 
 from torch import nn
 
@@ -17,10 +17,7 @@ from mtcl.encoder.backbone import values_digest
 from mtcl.encoder.encoder import Encoder
 from mtcl.encoder.facts import Facts
 from mtcl.errors import ConfigError, nearest
-from mtcl.task.prompt import NO_PROMPT, Prompt, Side
-
-Role = Literal["query", "document"]
-SIDES: dict[Role, Side] = {"query": Side.QUERY, "document": Side.DOCUMENT}
+from mtcl.task.prompt import NO_PROMPT, SIDES_BY_NAME, Prompt, SideName
 
 
 @dataclass(frozen=True)
@@ -65,17 +62,17 @@ class EncoderParts:
         trained = [] if task in self.heads else [dim for dim in self.facts.trained_dims if dim < self.dim]
         return [self.dim_of(task), *trained]
 
-    def input_format(self, task: str | None, role: Role) -> InputFormat:
+    def input_format(self, task: str | None, role: SideName) -> InputFormat:
         """The format of a task's texts in a role, as in training; of texts of no particular task if `task` is None.
 
         Raises `ConfigError` for an unknown task or role.
         """
-        if role not in SIDES:
+        if role not in SIDES_BY_NAME:
             raise ConfigError(f"role is {role!r}: give query or document")
         if task is not None and task not in self.prompts:
             raise ConfigError(f"task is {task!r}, which the encoder was not trained on{nearest(task, self.prompts)}")
         prompt = self.prompt if task is None else self.prompts[task]
-        return InputFormat(prompt[SIDES[role]], self.lengths.get(task or "", self.max_length))
+        return InputFormat(prompt[SIDES_BY_NAME[role]], self.lengths.get(task or "", self.max_length))
 
     def fingerprint(self) -> str:
         """A fingerprint of the weights and the pooling, 16 hexadecimal digits.

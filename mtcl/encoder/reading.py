@@ -13,7 +13,7 @@ from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.declared import Declared
 from mtcl.encoder.hub import resolve_model
 from mtcl.errors import ConfigError
-from mtcl.task.prompt import Prompt, Side
+from mtcl.task.prompt import Prompt, PromptSide
 
 UNDECLARED = 512
 """The most tokens of a text for a model that declares no maximum length."""
@@ -64,7 +64,7 @@ def default_length(declared: Declared, tokenizer: Tokenizer, num_positions: int 
 
 def check_pooled(prompt: Prompt, declared: Declared) -> Prompt:
     """Return `prompt`. Raises `ConfigError` if the model's pooling leaves out its tokens, as Instructor's does."""
-    if not declared.pools_prompt and any(prompt[side] for side in Side):
+    if not declared.pools_prompt and any(prompt[side] for side in PromptSide):
         raise ConfigError(
             f"the model in {declared.folder} leaves the prompt's tokens out of its pooling, which mtcl cannot apply: "
             "give no prompt, or another model"

@@ -52,7 +52,7 @@ class RunRecord:
         prompt, max_length: Of texts of no particular task.
         tokenizer: The probe of the run's tokenizer (`Tokenizer.probe`).
         trained_before: Tasks that the weights were trained on before the run, or those of merged runs.
-        base_weights: The fingerprint of the base encoder.
+        base_weights: The digest of the base encoder's weights (`Encoder.base_weights`).
         merged: The share of each merged checkpoint.
         version: The version of mtcl.
     """

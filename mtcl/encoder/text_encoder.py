@@ -26,14 +26,14 @@ from mtcl.encoder.facts import Facts
 from mtcl.encoder.heads import read_heads, through
 from mtcl.encoder.hub import resolve_model
 from mtcl.encoder.layout import new_folder, write_layout
-from mtcl.encoder.parts import EncoderParts, Role
+from mtcl.encoder.parts import EncoderParts
 from mtcl.encoder.paths import PathKind, kind_of_path
 from mtcl.encoder.precision import Precision, check_precision, computing_in, in_half
 from mtcl.encoder.reading import check_pooled, default_length, tokenizer_of
 from mtcl.encoder.texts import texts_of
 from mtcl.errors import ConfigError, root_cause
 from mtcl.task.contract import Task
-from mtcl.task.prompt import Prompt
+from mtcl.task.prompt import Prompt, SideName
 
 log = logging.getLogger("mtcl")
 AT_ONCE = 4096
@@ -180,7 +180,7 @@ class TextEncoder(EncoderParts):
         texts: str | Sequence[str],
         *,
         task: str | None = ...,
-        role: Role = ...,
+        role: SideName = ...,
         dim: int | None = ...,
         output: Literal["torch"] = ...,
         progress: bool = ...,
@@ -192,7 +192,7 @@ class TextEncoder(EncoderParts):
         texts: str | Sequence[str],
         *,
         task: str | None = ...,
-        role: Role = ...,
+        role: SideName = ...,
         dim: int | None = ...,
         output: Literal["numpy"],
         progress: bool = ...,
@@ -203,7 +203,7 @@ class TextEncoder(EncoderParts):
         texts: str | Sequence[str],
         *,
         task: str | None = None,
-        role: Role = "document",
+        role: SideName = "document",
         dim: int | None = None,
         output: Literal["torch", "numpy"] = "torch",
         progress: bool = False,

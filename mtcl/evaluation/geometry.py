@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from mtcl.arrays import every_nth
 from mtcl.evaluation.pool import Pool, PoolVectors
 from mtcl.task.kind import Kind
 
@@ -22,7 +23,7 @@ def geometry_of(pool: Pool, vectors: PoolVectors) -> dict[str, float]:
     There is no alignment for judged pairs, nor if positives are drawn from a group.
     """
     table, texts = pool.store.pairs, vectors.texts
-    sample_TD = vectors.of(texts[:: -(-len(texts) // MOST_TEXTS)]).double()
+    sample_TD = vectors.of(every_nth(texts, MOST_TEXTS)).double()
     cosine_P = (sample_TD @ sample_TD.T)[~torch.eye(len(sample_TD), dtype=torch.bool)]
     figures = {}
     if len(cosine_P):

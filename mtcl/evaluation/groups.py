@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mtcl.arrays import FloatArray, IntArray
+from mtcl.arrays import FloatArray, IntArray, every_nth
 from mtcl.errors import ConfigError
 from mtcl.evaluation.pool import Pool, PoolVectors
 from mtcl.task.pairs.shared_keys import components
@@ -43,7 +43,7 @@ def group_figures(pool: Pool, vectors: PoolVectors) -> dict[str, float]:
     """
     if (relevance := pool.store.pairs.relevance) is None:
         return {}
-    numbers = np.arange(0, len(relevance.queries), -(-len(relevance.queries) // MOST_ITEMS))
+    numbers = every_nth(np.arange(len(relevance.queries)), MOST_ITEMS)
     items, wanted = np.asarray(relevance.queries)[numbers], relevance.wanted.take(numbers)
     groups = components(wanted)
     sizes = np.bincount(groups)

@@ -58,13 +58,25 @@ class Items:
     names: tuple[str, ...]
     scores: FloatArray
 
+    def column(self, name: str) -> FloatArray:
+        """(I,) the scores of one metric."""
+        return self.scores[:, self.names.index(name)]
+
+    @property
+    def languages(self) -> FloatArray:
+        """(I,) the language of each item, as a number; all have the same one if the task has no languages."""
+        return self.column("language") if "language" in self.names else np.zeros(len(self.items))
+
+    def take(self, rows: IntArray) -> Items:
+        return Items(self.items[rows], self.clusters[rows], self.names, self.scores[rows])
+
     def write(self, path: Path) -> None:
         """Write a Parquet file with the columns `item` and `cluster`, and one column per metric."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         columns: dict[str, npt.NDArray[Any]] = {"item": self.items, "cluster": self.clusters}
-        columns |= {name: self.scores[:, number] for number, name in enumerate(self.names)}
+        columns |= {name: self.column(name) for name in self.names}
         with written_whole(path) as aside:
             pq.write_table(pa.table(columns), aside)
 

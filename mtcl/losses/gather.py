@@ -2,18 +2,24 @@
 
 There are two gathers for all tasks and columns: one of the embeddings, with gradient, and one of everything else. Keys,
 log frequencies, scores and teachers' vectors are sent as 64-bit words of one tensor. Letters: R rows of all parts and
-columns, W words.
+columns, n rows of one column, C rows of one column on all ranks, W words.
 """
 
 from __future__ import annotations
+
+from itertools import islice
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mtcl.data.batch import Column, SubBatch
+from mtcl.data.batch import RoleTexts, SubBatch
 from mtcl.distributed import gather, world
 from mtcl.losses.view import Embedded, Side, View
+
+Rows: TypeAlias = tuple[Embedded, Tensor | None]
+"""A column's rows, and their scores if they are the anchors of judged pairs."""
 
 
 def gather_views(parts: tuple[SubBatch, ...], embeddings_TD: Tensor) -> list[View]:
@@ -21,49 +27,42 @@ def gather_views(parts: tuple[SubBatch, ...], embeddings_TD: Tensor) -> list[Vie
     rank, ranks = world()
     columns = [column for part in parts for column in part.columns]
     rows_RD = embeddings_TD[torch.cat([column.texts_N for column in columns])]
-    all_RD = gather(rows_RD)
-    scores = [part.scores_N if number == 0 else None for part in parts for number in range(len(part.columns))]
-    all_RW = _gather_words(columns, scores) if ranks > 1 else None
-    sides, all_scores, start = [], [], 0
-    for column, score_N in zip(columns, scores, strict=True):
-        end = start + len(column.texts_N)
-        local = Embedded(rows_RD[start:end], column.keys_NK, column.log_q_N, column.teacher_NE)
-        rows, score_C = local, score_N
-        if all_RW is not None:
-            places = torch.cat(
-                [torch.arange(start, end, device=rows_RD.device) + r * len(rows_RD) for r in range(ranks)]
-            )
-            rows, score_C = _from_words(all_RW[places], all_RD[places], column, has_score=score_N is not None)
-        sides.append(Side(local, rows))
-        all_scores.append(score_C)
-        start = end
-    views, first = [], 0
+    sizes = [len(column.texts_N) for column in columns]
+    local: list[Rows] = [
+        (Embedded(vectors_nD, column.keys_NK, column.log_q_N, column.teacher_NE), column.scores_N)
+        for vectors_nD, column in zip(torch.split(rows_RD, sizes), columns, strict=True)
+    ]
+    everywhere = local if ranks == 1 else _of_all_ranks(columns, rows_RD, sizes, ranks)
+    sides = ((Side(own, rows), score_C) for (own, _), (rows, score_C) in zip(local, everywhere, strict=True))
+    views = []
     for part in parts:
-        anchors, positives, *negatives = sides[first : first + len(part.columns)]
+        (anchors, score_C), (positives, _), *negatives = islice(sides, len(part.columns))
         own_N = torch.arange(len(part), device=rows_RD.device) + rank * len(part)
-        views.append(View(anchors, positives, own_N, negatives[0] if negatives else None, all_scores[first]))
-        first += len(part.columns)
+        views.append(View(anchors, positives, own_N, negatives[0][0] if negatives else None, score_C))
     return views
 
 
-def _gather_words(columns: list[Column], scores: list[Tensor | None]) -> Tensor:
-    words = [_to_words(column, score) for column, score in zip(columns, scores, strict=True)]
-    widest = max(word_NW.shape[1] for word_NW in words)
-    return gather(torch.cat([F.pad(word_NW, (0, widest - word_NW.shape[1])) for word_NW in words]))
+def _of_all_ranks(columns: list[RoleTexts], rows_RD: Tensor, sizes: list[int], ranks: int) -> list[Rows]:
+    words = [_to_words(column) for column in columns]
+    widest = max(word_nW.shape[1] for word_nW in words)
+    words_RW = torch.cat([F.pad(word_nW, (0, widest - word_nW.shape[1])) for word_nW in words])
+    vectors_CD, words_CW = (
+        [torch.cat(by_rank.unbind()) for by_rank in torch.split(gather(rows).view(ranks, len(rows), -1), sizes, dim=1)]
+        for rows in (rows_RD, words_RW)
+    )
+    return list(map(_from_words, vectors_CD, words_CW, columns))
 
 
-def _to_words(column: Column, score_N: Tensor | None) -> Tensor:
+def _to_words(column: RoleTexts) -> Tensor:
     """(n, W) int64: the keys, one word for log frequency and score, and the teacher's vectors, two values per word."""
-    score_N = torch.zeros_like(column.log_q_N) if score_N is None else score_N
+    score_N = torch.zeros_like(column.log_q_N) if column.scores_N is None else column.scores_N
     words = [column.keys_NK, torch.stack([column.log_q_N, score_N], dim=1).view(torch.int64)]
     if column.teacher_NE is not None:
         words.append(F.pad(column.teacher_NE, (0, column.teacher_NE.shape[1] % 2)).view(torch.int64))
     return torch.cat(words, dim=1)
 
 
-def _from_words(
-    words_CW: Tensor, vectors_CD: Tensor, like: Column, *, has_score: bool
-) -> tuple[Embedded, Tensor | None]:
+def _from_words(vectors_CD: Tensor, words_CW: Tensor, like: RoleTexts) -> Rows:
     num_keys = like.keys_NK.shape[1]
     log_q_C, score_C = words_CW[:, num_keys : num_keys + 1].contiguous().view(torch.float32).unbind(dim=1)
     teacher_CE = None
@@ -71,4 +70,5 @@ def _from_words(
         size = like.teacher_NE.shape[1]
         taken = words_CW[:, num_keys + 1 : num_keys + 1 + -(-size // 2)]
         teacher_CE = taken.contiguous().view(torch.float32)[:, :size]
-    return Embedded(vectors_CD, words_CW[:, :num_keys], log_q_C, teacher_CE), score_C if has_score else None
+    rows = Embedded(vectors_CD, words_CW[:, :num_keys], log_q_C, teacher_CE)
+    return rows, None if like.scores_N is None else score_C

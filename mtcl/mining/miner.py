@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from mtcl.arrays import Float32Array, IntArray, Ragged, spread
+from mtcl.arrays import Float32Array, IntArray, Ragged, evenly
 from mtcl.console import track
 from mtcl.data.store import TokenStore, prepare
 from mtcl.encoder.backbone import digest_of
@@ -135,7 +135,7 @@ class Miner:
         anchors, positives = rows.places(self.store, self.texts)
         if self._recall and report.recall is None and (anchors >= 0).any():
             queries = anchors[anchors >= 0]
-            queries_ND = self.embeddings.take(queries[spread(len(queries), RECALL_ROWS)])
+            queries_ND = self.embeddings.take(queries[evenly(len(queries), RECALL_ROWS)])
             report.recall = self._recall(queries_ND, limits.ranks[1])
         shown = {int(row) for row in np.linspace(0, len(anchors) - 1, report.num_samples)}
         for start in track(range(0, len(anchors), BLOCK), "mine"):

@@ -83,7 +83,7 @@ def kind_of(task: Task | type[Task]) -> Kind:
     return task.pairs.kind if isinstance(task.pairs, Pairs) else Kind.POSITIVE
 
 
-SIDES = (
+DIFFERENT_COLUMNS = (
     *(("query", "document"), ("text", "label"), ("text", "cluster"), ("anchor", "positive"), ("first", "second")),
     ("source", "target"),
     *(("query", "negatives"), ("document", "negatives"), ("anchor", "negatives"), ("positive", "negatives")),
@@ -151,7 +151,7 @@ def _columns_for_both_sides(pairs: Pairs) -> list[str]:
     """Problems with columns that are named twice: every text would be its own positive, or its own negative."""
     return [
         f"pairs have the column {name!r} as {one} and as {other}: name two columns"
-        for one, other in SIDES
+        for one, other in DIFFERENT_COLUMNS
         for name in _columns_of(pairs, one)
         if name in _columns_of(pairs, other)
     ]

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Literal
 
 from mtcl.errors import ConfigError
 
+SideName = Literal["query", "document"]
+"""A side as users name it, in the parameter `role` of what embeds texts."""
 
-class Side(IntEnum):
+
+class PromptSide(IntEnum):
     """The side of a pair that a text is on."""
 
     QUERY = 0
@@ -18,12 +22,15 @@ class Side(IntEnum):
     """Both sides of the pairs have the same kind of text: posts of a story, translations, scored sentences."""
 
 
+SIDES_BY_NAME: dict[SideName, PromptSide] = {"query": PromptSide.QUERY, "document": PromptSide.DOCUMENT}
+
+
 @dataclass(frozen=True)
 class Prompt:
     """The prompt of each side.
 
-    Texts of symmetric pairs (`Side.EITHER`) get the query's prompt if documents have a prompt too, as E5's authors
-    advise, and no prompt if documents have none, as with BGE.
+    Texts of symmetric pairs (`PromptSide.EITHER`) get the query's prompt if documents have a prompt too, as E5's
+    authors advise, and no prompt if documents have none, as with BGE.
     """
 
     query: str = ""
@@ -47,7 +54,7 @@ class Prompt:
             raise ConfigError(f"prompt is {given!r:.80}: give one text, or {{query: a text, document: a text}}")
         return cls(**given)
 
-    def __getitem__(self, side: Side) -> str:
+    def __getitem__(self, side: PromptSide) -> str:
         return (self.query, self.document, self.query if self.document else "")[side]
 
     @property

@@ -13,10 +13,10 @@ from mtcl.encoder.encoder import Encoder
 
 
 class BaseReference:
-    """The encoder before training, with its initial projection. `weights` is the fingerprint of its backbone."""
+    """The encoder before training, with its initial projection. `weights` is the digest of its backbone."""
 
     def __init__(self, config: EncoderConfig, encoder: Encoder) -> None:
-        self.config, self.weights = config, encoder.fingerprint()
+        self.config, self.weights = config, encoder.base_weights()
         self.projection: nn.Linear | None = None
         if encoder.projection is not None:
             self.projection = deepcopy(encoder.projection).requires_grad_(False)

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -117,13 +118,7 @@ class Throughput:
 
 
 class RunningMeans:
-    """Running means by task between log points. `latest` has the values logged last, for the progress bar."""
-
-    _seconds: float
-    _total: Tensor
-    _steps: int
-    _distance: Tensor
-    _distances: int
+    """Running means between log points. `latest` has the values logged last, for the progress bar."""
 
     def __init__(self, tasks: list[str]) -> None:
         self.tasks = tasks
@@ -134,42 +129,24 @@ class RunningMeans:
 
     def observe(self, task: int, values: Tensor) -> None:
         """Add one sub-batch: `values` (len(TASK_TRAIN),) on any device, without gradient."""
-        name = self.tasks[task]
-        total = self._sums.get(name)
-        self._sums[name] = values if total is None else total + values
-        self._counts[name] = self._counts.get(name, 0) + 1
+        self._add(tuple(train_tag(value, self.tasks[task]) for value in TASK_TRAIN), values)
 
-    def observe_total(self, loss: Tensor) -> None:
-        """Add a step's loss of all tasks, without gradient."""
-        self._total = self._total + loss
-        self._steps += 1
+    def observe_step(self, tag: str, value: Tensor) -> None:
+        """Add a step's value () of all tasks together: `TRAIN_LOSS` or `DISTANCE`."""
+        self._add((tag,), value.detach().float()[None])
 
-    def observe_distance(self, distance: Tensor) -> None:
-        """Add a step's distance from the starting weights, without gradient."""
-        self._distance = self._distance + distance
-        self._distances += 1
+    def _add(self, tags: tuple[str, ...], values: Tensor) -> None:
+        total, count = self._sums.get(tags, (0.0, 0))
+        self._sums[tags] = total + values, count + 1
 
     def flush(self) -> dict[str, float]:
         """Return the means since the last flush, over all ranks, by tag, and reset. All ranks must call it together."""
         self._read_clock()
         shown = self.throughput.values(self._seconds) if self.throughput.texts else {}
         if self._sums:
-            rows = [total / self._counts[name] for name, total in self._sums.items()]
-            if self._steps:
-                rows.append((self._total / self._steps).expand_as(rows[0]))
-            if self._distances:
-                rows.append((self._distance / self._distances).expand_as(rows[0]))
-            means = mean_over_ranks(torch.stack(rows)).tolist()
-            if self._distances:
-                shown[DISTANCE] = means.pop()[0]
-            if self._steps:
-                shown[TRAIN_LOSS] = means.pop()[0]
-            for name, row in zip(self._sums, means, strict=True):
-                shown |= {
-                    train_tag(value, name): mean
-                    for value, mean in zip(TASK_TRAIN, row, strict=True)
-                    if not math.isnan(mean)
-                }
+            means = mean_over_ranks(torch.cat([total / count for total, count in self._sums.values()])).tolist()
+            by_tag = zip((tag for tags in self._sums for tag in tags), means, strict=True)
+            shown |= {tag: mean for tag, mean in by_tag if is_over_tasks(tag) or not math.isnan(mean)}
         self.latest |= shown
         self._clear()
         return shown
@@ -187,14 +164,11 @@ class RunningMeans:
     def _read_clock(self) -> None:
         if self._since is not None:
             now = time.perf_counter()
-            self._seconds, self._since = self._seconds + now - self._since, now
+            self._seconds += now - self._since
+            self._since = now
 
     def _clear(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
-        self._total = torch.zeros(())
-        self._steps = 0
-        self._distance = torch.zeros(())
-        self._distances = 0
+        self._sums: dict[tuple[str, ...], tuple[Any, int]] = {}
+        """By the tags of several values: the sum of each value, as one tensor, and their number."""
         self.throughput = Throughput()
         self._seconds = 0.0

@@ -29,7 +29,7 @@ from mtcl.evaluation import Result
 from mtcl.losses.gather import gather_views
 from mtcl.records.mapping import check_types, from_mapping
 from mtcl.task.kind import Kind
-from mtcl.training import learnable, lightning_private, resume, trained
+from mtcl.training import learnable, lightning_private, metrics, resume, trained
 from mtcl.training.datamodule import MtclDataModule
 from mtcl.training.evaluation import Evaluation
 from mtcl.training.facts import check_ranks_agree
@@ -258,9 +258,9 @@ class MtclModule(TaskReader):
         total: Tensor = self.weighting(losses, self.encoder.last_shared(), self.model.shares(batch.parts))
         if self.keep is not None:
             distance = self.keep.distance(batch, embeddings_TD)
-            self.metric_log.means.observe_distance(distance.detach())
+            self.metric_log.means.observe_step(metrics.DISTANCE, distance)
             total = total + self.keep.config.strength * distance
-        self.metric_log.means.observe_total(total.detach().float())
+        self.metric_log.means.observe_step(metrics.TRAIN_LOSS, total)
         return total
 
     def configure_gradient_clipping(

@@ -29,8 +29,8 @@ from mtcl.deploy.align.alignment import Alignment, MapKind
 from mtcl.deploy.align.choosing import NUM, choose_map, nearest, overlap
 from mtcl.deploy.align.pairs import VectorPairs
 from mtcl.deploy.space import Space
-from mtcl.encoder.parts import Role
 from mtcl.encoder.text_encoder import TextEncoder
+from mtcl.task.prompt import SideName
 
 SPLITS = ("train", "validation", "test")
 HEAD = ["fitted on", "queries", "documents", "of the old 10", "of the new 10", f"recall@{NUM}", f"NDCG@{NUM}"]
@@ -68,7 +68,7 @@ class Embedded:
     cache: Path
     precision: str
 
-    def __call__(self, texts: list[str], role: Role) -> Any:
+    def __call__(self, texts: list[str], role: SideName) -> Any:
         """(T, D) unit vectors."""
         facts = [self.encoder.fingerprint(), self.encoder.max_length, self.encoder.prompt.plain(), role, self.precision]
         name = hashlib.sha256(repr([facts, texts]).encode()).hexdigest()[:24]

@@ -14,10 +14,10 @@ from mtcl.arrays import Float32Array, IntArray, Ragged
 from mtcl.deploy.embed.numbers import NumberType
 from mtcl.deploy.embed.settings import FileFormat, Settings
 from mtcl.deploy.embed.shards import Columns
-from mtcl.encoder.parts import Role
 from mtcl.encoder.precision import Precision
 from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import ConfigError
+from mtcl.task.prompt import SideName
 
 WINDOW = 16_384
 """Rows that are encoded and written together: enough texts of each length to leave little padding."""
@@ -39,7 +39,7 @@ class Choice:
     """
 
     task: str | None = None
-    role: Role = "document"
+    role: SideName = "document"
     dim: int | None = None
     any_dim: bool = False
     dtype: NumberType = "float32"

@@ -26,10 +26,10 @@ from mtcl.deploy.embed.computing import Choice, Computer
 from mtcl.deploy.embed.numbers import Numbers, NumberType, Ranges
 from mtcl.deploy.embed.rows import reason_against
 from mtcl.deploy.embed.settings import EMBEDDING
-from mtcl.encoder.parts import Role
 from mtcl.encoder.precision import Precision
 from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import ConfigError, DataError, nearest
+from mtcl.task.prompt import SideName
 
 
 class Embedder:
@@ -51,7 +51,7 @@ class Embedder:
         *,
         text: str = "text",
         task: str | None = None,
-        role: Role = "document",
+        role: SideName = "document",
         dim: int | None = None,
         dtype: NumberType = "float32",
         precision: Precision = "float32",

@@ -16,10 +16,10 @@ from mtcl.deploy.search.index import FolderIndex, IndexRecord, content_of, has_f
 from mtcl.deploy.search.rows import rows_at
 from mtcl.deploy.space import MAPPED, Space
 from mtcl.deploy.vectors import VectorFolder
-from mtcl.encoder.parts import Role
 from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import ConfigError
 from mtcl.evaluation.nearest import Hits
+from mtcl.task.prompt import SideName
 
 if TYPE_CHECKING:
     from mtcl.deploy.align.alignment import Alignment
@@ -42,7 +42,7 @@ class Queries:
 
     encoder: TextEncoder
     task: str | None
-    role: Role
+    role: SideName
     dim: int
     alignment: Alignment | None = None
 
@@ -53,7 +53,7 @@ class Queries:
         encoder: TextEncoder,
         *,
         task: str | None = None,
-        role: Role = "query",
+        role: SideName = "query",
         alignment: Alignment | None = None,
     ) -> Queries:
         """For a folder; `task` is by default that of its vectors.

@@ -12,9 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mtcl.deploy.serve.refusal import Reason, RefusedError
-from mtcl.encoder.parts import SIDES, Role
 from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import nearest
+from mtcl.task.prompt import SIDES_BY_NAME, SideName
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Prompts:
 
     def __init__(self, encoder: TextEncoder) -> None:
         self.encoder = encoder
-        self._parts: dict[str, tuple[str | None, Role | None]] = {role: (None, role) for role in SIDES}
+        self._parts: dict[str, tuple[str | None, SideName | None]] = {role: (None, role) for role in SIDES_BY_NAME}
         for task in encoder.prompts:
-            self._parts |= {f"{task}_{role}": (task, role) for role in SIDES}
+            self._parts |= {f"{task}_{role}": (task, role) for role in SIDES_BY_NAME}
         self._parts |= {task: (task, None) for task in encoder.prompts}  # a task's own name wins
 
     @property
@@ -43,7 +43,7 @@ class Prompts:
 
     def choose(self, name: str | None, role: str | None, *, field: str) -> ChosenPrompt:
         """The choice for a name and a role, each None if not given. Raises `RefusedError` for unknown ones."""
-        if role is not None and role not in SIDES:
+        if role is not None and role not in SIDES_BY_NAME:
             raise RefusedError(Reason.MALFORMED, f"role is {role!r}: give query or document", field="role")
         task, own = (None, None) if name is None else self._known(name, field)
         if own is not None and role is not None and own != role:
@@ -55,7 +55,7 @@ class Prompts:
         found = self.encoder.input_format(task, own or role or "document")
         return ChosenPrompt(task, found.prompt, found.max_length)
 
-    def _known(self, name: str, field: str) -> tuple[str | None, Role | None]:
+    def _known(self, name: str, field: str) -> tuple[str | None, SideName | None]:
         if name not in self._parts:
             hint = nearest(name, self._parts)
             raise RefusedError(Reason.MALFORMED, f"no task or prompt is named {name!r:.60}{hint}", field=field)

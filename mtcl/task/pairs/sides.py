@@ -11,7 +11,7 @@ import numpy.typing as npt
 from mtcl.arrays import BoolArray, IntArray, Ragged, offsets_of
 from mtcl.task.pairs.keys import index_in
 from mtcl.task.pairs.table import DRAWN, PairTable
-from mtcl.task.prompt import Side
+from mtcl.task.prompt import PromptSide
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -20,10 +20,10 @@ Sides = npt.NDArray[np.uint8]
 
 
 def sides_of(table: PairTable) -> Sides:
-    """(T,) the `Side` of each text; of a text on both sides, the query's."""
+    """(T,) the `PromptSide` of each text; of a text on both sides, the query's."""
     if table.is_symmetric:
-        return np.full(len(table.texts), Side.EITHER, dtype=np.uint8)
-    return np.where(_is_query(table), Side.QUERY, Side.DOCUMENT).astype(np.uint8)
+        return np.full(len(table.texts), PromptSide.EITHER, dtype=np.uint8)
+    return np.where(_is_query(table), PromptSide.QUERY, PromptSide.DOCUMENT).astype(np.uint8)
 
 
 def split_sides(table: PairTable) -> tuple[PairTable, Sides]:
@@ -36,7 +36,7 @@ def split_sides(table: PairTable) -> tuple[PairTable, Sides]:
     sides = sides_of(table)
     if table.is_symmetric:
         return table, sides
-    both = np.flatnonzero((sides == Side.QUERY) & _is_document(table))
+    both = np.flatnonzero((sides == PromptSide.QUERY) & _is_document(table))
     place = np.arange(len(table.texts))
     place[both] = len(table.texts) + np.arange(len(both))
     keys, copied = table.keys, table.keys.take(both)
@@ -53,7 +53,7 @@ def split_sides(table: PairTable) -> tuple[PairTable, Sides]:
         negatives=None if negatives is None else Ragged(negatives.offsets, place[negatives.values]),
         relevance=None if relevance is None else replace(relevance, candidates=place[relevance.candidates]),
     )
-    sides = np.concatenate([sides, np.full(len(both), Side.DOCUMENT, dtype=np.uint8)])
+    sides = np.concatenate([sides, np.full(len(both), PromptSide.DOCUMENT, dtype=np.uint8)])
     return split, sides
 
 

@@ -81,7 +81,7 @@ class Baseline:
         )
         if not isinstance(metric, PairMetric):
             hits_I = _hits(result, metric)
-            remembered = _macro_mean(np.where(seen_I, hits_I.clip(min=1), hits_I), _languages(result))
+            remembered = _macro_mean(np.where(seen_I, hits_I.clip(min=1), hits_I), result.items.languages)
             line += f"; remembering the training rows alone gives up to {remembered:.3f}"
         return [line]
 
@@ -101,7 +101,7 @@ def random_result(name: str, store: TokenStore, metric: Metric) -> Result | None
 
 def item_scores(result: Result, metric: Metric) -> FloatArray:
     """(I,) the primary metric of each item; the result is their mean. Metrics of judged pairs have none."""
-    return _column(result, metric.name)
+    return result.items.column(metric.name)
 
 
 def score_without(result: Result, metric: Metric, seen_I: BoolArray) -> float | None:
@@ -109,10 +109,10 @@ def score_without(result: Result, metric: Metric, seen_I: BoolArray) -> float | 
 
     It is the mean over their languages, as the primary metric is.
     """
-    language_I = _languages(result)
+    language_I = result.items.languages
     if not isinstance(metric, PairMetric):
         return None if seen_I.all() else _macro_mean(_hits(result, metric)[~seen_I], language_I[~seen_I])
-    cosine_I, score_I, of_language = _column(result, "cosine"), _column(result, "score"), []
+    cosine_I, score_I, of_language = result.items.column("cosine"), result.items.column("score"), []
     for language in np.unique(language_I[~seen_I]):
         rows = ~seen_I & (language_I == language)
         if not np.isnan(value := float(judge(metric, cosine_I[rows], score_I[rows]))):
@@ -122,21 +122,12 @@ def score_without(result: Result, metric: Metric, seen_I: BoolArray) -> float | 
 
 def _hits(result: Result, metric: Metric) -> FloatArray:
     """(I,) what each item reached: a hit for translations, else its score."""
-    return _column(result, HIT if isinstance(metric, BitextAccuracy) else metric.name)
+    return result.items.column(HIT if isinstance(metric, BitextAccuracy) else metric.name)
 
 
 def _macro_mean(values_I: FloatArray, language_I: FloatArray) -> float:
     """The mean over languages of the means of their items."""
     return float(np.mean([values_I[language_I == language].mean() for language in np.unique(language_I)]))
-
-
-def _languages(result: Result) -> FloatArray:
-    """(I,) the language of each item; all have the same one if the task has no languages."""
-    return _column(result, "language") if "language" in result.items.names else np.zeros(len(result.items.items))
-
-
-def _column(result: Result, name: str) -> FloatArray:
-    return result.items.scores[:, result.items.names.index(name)]
 
 
 def _error(result: Result, metric: Metric) -> float:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mtcl.arrays import FloatArray, IntArray, Ragged, spread
+from mtcl.arrays import FloatArray, IntArray, Ragged, evenly
 from mtcl.task.kind import Kind
 from mtcl.task.pairs.table import DRAWN, PairTable
 
@@ -97,11 +97,11 @@ class Split:
 
     def sample(self, count: int = SAMPLE) -> IntArray:
         """The indices of about `count` texts, evenly spread over all."""
-        return spread(len(self.texts), count)
+        return evenly(len(self.texts), count)
 
     def read_pairs(self, count: int = SAMPLE) -> list[tuple[str, str]]:
         """The texts of about `count` pairs, evenly spread; the partner in a group is its first other member."""
-        chosen = spread(len(self), count)
+        chosen = evenly(len(self), count)
         anchors, positives = self.anchors[chosen], self.positives[chosen]
         if self.groups is not None:
             couples = [_couple(int(a), self.groups[int(g)]) for a, g in zip(anchors, positives, strict=True)]

@@ -38,14 +38,15 @@ def gain_of(pool: Pool, start: Items, now: Items) -> Gain | None:
         _, of_start, of_now = np.intersect1d(start.items, now.items, return_indices=True)
     if not len(of_now):
         return None
-    clusters = np.unique(now.clusters[of_now], return_inverse=True)[1]
+    start, now = start.take(of_start), now.take(of_now)
+    clusters = np.unique(now.clusters, return_inverse=True)[1]
     if isinstance(pool.metric, PairMetric):
-        return _of_pairs(pool.metric, start.scores[of_start], now.scores[of_now], clusters, now.names)
+        return _of_pairs(pool.metric, start, now, clusters)
     name = pool.metric.name
     if name not in start.names:
         return None
-    before, after = (items.scores[rows, items.names.index(name)] for items, rows in ((start, of_start), (now, of_now)))
-    return Gain(float((after - before).mean()), _half_width(after - before, clusters))
+    differences = now.column(name) - start.column(name)
+    return Gain(float(differences.mean()), _half_width(differences, clusters))
 
 
 def _half_width(differences: FloatArray, clusters: IntArray) -> float | None:
@@ -57,27 +58,24 @@ def _half_width(differences: FloatArray, clusters: IntArray) -> float | None:
     return float(NORMAL * np.sqrt(units / (units - 1) * np.square(sums).sum()) / len(differences))
 
 
-def _of_pairs(
-    metric: PairMetric, start: FloatArray, now: FloatArray, clusters: IntArray, names: tuple[str, ...]
-) -> Gain | None:
+def _of_pairs(metric: PairMetric, start: Items, now: Items, clusters: IntArray) -> Gain | None:
     """The gain by a bootstrap of clusters; the start and now get the same draws."""
-    languages = now[:, names.index("language")] if "language" in names else np.zeros(len(now))
-    score, cosine = names.index("score"), names.index("cosine")
+    languages = now.languages
 
-    def figure(of: FloatArray, rows: IntArray) -> float:
+    def figure(of: Items, rows: IntArray) -> float:
         values = [
-            judge(metric, of[some, cosine], of[some, score])
+            judge(metric, of.column("cosine")[some], of.column("score")[some])
             for language in np.unique(languages)
             if len(some := rows[languages[rows] == language])
         ]
         known = [value for value in values if not np.isnan(value)]
         return float(np.mean(known)) if known else float("nan")
 
-    everything = np.arange(len(now))
+    everything = np.arange(len(clusters))
     gain = figure(now, everything) - figure(start, everything)
     if np.isnan(gain):
         return None
-    if len(now) > MOST_PAIRS:
+    if len(clusters) > MOST_PAIRS:
         return Gain(gain)
     order = np.argsort(clusters, kind="stable")
     members = np.split(order, np.cumsum(np.bincount(clusters))[:-1])

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtcl.arrays import BoolArray, IntArray
+from mtcl.arrays import BoolArray, IntArray, every_nth
 from mtcl.evaluation.pool import Pool, PoolVectors
 from mtcl.evaluation.relevant import Judged
 from mtcl.task.kind import Kind
@@ -47,7 +47,7 @@ class Judging:
         self.queries: IntArray = np.asarray(table.search.queries)
         self.candidates: IntArray = np.asarray(table.search.candidates)
         if table.kind is Kind.PARALLEL:
-            pairs = evenly(np.arange(len(table.anchors)), MOST_CANDIDATES)
+            pairs = every_nth(np.arange(len(table.anchors)), MOST_CANDIDATES)
             self.queries = np.unique(np.asarray(table.anchors)[pairs])
             self.candidates = np.unique(np.asarray(table.positives)[pairs])
         self._carriers = carriers_of(table.keys.take(self.candidates)) if self.is_searched else None
@@ -56,7 +56,7 @@ class Judging:
     def blocks(self, vectors: PoolVectors, *, most: int | None = None) -> Iterator[Block]:
         """At most `most` queries, evenly spread, or all, in blocks of bounded memory."""
         places: IntArray = np.arange(len(self.queries))
-        places = places if most is None else evenly(places, most)
+        places = places if most is None else every_nth(places, most)
         candidates_CD = vectors.of(self.candidates)
         size = max(1, MOST_SCORES // max(1, len(self.candidates)))
         for start in range(0, len(places), size):
@@ -77,8 +77,3 @@ class Judging:
             cosine_NC[torch.from_numpy(itself_NC)] = -torch.inf
             relevant_NC = relevant_NC & ~itself_NC
         return Block(queries, cosine_NC, relevant_NC, ~shared_NC & ~relevant_NC)
-
-
-def evenly(items: IntArray, most: int) -> IntArray:
-    """At most `most` of the items, evenly spread over them."""
-    return items[:: -(-len(items) // most)] if len(items) else items

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mtcl.arrays import every_nth
 from mtcl.console import markdown_table, one_line
 from mtcl.evaluation.pool import PoolVectors, Result
-from mtcl.training.board.judging import Judging, evenly
-from mtcl.training.board.spread import column
+from mtcl.training.board.judging import Judging
 
 NUM_ANCHORS, NUM_NEIGHBOURS = 6, 3
 WIDTH = 90
@@ -36,8 +36,8 @@ Neighbours = dict[int, list[Found]]
 def neighbours_of(judging: Judging, vectors: PoolVectors, result: Result) -> Neighbours:
     """The anchors are the same whenever the pool is the same."""
     if not judging.is_searched:
-        table, cosines_P = judging.pool.store.pairs, column(result, "cosine")
-        chosen = evenly(np.arange(len(cosines_P)), NUM_ANCHORS)
+        table, cosines_P = judging.pool.store.pairs, result.items.column("cosine")
+        chosen = every_nth(np.arange(len(cosines_P)), NUM_ANCHORS)
         return {int(p): [Found(int(table.positives[p]), float(cosines_P[p]), None)] for p in chosen}
     found: Neighbours = {}
     for block in judging.blocks(vectors, most=NUM_ANCHORS):

@@ -14,12 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtcl.arrays import FloatArray, IntArray
+from mtcl.arrays import FloatArray, IntArray, every_nth
 from mtcl.console import one_line
 from mtcl.evaluation.pool import Pool
 from mtcl.task.kind import Kind
 from mtcl.task.pairs import PairTable
-from mtcl.training.board.judging import evenly
 
 MOST_POINTS = 5000
 """The most points that TensorBoard's UMAP reads."""
@@ -50,7 +49,7 @@ def _of_pool(pool: Pool, share: int) -> IntArray:
     if len(strata) > share:
         strata = strata[:share]
     each = max(1, share // len(strata))
-    return np.sort(np.concatenate([evenly(stratum, each) for stratum in strata]))
+    return np.sort(np.concatenate([every_nth(stratum, each) for stratum in strata]))
 
 
 def languages_of(table: PairTable, texts: IntArray) -> IntArray:

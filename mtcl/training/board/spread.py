@@ -35,7 +35,7 @@ def spread_of(judging: Judging, vectors: PoolVectors, result: Result) -> Spread:
     """
     kind = judging.pool.store.pairs.kind
     if not judging.is_searched:
-        cosines_P, scores_P = (column(result, name) for name in ("cosine", "score"))
+        cosines_P, scores_P = (result.items.column(name) for name in ("cosine", "score"))
         ones_P = (scores_P >= scores_P.max() / 2).astype(np.float64) if kind is Kind.GRADED else scores_P
         parts = {"pairs": cosines_P}
         if kind is Kind.BINARY:
@@ -50,8 +50,3 @@ def spread_of(judging: Judging, vectors: PoolVectors, result: Result) -> Spread:
         for kept, found in zip((positives, negatives), nearest, strict=True):
             kept.append(found[np.isfinite(found)])
     return Spread({"positives": np.concatenate(positives), "hardest_negatives": np.concatenate(negatives)})
-
-
-def column(result: Result, name: str) -> FloatArray:
-    """An item score (I,) by its name."""
-    return result.items.scores[:, result.items.names.index(name)]
