@@ -112,6 +112,38 @@ def test_what_trains_is_said(
     assert line in said
 
 
+@pytest.mark.parametrize(
+    ("encoder", "optimizer", "lines"),
+    [
+        ({"dim": 8}, {"lr": 0.01, "head_lr": 0.01, "layer_decay": 0.9}, []),
+        ({"train": "lora", "dim": 8}, {"lr": 0.01, "layer_decay": 0.9}, []),
+        ({}, {"lr": 0.01}, []),
+        ({}, {"head_lr": 0.01}, ["model.optimizer.head_lr is 0.01, but only the encoder's own weights train"]),
+        ({"projection": "random"}, {}, ["model.encoder.projection is 'random', but dim is null"]),
+        ({"train": "head", "dim": 8}, {"head_lr": 0.01}, []),
+        (
+            {"train": "head", "dim": 8},
+            {"lr": 0.01, "layer_decay": 0.9},
+            [
+                "model.optimizer.layer_decay is 0.9, but the encoder's own weights do not train",
+                "model.optimizer.lr is 0.01, but the encoder's own weights do not train",
+            ],
+        ),
+    ],
+)
+def test_options_without_effect_are_named(
+    tiny_model: Path,
+    demo_root: Path,
+    caplog: pytest.LogCaptureFixture,
+    encoder: dict[str, Any],
+    optimizer: dict[str, Any],
+    lines: list[str],
+) -> None:
+    fit(module_of(tiny_model, encoder=encoder, optimizer=optimizer), data_of(demo_root), steps=1)
+    found = [record.getMessage() for record in caplog.records if "has no effect" in record.getMessage()]
+    assert [line.partition(":")[0] for line in found] == lines
+
+
 def test_nothing_to_train(tiny_model: Path, demo_root: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"train is none, and nothing trains in task 'search': give tasks\.search\.head"

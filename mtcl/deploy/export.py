@@ -16,7 +16,8 @@ from pathlib import Path
 from mtcl.deploy import onnx_graph
 from mtcl.deploy import static as static_table
 from mtcl.deploy.export_check import Check, Form, costs
-from mtcl.encoder.card import Forms, card
+from mtcl.encoder.card import card
+from mtcl.encoder.card_code import Forms
 from mtcl.encoder.exported import Exported
 from mtcl.encoder.layout import new_folder, write_layout
 from mtcl.encoder.text_encoder import TextEncoder

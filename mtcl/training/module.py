@@ -204,7 +204,8 @@ class MtclModule(TaskReader):
         self.start.begin()
         if stage == "fit":
             with together():
-                trained.check(self.model, self.data, shows_cosines=self.gradient_cosines_every_n_steps > 0)
+                shows_cosines = self.gradient_cosines_every_n_steps > 0
+                trained.check(self.model, self.data, self.optimizer_config, shows_cosines=shows_cosines)
                 self.run.selection.check(self.data.stores.evaluated_in("validation"), self.data.roles.apart)
                 learnable.check(self.data, self.model.loss_of)
             if world()[0] == 0:

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
 
 import numpy as np
 from torch import nn
 
 from mtcl.distributed import world
+from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.layers import layers_of
 from mtcl.encoder.lora_state import A
 from mtcl.errors import ConfigError
 from mtcl.task.prompt import NO_PROMPT, Prompt
 from mtcl.training.datamodule import MtclDataModule
 from mtcl.training.model import Model
+from mtcl.training.optimizer import OptimizerConfig
 from mtcl.training.stores import Stores
 from mtcl.weighting import GradientWeighting
 
 log = logging.getLogger("mtcl")
 
 
-def check(model: Model, data: MtclDataModule, *, shows_cosines: bool) -> None:
+def check(model: Model, data: MtclDataModule, optimizer: OptimizerConfig, *, shows_cosines: bool) -> None:
     """Raise `ConfigError` if nothing trains in a task, or if a task or option needs more of the encoder to train, and
-    warn of an option without effect.
+    warn of options without effect.
 
     `shows_cosines` says whether gradient cosines are logged.
     """
@@ -62,6 +65,30 @@ def check(model: Model, data: MtclDataModule, *, shows_cosines: bool) -> None:
                 f"task {name!r} pairs a text with itself under two dropout masks, but model.encoder.train is {train}, "
                 "without dropout: give train: all or lora, or leave the task out"
             )
+
+    for line in _without_effect(model, optimizer) if world()[0] == 0 else ():
+        log.warning("%s", line)
+
+
+def _without_effect(model: Model, optimizer: OptimizerConfig) -> Iterator[str]:
+    """A line for each option that is set, but changes nothing."""
+    encoder, config = model.encoder, model.config
+    changed = {one.name: getattr(optimizer, one.name) for one in fields(optimizer)}
+    changed = {name: value for name, value in changed.items() if value != getattr(OptimizerConfig, name)}
+    if config.projection != EncoderConfig.projection and config.dim is None:
+        yield f"model.encoder.projection is {config.projection!r}, but dim is null: it has no effect, leave it out"
+    idle = [] if _count(encoder.backbone) else ["layer_decay"]
+    idle += [] if _count(encoder.backbone) or _count(encoder.dense) else ["lr"]
+    for name in (name for name in idle if name in changed):
+        yield (
+            f"model.optimizer.{name} is {changed[name]:g}, but the encoder's own weights do not train: it has no "
+            f"effect (the rate of what trains is head_lr, {optimizer.head_lr:g})"
+        )
+    if "head_lr" in changed and not any(map(_count, (model.losses, model.weighting, model.heads, encoder.projection))):
+        yield (
+            f"model.optimizer.head_lr is {optimizer.head_lr:g}, but only the encoder's own weights train: it has no "
+            f"effect (their rate is lr, {optimizer.lr:g})"
+        )
 
 
 def _one_at_a_time(data: MtclDataModule) -> str:
@@ -116,17 +143,17 @@ def _parts(model: Model) -> list[str]:
         found.append(f"the upper {num_layers - config.freeze_layers} of {num_layers} layers")
     elif not encoder.is_frozen:
         found.append("all layers")
-    found += ["dense layers"] * bool(encoder.dense is not None and _count(encoder.dense))
-    found += ["projection"] * bool(encoder.projection is not None and _count(encoder.projection))
+    found += ["dense layers"] * bool(_count(encoder.dense))
+    found += ["projection"] * bool(_count(encoder.projection))
     found += [f"{len(model.heads)} task head{'s' if len(model.heads) > 1 else ''}"] * bool(model.heads)
     found += ["losses"] * bool(_count(model.losses))
     found += ["weighting"] * bool(_count(model.weighting))
     return found
 
 
-def _count(module: nn.Module) -> int:
+def _count(module: nn.Module | None) -> int:
     """The number of parameters that train."""
-    return sum(p.numel() for p in _trained(module.parameters()))
+    return 0 if module is None else sum(p.numel() for p in _trained(module.parameters()))
 
 
 def _trained(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
