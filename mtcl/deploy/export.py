@@ -49,7 +49,8 @@ def export(
         static: Write a table of token vectors.
         check: Evaluate each form on the run's own tasks.
 
-    Raises `ConfigError` if the folder exists, if a package is missing, or if the encoder has no such form.
+    Raises `ConfigError` if the folder exists, if a package is missing, or if the encoder has no such form;
+    `DataError` if the tasks to check on have no rows here.
     """
     cut, path = Cut(task, dim), Path(folder).expanduser()
     cut.check(encoder)
@@ -60,12 +61,11 @@ def export(
         onnx_graph.require()
     if static:
         static_table.check(encoder)
-    if check is not None:
-        check.chosen(encoder, cut)
+    pools = [] if check is None else check.pools(encoder, cut)  # before a graph is made, which takes minutes
     with new_folder(path) as aside:
         write_layout(encoder, aside, cut)
         forms, embeds = _write_forms(encoder, aside, cut, onnx=onnx, quantize=quantize, static=static)
-        found = "" if check is None else costs(encoder, cut, embeds, check).table()
+        found = "" if check is None else costs(encoder, cut, embeds, pools).table()
         forms = forms if check is None else _with_costs(forms, found)
         (aside / "README.md").write_text(card(encoder, cut, path.name, forms), encoding="utf-8")
     return found

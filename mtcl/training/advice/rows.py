@@ -33,7 +33,7 @@ LOST = "\N{REPLACEMENT CHARACTER}"
 
 
 def left_out(split: Split) -> list[str]:
-    """Rows that make no pair: null or empty texts, repeated pairs, posts without a tag. Judgements of grade 0 are meant."""
+    """Rows that make no pair and should: null or empty texts, repeated pairs. Rows of grade 0 are only for judging."""
     skipped = {reason: count for reason, count in split.skipped.items() if reason != NOT_RELEVANT}
     count = sum(skipped.values())
     if not count or count < LEFT_OUT * split.num_rows:
