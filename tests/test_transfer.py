@@ -226,7 +226,7 @@ def test_runs_of_other_data_or_another_split_are_refused(tmp_path: Path, demo_ro
             runs(study)._check_unchanged(run)
         pq.write_table(whole, path)
     other = dataclasses.replace(run, config={**run.config, "trainer": {"max_steps": 99}})
-    told = r"was made with a different configuration \(.*trainer\.max_steps: 2 there, 99 now.*\): give another --study_dir"
+    told = r"different configuration \(.*trainer\.max_steps: 2 there, 99 now.*\): give another --study_dir"
     with pytest.raises(ConfigError, match=told):
         runs(study).complete([other])
     assert runs(study)._config(run).read_text() == written, "a refused command leaves the record of the runs as it was"
