@@ -414,6 +414,17 @@ def test_rows_beyond_those_that_are_read_count_as_rows() -> None:
     assert left_out(part) == left_out(Split.of("train", table)) == []
 
 
+def test_judgements_of_grade_0_are_not_dirt() -> None:
+    """They are made to be judged with; other rows without a pair still count."""
+    judged = [row | {"grade": 1} for row in SOUND]
+    others = [row | {"grade": 0, "document": f"{row['document']} other"} for row in SOUND]
+    pairs = QueryDocument(grade="grade")
+    assert left_out(Split.of("train", pairs(pa.Table.from_pylist(judged + others)))) == []
+    empty = [{"query": " ", "document": "a b", "grade": 1}] * 60
+    told = left_out(Split.of("train", pairs(pa.Table.from_pylist(judged + others + empty))))
+    assert told == ["11% of the rows of train make no pair: empty query (60); clean the rows"]
+
+
 def test_names_are_shown_as_they_are_written(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -126,7 +126,12 @@ def test_a_callback_that_monitors_a_validation_is_refused_if_there_is_none(fit: 
     assert refused.returncode == 2, refused.stderr
     assert f"{name} monitors 'val/mean', but trainer.limit_val_batches is 0" in refused.stderr
     assert not list(tmp_path.glob("run/checkpoints/*"))
-    assert fit(limit_val_batches=0).returncode == 0  # mtcl's own best checkpoint is no reason
+    done = fit(limit_val_batches=0)
+    assert done.returncode == 0  # mtcl's own best checkpoint is no reason
+    assert [path.name for path in tmp_path.glob("run/checkpoints/*")] == ["last.ckpt"]
+    assert "no validation, so there is no table and no best.ckpt: give other commands run/checkpoints/last.ckpt" in (
+        done.stderr.replace(f"{tmp_path}/", "")
+    )
 
 
 def test_callbacks_that_wait_for_the_end_of_the_run_are_reported(fit: Fit, tmp_path: Path) -> None:

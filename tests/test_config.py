@@ -323,6 +323,54 @@ def test_a_seed_on_the_command_line_is_checked(seed: str, demo_root: Path, mtcl_
     assert re.search(f"ConfigError: (--)?seed_everything is '?{seed}'?: give ", done.stderr)
 
 
+@pytest.mark.parametrize(
+    "first", ["InfoNCE", "{class_path: InfoNCE}", "{class_path: InfoNCE, init_args: {margin: 0.3}}"]
+)
+@pytest.mark.parametrize("second", ["loss.margin: 0.1", "loss: {margin: 0.1}", "loss: {init_args: {margin: 0.1}}"])
+def test_a_later_file_sets_an_argument_of_an_earlier_file_s_loss(tmp_path: Path, first: str, second: str) -> None:
+    """However each of them writes it: as an option of the command line does."""
+    merged = load(tmp_path, f"tasks: {{a: {{loss: {first}}}}}", f"tasks:\n  a:\n    {second}")
+    assert merged["tasks"]["a"]["loss"] == {"class_path": "InfoNCE", "init_args": {"margin": 0.1}}
+
+
+def test_other_texts_are_replaced_by_a_mapping_as_before(tmp_path: Path) -> None:
+    merged = load(tmp_path, "tasks: {a: {prompt: 'p: '}}", "tasks: {a: {prompt: {query: 'q: '}}}")
+    assert merged["tasks"]["a"]["prompt"] == {"query": "q: "}
+    merged = load(tmp_path, "model: {weighting: Uncertainty}", "model: {weighting: {class_path: Mean}}")
+    assert merged["model"]["weighting"] == {"class_path": "Mean"}, "another class begins without arguments"
+
+
+def test_an_option_below_a_text_does_not_drop_it() -> None:
+    """A prompt that is one text stands for both sides, so a text of one side cannot be added to it."""
+    keys = run_keys()
+    [option] = from_arguments(["--data.prompt.document", "d: "], keys)
+    told = "^--data.prompt.document is one of the values of data.prompt, which is the one text 'x: ' so far and would"
+    with pytest.raises(ConfigError, match=told):
+        applied({"data": {"prompt": "x: "}}, [option], keys)
+    [of_task] = from_arguments(["--tasks.a.prompt.query", "q: "], keys)
+    with pytest.raises(ConfigError, match=r"give tasks\.a\.prompt as a whole, for example as \{query: q: \}"):
+        applied({"tasks": {"a": {"prompt": "x: "}}}, [of_task], keys)
+    added = applied({"data": {"prompt": {"query": "x: "}}}, [option], keys)
+    assert plain(added) == {"data": {"prompt": {"query": "x: ", "document": "d: "}}}
+    assert plain(applied({"data": {"prompt": None}}, [option], keys)) == {"data": {"prompt": {"document": "d: "}}}
+
+
+@pytest.mark.parametrize("on_the_command_line", [False, True])
+def test_a_time_in_hours_is_recorded_as_it_was_given(on_the_command_line: bool, tmp_path: Path) -> None:
+    """Also in a callback; jsonargparse writes a mapping that may be a text as one, which Lightning does not read."""
+    timer = {"class_path": "lightning.pytorch.callbacks.Timer", "init_args": {"duration": {"hours": 1, "minutes": 2}}}
+    given: dict[str, Any] = {"tasks": {"search": {}}, "trainer": {"max_steps": 2, "callbacks": [timer]}}
+    options = ["--trainer.max_time", "{hours: 3}"] if on_the_command_line else []
+    if not options:
+        given["trainer"]["max_time"] = {"hours": 3}
+    for more in (options, []):  # what is written is read again
+        given = yaml.safe_load(
+            _Parsed(["--seed_everything", "false", *more], config=given, run_dir=tmp_path).config_text()
+        )
+        assert given["trainer"]["max_time"] == {"hours": 3}
+        assert given["trainer"]["callbacks"][0]["init_args"]["duration"] == {"hours": 1, "minutes": 2}
+
+
 def test_a_short_name_keeps_the_arguments_of_the_long_one() -> None:
     """Checkpoints have the long form. Another class begins without the arguments of the one before."""
 

@@ -630,6 +630,21 @@ def test_a_link_that_leads_nowhere_is_refused(embed: Any, tmp_path: Path, name: 
     assert f"in/more/{name} is neither a file nor a folder" in embed(f"in/more/{name}", code=2).stderr
 
 
+def test_a_run_folder_is_no_place_for_vectors(embed: Any, tmp_path: Path) -> None:
+    """But an input may be in a folder `checkpoints`, and then its vectors are too."""
+    write_jsonl(tmp_path / "b" / "checkpoints" / "a.jsonl", [{"text": "dog"}])
+    run = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    run.parent.mkdir(parents=True)
+    run.touch()
+    assert (
+        "run is a run folder: give the vectors a folder of their own" in embed("b", out=run.parents[1], code=2).stderr
+    )
+    assert [path.name for path in run.parents[1].iterdir()] == ["checkpoints"]
+    for _ in range(2):
+        embed("b")
+    assert (tmp_path / "out" / "checkpoints" / "a.parquet").is_file()
+
+
 @pytest.mark.parametrize("file_format", ["parquet", "npy"])
 def test_files_of_others_are_never_replaced(embed: Any, tmp_path: Path, file_format: str) -> None:
     write_jsonl(tmp_path / "b" / "a.jsonl", [{"text": "dog"}])

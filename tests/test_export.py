@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import Unigram
 from torch.nn import functional as F
 
-from mtcl import ConfigError, TextEncoder
+from mtcl import ConfigError, DataError, TextEncoder
 from mtcl.deploy import onnx_graph
 from mtcl.deploy.export import export
 from mtcl.deploy.export_check import Check, Costs
@@ -185,6 +185,17 @@ def test_what_cannot_be_done_is_refused_at_once(
     with pytest.raises(ConfigError, match=words):
         export(run, tmp_path / "model", **options)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("root", [None, "nowhere"])
+def test_rows_to_check_on_are_looked_for_before_a_form_is_made(
+    root: str | None, run: TextEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MTCL_DATA", raising=False)
+    monkeypatch.setattr("mtcl.deploy.export.write_layout", lambda *_: pytest.fail("a form is made"))
+    with pytest.raises(DataError, match="data root"):
+        export(run, tmp_path / "model", check=Check(root=root, cache=str(tmp_path / "cache")))
+    assert not (tmp_path / "model").exists()
 
 
 def test_missing_packages_are_named(run: TextEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -464,6 +464,17 @@ def test_rows_without_a_pair_have_no_negatives() -> None:
     assert [positives[row].tolist() for row in range(3)] == [[0], [], []]
 
 
+def test_a_row_of_grade_0_makes_no_pair_here_either() -> None:
+    """Its document is judged not relevant, so it isn't the positive whose score limits the negatives."""
+    from mtcl.mining.rows import MinedRows
+
+    table = pa.table({"query": ["a", "a", "a"], "document": ["x", "y", "z"], "grade": [2, 0, None]})
+    rows = MinedRows(table, QueryDocument(grade="grade"), "negatives")
+    anchors, positives = rows.places(None, pa.array(["x", "a", "y", "z"]))  # type: ignore[arg-type]
+    assert anchors.tolist() == [1, -1, -1]
+    assert [positives[row].tolist() for row in range(3)] == [[0], [], []]
+
+
 @pytest.mark.nightly
 @pytest.mark.skipif("MTCL_DATA" not in os.environ, reason="MTCL_DATA names no folder of data sets")
 def test_real_titles(tmp_path: Path, mtcl_process: Run) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mtcl.commands.run import main
-from mtcl.commands.run_folder import CHOSEN_RUN_DIR, run_folder
+from mtcl.commands.run_folder import CHOSEN_RUN_DIR, check_no_data, run_folder
 from mtcl.errors import ConfigError
 
 
@@ -48,3 +48,28 @@ def test_a_checkpoint_beside_runs_has_a_folder_of_its_own() -> None:
     in_run, alone = Path("runs/a/checkpoints/best.ckpt"), Path("merged/half.ckpt")
     assert run_folder(given(config=[]), "test", in_run) == Path("runs/a")
     assert run_folder(given(config=[]), "test", alone) == Path("merged/half")
+
+
+@pytest.mark.parametrize(
+    "run_dir", ["data", "data/../data", "data/search", "data/search/run", "data/search/train", "own"]
+)
+def test_a_run_is_not_written_into_data(run_dir: str, working_folder: Path) -> None:
+    """The data root, a task's folder and what is below it; and a folder with rows that is in no data root."""
+    (working_folder / "data" / "search" / "train").mkdir(parents=True)
+    (working_folder / "data" / "search" / "train" / "0.parquet").touch()
+    (working_folder / "own").mkdir()
+    (working_folder / "own" / "test.jsonl").touch()
+    with pytest.raises(ConfigError, match=f"^--run_dir {run_dir} is .*: give the run a folder of its own$"):
+        check_no_data(Path(run_dir), Path("data"))
+    for free in ("runs/a", "data/runs", "data2", "."):
+        check_no_data(Path(free), Path("data"))
+    check_no_data(Path("runs/a"), Path())
+    check_no_data(Path("runs/a"), None)
+
+
+def test_a_run_in_its_data_root_is_refused(demo_root: Path, tiny_model: Path) -> None:
+    before = sorted(demo_root.rglob("*"))
+    given = ["--data.root", str(demo_root), "--tasks.search", "{}", "--model.encoder.name", str(tiny_model)]
+    with pytest.raises(ConfigError, match="is the data root"):
+        main("fit", [*given, "--trainer.max_steps", "1", "--run_dir", str(demo_root)])
+    assert sorted(demo_root.rglob("*")) == before

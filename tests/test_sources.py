@@ -279,6 +279,16 @@ def test_a_split_that_the_data_set_lacks_is_named(tmp_path: Path) -> None:
         Hub(str(tmp_path), revision=COMMIT, splits={"validation": "dev"})("validation", None)
 
 
+def test_whether_a_data_set_has_a_split(tmp_path: Path) -> None:
+    """Of a folder by its files; what cannot be had here tells when it is read."""
+    for split in ("train", "test"):
+        write_parquet(tmp_path, split, ROWS)
+    source = Hub(str(tmp_path), revision=COMMIT, splits={"test": "test[:50%]", "held": "train+dev"})
+    assert [source.has(split, None) for split in ("train", "validation", "test", "held")] == [True, False, True, True]
+    assert Hub(str(tmp_path), revision=COMMIT, splits={"test": "dev"}).has("test", None) is False
+    assert Hub("no/such-data", revision=COMMIT).has("validation", None)
+
+
 def test_a_data_set_that_cannot_be_had_is_named_with_its_revision() -> None:
     with pytest.raises(DataError, match=f"cannot read no/such-data@{COMMIT} split 'train': ") as error:
         Hub("no/such-data", revision=COMMIT)("train", None)

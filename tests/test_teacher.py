@@ -18,7 +18,9 @@ import torch
 
 from mtcl.data.store import TokenStore, prepare
 from mtcl.data.tokenizer import Tokenizer
+from mtcl.encoder.backbone import digest_of, function_digest
 from mtcl.encoder.config import EncoderConfig
+from mtcl.encoder.dense import Dense
 from mtcl.encoder.encoder import Encoder
 from mtcl.encoder.teacher import Teacher, vectors_file
 from mtcl.encoder.text_encoder import TextEncoder
@@ -48,6 +50,36 @@ def test_a_single_task_run_teaches_the_joint_one(
     texts = TokenStore.open(made.parent).pairs.texts.to_pylist()
     expected = TextEncoder.load(tmp_path / "alone")(texts)
     torch.testing.assert_close(torch.from_numpy(np.load(made)), expected, atol=1e-5, rtol=0)
+
+
+def test_a_changed_activation_makes_other_files(tiny_model: Path, tmp_path: Path) -> None:
+    """The weights are equal, so only the configuration tells that the vectors of a cached file are wrong."""
+    found = {}
+    for name, change in {
+        "same": {},
+        "described": {"architectures": ["Other"], "transformers_version": "4.0.0", "hidden_dropout_prob": 0.3},
+        "activation": {"hidden_act": "relu"},
+        "epsilon": {"layer_norm_eps": 1e-3},
+    }.items():
+        shutil.copytree(tiny_model, tmp_path / name)
+        path = tmp_path / name / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | change))
+        encoder = Encoder.load(EncoderConfig(name=str(tmp_path / name)))
+        found[name] = (digest_of(encoder), function_digest(encoder), function_digest(encoder.backbone))
+    assert len({weights for weights, *_ in found.values()}) == 1
+    assert found["same"] == found["described"]
+    for place in (1, 2):
+        assert len({found[name][place] for name in ("same", "activation", "epsilon")}) == 3
+
+
+def test_a_changed_activation_of_a_dense_layer_makes_other_files() -> None:
+    options = {"in_features": 4, "out_features": 4}
+    torch.manual_seed(0)
+    one = Dense(options)
+    other = Dense(options | {"activation_function": "torch.nn.modules.linear.Identity"})
+    other.load_state_dict(one.state_dict())
+    assert digest_of(one) == digest_of(other)
+    assert function_digest(one) != function_digest(other)
 
 
 def test_a_full_disk_leaves_no_vectors(

@@ -216,19 +216,24 @@ def test_runs_of_other_data_or_another_split_are_refused(tmp_path: Path, demo_ro
     (tmp_path / "study" / "configs").mkdir()
     runs(study)._write_configs(run)
     written = runs(study)._config(run).read_text()
-    with pytest.raises(ConfigError, match="was made with a different configuration, data"):
+    with pytest.raises(ConfigError, match=r'different configuration .*study\.split: "test" there, "validation" now'):
         runs(dataclasses.replace(study, split="validation"))._check_unchanged(run)
     for split in ("validation", "train"):
         path = tmp_path / "data" / "search" / f"{split}.parquet"
         whole = pq.read_table(path)
         pq.write_table(whole.slice(1), path)
-        with pytest.raises(ConfigError, match="was made with a different configuration, data"):
+        with pytest.raises(ConfigError, match=rf"different configuration \(study.pairs.search/{split}: "):
             runs(study)._check_unchanged(run)
         pq.write_table(whole, path)
     other = dataclasses.replace(run, config={**run.config, "trainer": {"max_steps": 99}})
-    with pytest.raises(ConfigError, match="was made with a different configuration, data"):
+    told = r"different configuration \(.*trainer\.max_steps: 2 there, 99 now.*\): give another --study_dir"
+    with pytest.raises(ConfigError, match=told):
         runs(study).complete([other])
     assert runs(study)._config(run).read_text() == written, "a refused command leaves the record of the runs as it was"
+    state = runs(study)._run_folder(run) / "study.json"
+    state.write_text(json.dumps({"config": "of an earlier version"}))
+    with pytest.raises(ConfigError, match=r"different configuration \(data, base encoder, split or tasks\)"):
+        runs(study)._check_unchanged(run)
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,7 @@ def checkpoint_of(state: State, sources: list[SavedRun], merged: dict[str, float
         raise ConfigError(f"the checkpoints use different poolings ({', '.join(sorted(poolings))}): merge those of one")
     if len({source.record.tokenizer for source in sources} - {None}) > 1:
         raise ConfigError("the checkpoints use different tokenizers: merge those of one")
-    configs = [plain_config(source) for source in sources]
+    configs = [plain_config(source, tells=number == 0) for number, source in enumerate(sources)]
     check_same_heads(configs)
     config: dict[str, Any] = dict(configs[0])
     if any(source.has_adapters for source in sources):  # they are part of the merged weights

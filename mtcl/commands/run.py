@@ -16,7 +16,7 @@ from mtcl.commands.arguments import Parser
 from mtcl.commands.folder_lock import only_writer
 from mtcl.commands.given_checkpoint import find_checkpoint
 from mtcl.commands.process import quiet_libraries
-from mtcl.commands.run_folder import run_folder
+from mtcl.commands.run_folder import check_no_data, run_folder
 from mtcl.configuration.help import WIDTH, short_help
 from mtcl.configuration.yaml_files import load
 from mtcl.console import print_table
@@ -93,6 +93,7 @@ def carry_out(
     rest += [part for key, value in given.items() if value for part in (f"--{key}", value)]
     resume_step = saved.step + 1 if saved and options.resume else None
     cli = MtclCLI(rest, config=config, run_dir=run_dir, resume_step=resume_step)
+    check_no_data(run_dir, cli.datamodule.root)
     if saved and options.resume:
         check_resumable(saved, cli.model.optimizer_config, is_averaging=cli.averaging is not None)
     elif saved:
@@ -154,6 +155,8 @@ def fit(cli: MtclCLI, *, resume: Path | None) -> int:
         print_table(fit_table(cli.model))
         if (best := cli.run_dir / "checkpoints" / BEST).exists():
             print(f"best checkpoint: {best}")
+    elif cli.trainer.is_global_zero and (last := cli.run_dir / "checkpoints" / LAST).exists():
+        log.warning("no validation, so there is no table and no %s: give other commands %s", BEST, last)
     return 0
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mtcl.encoder.paths import LAST
 from mtcl.errors import ConfigError
+from mtcl.task.sources import SPLITS, Files
 
 RUNS = Path("runs")
 CHOSEN_RUN_DIR = "MTCL_CHOSEN_RUN_DIR"
@@ -46,3 +47,14 @@ def _run_folder(options: argparse.Namespace, command: str, checkpoint: Path | No
             chosen.mkdir(parents=True)  # at once: another run may be looking for a name
             break
     return chosen
+
+
+def check_no_data(run_dir: Path, root: Path | None) -> None:
+    """Raise `ConfigError` for a run folder that is the data root or in a task's data: files would mix."""
+    here, data = run_dir.resolve(), None if root is None else root.resolve()
+    if here == data:
+        raise ConfigError(f"--run_dir {run_dir} is the data root: give the run a folder of its own")
+    above = [] if data is None else [folder for folder in here.parents if folder.is_relative_to(data)]
+    for folder in (here, *above):
+        if any(Files(".").has(split, folder) for split in SPLITS):
+            raise ConfigError(f"--run_dir {run_dir} is in a task's data ({folder}): give the run a folder of its own")

@@ -133,7 +133,8 @@ class MtclCLI(LightningCLI):
 
     def config_text(self) -> str:
         """The resolved configuration as YAML, without the keys that are derived from others."""
-        return str(self.parser.dump(self.config, skip_none=False))
+        text = str(self.parser.dump(self.config, skip_none=False))
+        return str(yaml.safe_dump(_with_mappings(yaml.safe_load(text), self.config), sort_keys=False))
 
     def _parse_ckpt_path(self) -> None:
         """Does nothing; Lightning would let a checkpoint's hyper-parameters override given values (issue 21455)."""
@@ -162,6 +163,18 @@ def _without_enums(value: Any) -> Any:
     if isinstance(value, list):
         return [_without_enums(inner) for inner in value]
     return str(value.value) if isinstance(value, Enum) and isinstance(value, str) else value
+
+
+def _with_mappings(written: Any, value: Any) -> Any:
+    """What jsonargparse writes of a value, with the mappings that it writes as text, such as a `max_time` of hours."""
+    inner = vars(value) if isinstance(value, Namespace) else value
+    if isinstance(inner, dict) and isinstance(written, str):
+        return inner
+    if isinstance(inner, dict) and isinstance(written, dict):
+        return {key: _with_mappings(part, inner.get(key)) for key, part in written.items()}
+    if isinstance(inner, list) and isinstance(written, list) and len(inner) == len(written):
+        return [_with_mappings(*pair) for pair in zip(written, inner, strict=True)]
+    return written
 
 
 def _listed(value: Any) -> list[Any]:

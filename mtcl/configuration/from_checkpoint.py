@@ -48,8 +48,10 @@ ORDINARY_HERE = {
 }
 
 
-def plain_config(saved: SavedRun, *, resumes: bool = False, cache: str | None = None) -> dict[str, Any]:
-    """The configuration to run with; the whole one if the user trusts the file. Logs the settings it leaves out."""
+def plain_config(
+    saved: SavedRun, *, resumes: bool = False, cache: str | None = None, tells: bool = True
+) -> dict[str, Any]:
+    """The configuration to run with; the whole one if the user trusts the file. `tells` logs what is left out."""
     if saved.is_trusted:
         return saved.config
     left_out: list[str] = []
@@ -61,7 +63,7 @@ def plain_config(saved: SavedRun, *, resumes: bool = False, cache: str | None = 
             kept["data"]["root"] = root
         else:
             left_out.append(f"data.root {root!r:.80}")
-    if left_out:
+    if left_out and tells:
         log.warning(
             "not taken from the checkpoint: %s. Give those you need, or --trust_checkpoint if you trust the file",
             ", ".join(left_out),

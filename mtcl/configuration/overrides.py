@@ -113,6 +113,12 @@ def _put(now: Any, path: list[str], override: Override, hint: Any) -> Any:
     first, *rest = path
     if not rest and override.key == f"tasks.{first}" and loaded(Text(override.text)) is None:
         return _without(first, now, override)
+    if isinstance(now, str) and now and str in kinds.leaves:
+        whole = override.key.removesuffix("." + ".".join(path))
+        raise ConfigError(
+            f"{override.given_as} is one of the values of {whole}, which is the one text {now!r} so far and would be "
+            f"lost: give {whole} as a whole, for example as {{{first}: {override.text}}}"
+        )
     of_key, of_value = kinds.entry
     entry = first if of_key is str else loaded(Text(first))
     return _put_in(now, [entry, *rest], override, {entry: of_value})

@@ -76,16 +76,32 @@ def merge(below: dict[str, Any], above: dict[str, Any], *, path: tuple[str, ...]
     """Deep merge into a new dict; `above` wins, and null removes a task that `below` has."""
     merged = dict(below)
     for key, value in above.items():
-        goes_on = isinstance(value, dict) and isinstance(below.get(key), dict)
+        now: Any = below.get(key)
+        if isinstance(value, dict) and _is_object(now, (*path, key)):
+            now, value = {"class_path": now} if isinstance(now, str) else now, _as_object(value)
+        goes_on = isinstance(value, dict) and isinstance(now, dict)
         if goes_on and "class_path" in value:
-            goes_on = not is_another_class(value["class_path"], below[key])
+            goes_on = not is_another_class(value["class_path"], now)
         if path == ("tasks",) and value is None and key in below:
             del merged[key]
         elif goes_on:
-            merged[key] = merge(below[key], value, path=(*path, key))
+            merged[key] = merge(now, value, path=(*path, key))
         else:
             merged[key] = value
     return merged
+
+
+def _is_object(value: Any, path: tuple[Any, ...]) -> bool:
+    """Whether a value names a class: with its `class_path`, or as the text of a key that has an object."""
+    is_key_of_object = (path[:1], path[2:]) == (("tasks",), ("loss",)) or path == ("model", "weighting")
+    return "class_path" in value if isinstance(value, dict) else isinstance(value, str) and is_key_of_object
+
+
+def _as_object(value: dict[str, Any]) -> dict[str, Any]:
+    """Arguments that are given without the name of their class, as `loss.margin: 0.1`, below `init_args`."""
+    if value.keys() & {"class_path", "init_args", "dict_kwargs"}:
+        return value
+    return {"init_args": value}
 
 
 def is_another_class(name: Any, below: dict[str, Any]) -> bool:

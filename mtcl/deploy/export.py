@@ -50,7 +50,8 @@ def export(
         static: Write a table of token vectors.
         check: Evaluate each form on the run's own tasks.
 
-    Raises `ConfigError` if the folder exists, if a package is missing, or if the encoder has no such form.
+    Raises `ConfigError` if the folder exists, if a package is missing, or if the encoder has no such form;
+    `DataError` if the tasks to check on have no rows here.
     """
     exported, path = Exported(encoder, task, dim), Path(folder).expanduser()
     if odd := [target for target in quantize if target not in (onnx_graph.THIS_CPU, *onnx_graph.TARGETS)]:
@@ -60,12 +61,11 @@ def export(
         onnx_graph.require()
     if static:
         static_table.check(encoder)
-    if check is not None:
-        check.chosen(exported)
+    pools = [] if check is None else check.pools(encoder, exported)  # before a graph is made, which takes minutes
     with new_folder(path) as aside:
         write_layout(exported, aside)
         forms, embeds = _write_forms(exported, aside, onnx=onnx, quantize=quantize, static=static)
-        found = "" if check is None else costs(encoder, exported, embeds, check).table()
+        found = "" if check is None else costs(encoder, exported, embeds, pools).table()
         forms = forms if check is None else _with_costs(forms, found)
         (aside / "README.md").write_text(card(exported, path.name, forms), encoding="utf-8")
     return found

@@ -71,8 +71,14 @@ class Check:
             raise ConfigError("the encoder has no tasks to evaluate: leave --check out")
         return [registry[name] for name in names]
 
-    def pool(self, task: Task, encoder: TextEncoder) -> Pool:
-        """The task's validation split, read as in training."""
+    def pools(self, encoder: TextEncoder, exported: Exported) -> list[Pool]:
+        """The validation splits of the tasks to evaluate, read as in training.
+
+        Raises `ConfigError` or `DataError` for tasks that cannot be evaluated here.
+        """
+        return [self._pool(task, encoder) for task in self.chosen(exported)]
+
+    def _pool(self, task: Task, encoder: TextEncoder) -> Pool:
         store = prepare(
             task,
             SPLIT,
@@ -109,19 +115,15 @@ def _cells(values: Sequence[float]) -> list[str]:
     return [f"{first:.4f}", *(f"{value:.4f} ({value - first:+.4f})" for value in rest)]
 
 
-def costs(encoder: TextEncoder, exported: Exported, forms: Mapping[str, Form], check: Check) -> Costs:
-    """Evaluate the encoder, its vectors cut to the dimensions that it was trained at, and the exported `forms`.
-
-    Raises `ConfigError` for tasks that cannot be evaluated here.
-    """
+def costs(encoder: TextEncoder, exported: Exported, forms: Mapping[str, Form], pools: Sequence[Pool]) -> Costs:
+    """Evaluate the encoder, its vectors cut to the dimensions that it was trained at, and the exported `forms`."""
     metrics, figures = {}, {}
-    for task in check.chosen(exported):
-        pool = check.pool(task, encoder)
-        question = Question(pool, task.name)
-        metrics[task.name] = task.metric.name
+    for pool in pools:
+        question = Question(pool, pool.name)
+        metrics[pool.name] = pool.metric.name
         found = {name: _primary(pool, vectors) for name, vectors in _whole(encoder, exported, question)}
         found |= {name: _primary(pool, form(question)) for name, form in forms.items()}
-        figures[task.name] = found
+        figures[pool.name] = found
     return Costs(metrics, figures)
 
 

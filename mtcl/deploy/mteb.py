@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from mtcl.arrays import Float32Array
-from mtcl.encoder.backbone import digest_of
+from mtcl.encoder.backbone import function_digest
 from mtcl.encoder.text_encoder import AT_ONCE, TextEncoder
 from mtcl.errors import ConfigError
 from mtcl.task.prompt import SIDES_BY_NAME, PromptSide
@@ -52,7 +52,7 @@ class MtebEncoder(AbsEncoder):
         digest of the weights, because mteb reuses stored results of the same name and revision.
         """
         encoder = TextEncoder.load(path, device=device)
-        weights = (digest_of(encoder.model), encoder.model.pooling, encoder.tokenizer.digest)
+        weights = (function_digest(encoder.model), encoder.model.pooling, encoder.tokenizer.digest)
         facts = (*weights, encoder.max_length, encoder.prompt.plain())
         revision = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
         return cls(encoder, name=f"mtcl/{Path(path).name.removesuffix('.ckpt')}", revision=revision)

@@ -5,6 +5,7 @@ uses.
 from __future__ import annotations
 
 import inspect
+import json
 from typing import Any
 
 import torch
@@ -16,6 +17,9 @@ from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.declared import Declared
 from mtcl.encoder.quiet import only_errors
 from mtcl.errors import ConfigError
+
+DESCRIPTIVE = {"architectures", "dtype", "id2label", "label2id", "torch_dtype", "transformers_version", "use_cache"}
+"""Keys of a Hugging Face configuration that say nothing about vectors."""
 
 
 def hidden_size(backbone: nn.Module) -> int:
@@ -132,6 +136,29 @@ def digest_of(module: nn.Module) -> str:
         digest.update(name.encode())
         digest.update(value.cpu().contiguous().view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def function_digest(module: nn.Module) -> str:
+    """A fingerprint of what a module computes, 16 hexadecimal digits: its values and its options, such as activations.
+
+    The name of a file with its output has it. Names, versions and dropout are not part of it.
+    """
+    facts = [digest_of(module)]
+    for name, part in module.named_modules():
+        if not isinstance(part, nn.Dropout):
+            facts.append(f"{name} {type(part).__name__}({part.extra_repr()})")
+        if callable(to_dict := getattr(getattr(part, "config", None), "to_dict", None)):
+            facts.append(json.dumps(_options(to_dict()), sort_keys=True, default=str))
+    return xxhash.xxh3_64("\n".join(facts).encode()).hexdigest()
+
+
+def _options(config: dict[str, Any]) -> dict[str, Any]:
+    """The options of a Hugging Face configuration that can change vectors."""
+    return {
+        name: value
+        for name, value in config.items()
+        if not (name in DESCRIPTIVE or name.startswith("_") or "dropout" in name)
+    }
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mtcl.arrays import IntArray, Ragged
 from mtcl.data.store import TokenStore
-from mtcl.encoder.backbone import digest_of
+from mtcl.encoder.backbone import function_digest
 from mtcl.encoder.config import EncoderConfig
 from mtcl.encoder.encoder import Encoder
 from mtcl.encoder.paths import is_checkpoint
@@ -75,7 +75,7 @@ def vectors_file(
     `precision` is the precision that `embed` computes in. Raises `OSError` if the disk has no room for the file.
     """
     encoder = teacher.encoder
-    name = f"teacher-{digest_of(encoder)}-{encoder.pooling}-{encoder.dim}-{teacher.reads}-{precision}.npy"
+    name = f"teacher-{function_digest(encoder)}-{encoder.pooling}-{encoder.dim}-{teacher.reads}-{precision}.npy"
 
     def vectors(rows: IntArray) -> Tensor:
         return embed(encoder, teacher.tokens(store, rows))

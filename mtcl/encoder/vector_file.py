@@ -18,7 +18,7 @@ from torch import Tensor
 from mtcl.arrays import IntArray, Ragged
 from mtcl.data.intact import sign
 from mtcl.data.store import TokenStore
-from mtcl.encoder.backbone import digest_of
+from mtcl.encoder.backbone import function_digest
 from mtcl.encoder.encoder import Encoder
 from mtcl.files import written_whole
 
@@ -46,7 +46,7 @@ def pooled_file(store: TokenStore, encoder: Encoder, embed: Callable[[Ragged], T
     `precision` is the precision that `embed` computes in. Its name has a digest of all that determines a pooled state
     apart from the tokens, which the store's folder determines.
     """
-    facts = [digest_of(encoder.backbone), *encoder.pooled_by(), precision]
+    facts = [function_digest(encoder.backbone), *encoder.pooled_by(), precision]
     name = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
     def states(rows: IntArray) -> Tensor:

@@ -25,7 +25,7 @@ import numpy as np
 from mtcl.arrays import Float32Array, IntArray, Ragged, evenly
 from mtcl.console import track
 from mtcl.data.store import TokenStore, prepare
-from mtcl.encoder.backbone import digest_of
+from mtcl.encoder.backbone import function_digest
 from mtcl.encoder.precision import best_precision, precision_of
 from mtcl.encoder.text_encoder import TextEncoder
 from mtcl.errors import ConfigError
@@ -176,9 +176,9 @@ class Miner:
     def _embed(self, store: TokenStore, texts: IntArray | None, what: str) -> Embeddings:
         """Embeddings of the given texts of a store, or of all, from the cache if possible."""
         encoder = replace(self._encoder, precision=precision_of(best_precision()))
-        facts = [store.folder.name, what, digest_of(encoder.model), encoder.model.pooling, encoder.precision]
+        facts = [store.folder.name, what, function_digest(encoder.model), encoder.model.pooling, encoder.precision]
         head = encoder.heads.get(self._task)
-        facts += [] if head is None else [digest_of(head)]
+        facts += [] if head is None else [function_digest(head)]
         folder = self._cache / hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
         tokens = store.tokens if texts is None else store.tokens.take(texts)

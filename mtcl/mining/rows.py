@@ -15,10 +15,10 @@ from mtcl.errors import ConfigError, TaskError
 from mtcl.files import written_whole
 from mtcl.task.contract import Task, errors_of
 from mtcl.task.pairs import Cluster, Duplicates, LabelText, Pairs, Parallel, QueryDocument, Tags
-from mtcl.task.pairs.columns import id_column, text_column, texts_column
+from mtcl.task.pairs.columns import column, id_column, text_column, texts_column
 from mtcl.task.pairs.keys import index_in
 from mtcl.task.pairs.sides import as_documents
-from mtcl.task.roles import is_list
+from mtcl.task.roles import Role, is_list
 from mtcl.task.rows import rows_of
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class MinedRows:
         pairs, rows = self.pairs, self.table
         match pairs:
             case QueryDocument():
-                return self._paired(pairs.query, [pairs.document], texts)
+                return self._paired(pairs.query, [pairs.document], texts, grade=pairs.grade)
             case LabelText():
                 return self._paired(pairs.text, [pairs.label], texts)
             case Duplicates():
@@ -56,8 +56,13 @@ class MinedRows:
                 return anchors, self._members(anchors, id_column(rows, pairs.cluster))
         raise AssertionError(pairs)
 
-    def _paired(self, anchor: str, positives: list[str], texts: pa.Array) -> tuple[IntArray, Ragged]:
+    def _paired(
+        self, anchor: str, positives: list[str], texts: pa.Array, *, grade: str | None = None
+    ) -> tuple[IntArray, Ragged]:
         anchors = index_in(text_column(self.table, anchor), texts)
+        if grade:  # a row of grade 0 makes no pair: its document is no positive
+            grades = column(self.table, grade, Role.NUMBER).to_numpy()
+            anchors = np.where(grades > 0, anchors, -1)
         found = np.stack([index_in(text_column(self.table, name), texts) for name in positives], axis=1)
         rows, columns = np.nonzero((anchors >= 0)[:, None] & (found >= 0))
         return anchors, group(rows, as_documents(texts)[found[rows, columns]], num_rows=len(anchors))

@@ -9,10 +9,10 @@ import glob
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +58,34 @@ def read_data_set(repository: str, revision: str, *, config: str | None, split: 
         raise
     except Exception as error:  # datasets raises a different type for each format and stage
         raise DataError(f"cannot read {repository}@{revision} split {split!r}: {root_cause(error)}") from error
+
+
+def has_split(repository: str, revision: str, *, config: str | None, split: str) -> bool:
+    """Whether a data set has a split; True if only reading it would tell, as without a network."""
+    folder, (name, *_) = local_folder(repository), re.split(r"[\[+]", split)
+    try:
+        if folder is None:
+            files = _hub_files(repository, name=config, revision=revision)
+        else:
+            with _plain_copy(folder) as (copy, converted):
+                files = _data_files(str(copy), name=config, cache_dir=str(converted))
+    except Exception:  # reading the rows tells what is wrong
+        return True
+    return not files or name in files
+
+
+@cache
+def _hub_files(repository: str, **options: Any) -> Mapping[str, Any] | None:
+    """`_data_files` of a repository, which the Hub is asked for once per process."""
+    return _data_files(repository, **options)
+
+
+def _data_files(path: str, **options: Any) -> Mapping[str, Any] | None:
+    """The files of each split; None if a data set lists none."""
+    import datasets
+
+    found: Mapping[str, Any] | None = datasets.load_dataset_builder(path, **options).config.data_files
+    return found
 
 
 def _listed(copy: Path, config: str | None, split: str, cache: Path) -> tuple[Reader, list[Path]] | None:

@@ -18,7 +18,7 @@ from mtcl.errors import DataError, nearest, root_cause
 from mtcl.files import dead_link
 from mtcl.task.as_table import as_table, plain
 from mtcl.task.digests import digest_files
-from mtcl.task.hub import check_revision, local_folder, read_data_set
+from mtcl.task.hub import check_revision, has_split, local_folder, read_data_set
 from mtcl.task.reading import FORMATS, Wanted, read_split
 from mtcl.task.roles import Role, as_role
 from mtcl.task.spill import kept_rows
@@ -165,6 +165,9 @@ class Hub(Source):
             split=self.splits.get(split, split),
             wanted=Wanted(roles, rest=rest or not roles),
         )
+
+    def has(self, split: str, root: Path | None) -> bool:
+        return has_split(self.repository, self.revision, config=self.config, split=self.splits.get(split, split))
 
     def place(self, split: str, root: Path | None) -> str:
         return self.repository

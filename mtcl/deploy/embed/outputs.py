@@ -13,8 +13,10 @@ from mtcl.errors import ConfigError
 
 
 def check_free(folder: Path, shards: Iterable[Shard], file_format: FileFormat) -> None:
-    """Raise `ConfigError` if a file in the folder that is not one of vectors has the name of an output."""
+    """Raise `ConfigError` if the folder is a run's, or if a file in it without vectors has the name of an output."""
     is_begun = (folder / MANIFEST).is_file()
+    if not is_begun and any((folder / "checkpoints").glob("*.ckpt")):
+        raise ConfigError(f"{folder} is a run folder: give the vectors a folder of their own with --out")
     for shard in shards:
         there = [folder / name for name in outputs_of(shard.name, file_format) if (folder / name).exists()]
         if not there or (is_begun and any(map(_is_ours, there))):

@@ -40,6 +40,8 @@ from mtcl.studies.transfer.config import SET_BY_STUDY, StudyConfig
 
 log = logging.getLogger("mtcl")
 VERBS = {"test": "test", "validation": "validate"}
+SHOWN = 3
+"""Changes that a message names."""
 Environment = dict[str, str]
 
 
@@ -187,10 +189,15 @@ class Runs:
         write_text(self._config(run, "evaluate"), yaml.safe_dump(evaluation, sort_keys=False), alone=True)
 
     def _check_unchanged(self, run: StudyRun) -> None:
-        if (found := self._state(run).get("config")) and found != self._digest(run):
+        state = self._state(run)
+        if (found := state.get("config")) and found != self._digest(run):
+            saved = state.get("depends_on")
+            what = (
+                "data, base encoder, split or tasks" if saved is None else shown(differences(saved, self._facts(run)))
+            )
             raise ConfigError(
-                f"{self._run_folder(run)} was made with a different configuration, data, base encoder, split or tasks: "
-                "give another --study_dir, or remove it"
+                f"{self._run_folder(run)} was made with a different configuration ({what}): give another --study_dir, "
+                "or remove it"
             )
 
     def _check_config(self, run: StudyRun) -> None:
@@ -204,6 +211,11 @@ class Runs:
         depends_on = [run.config, self.facts, *([run.start_config] if run.start else [])]
         return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()[:16]
 
+    def _facts(self, run: StudyRun) -> dict[str, Any]:
+        """What `_digest` is of, by name, as JSON has it."""
+        facts = {**run.config, "study": self.facts} | ({"start": run.start_config} if run.start else {})
+        return dict(json.loads(json.dumps(facts)))
+
     def _run_folder(self, run: StudyRun) -> Path:
         return self.folder / "runs" / run.name
 
@@ -216,7 +228,25 @@ class Runs:
 
     def _note(self, run: StudyRun, **state: bool) -> None:
         path = self._run_folder(run) / "study.json"
-        write_text(path, json.dumps({"config": self._digest(run), **state}), alone=True)
+        state_of_run = {"config": self._digest(run), "depends_on": self._facts(run), **state}
+        write_text(path, json.dumps(state_of_run), alone=True)
+
+
+def differences(saved: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """The values that differ, by dotted name."""
+    found: list[str] = []
+    for key in dict.fromkeys([*saved, *now]):
+        old, new = saved.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += differences(old, new, f"{prefix}{key}.")
+        elif old != new:
+            found.append(f"{prefix}{key}: {json.dumps(old)} there, {json.dumps(new)} now")
+    return found
+
+
+def shown(changes: list[str]) -> str:
+    """The first few changes, and the number of further ones."""
+    return "; ".join(changes[:SHOWN]) + (f"; and {len(changes) - SHOWN} more" if len(changes) > SHOWN else "")
 
 
 def last_line(log: Path) -> str:

@@ -20,6 +20,9 @@ from mtcl.task.spill import kept_rows
 if TYPE_CHECKING:
     import pyarrow as pa
 
+NOT_RELEVANT = "grade 0"
+"""Why a row that was judged not relevant makes no pair."""
+
 
 @dataclass(frozen=True)
 class QueryDocument(Pairs):
@@ -78,7 +81,7 @@ class QueryDocument(Pairs):
             judgements = Judgements(wanted, Links(searched, carried), grades, query_ids)
         if grades is not None:
             rows = kept_rows(rows, pa.array(grades > 0))
-            count(skipped, "grade 0", int((grades == 0).sum()))
+            count(skipped, NOT_RELEVANT, int((grades == 0).sum()))
             asked, found = text_column(rows, self.query), text_column(rows, self.document)
         if self.document_id:
             ids = id_column(rows, self.document_id)

@@ -11,6 +11,7 @@ from mtcl.arrays import IntArray
 from mtcl.task.kind import Kind
 from mtcl.task.pairs.columns import reasons
 from mtcl.task.pairs.keys import text_keys
+from mtcl.task.pairs.search import NOT_RELEVANT
 from mtcl.task.pairs.shared_keys import carriers_of
 from mtcl.training.advice.split import Split
 
@@ -32,12 +33,13 @@ LOST = "\N{REPLACEMENT CHARACTER}"
 
 
 def left_out(split: Split) -> list[str]:
-    """Rows that make no pair: null or empty texts, repeated pairs, posts without a tag."""
-    count = sum(split.skipped.values())
+    """Rows that make no pair and should: null or empty texts, repeated pairs. Rows of grade 0 are only for judging."""
+    skipped = {reason: count for reason, count in split.skipped.items() if reason != NOT_RELEVANT}
+    count = sum(skipped.values())
     if not count or count < LEFT_OUT * split.num_rows:
         return []
     share = f"{count / split.num_rows:.0%} of the rows of {split.name}"
-    return [f"{share} make no pair: {reasons(split.skipped)}; clean the rows"]
+    return [f"{share} make no pair: {reasons(skipped)}; clean the rows"]
 
 
 def contradictions(split: Split) -> list[str]:
