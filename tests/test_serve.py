@@ -458,7 +458,7 @@ MALFORMED: list[tuple[str, bytes, int, int, str]] = [
     ("null", b"null", 400, 422, "the body is null"),
     ("no texts", b"{}", 400, 422, "`IN` is missing"),
     ("null for texts", b'{"IN": null}', 400, 422, "`IN` is missing"),
-    ("a number", b'{"IN": 7}', 400, 422, "`IN` is a number"),
+    ("a number", b'{"IN": 7}', 400, 422, "`IN` is 7"),
     ("an object", b'{"IN": {"text": "dog"}}', 400, 422, "`IN` is an object"),
     ("no text in the list", b'{"IN": []}', 400, 400, "`IN` cannot be empty"),
     ("an empty text", b'{"IN": ""}', 400, 400, "`IN` cannot be empty"),
@@ -468,7 +468,7 @@ MALFORMED: list[tuple[str, bytes, int, int, str]] = [
     ("an accent", b'{"IN": "\\u0301"}', 400, 400, "`IN` cannot be empty: it has only white space"),
     ("an empty text among others", b'{"IN": ["dog", ""]}', 400, 400, "`IN[1]` cannot be empty"),
     ("null among texts", b'{"IN": ["dog", null]}', 400, 422, "`IN[1]` is null"),
-    ("token ids", b'{"IN": [3, 4]}', 400, 422, "`IN[0]` is a number: send texts"),
+    ("token ids", b'{"IN": [3, 4]}', 400, 422, "`IN[0]` is 3: send texts"),
     ("lists of token ids", b'{"IN": [[3], [4]]}', 400, 422, "`IN[0]` is a list: send texts"),
     ("half a surrogate pair", b'{"IN": "a \\ud83d b"}', 400, 422, "half of a surrogate pair at character 2"),
     ("too many texts", json.dumps({"IN": ["dog"] * 21}).encode(), 413, 413, "maximum allowed batch size 20"),
@@ -476,9 +476,15 @@ MALFORMED: list[tuple[str, bytes, int, int, str]] = [
     ("far too many bytes", json.dumps({"IN": "dog " * 100_000}).encode(), 413, 413, "more than the 4000 bytes"),
     ("a misspelt field", b'{"IN": "dog", "dimension": 8}', 400, 422, "did you mean 'dimensions'"),
     ("a field that nobody has", b'{"IN": "dog", "colour": 1}', 400, 422, "unknown field 'colour'"),
-    ("dimensions as text", b'{"IN": "dog", "dimensions": "8"}', 400, 422, "`dimensions` is a text"),
-    ("dimensions as a fraction", b'{"IN": "dog", "dimensions": 8.0}', 400, 422, "`dimensions` is a number"),
-    ("dimensions true", b'{"IN": "dog", "dimensions": true}', 400, 422, "`dimensions` is true or false"),
+    ("dimensions a text", b'{"IN": "dog", "dimensions": "8"}', 400, 422, '`dimensions` is "8": give a whole number'),
+    (
+        "dimensions as a fraction",
+        b'{"IN": "dog", "dimensions": 8.0}',
+        400,
+        422,
+        "`dimensions` is 8.0: give a whole number",
+    ),
+    ("dimensions true", b'{"IN": "dog", "dimensions": true}', 400, 422, "`dimensions` is true: give a whole number"),
     (
         "untrained dimensions",
         b'{"IN": "dog", "dimensions": 9}',
@@ -494,7 +500,7 @@ MALFORMED: list[tuple[str, bytes, int, int, str]] = [
     ("an unknown role", b'{"IN": "dog", "role": "queries"}', 400, 422, "give query or document"),
     ("two roles", b'{"IN": "dog", "task": "search_query", "role": "document"}', 400, 422, "give one"),
     ("two tasks", b'{"IN": "dog", "task": "search", "prompt_name": "interest"}', 400, 422, "give one"),
-    ("truncate as text", b'{"IN": "dog", "truncate": "yes"}', 400, 422, "`truncate` is a text"),
+    ("truncate as text", b'{"IN": "dog", "truncate": "yes"}', 400, 422, '`truncate` is "yes": give true or false'),
 ]
 """Name, body with IN for the field of texts, the status in OpenAI's interface and in TEI's, a part of the message."""
 
@@ -526,7 +532,7 @@ def test_malformed_tei(client: TestClient, body: bytes, status: int, message: st
     [
         (OPENAI, {"input": "dog", "model": "gpt"}, 404, "The model `gpt` does not exist; this server has `tiny`"),
         (OPENAI, {"input": "dog", "encoding_format": "bytes"}, 400, "give float or base64"),
-        (OPENAI, {"input": "dog", "user": 7}, 400, "`user` is a number"),
+        (OPENAI, {"input": "dog", "user": 7}, 400, "`user` is 7: give a text"),
         (OPENAI, {"inputs": "dog"}, 400, "unknown field 'inputs'; did you mean 'input'?"),
         (TEI, {"input": "dog"}, 422, "unknown field 'input'; did you mean 'inputs'?"),
         (TEI, {"inputs": "dog", "normalize": False}, 422, "normalize is false"),

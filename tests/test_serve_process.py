@@ -282,6 +282,15 @@ def test_a_body_that_is_refused_while_it_is_sent(server: Served) -> None:
     assert "4194304 bytes" in content["error"]
 
 
+def test_a_body_that_is_refused_before_it_is_sent(server: Served) -> None:
+    """As curl announces a large body; a small one is asked for."""
+    for size, expected in {5 << 20: b"HTTP/1.1 413 ", 18: b"HTTP/1.1 100 "}.items():
+        head = f"POST /embed HTTP/1.1\r\nhost: x\r\nauthorization: Bearer s3cret\r\ncontent-length: {size}\r\n"
+        with socket.create_connection((LOOPBACK, server.port), timeout=20) as raw:
+            raw.sendall(head.encode() + b"expect: 100-continue\r\n\r\n")
+            assert raw.recv(1000).startswith(expected)
+
+
 # --------------------------------------------------------------------------------------------------- start
 
 

@@ -175,6 +175,9 @@ class App:
         if encoding.lower() not in ("", "identity"):
             raise RefusedError(Reason.ENCODED, f"the body is encoded as {encoding!r:.60}: send it as it is")
         parts, size = list[bytes](), 0
+        length = request.headers.get("content-length", "")
+        if request.headers.get("expect", "").lower() == "100-continue" and length.isdigit() and int(length) > most:
+            raise _too_large(most)  # before the client sends it
         try:
             async for part in request.stream():
                 size += len(part)
@@ -188,9 +191,7 @@ class App:
         finally:
             self._num_bytes -= sum(map(len, parts))
         if size > most:
-            raise RefusedError(
-                Reason.TOO_MANY_BYTES, f"the body has more than the {most} bytes allowed: send several requests"
-            )
+            raise _too_large(most)
         return b"".join(parts)
 
     async def _while_connected(self, request: Request, work: Awaitable[Response]) -> Response:
@@ -249,6 +250,12 @@ class App:
                 "lead to poor results"
             )
         raise RefusedError(Reason.DIMENSIONS, f"{what}; dimensions is {asked!r:.40}", field="dimensions")
+
+
+def _too_large(most: int) -> RefusedError:
+    return RefusedError(
+        Reason.TOO_MANY_BYTES, f"the body has more than the {most} bytes allowed: send several requests"
+    )
 
 
 async def _written(dialect: Dialect, vectors_TD: FloatArray, given: EmbedRequest, name: str, num_tokens: int) -> bytes:

@@ -22,6 +22,8 @@ from mtcl.errors import nearest
 
 Direction = Literal["left", "right"]
 INVALID = "invalid_request_error"
+SHOWN = 40
+"""Characters up to which a message shows a wrong value."""
 OPENAI_FIELDS = (
     *("input", "model", "encoding_format", "dimensions", "user"),
     *("task", "prompt_name", "role", "truncate"),
@@ -202,15 +204,11 @@ def _of(content: Mapping[str, Any], field: str, kind: type) -> Any:
 
 
 def _kind(value: Any) -> str:
-    names = {
-        bool: "true or false",
-        int: "a number",
-        float: "a number",
-        str: "a text",
-        list: "a list",
-        dict: "an object",
-    }
-    return "null" if value is None else names[type(value)]
+    """A JSON value in words: itself if it is short, otherwise what it is."""
+    if not isinstance(value, list | dict) and len(text := json.dumps(value, ensure_ascii=False)) <= SHOWN:
+        return text
+    names = {int: "a number", float: "a number", str: "a text", list: "a list", dict: "an object"}
+    return names[type(value)]
 
 
 def write_openai(vectors_TD: FloatArray, request: EmbedRequest, model: str, num_tokens: int) -> bytes:
