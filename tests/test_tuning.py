@@ -186,7 +186,7 @@ def test_cached_outputs_train_as_the_frozen_backbone_does(
     for cached in (True, False):
         module = module_of(tiny_model, encoder={"train": "head", "dim": 8})
         if not cached:
-            monkeypatch.setattr(module.vectors, "pooled_file", lambda store: None)
+            monkeypatch.setattr(module.run_encoder, "pooled_file", lambda store: None)
         data = data_of(demo_root)
         before = digest_of(module.encoder.backbone)
         trainer = fit(module, data, steps=5)
