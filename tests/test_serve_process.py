@@ -423,6 +423,19 @@ def test_the_end_loses_no_request(trained_run: Path, starts_processes: None) -> 
     end_under_load(trained_run, 0.7, 8, signal.SIGTERM)
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_second_interrupt_ends_it_at_once(trained_run: Path, starts_processes: None, workers: str) -> None:
+    """As Ctrl-C does, which all processes get."""
+    with served(trained_run, "--workers", workers) as server:
+        processes = [server.process.pid, *(children(server.process.pid) if workers == "2" else ())]
+        for _ in range(2):
+            for pid in processes:
+                os.kill(pid, signal.SIGINT)
+            time.sleep(0.1)
+        assert server.process.wait(timeout=20) == 128 + signal.SIGINT
+    assert not any("Traceback" in line for line in server.errors), server.errors
+
+
 @pytest.mark.nightly
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -94,7 +94,10 @@ def _http() -> str:
 
 
 def serve(config: ServeConfig, bound_socket: socket.socket, tell: Callable[[str], None]) -> None:
-    """Load the model and serve it until a signal ends it. `tell` gets one line when the server is ready."""
+    """Load the model and serve it until a signal ends it. `tell` gets one line when the server is ready.
+
+    Raises `KeyboardInterrupt` if a second SIGINT ended it before its requests were answered.
+    """
     import torch
     import uvicorn
 
@@ -134,3 +137,5 @@ def serve(config: ServeConfig, bound_socket: socket.socket, tell: Callable[[str]
     )
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     asyncio.run(server.serve(sockets=[bound_socket]))
+    if server.force_exit:
+        raise KeyboardInterrupt

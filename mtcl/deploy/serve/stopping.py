@@ -2,7 +2,7 @@
 
 On SIGTERM or SIGINT it accepts no further connections. For `LINGER_S` it still reads open connections, since they may
 have a request in their buffer, and asks clients in each answer to close them. Then it closes idle connections and
-finishes its requests. After `grace_s`, those still in the queue are refused with 503.
+finishes its requests. After `grace_s`, those still in the queue are refused with 503. A second SIGINT ends it at once.
 """
 
 from __future__ import annotations
@@ -52,18 +52,21 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Stop on a signal inside. Called in the event loop."""
+        """Stop on a signal inside, and ignore signals afterwards, when the process ends. Called in the event loop."""
         self._loop = asyncio.get_running_loop()
-        before = {number: signal.signal(number, self._stop) for number in HANDLED_SIGNALS}
+        for number in HANDLED_SIGNALS:
+            signal.signal(number, self._stop)
         try:
             yield
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            for number in HANDLED_SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
 
     def _stop(self, number: int, _: FrameType | None) -> None:
         if self.app.is_draining:
-            self.force_exit = number == signal.SIGINT  # a second Ctrl-C: now
+            if number == signal.SIGINT:  # a second Ctrl-C: now
+                self.force_exit = True
+                logging.getLogger("uvicorn.error").disabled = True  # it would show how the app was cancelled
             return
         self.app.is_draining = True
         self._loop.call_soon_threadsafe(self._drain)

@@ -155,6 +155,8 @@ def run_worker(config: ServeConfig, bound_socket: socket.socket, ready: Any) -> 
     except MtclError as error:  # of all workers, which the parent reports once
         ready.send(("", str(error)))
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
 
 
 def _end_with_parent() -> None:
