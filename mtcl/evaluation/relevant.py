@@ -16,12 +16,14 @@ from mtcl.task.pairs import PairTable
 class Relevant:
     """The candidates that N queries should find: a row of numbers for each query, and the grade of each value (R,).
 
-    `lost` are the relevant documents that are not among the candidates: the row of each one's query, and its grade.
+    The relevant documents that are not among the candidates are lost: `lost_rows` has the row of each one's query, and
+    `lost_grades` its grade.
     """
 
     candidates: Ragged
     grades_R: FloatArray
-    lost: tuple[IntArray, FloatArray]
+    lost_rows: IntArray
+    lost_grades: FloatArray
 
     @property
     def rows(self) -> IntArray:
@@ -31,15 +33,15 @@ class Relevant:
     @property
     def num_relevant(self) -> IntArray:
         """(N,) the number of relevant documents of each query, lost ones included."""
-        return self.candidates.lengths() + np.bincount(self.lost[0], minlength=len(self.candidates))
+        return self.candidates.lengths() + np.bincount(self.lost_rows, minlength=len(self.candidates))
 
     def best_grades(self, num: int | None) -> FloatArray:
         """(N, B) the `num` highest grades of each query's relevant documents, all if None.
 
         They are sorted, the highest first, and padded with 0.
         """
-        rows = np.concatenate([self.rows, self.lost[0]])
-        grades = np.concatenate([self.grades_R, self.lost[1]])
+        rows = np.concatenate([self.rows, self.lost_rows])
+        grades = np.concatenate([self.grades_R, self.lost_grades])
         order = np.lexsort((-grades, rows))
         num_N = self.num_relevant
         place = np.arange(len(order)) - np.repeat(offsets_of(num_N)[:-1], num_N)
@@ -85,4 +87,4 @@ class Judged:
         if self.exclude_self:
             kept &= np.asarray(relevance.candidates)[candidate_of] != np.asarray(relevance.queries)[queries][row_of]
         offsets = offsets_of(np.bincount(row_of[kept], minlength=len(queries)))
-        return Relevant(Ragged(offsets, candidate_of[kept]), grade_of[kept], (rows[is_lost], grades[is_lost]))
+        return Relevant(Ragged(offsets, candidate_of[kept]), grade_of[kept], rows[is_lost], grades[is_lost])
