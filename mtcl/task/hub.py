@@ -60,24 +60,22 @@ def read_data_set(repository: str, revision: str, *, config: str | None, split: 
         raise DataError(f"cannot read {repository}@{revision} split {split!r}: {root_cause(error)}") from error
 
 
+@cache
 def has_split(repository: str, revision: str, *, config: str | None, split: str) -> bool:
-    """Whether a data set has a split; True if only reading it would tell, as without a network."""
+    """Whether a data set has a split; True if only reading it would tell, as without a network.
+
+    It is found out once per process, because every evaluation asks.
+    """
     folder, (name, *_) = local_folder(repository), re.split(r"[\[+]", split)
     try:
         if folder is None:
-            files = _hub_files(repository, name=config, revision=revision)
+            files = _data_files(repository, name=config, revision=revision)
         else:
             with _plain_copy(folder) as (copy, converted):
                 files = _data_files(str(copy), name=config, cache_dir=str(converted))
     except Exception:  # reading the rows tells what is wrong
         return True
     return not files or name in files
-
-
-@cache
-def _hub_files(repository: str, **options: Any) -> Mapping[str, Any] | None:
-    """`_data_files` of a repository, which the Hub is asked for once per process."""
-    return _data_files(repository, **options)
 
 
 def _data_files(path: str, **options: Any) -> Mapping[str, Any] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import fields
+from dataclasses import asdict
 
 import numpy as np
 from torch import nn
@@ -73,8 +73,7 @@ def check(model: Model, data: MtclDataModule, optimizer: OptimizerConfig, *, sho
 def _without_effect(model: Model, optimizer: OptimizerConfig) -> Iterator[str]:
     """A line for each option that is set, but changes nothing."""
     encoder, config = model.encoder, model.config
-    changed = {one.name: getattr(optimizer, one.name) for one in fields(optimizer)}
-    changed = {name: value for name, value in changed.items() if value != getattr(OptimizerConfig, name)}
+    changed = {name: value for name, value in asdict(optimizer).items() if value != getattr(OptimizerConfig, name)}
     if config.projection != EncoderConfig.projection and config.dim is None:
         yield f"model.encoder.projection is {config.projection!r}, but dim is null: it has no effect, leave it out"
     idle = [] if _count(encoder.backbone) else ["layer_decay"]

@@ -13,7 +13,7 @@ from mtcl.errors import ConfigError
 
 
 def check_free(folder: Path, shards: Iterable[Shard], file_format: FileFormat) -> None:
-    """Raise `ConfigError` if the folder is a run's, or if a file in it without vectors has the name of an output."""
+    """Raise `ConfigError` if the folder is a run's, or has a file of other content with the name of an output."""
     is_begun = (folder / MANIFEST).is_file()
     if not is_begun and any((folder / "checkpoints").glob("*.ckpt")):
         raise ConfigError(f"{folder} is a run folder: give the vectors a folder of their own with --out")

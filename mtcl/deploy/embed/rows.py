@@ -27,7 +27,7 @@ WINDOW_CHARACTERS = 1 << 24
 """A window ends at its number of rows, or before if its texts have this many characters together (Parquet: bytes)."""
 BLANK = {"Cc", "Cf", "Cn", "Co", "Mn"}
 """Unicode's categories of controls, formats, unassigned and private characters, and marks without a width. Training
-keeps a text of unassigned characters: Arrow's regular expressions have no name for these."""
+keeps a text of unassigned characters, because Arrow's regular expressions cannot name them."""
 INT64 = range(-(1 << 63), 1 << 63)
 
 

@@ -17,7 +17,7 @@ from mtcl.task.pairs.sides import sides_of
 
 
 def untokenised(table: PairTable) -> TokenStore:
-    """A store that has no folder. `tokens` has a row for each distinct text, and nothing in it; `log_q` is 0."""
+    """A store that has no folder. `tokens` has an empty row for each distinct text, and `log_q` is 0."""
     size = len(table.texts)
     return TokenStore(
         folder=Path(),
